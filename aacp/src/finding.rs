@@ -1,0 +1,235 @@
+//! What a validator has to say about a packet.
+
+use core::{error::Error, fmt};
+
+use crate::{Schema, Span, suggest::nearest};
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+pub enum Severity {
+    /// The packet is valid all the same.
+    Warning,
+    /// The packet is invalid.
+    Error,
+}
+
+impl Severity {
+    /// `warning` or `error`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Declares [`Kind`]: one line per kind with its code and what it says.
+macro_rules! kinds {
+    ($($variant:ident $code:literal $says:literal,)*) => {
+        /// What was found.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Kind {
+            $(#[doc = concat!("`", $code, "`: ", $says, ".")] $variant,)*
+        }
+
+        impl Kind {
+            /// Every kind.
+            pub const ALL: &'static [Kind] = &[$(Kind::$variant),*];
+
+            /// A short name that stays the same from release to release, for programs.
+            pub const fn code(self) -> &'static str {
+                match self { $(Kind::$variant => $code,)* }
+            }
+
+            /// What was found, in plain words.
+            pub const fn says(self) -> &'static str {
+                match self { $(Kind::$variant => $says,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    Empty "empty" "the packet is empty",
+    TooShort "too_short" "a packet has at least a task, a domain and one field",
+    TooManyFields "too_many_fields" "more fields than the limit allows",
+    TooLong "too_long" "more text than the limit allows",
+    EmptyTask "empty_task" "the task is empty",
+    UnknownTask "unknown_task" "the task is unknown",
+    EmptyDomain "empty_domain" "the domain is empty",
+    UnknownDomain "unknown_domain" "the domain is unknown",
+    MissingReturn "missing_return" "no `return` field says who receives the answer",
+    EmptyReturn "empty_return" "the `return` field is empty",
+    MissingVersion "missing_version" "no `aacp` field tells the version",
+    OtherVersion "other_version" "the version is not the current one",
+    UnknownVersion "unknown_version" "the version is unknown",
+    OddPriority "odd_priority" "the priority is not 1, 2 or 3",
+    UnknownField "unknown_field" "the field is unknown, which a valid extension may be",
+    DuplicateField "duplicate_field" "the field occurred before",
+    BareField "bare_field" "the field has no key",
+    EmptyKey "empty_key" "the key is empty",
+    KeySyntax "key_syntax" "a key is a lower-case letter, then lower-case letters, digits, `_`, `-` or `.`",
+    EmptySlot "empty_slot" "nothing stands between two pipes",
+    Padding "padding" "blank characters stand around a part",
+    ControlCharacter "control_character" "a control character, such as a newline, occurs",
+    UnknownEncoding "unknown_encoding" "the `enc` field names an encoding other than `pct`",
+    BadEscape "bad_escape" "`%` is not followed by two hexadecimal digits that spell a character",
+    SentimentWithoutTone "sentiment_without_tone" "`sentiment` wants a `tone` beside it",
+    LtvWithoutCcy "ltv_without_ccy" "`ltv` wants a `ccy` beside it",
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.says())
+    }
+}
+
+/// One thing a validator noticed: what, where, how bad, and what to do about it.
+///
+/// ```
+/// use aacp::{Kind, Suggestion, Validator};
+/// let mut found = None;
+/// Validator::lenient().validate("fetch|HR|return:A|aacp:1.2", |finding| found = Some(finding));
+/// let finding = found.unwrap();
+/// assert_eq!((finding.kind(), finding.span().range()), (Kind::UnknownTask, 0..5));
+/// assert_eq!(finding.suggestion(), Some(Suggestion::Replace("FETCH")));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Finding<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) severity: Severity,
+    pub(crate) field: &'a str,
+    pub(crate) span: Span,
+    /// The text of `span`.
+    pub(crate) written: &'a str,
+    pub(crate) schema: Schema<'a>,
+}
+
+/// What would mend a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Suggestion<'a> {
+    /// Put this in place of the span.
+    Replace(&'a str),
+    /// Put the span's text in lower case.
+    Lowercase,
+    /// Append a field that starts so.
+    Append(&'static str),
+    /// Take the span out, with one of the pipes beside it.
+    Remove,
+    /// Percent-encode the packet's values and add `enc:pct`.
+    PercentEncode,
+}
+
+impl fmt::Display for Suggestion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Suggestion::Replace(text) => write!(f, "did you mean `{text}`?"),
+            Suggestion::Lowercase => f.write_str("write it in lower case"),
+            Suggestion::Append(start) => write!(f, "add `{start}`"),
+            Suggestion::Remove => f.write_str("leave it out"),
+            Suggestion::PercentEncode => f.write_str("percent-encode it and add `enc:pct`"),
+        }
+    }
+}
+
+impl<'a> Finding<'a> {
+    /// What was found.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How much it matters.
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// Whether it makes the packet invalid.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// The field concerned: `TASK`, `DOM` or a key; empty for the packet as a whole and for a bare word.
+    pub fn field(&self) -> &'a str {
+        self.field
+    }
+
+    /// Where it is, in bytes of the text given; what is missing has an empty span at the end of the packet.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// What would mend it, worked out on each call.
+    pub fn suggestion(&self) -> Option<Suggestion<'a>> {
+        match self.kind {
+            Kind::UnknownTask => nearest(self.written, self.schema.all_tasks()).map(Suggestion::Replace),
+            Kind::UnknownDomain => nearest(self.written, self.schema.all_domains()).map(Suggestion::Replace),
+            Kind::UnknownField => nearest(self.written, self.schema.all_keys()).map(Suggestion::Replace),
+            Kind::MissingReturn => Some(Suggestion::Append("return:")),
+            Kind::MissingVersion => Some(Suggestion::Append("aacp:")),
+            Kind::SentimentWithoutTone => Some(Suggestion::Append("tone:")),
+            Kind::LtvWithoutCcy => Some(Suggestion::Append("ccy:")),
+            Kind::KeySyntax if has_key_syntax_once_lowered(self.written) => Some(Suggestion::Lowercase),
+            Kind::DuplicateField | Kind::EmptySlot => Some(Suggestion::Remove),
+            Kind::Padding => Some(Suggestion::Replace(crate::text::trim(self.written).1)),
+            Kind::ControlCharacter => Some(Suggestion::PercentEncode),
+            Kind::UnknownEncoding => Some(Suggestion::Replace("pct")),
+            Kind::BadEscape => Some(Suggestion::Replace("%25")),
+            _ => None,
+        }
+    }
+}
+
+fn has_key_syntax_once_lowered(key: &str) -> bool {
+    crate::validate::has_key_syntax(key.bytes().map(|byte| byte.to_ascii_lowercase()))
+}
+
+impl fmt::Debug for Finding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finding")
+            .field("kind", &self.kind)
+            .field("severity", &self.severity)
+            .field("field", &self.field)
+            .field("span", &self.span)
+            .field("suggestion", &self.suggestion())
+            .finish()
+    }
+}
+
+impl fmt::Display for Finding<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field {
+            "" => write!(f, "{} (bytes {})", self.kind, self.span)?,
+            field => write!(f, "{field}: {} (bytes {})", self.kind, self.span)?,
+        }
+        match self.suggestion() {
+            Some(suggestion) => write!(f, "; {suggestion}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first error of a packet that was refused: what and where, without any of the packet's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// What was found.
+    pub kind: Kind,
+    /// Where, in bytes of the text given.
+    pub span: Span,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (bytes {})", self.kind, self.span)
+    }
+}
+
+impl Error for Rejection {}

@@ -1,0 +1,139 @@
+//! An instruction that a model has put into a packet.
+
+use std::{format, string::String, vec::Vec};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::words::{instruction_id, keywords, normalise};
+
+/// How much of the instruction the packet leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// Nothing.
+    None,
+    /// Little.
+    Minor,
+    /// Some of it.
+    Partial,
+    /// Much.
+    #[default]
+    Significant,
+}
+
+/// An instruction, its packet, and how often it was met: an entry of the Python package's `unknown_patterns.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pattern {
+    /// [`instruction_id`] of the instruction.
+    pub id: String,
+    /// When it was first met, in ISO 8601.
+    pub timestamp: String,
+    /// The domain, in upper case.
+    pub domain: String,
+    /// The instruction as given.
+    pub english: String,
+    /// [`normalise`] of it.
+    pub english_normalised: String,
+    /// [`keywords`] of it.
+    pub keywords: Vec<String>,
+    /// The packet.
+    pub aacp_packet: String,
+    /// How much the packet leaves out.
+    pub compression_loss: Loss,
+    /// What it leaves out.
+    pub loss_note: Option<String>,
+    /// Tokens of the instruction, estimated.
+    pub token_estimate_english: u64,
+    /// Tokens of the packet, estimated.
+    pub token_estimate_packet: u64,
+    /// How much shorter the packet is, in percent of the instruction.
+    pub reduction_pct: f64,
+    /// Whether someone has made a rule of it.
+    pub rule_based_written: bool,
+    /// How often it was met.
+    pub times_seen: u64,
+}
+
+impl Pattern {
+    /// A pattern met for the first time, now.
+    pub fn new(english: &str, domain: &str, packet: &str, loss: Loss, loss_note: Option<String>) -> Self {
+        let (english_tokens, packet_tokens) = (estimate(english), estimate(packet));
+        let reduction = (1.0 - packet_tokens as f64 / english_tokens as f64) * 100.0;
+        Self {
+            id: instruction_id(english),
+            timestamp: format!("{}", humantime::format_rfc3339_seconds(std::time::SystemTime::now())),
+            domain: domain.to_uppercase(),
+            english: english.into(),
+            english_normalised: normalise(english),
+            keywords: keywords(english),
+            aacp_packet: packet.into(),
+            compression_loss: loss,
+            loss_note,
+            token_estimate_english: english_tokens,
+            token_estimate_packet: packet_tokens,
+            reduction_pct: (reduction * 10.0).round() / 10.0,
+            rule_based_written: false,
+            times_seen: 1,
+        }
+    }
+}
+
+/// A token for each four bytes, as the Python package estimates.
+fn estimate(text: &str) -> u64 {
+    (text.len() as u64 / 4).max(1)
+}
+
+/// An entry as a file has it. Release 1.1.0 does not write the normal form, the keywords and the count.
+#[derive(Deserialize)]
+struct PatternText {
+    timestamp: Option<String>,
+    domain: String,
+    english: String,
+    keywords: Option<Vec<String>>,
+    aacp_packet: String,
+    #[serde(default, deserialize_with = "loss_or_worst")]
+    compression_loss: Loss,
+    loss_note: Option<String>,
+    #[serde(default)]
+    token_estimate_english: u64,
+    #[serde(default)]
+    token_estimate_packet: u64,
+    #[serde(default)]
+    reduction_pct: f64,
+    #[serde(default)]
+    rule_based_written: bool,
+    #[serde(default = "once")]
+    times_seen: u64,
+}
+
+fn once() -> u64 {
+    1
+}
+
+fn loss_or_worst<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Loss, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(serde_json::from_value(serde_json::Value::String(text)).unwrap_or_default())
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    /// Id and normal form are worked out anew: an entry under a wrong id would never be found.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = PatternText::deserialize(deserializer)?;
+        Ok(Self {
+            id: instruction_id(&text.english),
+            timestamp: text.timestamp.unwrap_or_default(),
+            domain: text.domain.to_uppercase(),
+            english_normalised: normalise(&text.english),
+            keywords: text.keywords.unwrap_or_else(|| keywords(&text.english)),
+            english: text.english,
+            aacp_packet: text.aacp_packet,
+            compression_loss: text.compression_loss,
+            loss_note: text.loss_note,
+            token_estimate_english: text.token_estimate_english,
+            token_estimate_packet: text.token_estimate_packet,
+            reduction_pct: text.reduction_pct,
+            rule_based_written: text.rule_based_written,
+            times_seen: text.times_seen.max(1),
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! All that a validator has to say of one packet, at once.
+
+use alloc::{string::String, string::ToString, vec::Vec};
+
+use crate::{Finding, Packet, Severity, Verdict};
+
+/// A packet with every finding on it; [`crate::Validator::report`] makes it. Only available with the feature `alloc`.
+///
+/// ```
+/// let report = aacp::Validator::lenient().report("fetch|HR|return:A|aacp:1.2");
+/// assert!(!report.is_valid());
+/// assert_eq!(report.errors(), ["TASK: the task is unknown (bytes 0..5); did you mean `FETCH`?"]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Report<'a> {
+    /// The text that was checked.
+    pub text: &'a str,
+    /// The packet, if the text is one at all; it may still be invalid.
+    pub packet: Option<Packet<'a>>,
+    /// How many findings there are.
+    pub verdict: Verdict,
+    /// The findings, in the order of [`crate::Validator::validate`].
+    pub findings: Vec<Finding<'a>>,
+}
+
+impl Report<'_> {
+    /// Whether there is no error.
+    pub fn is_valid(&self) -> bool {
+        self.verdict.is_valid()
+    }
+
+    /// The errors as sentences.
+    pub fn errors(&self) -> Vec<String> {
+        self.sentences(Severity::Error)
+    }
+
+    /// The warnings as sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.sentences(Severity::Warning)
+    }
+
+    fn sentences(&self, severity: Severity) -> Vec<String> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.severity() == severity)
+            .map(|finding| finding.to_string())
+            .collect()
+    }
+}

@@ -1,0 +1,249 @@
+//! The table of workflows.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use serde::Deserialize;
+
+use super::{Call, Value, WorkflowError, template::Template};
+
+/// A table of workflows.
+#[derive(Clone, Debug, Default)]
+pub struct Workflows {
+    list: Vec<Workflow>,
+}
+
+/// One workflow: calls that belong together.
+#[derive(Clone, Debug)]
+pub struct Workflow {
+    name: String,
+    encoder: String,
+    about: String,
+    calls: Vec<CallSpec>,
+}
+
+/// What a call needs and makes.
+#[derive(Clone, Debug)]
+pub struct CallSpec {
+    name: String,
+    about: String,
+    required: Vec<String>,
+    pub(super) optional: BTreeMap<String, Value>,
+    pub(super) makes: Makes,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Makes {
+    /// One packet.
+    Packet(Template),
+    /// Those of these calls of the workflow, each given the arguments that it knows.
+    Steps(Vec<usize>),
+}
+
+impl Workflows {
+    /// The published workflows. Reading the table takes some tens of microseconds, so keep it.
+    pub fn standard() -> Self {
+        Self::from_json(include_str!("../../workflows/standard.json"))
+            .expect("the table is part of this crate, and a test reads it")
+    }
+
+    /// Reads a table.
+    ///
+    /// # Errors
+    /// [`WorkflowError::Table`], [`WorkflowError::Template`] or [`WorkflowError::Step`], with the place.
+    pub fn from_json(text: &str) -> Result<Self, WorkflowError> {
+        let table: TableText = serde_json::from_str(text)
+            .map_err(|error| WorkflowError::Table { line: error.line(), column: error.column() })?;
+        let workflows = table.workflows.into_iter().enumerate();
+        Ok(Self { list: workflows.map(|(n, workflow)| workflow.compile(n)).collect::<Result<_, _>>()? })
+    }
+
+    /// Reads a table from a file. Only available with the feature `std`.
+    ///
+    /// # Errors
+    /// [`WorkflowError::File`], and those of [`Workflows::from_json`].
+    #[cfg(feature = "std")]
+    pub fn from_file(path: impl AsRef<std::path::Path>) -> Result<Self, WorkflowError> {
+        let text = std::fs::read_to_string(path).map_err(|error| WorkflowError::File(error.kind()))?;
+        Self::from_json(&text)
+    }
+
+    /// The same table with another one's workflows on top; of equal names, the other's counts.
+    pub fn with(mut self, other: Workflows) -> Self {
+        self.list.splice(0..0, other.list);
+        self
+    }
+
+    /// The workflows.
+    pub fn iter(&self) -> impl Iterator<Item = &Workflow> {
+        self.list.iter()
+    }
+
+    /// A call, by the name of its workflow (`payroll`) or of the Python class (`PayrollEncoder`) and its own.
+    ///
+    /// # Errors
+    /// [`WorkflowError::UnknownWorkflow`] or [`WorkflowError::UnknownCall`].
+    pub fn call(&self, workflow: &str, call: &str) -> Result<Call<'_>, WorkflowError> {
+        let workflow = self
+            .list
+            .iter()
+            .find(|one| one.name == workflow || one.encoder == workflow)
+            .ok_or(WorkflowError::UnknownWorkflow)?;
+        let spec = workflow.calls.iter().find(|one| one.name == call).ok_or(WorkflowError::UnknownCall)?;
+        Ok(Call::new(workflow, spec))
+    }
+}
+
+impl Workflow {
+    /// Its name, such as `payroll`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name of the Python class that it stands for, such as `PayrollEncoder`; may be empty.
+    pub fn encoder(&self) -> &str {
+        &self.encoder
+    }
+
+    /// What it is for.
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+
+    /// Its calls.
+    pub fn calls(&self) -> &[CallSpec] {
+        &self.calls
+    }
+}
+
+impl CallSpec {
+    /// Its name, such as `fetch_employees`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is for.
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+
+    /// The names of the arguments that must be given.
+    pub fn required(&self) -> &[String] {
+        &self.required
+    }
+
+    /// The other arguments, and what they are unless given.
+    pub fn optional(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.optional.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Whether the call takes this argument.
+    pub fn takes(&self, name: &str) -> bool {
+        self.optional.contains_key(name) || self.required.iter().any(|required| required == name)
+    }
+}
+
+/// A table as its text has it.
+#[derive(Deserialize)]
+struct TableText {
+    workflows: Vec<WorkflowText>,
+}
+
+#[derive(Deserialize)]
+struct WorkflowText {
+    name: String,
+    #[serde(default)]
+    encoder: String,
+    #[serde(default)]
+    about: String,
+    calls: Vec<CallText>,
+}
+
+#[derive(Deserialize)]
+struct CallText {
+    name: String,
+    #[serde(default)]
+    about: String,
+    #[serde(default)]
+    required: Vec<String>,
+    #[serde(default)]
+    optional: BTreeMap<String, serde_json::Value>,
+    packet: Option<String>,
+    steps: Option<Vec<String>>,
+}
+
+impl WorkflowText {
+    fn compile(self, workflow: usize) -> Result<Workflow, WorkflowError> {
+        let names: Vec<(String, bool)> =
+            self.calls.iter().map(|call| (call.name.clone(), call.packet.is_some())).collect();
+        let calls = self.calls.into_iter().enumerate();
+        let calls = calls.map(|(n, call)| call.compile(workflow, n, &names)).collect::<Result<_, _>>()?;
+        Ok(Workflow { name: self.name, encoder: self.encoder, about: self.about, calls })
+    }
+}
+
+impl CallText {
+    /// `names` are the calls of the workflow, and whether each has a template.
+    fn compile(
+        self,
+        workflow: usize,
+        call: usize,
+        names: &[(String, bool)],
+    ) -> Result<CallSpec, WorkflowError> {
+        let malformed = |at| WorkflowError::Template { workflow, call, at };
+        let optional = self.optional.into_iter().map(|(name, value)| Some((name, Value::from_json(&value)?)));
+        let optional = optional.collect::<Option<BTreeMap<_, _>>>().ok_or(malformed(0))?;
+        let makes = match (self.packet, self.steps) {
+            (Some(text), None) => {
+                let template = Template::parse(&text).map_err(malformed)?;
+                let known =
+                    |name: &str| optional.contains_key(name) || self.required.iter().any(|own| own == name);
+                if let Some(name) = template.names().find(|name| !known(name)) {
+                    return Err(malformed(text.find(&["{", name].concat()).unwrap_or(0)));
+                }
+                Makes::Packet(template)
+            }
+            (None, Some(steps)) => {
+                let index = |(step, name): (usize, String)| {
+                    let found = names.iter().position(|(own, is_packet)| *is_packet && *own == name);
+                    found.ok_or(WorkflowError::Step { workflow, call, step })
+                };
+                Makes::Steps(steps.into_iter().enumerate().map(index).collect::<Result<_, _>>()?)
+            }
+            _ => return Err(malformed(0)),
+        };
+        Ok(CallSpec { name: self.name, about: self.about, required: self.required, optional, makes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_table_is_well_formed() {
+        let calls = Workflows::standard().list.iter().map(|workflow| workflow.calls.len()).sum::<usize>();
+        assert_eq!((Workflows::standard().list.len(), calls), (9, 50));
+    }
+
+    #[test]
+    fn a_bad_table_says_where() {
+        let table = |call: &str| {
+            Workflows::from_json(&alloc::format!("{{\"workflows\":[{{\"name\":\"w\",\"calls\":[{call}]}}]}}"))
+        };
+        assert_eq!(Workflows::from_json("{").unwrap_err(), WorkflowError::Table { line: 1, column: 1 });
+        let template = |at| WorkflowError::Template { workflow: 0, call: 0, at };
+        assert_eq!(table("{\"name\":\"c\"}").unwrap_err(), template(0));
+        assert_eq!(table("{\"name\":\"c\",\"packet\":\"A|B|k:{x\"}").unwrap_err(), template(6));
+        assert_eq!(
+            table("{\"name\":\"c\",\"packet\":\"A|B|k:{x}\"}").unwrap_err(),
+            template(6),
+            "x is no argument"
+        );
+        let step = WorkflowError::Step { workflow: 0, call: 0, step: 0 };
+        assert_eq!(
+            table("{\"name\":\"c\",\"steps\":[\"c\"]}").unwrap_err(),
+            step,
+            "no call of steps within steps"
+        );
+    }
+}

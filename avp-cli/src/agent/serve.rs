@@ -1,0 +1,57 @@
+//! The agent's side: `avp agent MODEL_DIR`.
+
+use std::{
+    io::{BufReader, BufWriter, stdin, stdout},
+    time::Instant,
+};
+
+use anyhow::Result;
+use avp_runtime_ort::{Context, FrameOptions, GenerateOptions, Model, Runtime};
+
+use super::protocol::{Generated, Request, Response, Thought, receive, send};
+
+/// Answers requests on standard input until it closes.
+///
+/// # Errors
+/// When the streams fail or the other side breaks the protocol; a request that fails is answered with the reason.
+pub(crate) fn serve(runtime: &Runtime, model: &Model, name: &str) -> Result<()> {
+    let mut reader = BufReader::new(stdin().lock());
+    let mut writer = BufWriter::new(stdout().lock());
+    send(&mut writer, Response::Ready, &[])?;
+    while let Some((request, frame)) = receive::<Request>(&mut reader)? {
+        let (response, frame) = answer(runtime, model, name, request, &frame)
+            .unwrap_or_else(|error| (Response::Failed { message: format!("{error:#}") }, Vec::new()));
+        send(&mut writer, response, &frame)?;
+    }
+    Ok(())
+}
+
+fn answer(
+    runtime: &Runtime,
+    model: &Model,
+    name: &str,
+    request: Request,
+    frame: &[u8],
+) -> Result<(Response, Vec<u8>)> {
+    match request {
+        Request::Think { prompt, steps } => {
+            let context = model.think(prompt.as_str(), steps, None)?;
+            let options = FrameOptions { source_agent_id: name.to_owned(), ..FrameOptions::default() };
+            let thought = Thought { tokens: context.seq_len() };
+            Ok((Response::Thought(thought), context.to_frame(&options)?))
+        }
+        Request::Generate { prompt, max_tokens } => {
+            let start = Instant::now();
+            let context = if frame.is_empty() { None } else { Some(Context::from_frame(runtime, frame)?) };
+            let imported = start.elapsed();
+            let options = GenerateOptions { max_tokens, ..GenerateOptions::default() };
+            let generation = model.generate(prompt.as_str(), context.as_ref(), &options)?;
+            let generated = Generated {
+                tokens: generation.prompt_tokens + generation.tokens.len(),
+                first_token_ms: (imported + generation.first_token_time).as_secs_f64() * 1e3,
+                text: generation.text,
+            };
+            Ok((Response::Generated(generated), Vec::new()))
+        }
+    }
+}

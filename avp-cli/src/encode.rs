@@ -1,0 +1,170 @@
+//! `avp encode`: writes a frame from metadata and a payload.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use avp_core::{Chunk, Compression, DType, Dialect, FrameEncoder, MetadataFields, Mode, PayloadType, hybrid};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::output::{Input, Output};
+
+/// Write a frame from metadata and a payload
+#[derive(Args)]
+pub(crate) struct Encode {
+    /// Metadata under the keys that `avp inspect --json` prints: a JSON object, or a file that holds one
+    #[arg(long, value_name = "JSON")]
+    meta: String,
+    /// Tensor bytes; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    payload: Input,
+    /// Dialect to write; by default the one that the metadata names, else 0.3
+    #[arg(long, value_name = "0.2|0.3", value_parser = parse_dialect)]
+    dialect: Option<Dialect>,
+    /// Compress the body with zstd
+    #[arg(long, value_name = "1|3|19", value_parser = parse_level)]
+    zstd: Option<Compression>,
+    /// Text to send beside the tensors, which makes the frame hybrid
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Pad the metadata so that the tensors begin at a multiple of so many bytes: a power of two, such as 64
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    align: usize,
+    /// Where the frame goes; `-` for standard output
+    #[arg(short, long, value_name = "FRAME")]
+    output: Output,
+}
+
+/// What a caller decides of a frame; every field has a default.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Meta {
+    dialect: Option<String>,
+    session_id: String,
+    source_agent_id: String,
+    target_agent_id: String,
+    model_id: String,
+    hidden_dim: u32,
+    num_layers: u32,
+    payload_type: PayloadType,
+    dtype: DType,
+    tensor_shape: Vec<u32>,
+    mode: Mode,
+    avp_map_id: String,
+    extra: BTreeMap<String, String>,
+    confidence_score: Option<f32>,
+    text: Option<String>,
+}
+
+/// Keys that `avp inspect --json` prints and that follow from the others: taken, so that its output can be used as it is.
+const DERIVED: [&str; 11] = [
+    "file",
+    "version",
+    "flags",
+    "payload_length",
+    "metadata_length",
+    "compressed",
+    "checksum",
+    "payload_bytes",
+    "payload_sha256",
+    "kv_cache",
+    "kv_cache_error",
+];
+
+const DECIDED: [&str; 15] = [
+    "dialect",
+    "session_id",
+    "source_agent_id",
+    "target_agent_id",
+    "model_id",
+    "hidden_dim",
+    "num_layers",
+    "payload_type",
+    "dtype",
+    "tensor_shape",
+    "mode",
+    "avp_map_id",
+    "extra",
+    "confidence_score",
+    "text",
+];
+
+impl Encode {
+    pub(crate) fn run(&self) -> Result<()> {
+        self.output.check()?;
+        let meta = Meta::read(&self.meta).context("--meta")?;
+        let payload = self.payload.read()?;
+        let dialect = match (self.dialect, &meta.dialect) {
+            (Some(dialect), _) => dialect,
+            (None, Some(name)) => {
+                parse_dialect(name).map_err(anyhow::Error::msg).context("--meta: dialect")?
+            }
+            (None, None) => Dialect::V0_3,
+        };
+        let text = self.text.as_ref().or(meta.text.as_ref());
+        let mode = if text.is_some() { Mode::Hybrid } else { meta.mode };
+        let extra: Vec<(&str, &str)> =
+            meta.extra.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let fields = MetadataFields {
+            session_id: &meta.session_id,
+            source_agent_id: &meta.source_agent_id,
+            target_agent_id: &meta.target_agent_id,
+            model_id: &meta.model_id,
+            hidden_dim: meta.hidden_dim,
+            num_layers: meta.num_layers,
+            payload_type: meta.payload_type,
+            dtype: meta.dtype,
+            tensor_shape: &meta.tensor_shape,
+            mode,
+            confidence_score: meta.confidence_score,
+            avp_map_id: &meta.avp_map_id,
+            extra: &extra,
+        };
+        let body = match (mode, text) {
+            (Mode::Hybrid, text) => {
+                let latent = Chunk::latent(&payload, meta.confidence_score.unwrap_or_default());
+                let text = text.map(|text| Chunk::text(text, meta.confidence_score.unwrap_or_default()));
+                hybrid::encode(&[latent].into_iter().chain(text).collect::<Vec<_>>())
+            }
+            _ => payload,
+        };
+        let encoder = FrameEncoder::new(fields)
+            .dialect(dialect)
+            .compression(self.zstd.unwrap_or(Compression::None))
+            .align(self.align);
+        self.output.write(&encoder.encode(&body)?)
+    }
+}
+
+impl Meta {
+    /// Takes JSON as it stands, or the name of a file that holds it.
+    fn read(argument: &str) -> Result<Self> {
+        let text = if argument.trim_start().starts_with('{') {
+            argument.to_owned()
+        } else {
+            let path = PathBuf::from(argument);
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
+        };
+        let mut object: Map<String, Value> = serde_json::from_str(&text)?;
+        object.retain(|key, _| !DERIVED.contains(&key.as_str()));
+        let unknown = object.keys().find(|key| !DECIDED.contains(&key.as_str()));
+        ensure!(unknown.is_none(), "no key {:?}; the keys are {}", unknown, DECIDED.join(", "));
+        Ok(serde_json::from_value(Value::Object(object))?)
+    }
+}
+
+pub(crate) fn parse_dialect(name: &str) -> Result<Dialect, String> {
+    [Dialect::V0_2, Dialect::V0_3]
+        .into_iter()
+        .find(|dialect| dialect.as_str() == name)
+        .ok_or_else(|| format!("expected 0.2 or 0.3, got {name:?}"))
+}
+
+fn parse_level(level: &str) -> Result<Compression, String> {
+    level
+        .parse()
+        .ok()
+        .and_then(Compression::from_level)
+        .ok_or_else(|| format!("expected 1, 3 or 19, got {level:?}"))
+}

@@ -1,0 +1,120 @@
+//! `avp hash`, `avp identity` and `avp handshake`: who models are, and how two of them can talk.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use avp_core::{Evidence, OwnedModelIdentity, hash, resolve};
+use avp_runtime_ort::{read_identity, tokenizer_hash};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+/// Print the hash that peers compare
+#[derive(Subcommand)]
+pub(crate) enum Hash {
+    /// SHA-256 of a model's config.json, in the form that Python gives it
+    Model {
+        /// The config
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// SHA-256 of a tokenizer's vocabulary
+    Tokenizer {
+        /// A tokenizer.json, or a JSON object from token to id
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+impl Hash {
+    pub(crate) fn run(&self) -> Result<()> {
+        let hash = match self {
+            Self::Model { file } => {
+                hash::model_hash(&read(file)?).with_context(|| file.display().to_string())?
+            }
+            Self::Tokenizer { file } => tokenizer_hash(file)?,
+        };
+        println!("{hash}");
+        Ok(())
+    }
+}
+
+/// Print who a model is, as it would say in a handshake
+#[derive(Args)]
+pub(crate) struct Identity {
+    /// A model folder, or a config.json
+    #[arg(value_name = "MODEL_DIR|CONFIG")]
+    path: PathBuf,
+}
+
+impl Identity {
+    pub(crate) fn run(&self) -> Result<()> {
+        println!("{}", serde_json::to_string(&read_identity(&self.path)?)?);
+        Ok(())
+    }
+}
+
+/// Decide how two models can talk, and by which rule
+#[derive(Args)]
+pub(crate) struct Handshake {
+    /// Our identity, as `avp identity` prints it, or a hello message that holds one
+    #[arg(value_name = "LOCAL.json")]
+    local: PathBuf,
+    /// Theirs
+    #[arg(value_name = "REMOTE.json")]
+    remote: PathBuf,
+    /// How many tokens the two vocabularies share, where somebody counted
+    #[arg(long, value_name = "N")]
+    shared_tokens: Option<u64>,
+    /// A projection map between the two models is at hand
+    #[arg(long)]
+    stored_map: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Handshake {
+    pub(crate) fn run(&self) -> Result<()> {
+        let (local, remote) = (identity_in(&self.local)?, identity_in(&self.remote)?);
+        let evidence = Evidence { has_stored_map: self.stored_map, shared_tokens: self.shared_tokens };
+        let resolution = resolve(&local, &remote, evidence);
+        let differences: Vec<_> = local.differences(&remote).collect();
+        if self.json {
+            let differences: Vec<Value> = differences
+                .iter()
+                .map(|found| json!({ "field": found.field, "local": found.local, "remote": found.remote }))
+                .collect();
+            let answer = json!({
+                "mode": resolution.mode,
+                "avp_map_id": resolution.map_id.to_string(),
+                "resolution_path": resolution.rule,
+                "differences": differences,
+            });
+            println!("{answer}");
+            return Ok(());
+        }
+        println!("mode       {}", resolution.mode);
+        println!("by rule    {}", resolution.rule);
+        let map = resolution.map_id.to_string();
+        if !map.is_empty() {
+            println!("with map   {map}");
+        }
+        for difference in differences {
+            println!("differs    {difference}");
+        }
+        Ok(())
+    }
+}
+
+fn identity_in(path: &Path) -> Result<OwnedModelIdentity> {
+    let text = read(path)?;
+    let mut value: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    if let Some(identity) = value.get_mut("identity") {
+        value = identity.take();
+    }
+    serde_json::from_value(value).with_context(|| format!("{}: no model identity", path.display()))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}

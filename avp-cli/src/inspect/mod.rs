@@ -1,0 +1,123 @@
+//! `avp inspect`: prints what a frame says, for a person or as JSON.
+
+mod person;
+mod record;
+
+use std::{
+    io::{IsTerminal, Write, stdout},
+    process::ExitCode,
+};
+
+use anyhow::{Result, ensure};
+use avp_core::{DEFAULT_PAYLOAD_LIMIT, Frame};
+use clap::Args;
+
+use crate::output::{Input, Output};
+use record::{Failure, Record};
+
+/// Print what frames say
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// Frames to read; `-` for standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<Input>,
+    /// Print one line of JSON for each file
+    #[arg(long)]
+    json: bool,
+    /// Write the decoded payload; of a hybrid frame, its latent chunk
+    #[arg(long, value_name = "OUT")]
+    payload: Option<Output>,
+    /// Bytes that a compressed body may unpack to
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_PAYLOAD_LIMIT)]
+    limit: usize,
+}
+
+impl Inspect {
+    /// Fails if any file does not decode or has a wrong checksum; the others are printed all the same.
+    pub(crate) fn run(&self) -> ExitCode {
+        match self.inspect_all() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("avp: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn inspect_all(&self) -> Result<bool> {
+        if let Some(output) = &self.payload {
+            ensure!(self.files.len() == 1, "--payload takes one file");
+            ensure!(
+                *output != Output::Stdout,
+                "--payload writes to a file: standard output holds the report"
+            );
+            output.check()?;
+        }
+        let mut all_sound = true;
+        for file in &self.files {
+            all_sound &= self.inspect(file)?;
+        }
+        Ok(all_sound)
+    }
+
+    fn inspect(&self, file: &Input) -> Result<bool> {
+        let name = file.name();
+        let bytes = match file.read() {
+            Ok(bytes) => bytes,
+            Err(error) => return self.report_failure(&name, &Failure::io(&error)).map(|()| false),
+        };
+        let decoded = Frame::decode(&bytes).and_then(|frame| {
+            let payload = frame.decompress_unverified(self.limit)?;
+            let record = Record::new(&name, &frame, &payload)?;
+            Ok((record, tensor_range(&frame, &payload)?.to_vec()))
+        });
+        match decoded {
+            Ok((record, payload)) => {
+                let sound = record.is_sound();
+                self.report(&record)?;
+                if let (Some(output), true) = (&self.payload, sound) {
+                    output.write(&payload)?;
+                }
+                Ok(sound)
+            }
+            Err(error) => self.report_failure(&name, &Failure::decode(error)).map(|()| false),
+        }
+    }
+
+    fn report(&self, record: &Record<'_>) -> Result<()> {
+        let mut out = stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, record)?;
+            writeln!(out)?;
+        } else {
+            person::write(&mut out, record)?;
+        }
+        Ok(())
+    }
+
+    fn report_failure(&self, file: &str, failure: &Failure) -> Result<()> {
+        let mut out = stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, &serde_json::json!({ "file": file, "error": failure }))?;
+            writeln!(out)?;
+        } else {
+            // On a terminal both streams end up on the screen; in a pipe the reader must not take it for a report.
+            let at = failure.offset.map(|offset| format!(" (at byte {offset})")).unwrap_or_default();
+            if stdout().is_terminal() {
+                writeln!(out, "{file}: {}{at}", failure.message)?;
+            } else {
+                eprintln!("{file}: {}{at}", failure.message);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes that the metadata's payload type speaks of: the payload, or a hybrid frame's latent chunk.
+fn tensor_range<'p>(frame: &Frame<'_>, payload: &'p [u8]) -> Result<&'p [u8], avp_core::DecodeError> {
+    match frame.metadata().mode() {
+        avp_core::Mode::Hybrid => Ok(frame.hybrid(payload)?.latent().unwrap_or_default()),
+        _ => Ok(payload),
+    }
+}

@@ -1,0 +1,155 @@
+//! What `avp inspect --json` prints of one frame.
+
+use std::collections::BTreeMap;
+
+use avp_core::{DecodeError, Dialect, Frame, KvDType, KvHeader, KvView, Mode, PayloadType};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::tensor_range;
+
+/// One frame. The keys are a contract: `docs/inspect.md` lists them.
+#[derive(Serialize)]
+pub(super) struct Record<'a> {
+    pub(super) file: &'a str,
+    /// `null` where both readings agree.
+    pub(super) dialect: Option<&'static str>,
+    pub(super) version: u8,
+    pub(super) flags: u8,
+    pub(super) payload_length: u32,
+    pub(super) metadata_length: u32,
+    pub(super) compressed: bool,
+    pub(super) session_id: &'a str,
+    pub(super) source_agent_id: &'a str,
+    pub(super) target_agent_id: &'a str,
+    pub(super) model_id: &'a str,
+    pub(super) hidden_dim: u32,
+    pub(super) num_layers: u32,
+    pub(super) payload_type: &'static str,
+    pub(super) dtype: &'static str,
+    pub(super) tensor_shape: Vec<u32>,
+    pub(super) mode: &'static str,
+    pub(super) avp_map_id: &'a str,
+    pub(super) extra: BTreeMap<&'a str, &'a str>,
+    pub(super) confidence_score: Option<f64>,
+    pub(super) text: Option<String>,
+    pub(super) checksum: Option<ChecksumState>,
+    pub(super) payload_bytes: usize,
+    pub(super) payload_sha256: String,
+    pub(super) kv_cache: Option<KvShape>,
+    /// Why the payload is no KV-cache although the metadata says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kv_cache_error: Option<Failure>,
+    #[serde(skip)]
+    pub(super) flag_names: Vec<&'static str>,
+    #[serde(skip)]
+    pub(super) bytes_per_token: Option<usize>,
+}
+
+/// The CRC-32 that the frame carries beside that of its payload.
+#[derive(Serialize)]
+pub(super) struct ChecksumState {
+    pub(super) expected: u32,
+    pub(super) actual: u32,
+    pub(super) ok: bool,
+}
+
+/// Shape and type of a KV-cache.
+#[derive(Serialize)]
+pub(super) struct KvShape {
+    pub(super) num_layers: u32,
+    pub(super) num_kv_heads: u32,
+    pub(super) head_dim: u32,
+    pub(super) seq_len: u32,
+    pub(super) dtype: KvDType,
+}
+
+/// Why a file or a part of it could not be read.
+#[derive(Serialize)]
+pub(super) struct Failure {
+    pub(super) kind: &'static str,
+    pub(super) message: String,
+    /// Byte in the file; `null` where the file itself could not be read.
+    pub(super) offset: Option<usize>,
+}
+
+impl<'a> Record<'a> {
+    /// `payload` is the frame's body, unpacked.
+    ///
+    /// # Errors
+    /// When a hybrid body does not decode.
+    pub(super) fn new(file: &'a str, frame: &Frame<'a>, payload: &[u8]) -> Result<Self, DecodeError> {
+        let (header, metadata) = (frame.header(), frame.metadata());
+        let tensors = tensor_range(frame, payload)?;
+        let text = match metadata.mode() {
+            Mode::Hybrid => frame.hybrid(payload)?.text().map(str::to_owned),
+            _ => None,
+        };
+        let cache = match metadata.payload_type() {
+            PayloadType::KvCache => Some(KvView::decode(tensors).map(|view| *view.header())),
+            _ => None,
+        };
+        let (cache, cache_error) = match cache {
+            Some(Ok(header)) => (Some(header), None),
+            Some(Err(error)) => (None, Some(Failure::decode(error))),
+            None => (None, None),
+        };
+        Ok(Self {
+            file,
+            dialect: frame.dialect().map(Dialect::as_str),
+            version: avp_core::Header::VERSION,
+            flags: header.flags().bits(),
+            payload_length: header.payload_len(),
+            metadata_length: header.metadata_len(),
+            compressed: frame.is_compressed(),
+            session_id: metadata.session_id(),
+            source_agent_id: metadata.source_agent_id(),
+            target_agent_id: metadata.target_agent_id(),
+            model_id: metadata.model_id(),
+            hidden_dim: metadata.hidden_dim(),
+            num_layers: metadata.num_layers(),
+            payload_type: metadata.payload_type().as_str(),
+            dtype: metadata.dtype().as_str(),
+            tensor_shape: metadata.tensor_shape().collect(),
+            mode: metadata.mode().as_str(),
+            avp_map_id: metadata.avp_map_id(),
+            extra: metadata.extra().collect(),
+            // Widened, so that other languages read the exact value the frame holds.
+            confidence_score: metadata.confidence_score().map(f64::from),
+            text,
+            checksum: frame.checksum(payload).map(|sum| ChecksumState {
+                expected: sum.expected,
+                actual: sum.actual,
+                ok: sum.is_ok(),
+            }),
+            payload_bytes: tensors.len(),
+            payload_sha256: Sha256::digest(tensors).iter().map(|byte| format!("{byte:02x}")).collect(),
+            kv_cache: cache.map(KvShape::from),
+            kv_cache_error: cache_error,
+            flag_names: header.flags().names(frame.dialect().unwrap_or(Dialect::V0_3)).collect(),
+            bytes_per_token: cache.and_then(|header| header.bytes_per_token()),
+        })
+    }
+
+    /// Whether the payload is what its sender summed, as far as can be told.
+    pub(super) fn is_sound(&self) -> bool {
+        self.checksum.as_ref().is_none_or(|sum| sum.ok)
+    }
+}
+
+impl From<KvHeader> for KvShape {
+    fn from(header: KvHeader) -> Self {
+        let KvHeader { num_layers, num_kv_heads, head_dim, seq_len, dtype } = header;
+        Self { num_layers, num_kv_heads, head_dim, seq_len, dtype }
+    }
+}
+
+impl Failure {
+    pub(super) fn io(error: &anyhow::Error) -> Self {
+        Self { kind: "io", message: format!("{error:#}"), offset: None }
+    }
+
+    pub(super) fn decode(error: DecodeError) -> Self {
+        Self { kind: error.kind(), message: error.to_string(), offset: Some(error.offset()) }
+    }
+}

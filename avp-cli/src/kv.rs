@@ -1,0 +1,277 @@
+//! `avp kv`: cuts a KV-cache down, changes its number format, or tells what its numbers are like.
+
+use std::{
+    io::{Write, stdout},
+    ops::Range,
+};
+
+use anyhow::{Context, Result, ensure};
+use avp_core::{
+    Compression, DEFAULT_PAYLOAD_LIMIT, DType, Dialect, Frame, FrameEncoder, KvDType, KvView, MetadataFields,
+    Mode, kv::KvSelection,
+};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::output::{Input, Output};
+
+/// Work on the KV-cache in a frame
+#[derive(Subcommand)]
+pub(crate) enum Kv {
+    Slice(Slice),
+    Convert(Convert),
+    Stat(Stat),
+}
+
+/// Keep some tokens, layers or heads
+#[derive(Args)]
+pub(crate) struct Slice {
+    /// Frame with a KV-cache; `-` for standard input
+    #[arg(value_name = "FRAME")]
+    frame: Input,
+    /// Tokens to keep, from 0, the end left out
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    tokens: Option<Range<usize>>,
+    /// Layers to keep
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    layers: Option<Range<usize>>,
+    /// Key and value heads to keep
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    heads: Option<Range<usize>>,
+    /// Where the frame goes; `-` for standard output
+    #[arg(short, long, value_name = "FRAME")]
+    output: Output,
+}
+
+/// Change the number format
+#[derive(Args)]
+pub(crate) struct Convert {
+    /// Frame with a KV-cache; `-` for standard input
+    #[arg(value_name = "FRAME")]
+    frame: Input,
+    /// Format to write; numbers are rounded to nearest, ties to even
+    #[arg(long, value_name = "float32|float16|bfloat16", value_parser = parse_dtype)]
+    dtype: KvDType,
+    /// Where the frame goes; `-` for standard output
+    #[arg(short, long, value_name = "FRAME")]
+    output: Output,
+}
+
+/// Tell size, norms and oddities, layer by layer
+#[derive(Args)]
+pub(crate) struct Stat {
+    /// Frame with a KV-cache; `-` for standard input
+    #[arg(value_name = "FRAME")]
+    frame: Input,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Kv {
+    pub(crate) fn run(&self) -> Result<()> {
+        match self {
+            Self::Slice(slice) => slice.run(),
+            Self::Convert(convert) => convert.run(),
+            Self::Stat(stat) => stat.run(),
+        }
+    }
+}
+
+impl Slice {
+    fn run(&self) -> Result<()> {
+        self.output.check()?;
+        rewrite(&self.frame, &self.output, |view| {
+            let mut selection = view.select();
+            if let Some(tokens) = &self.tokens {
+                selection = selection.tokens(tokens.clone())?;
+            }
+            if let Some(layers) = &self.layers {
+                selection = selection.layers(layers.clone())?;
+            }
+            if let Some(heads) = &self.heads {
+                selection = selection.heads(heads.clone())?;
+            }
+            Ok(selection)
+        })
+    }
+}
+
+impl Convert {
+    fn run(&self) -> Result<()> {
+        self.output.check()?;
+        rewrite(&self.frame, &self.output, |view| Ok(view.select().dtype(self.dtype)))
+    }
+}
+
+/// Writes the frame again with what `select` leaves of its cache; everything else it says stays.
+fn rewrite(
+    input: &Input,
+    output: &Output,
+    select: impl Fn(KvView<'_>) -> Result<KvSelection<'_>>,
+) -> Result<()> {
+    let bytes = input.read()?;
+    let frame = Frame::decode(&bytes).with_context(|| input.to_string())?;
+    let metadata = frame.metadata();
+    ensure!(metadata.mode() != Mode::Hybrid, "{input}: a hybrid frame's text would no longer fit its cache");
+    let payload = frame.decompress(DEFAULT_PAYLOAD_LIMIT).with_context(|| input.to_string())?;
+    let selection = select(frame.kv_cache(&payload).with_context(|| input.to_string())?)?;
+    let header = selection.header();
+    let tensor_shape: Vec<u32> = metadata.tensor_shape().collect();
+    let extra: Vec<(&str, &str)> = metadata.extra().collect();
+    let fields = MetadataFields {
+        session_id: metadata.session_id(),
+        source_agent_id: metadata.source_agent_id(),
+        target_agent_id: metadata.target_agent_id(),
+        model_id: metadata.model_id(),
+        hidden_dim: metadata.hidden_dim(),
+        num_layers: header.num_layers,
+        payload_type: metadata.payload_type(),
+        dtype: DType::from(header.dtype),
+        tensor_shape: &tensor_shape,
+        mode: metadata.mode(),
+        confidence_score: metadata.confidence_score(),
+        avp_map_id: metadata.avp_map_id(),
+        extra: &extra,
+    };
+    let compression = if frame.is_compressed() { Compression::Balanced } else { Compression::None };
+    let encoder =
+        FrameEncoder::new(fields).dialect(frame.dialect().unwrap_or(Dialect::V0_3)).compression(compression);
+    output.write(&encoder.encode(&selection.to_vec()?)?)
+}
+
+/// What the numbers of a cache are like.
+#[derive(Serialize)]
+struct CacheStat {
+    num_layers: u32,
+    num_kv_heads: u32,
+    head_dim: u32,
+    seq_len: u32,
+    dtype: KvDType,
+    bytes: usize,
+    bytes_per_token: Option<usize>,
+    layers: Vec<LayerStat>,
+}
+
+#[derive(Serialize)]
+struct LayerStat {
+    key: TensorStat,
+    value: TensorStat,
+}
+
+/// Root mean square and extremes over the finite numbers of one tensor, and how many are not finite.
+#[derive(Serialize)]
+struct TensorStat {
+    rms: f64,
+    min: f32,
+    max: f32,
+    not_finite: usize,
+}
+
+impl Stat {
+    fn run(&self) -> Result<()> {
+        let bytes = self.frame.read()?;
+        let frame = Frame::decode(&bytes).with_context(|| self.frame.to_string())?;
+        let payload = frame.decompress(DEFAULT_PAYLOAD_LIMIT).with_context(|| self.frame.to_string())?;
+        let view = frame.kv_cache(&payload).with_context(|| self.frame.to_string())?;
+        let header = *view.header();
+        let stat = CacheStat {
+            num_layers: header.num_layers,
+            num_kv_heads: header.num_kv_heads,
+            head_dim: header.head_dim,
+            seq_len: header.seq_len,
+            dtype: header.dtype,
+            bytes: view.tensors().len(),
+            bytes_per_token: header.bytes_per_token(),
+            layers: view
+                .layers()
+                .map(|layer| LayerStat {
+                    key: TensorStat::over(layer.key_values()),
+                    value: TensorStat::over(layer.value_values()),
+                })
+                .collect(),
+        };
+        let mut out = stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, &stat)?;
+            writeln!(out)?;
+        } else {
+            stat.write(&mut out)?;
+        }
+        Ok(())
+    }
+}
+
+impl CacheStat {
+    fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let Self { num_layers, num_kv_heads, head_dim, seq_len, dtype, bytes, .. } = self;
+        writeln!(
+            out,
+            "{seq_len} tokens, {num_layers} layers of {num_kv_heads} KV heads, {head_dim} wide, {dtype}, {bytes} bytes"
+        )?;
+        writeln!(out, "{:>5}  {:^38}  {:^38}", "layer", "key", "value")?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            writeln!(out, "{index:>5}  {}  {}", layer.key.line(), layer.value.line())?;
+        }
+        Ok(())
+    }
+}
+
+impl TensorStat {
+    fn over(values: impl Iterator<Item = f32>) -> Self {
+        let mut stat = Self { rms: 0.0, min: 0.0, max: 0.0, not_finite: 0 };
+        let mut finite = 0_u64;
+        let mut squares = 0.0;
+        for value in values {
+            if !value.is_finite() {
+                stat.not_finite += 1;
+                continue;
+            }
+            stat.min = if finite == 0 { value } else { stat.min.min(value) };
+            stat.max = if finite == 0 { value } else { stat.max.max(value) };
+            squares += f64::from(value) * f64::from(value);
+            finite += 1;
+        }
+        stat.rms = if finite == 0 { 0.0 } else { (squares / finite as f64).sqrt() };
+        stat
+    }
+
+    fn line(&self) -> String {
+        let Self { rms, min, max, not_finite } = self;
+        let odd = if *not_finite == 0 { String::new() } else { format!(" {not_finite} not finite") };
+        format!("{:<38}", format!("rms {rms:.4} in [{min:.3}, {max:.3}]{odd}"))
+    }
+}
+
+fn parse_range(text: &str) -> Result<Range<usize>, String> {
+    let range = text.split_once("..").and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
+    range.ok_or_else(|| format!("expected A..B, as 0..128, got {text:?}"))
+}
+
+fn parse_dtype(text: &str) -> Result<KvDType, String> {
+    [KvDType::Float32, KvDType::Float16, KvDType::BFloat16]
+        .into_iter()
+        .find(|dtype| dtype.as_str() == text)
+        .ok_or_else(|| format!("expected float32, float16 or bfloat16, got {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_not_finite_are_counted_and_left_out() {
+        let stat = TensorStat::over([3.0, f32::NAN, -4.0, f32::INFINITY].into_iter());
+        assert_eq!((stat.min, stat.max, stat.not_finite), (-4.0, 3.0, 2));
+        assert!((stat.rms - 12.5_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(TensorStat::over(std::iter::empty()).rms, 0.0);
+    }
+
+    #[test]
+    fn ranges_have_two_ends() {
+        assert_eq!(parse_range("3..12"), Ok(3..12));
+        for wrong in ["3", "..3", "3..", "a..b", "3..-1"] {
+            assert!(parse_range(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `avp`: every capability of the Agent Vector Protocol from a shell.
+
+mod agent;
+mod demo;
+mod encode;
+mod generate;
+mod identity;
+mod inspect;
+mod kv;
+mod output;
+mod think;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use avp_runtime_ort::{LoadOptions, Model, OrtLibrary, Runtime};
+use clap::{Args, Parser, Subcommand};
+
+/// Hand over what a language model has computed, not what it has said.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Think(think::Think),
+    Generate(generate::Generate),
+    Inspect(inspect::Inspect),
+    Encode(encode::Encode),
+    #[command(subcommand)]
+    Hash(identity::Hash),
+    Identity(identity::Identity),
+    Handshake(identity::Handshake),
+    #[command(subcommand)]
+    Kv(kv::Kv),
+    Demo(demo::Demo),
+    #[command(hide = true)]
+    Agent(AgentProcess),
+}
+
+/// Answer the demo's requests on standard input.
+#[derive(Args)]
+struct AgentProcess {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Name to sign frames with
+    #[arg(long, default_value = "agent")]
+    name: String,
+}
+
+impl AgentProcess {
+    fn run(&self) -> Result<()> {
+        let runtime = self.model.runtime()?;
+        agent::serve(&runtime, &self.model.load(&runtime)?, &self.name)
+    }
+}
+
+/// The model to run, and what to run it with.
+#[derive(Args)]
+struct ModelArgs {
+    /// Folder with config.json, tokenizer.json and model.onnx
+    #[arg(value_name = "MODEL_DIR")]
+    folder: PathBuf,
+    /// ONNX Runtime library; looked for where it is usually installed otherwise
+    #[arg(long, value_name = "FILE", env = "ORT_DYLIB_PATH")]
+    onnxruntime: Option<PathBuf>,
+    /// Threads of one run; by default one for each core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+}
+
+impl ModelArgs {
+    fn runtime(&self) -> Result<Runtime> {
+        Ok(Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?)
+    }
+
+    fn load(&self, runtime: &Runtime) -> Result<Model> {
+        Ok(Model::load(runtime, &self.folder, &LoadOptions { threads: self.threads })?)
+    }
+}
+
+/// Every command says what went wrong on standard error; what it was asked for goes to standard output.
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Think(think) => think.run(),
+        Command::Generate(generate) => generate.run(),
+        Command::Inspect(inspect) => return inspect.run(),
+        Command::Encode(encode) => encode.run(),
+        Command::Hash(hash) => hash.run(),
+        Command::Identity(identity) => identity.run(),
+        Command::Handshake(handshake) => handshake.run(),
+        Command::Kv(kv) => kv.run(),
+        Command::Demo(demo) => demo.run(),
+        Command::Agent(agent) => agent.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has seen enough, such as `head`, is no failure of ours.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("avp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

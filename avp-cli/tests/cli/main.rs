@@ -1,0 +1,9 @@
+//! The `avp` program, run as a user's shell would.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+mod demo;
+mod handover;
+mod inspect;
+mod kv;
+mod protocol;

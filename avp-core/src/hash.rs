@@ -1,0 +1,102 @@
+//! The two hashes of a model identity: SHA-256 of what Python's `json.dumps` writes, in lowercase hex.
+
+use alloc::string::String;
+use core::fmt::{self, Write};
+
+use sha2::{Digest, Sha256};
+
+use crate::json::{Json, JsonError};
+
+/// The model hash of a config: SHA-256 of `json.dumps(config, sort_keys=True, separators=(",", ":"))`.
+///
+/// `config` is the text of a `config.json`. The Python package hashes the config as Transformers fills it in, with
+/// defaults that the file may lack, so give it that text where the two shall agree.
+///
+/// # Examples
+///
+/// ```
+/// let hash = avp_core::hash::model_hash(r#"{"b": 1e-6, "a": 2}"#).unwrap();
+/// assert_eq!(hash, avp_core::hash::model_hash(r#"{"a":2,"b":1e-06}"#).unwrap());
+/// ```
+///
+/// # Errors
+///
+/// [`JsonError`] where the text is not JSON.
+pub fn model_hash(config: &str) -> Result<String, JsonError> {
+    Json::parse(config).map(|config| model_hash_of(&config))
+}
+
+/// The model hash of a config that is parsed already.
+#[must_use]
+pub fn model_hash_of(config: &Json) -> String {
+    sha256(|out| config.write_canonical(out))
+}
+
+/// The tokenizer hash of a vocabulary: SHA-256 of `json.dumps(sorted(vocab.items()), separators=(",", ":"))`.
+///
+/// `vocab` is the text of a JSON object from token to id. `None` where it is some other value.
+///
+/// # Examples
+///
+/// ```
+/// let of_text = avp_core::hash::tokenizer_hash(r#"{"b": 1, "a": 0}"#).unwrap().unwrap();
+/// assert_eq!(of_text, avp_core::hash::tokenizer_hash_of([("a", 0), ("b", 1)]));
+/// ```
+///
+/// # Errors
+///
+/// [`JsonError`] where the text is not JSON.
+pub fn tokenizer_hash(vocab: &str) -> Result<Option<String>, JsonError> {
+    let vocab = Json::parse(vocab)?;
+    Ok(vocab.is_object().then(|| sha256(|out| vocab.write_sorted_items(out).unwrap_or(Ok(())))))
+}
+
+/// The tokenizer hash of a vocabulary given as pairs of token and id, in any order.
+#[must_use]
+pub fn tokenizer_hash_of<'a>(vocab: impl IntoIterator<Item = (&'a str, u32)>) -> String {
+    let vocab = Json::object(vocab.into_iter().map(|(token, id)| (token, Json::from(u64::from(id)))));
+    sha256(|out| vocab.write_sorted_items(out).unwrap_or(Ok(())))
+}
+
+/// SHA-256, in hex, of what `write` writes.
+fn sha256(write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
+    struct Sink(Sha256);
+
+    impl Write for Sink {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.update(text);
+            Ok(())
+        }
+    }
+
+    let mut sink = Sink(Sha256::new());
+    let written = write(&mut sink);
+    debug_assert!(written.is_ok(), "a hasher takes everything");
+    let mut hex = String::with_capacity(64);
+    for byte in sink.0.finalize() {
+        for digit in [byte >> 4, byte & 0xf] {
+            hex.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    hex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_empty_config_hashes_like_two_braces() {
+        // `printf '{}' | sha256sum`
+        assert_eq!(
+            model_hash(" { } ").unwrap(),
+            "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+        );
+    }
+
+    #[test]
+    fn a_vocabulary_that_is_no_object_has_no_hash() {
+        assert_eq!(tokenizer_hash("[]"), Ok(None));
+        assert!(tokenizer_hash("{").is_err());
+    }
+}

@@ -1,0 +1,240 @@
+//! What can go wrong, one enum per area: loading a model, running it, handing a context over.
+
+use std::path::PathBuf;
+
+use crate::PrepareError;
+
+/// Why a model folder cannot be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file that every model folder has is not there.
+    #[error("the model folder has no {}: {}", file_name(path), path.display())]
+    MissingFile {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {message}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        message: String,
+    },
+    /// A JSON file does not hold what is needed.
+    #[error("{}: {message}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        message: String,
+    },
+    /// `tokenizer.json` is no tokenizer.
+    #[error("{}: not a usable tokenizer: {message}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What the tokenizer library says.
+        message: String,
+    },
+    /// The chat template does not parse, or refuses the messages.
+    #[error("chat template{}: {message}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Template {
+        /// The line in the template, from 1.
+        line: Option<usize>,
+        /// The template's or its parser's words.
+        message: String,
+    },
+    /// `config.json` and the graph speak of different models.
+    #[error("config.json says {field} is {config}, but the graph has {graph}")]
+    ConfigMismatch {
+        /// The field of `config.json`.
+        field: &'static str,
+        /// Its value.
+        config: u32,
+        /// What the graph says.
+        graph: usize,
+    },
+    /// The graph cannot be made ready for latent work.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// ONNX Runtime does not take the model.
+    #[error("ONNX Runtime refuses the model: {message}")]
+    Runtime {
+        /// ONNX Runtime's words.
+        message: String,
+    },
+}
+
+/// Why a run did not happen or did not finish. The model and every context stay usable.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The prompt has no tokens.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// The prompt alone is longer than the model's window.
+    #[error("the prompt has {tokens} tokens, but the model's window is {window}")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens the model can attend to.
+        window: usize,
+    },
+    /// The context, the prompt and what is to follow do not fit the window together.
+    #[error(
+        "the context has {context} tokens, the prompt {prompt} and {steps} steps are to follow, \
+         but the model's window is {window}"
+    )]
+    ContextTooLong {
+        /// Tokens of the context.
+        context: usize,
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Latent steps asked for, or the one token that generating needs at least.
+        steps: usize,
+        /// Tokens the model can attend to.
+        window: usize,
+    },
+    /// A sampling option is out of its range.
+    #[error("{option} must be {expected}, got {got}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// Its range, in words.
+        expected: &'static str,
+        /// The value given.
+        got: f64,
+    },
+    /// The context belongs to another model.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// The chat template refuses the messages.
+    #[error(transparent)]
+    Template(ModelError),
+    /// The tokenizer cannot read or write the text.
+    #[error("tokenizer: {message}")]
+    Tokenizer {
+        /// The tokenizer library's words.
+        message: String,
+    },
+    /// The model gave something other than numbers.
+    #[error("the model's logits at step {step} hold no finite number")]
+    NotFinite {
+        /// Tokens generated before, or latent steps taken.
+        step: usize,
+    },
+    /// ONNX Runtime failed.
+    #[error("ONNX Runtime: {message}")]
+    Runtime {
+        /// ONNX Runtime's words.
+        message: String,
+    },
+}
+
+/// Why a context cannot be taken from a frame, or used with a model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContextError {
+    /// The frame does not decode.
+    #[error(transparent)]
+    Decode(#[from] avp_core::DecodeError),
+    /// The frame cannot be written.
+    #[error(transparent)]
+    Encode(#[from] avp_core::EncodeError),
+    /// The frame decodes and holds something else.
+    #[error("the frame holds {got}, expected a KV-cache")]
+    NotAKvCache {
+        /// The payload it holds.
+        got: &'static str,
+    },
+    /// The frame's KV-cache holds no numbers, so there is nothing to continue from.
+    #[error("the frame's KV-cache is empty: {num_layers} layers of {seq_len} tokens")]
+    Empty {
+        /// Layers it claims.
+        num_layers: u32,
+        /// Tokens it claims.
+        seq_len: u32,
+    },
+    /// The frame's metadata and its KV-cache disagree.
+    #[error("the frame's metadata says {field} is {metadata}, but its KV-cache has {body}")]
+    Contradiction {
+        /// The field.
+        field: &'static str,
+        /// What the metadata says.
+        metadata: u64,
+        /// What the KV-cache says.
+        body: u64,
+    },
+    /// A field in the frame's `extra` is no number.
+    #[error("the frame's extra field {field:?} is no number")]
+    Extra {
+        /// The key.
+        field: &'static str,
+    },
+    /// The context was made by another model.
+    #[error("the context was made by another model: {field} is {got:?}, this model has {expected:?}")]
+    OtherModel {
+        /// The first field that differs.
+        field: &'static str,
+        /// This model's value.
+        expected: String,
+        /// The context's value.
+        got: String,
+    },
+    /// A size is larger than a frame can say.
+    #[error("{field} is {value}, more than a frame can say")]
+    TooLarge {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: usize,
+    },
+    /// ONNX Runtime could not hold the cache.
+    #[error("ONNX Runtime: {message}")]
+    Runtime {
+        /// ONNX Runtime's words.
+        message: String,
+    },
+}
+
+/// Any of this crate's errors, for callers that do not tell them apart.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The ONNX Runtime library.
+    #[error(transparent)]
+    Library(#[from] crate::LibraryError),
+    /// Loading a model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Running it.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Handing a context over.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name().map_or_else(|| "file".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+impl<R> From<ort::Error<R>> for RunError {
+    fn from(error: ort::Error<R>) -> Self {
+        Self::Runtime { message: error.message().to_owned() }
+    }
+}
+
+impl<R> From<ort::Error<R>> for ModelError {
+    fn from(error: ort::Error<R>) -> Self {
+        Self::Runtime { message: error.message().to_owned() }
+    }
+}
+
+impl<R> From<ort::Error<R>> for ContextError {
+    fn from(error: ort::Error<R>) -> Self {
+        Self::Runtime { message: error.message().to_owned() }
+    }
+}

@@ -1,0 +1,70 @@
+//! Who a loaded model is, as handshakes and frames say it.
+
+use std::{collections::HashMap, path::Path};
+
+use avp_core::{OwnedModelIdentity, hash};
+
+use crate::{ModelError, folder::read_text, prepare::PrepareReport, tokens::Tokens};
+
+/// The identity of a model without loading it: of a folder with `config.json` and, where it is there, `tokenizer.json`;
+/// or of a config file alone.
+///
+/// # Errors
+/// When a file is missing, cannot be read, or does not hold what it should.
+pub fn read_identity(path: impl AsRef<Path>) -> Result<OwnedModelIdentity, ModelError> {
+    let path = path.as_ref();
+    if !path.is_dir() {
+        return from_config(path, &read_text(path)?);
+    }
+    let config = path.join("config.json");
+    let identity = from_config(&config, &read_text(&config)?)?;
+    match Tokens::load(path) {
+        Ok(tokens) => Ok(OwnedModelIdentity { tokenizer_hash: tokens.hash(), ..identity }),
+        Err(ModelError::MissingFile { .. }) => Ok(identity),
+        Err(error) => Err(error),
+    }
+}
+
+/// SHA-256 of a vocabulary as peers compute it, in hex; of a `tokenizer.json`, or of a JSON object from token to id.
+///
+/// # Errors
+/// When the file cannot be read or is neither.
+pub fn tokenizer_hash(path: impl AsRef<Path>) -> Result<String, ModelError> {
+    let path = path.as_ref();
+    let text = read_text(path)?;
+    // A vocabulary maps every key to a number; a tokenizer.json has objects and strings.
+    match serde_json::from_str::<HashMap<String, u32>>(&text) {
+        Ok(vocab) => Ok(hash::tokenizer_hash_of(vocab.iter().map(|(token, &id)| (token.as_str(), id)))),
+        Err(_) => Ok(Tokens::parse(path, &text)?.hash()),
+    }
+}
+
+/// The identity of the model whose `config.json`, at `path`, has this text.
+///
+/// # Errors
+/// When the text is no such config.
+pub(crate) fn identify(path: &Path, config: &str, tokens: &Tokens) -> Result<OwnedModelIdentity, ModelError> {
+    Ok(OwnedModelIdentity { tokenizer_hash: tokens.hash(), ..from_config(path, config)? })
+}
+
+/// A config that belongs to another export gives frames that no peer can use.
+///
+/// # Errors
+/// When a size in the config is not the graph's; it is named.
+pub(crate) fn check(identity: &OwnedModelIdentity, graph: &PrepareReport) -> Result<(), ModelError> {
+    let fields = [
+        ("hidden_size", identity.hidden_dim, graph.hidden_size),
+        ("num_hidden_layers", identity.num_layers, graph.cache.num_layers),
+        ("num_key_value_heads", identity.num_kv_heads, graph.cache.num_kv_heads),
+        ("head_dim", identity.head_dim, graph.cache.head_dim),
+    ];
+    match fields.into_iter().find(|&(_, config, graph)| config as usize != graph) {
+        Some((field, config, graph)) => Err(ModelError::ConfigMismatch { field, config, graph }),
+        None => Ok(()),
+    }
+}
+
+fn from_config(path: &Path, config: &str) -> Result<OwnedModelIdentity, ModelError> {
+    OwnedModelIdentity::from_config(config)
+        .map_err(|error| ModelError::Json { path: path.to_owned(), message: error.to_string() })
+}

@@ -1,0 +1,114 @@
+//! A KV-cache as ONNX Runtime values: what one run gives, the next one takes, without a copy through host vectors.
+
+use avp_core::KvDType;
+use ort::{
+    memory::Allocator,
+    value::{DynTensor, DynValue, TensorElementType},
+};
+
+use crate::prepare::CacheLayout;
+
+/// Key and value of each layer, `[1, num_kv_heads, seq_len, head_dim]`.
+#[derive(Debug)]
+pub(crate) struct KvCache {
+    layers: Vec<[DynTensor; 2]>,
+    layout: CacheLayout,
+    seq_len: usize,
+}
+
+impl KvCache {
+    /// A cache of no tokens, where every conversation starts.
+    pub(crate) fn empty(layout: CacheLayout) -> ort::Result<Self> {
+        let allocator = Allocator::default();
+        let layers = (0..layout.num_layers)
+            .map(|_| Ok([layout.tensor(&allocator, 0)?, layout.tensor(&allocator, 0)?]))
+            .collect::<ort::Result<_>>()?;
+        Ok(Self { layers, layout, seq_len: 0 })
+    }
+
+    /// Takes the tensors that a run gave for `seq_len` tokens.
+    pub(crate) fn from_outputs(
+        layout: CacheLayout,
+        seq_len: usize,
+        values: impl Iterator<Item = [DynValue; 2]>,
+    ) -> ort::Result<Self> {
+        let layers = values
+            .map(|[key, value]| Ok([key.downcast()?, value.downcast()?]))
+            .collect::<ort::Result<_>>()?;
+        Ok(Self { layers, layout, seq_len })
+    }
+
+    /// Copies a cache in from `planes`: the bytes of `[K0][V0][K1][V1]…`, each `[num_kv_heads, seq_len, head_dim]`,
+    /// little-endian.
+    pub(crate) fn from_planes<'b>(
+        layout: CacheLayout,
+        seq_len: usize,
+        mut planes: impl Iterator<Item = &'b [u8]>,
+    ) -> ort::Result<Self> {
+        let allocator = Allocator::default();
+        let mut next = || -> ort::Result<DynTensor> {
+            let mut tensor = layout.tensor(&allocator, seq_len)?;
+            let target = bytes_of_mut(&mut tensor)?;
+            match planes.next() {
+                Some(plane) if plane.len() == target.len() => target.copy_from_slice(plane),
+                _ => return Err(ort::Error::new("a plane of the cache has another size than its shape")),
+            }
+            Ok(tensor)
+        };
+        let layers = (0..layout.num_layers).map(|_| Ok([next()?, next()?])).collect::<ort::Result<_>>()?;
+        Ok(Self { layers, layout, seq_len })
+    }
+
+    pub(crate) fn layout(&self) -> CacheLayout {
+        self.layout
+    }
+
+    pub(crate) fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    pub(crate) fn layers(&self) -> &[[DynTensor; 2]] {
+        &self.layers
+    }
+
+    /// The bytes of `[K0][V0][K1][V1]…`, without a copy.
+    pub(crate) fn planes(&self) -> impl Iterator<Item = ort::Result<&[u8]>> {
+        self.layers.iter().flatten().map(bytes_of)
+    }
+}
+
+impl CacheLayout {
+    fn tensor(&self, allocator: &Allocator, seq_len: usize) -> ort::Result<DynTensor> {
+        DynTensor::new(allocator, element_type(self.dtype), [1, self.num_kv_heads, seq_len, self.head_dim])
+    }
+}
+
+/// ONNX Runtime's name for the element type of a cache.
+fn element_type(dtype: KvDType) -> TensorElementType {
+    match dtype {
+        KvDType::Float32 => TensorElementType::Float32,
+        KvDType::Float16 => TensorElementType::Float16,
+        KvDType::BFloat16 => TensorElementType::Bfloat16,
+    }
+}
+
+/// The elements of a tensor in host memory, as bytes.
+fn bytes_of(tensor: &DynTensor) -> ort::Result<&[u8]> {
+    Ok(match tensor.data_type() {
+        TensorElementType::Float16 => bytemuck::cast_slice(tensor.try_extract_tensor::<half::f16>()?.1),
+        TensorElementType::Bfloat16 => bytemuck::cast_slice(tensor.try_extract_tensor::<half::bf16>()?.1),
+        _ => bytemuck::cast_slice(tensor.try_extract_tensor::<f32>()?.1),
+    })
+}
+
+fn bytes_of_mut(tensor: &mut DynTensor) -> ort::Result<&mut [u8]> {
+    Ok(match tensor.data_type() {
+        TensorElementType::Float16 => {
+            bytemuck::cast_slice_mut(tensor.try_extract_tensor_mut::<half::f16>()?.1)
+        }
+        TensorElementType::Bfloat16 => {
+            bytemuck::cast_slice_mut(tensor.try_extract_tensor_mut::<half::bf16>()?.1)
+        }
+        _ => bytemuck::cast_slice_mut(tensor.try_extract_tensor_mut::<f32>()?.1),
+    })
+}

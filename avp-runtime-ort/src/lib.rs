@@ -1,0 +1,60 @@
+//! Make and use KV-caches with any ONNX-exported decoder model.
+//!
+//! ```
+//! # use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime};
+//! # let runtime = Runtime::find()?;
+//! let model = Model::load(&runtime, "../models/facts", &LoadOptions::default())?;
+//! let context = model.think("Notes: Rosa lives in Lisbon. Rosa has a parrot.", 8, None)?;
+//! let answer = model.generate("Where does Rosa live?", Some(&context), &GenerateOptions::default())?;
+//! assert_eq!(answer.text, "Answer: Rosa lives in Lisbon.");
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! # What happens here
+//!
+//! - [`OrtLibrary`] finds the ONNX Runtime library and checks it; [`Runtime`] loads it. Nothing else of this crate can
+//!   be made without a runtime, so a missing library is an error at one place and never a panic later.
+//! - [`Model::load`] reads a model folder and prepares its graph once: a latent vector can then stand where a token
+//!   would, and the next one comes back. The prepared graph is cached under the hash of the export.
+//! - [`Model::think`] reads a prompt, takes latent steps and gives a [`Context`]; [`Model::generate`] answers, behind a
+//!   context where there is one. From run to run the KV-cache passes as ONNX Runtime values, never through host vectors.
+//! - [`Context::to_frame`] and [`Context::from_frame`] hand a context to another process, or to the Python package.
+//!
+//! # Which models
+//!
+//! Decoders exported with their KV-cache, as Optimum's `text-generation-with-past` does it: token ids in, `logits` and
+//! `present.N.key` / `.value` out, an embedding by `Gather`, a head by `MatMul` or `Gemm`, float32, float16 or bfloat16.
+//! Anything else is refused by name: see [`PrepareError`].
+
+#![deny(missing_docs)]
+
+mod chat;
+mod config;
+mod context;
+mod decoder;
+mod error;
+mod folder;
+mod generate;
+mod identity;
+mod kv;
+mod library;
+mod model;
+mod onnx;
+mod prepare;
+mod runtime;
+mod sample;
+mod tokens;
+
+pub use chat::{Message, Prompt};
+pub use context::{Context, FrameOptions};
+pub use error::{ContextError, Error, ModelError, RunError};
+pub use generate::{Finish, GenerateOptions, Generation};
+pub use identity::{read_identity, tokenizer_hash};
+pub use library::{LibraryError, OrtLibrary};
+pub use model::{LoadOptions, Model};
+pub use prepare::{CacheLayout, PrepareError};
+pub use runtime::Runtime;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

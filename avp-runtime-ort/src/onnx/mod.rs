@@ -1,0 +1,19 @@
+//! ONNX models as data: the protobuf types, an index over a graph, and the weights a graph carries.
+//!
+//! The schema is `proto/onnx.proto`; the types are generated from it by `cargo xtask codegen`. The whole schema is
+//! there on purpose: prost drops fields it does not know, and a dropped field would change the model.
+
+mod build;
+mod graph;
+#[expect(clippy::all, unreachable_pub, reason = "generated from onnx.proto")]
+mod proto;
+mod weights;
+
+pub(crate) use build::{constant, float_tensor, if_node, int64_tensor, node, set_dim, tensor_value};
+pub(crate) use graph::GraphIndex;
+pub(crate) use proto::{
+    GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto, tensor_proto,
+    tensor_shape_proto::{Dimension, dimension},
+    type_proto,
+};
+pub(crate) use weights::{Matrix, Weights, external_location};

@@ -1,0 +1,174 @@
+//! Prepared graphs on disk, one per model content, written whole or not at all.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::{PrepareError, PrepareReport, prepare};
+use crate::onnx::ModelProto;
+
+/// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
+const PREPARE_VERSION: u32 = 1;
+
+/// The folder that prepared graphs are kept in.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache {
+    folder: Option<PathBuf>,
+}
+
+/// A graph ready to load.
+pub(crate) struct PreparedModel {
+    /// The graph's bytes.
+    pub(crate) bytes: Bytes,
+    /// What preparing found.
+    pub(crate) report: PrepareReport,
+}
+
+impl Cache {
+    /// `AVP_CACHE_DIR`, else the user's cache folder; without either nothing is kept.
+    pub(crate) fn from_env() -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folder = set("AVP_CACHE_DIR")
+            .or_else(|| set("XDG_CACHE_HOME").map(|path| path.join("avp")))
+            .or_else(|| set("HOME").map(|path| path.join(".cache").join("avp")))
+            .or_else(|| set("LOCALAPPDATA").map(|path| path.join("avp")))
+            .map(|path| path.join("prepared"));
+        Self { folder }
+    }
+
+    /// Keeps prepared graphs in `folder`.
+    #[cfg(test)]
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self { folder: Some(folder.to_owned()) }
+    }
+
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(format!("{key}.onnx")))
+    }
+
+    /// The graph under `key`, if its file is whole.
+    fn read(&self, key: &str) -> Option<PreparedModel> {
+        let file = Bytes::from(fs::read(self.path(key)?).ok()?);
+        let (digest, content) = file.split_at_checked(DIGEST_SIZE)?;
+        if Sha256::digest(content).as_slice() != digest {
+            return None;
+        }
+        let line_end = content.iter().position(|&byte| byte == b'\n')?;
+        let report = serde_json::from_slice(&content[..line_end]).ok()?;
+        Some(PreparedModel { bytes: file.slice(DIGEST_SIZE + line_end + 1..), report })
+    }
+
+    /// Writes digest, report on one line, graph. A cache that cannot be written only costs time: no error.
+    fn write(&self, key: &str, model: &PreparedModel) {
+        let Some(path) = self.path(key) else { return };
+        let Ok(mut report) = serde_json::to_vec(&model.report) else { return };
+        report.push(b'\n');
+        let digest = Sha256::new().chain_update(&report).chain_update(&model.bytes).finalize();
+        let write = |folder: &Path| -> io::Result<()> {
+            fs::create_dir_all(folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            for part in [digest.as_slice(), &report, &model.bytes] {
+                file.write_all(part)?;
+            }
+            file.persist(&path)?;
+            Ok(())
+        };
+        let _unwritten = path.parent().map(write);
+    }
+}
+
+const DIGEST_SIZE: usize = 32;
+
+/// Reads the export at `path` and prepares it, or takes the prepared graph from `cache`.
+///
+/// # Errors
+/// When the file cannot be read or [`prepare`] refuses the graph.
+pub(crate) fn prepare_cached(path: &Path, cache: &Cache) -> Result<PreparedModel, PrepareError> {
+    let export = fs::read(path)
+        .map(Bytes::from)
+        .map_err(|error| PrepareError::Unreadable { path: path.to_owned(), message: error.to_string() })?;
+    let key = format!("{}-v{PREPARE_VERSION}", hex(&Sha256::digest(&export)));
+    if let Some(prepared) = cache.read(&key) {
+        return Ok(prepared);
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let prepared = prepare_bytes(export, folder)?;
+    cache.write(&key, &prepared);
+    Ok(prepared)
+}
+
+fn prepare_bytes(export: Bytes, folder: &Path) -> Result<PreparedModel, PrepareError> {
+    let mut model =
+        ModelProto::decode(export).map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
+    let report = prepare(&mut model, folder)?;
+    Ok(PreparedModel { bytes: model.encode_to_vec().into(), report })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn export() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2/model.onnx")
+    }
+
+    fn only_file(folder: &Path) -> PathBuf {
+        let mut files = fs::read_dir(folder).unwrap();
+        let file = files.next().unwrap().unwrap().path();
+        assert!(files.next().is_none(), "more than one file");
+        file
+    }
+
+    #[test]
+    fn a_model_is_prepared_once_and_read_back_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let first = prepare_cached(&export(), &cache).unwrap();
+        let written = fs::metadata(only_file(folder.path())).unwrap().modified().unwrap();
+        let second = prepare_cached(&export(), &cache).unwrap();
+        assert_eq!((&first.bytes, &first.report), (&second.bytes, &second.report));
+        assert_eq!(fs::metadata(only_file(folder.path())).unwrap().modified().unwrap(), written);
+    }
+
+    #[test]
+    fn a_damaged_file_is_replaced_and_never_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let sound = prepare_cached(&export(), &cache).unwrap();
+        let file = only_file(folder.path());
+        let whole = fs::read(&file).unwrap();
+        for damaged in [&whole[..whole.len() - 1], &whole[1..], b"", &[0; 40]] {
+            fs::write(&file, damaged).unwrap();
+            assert_eq!(prepare_cached(&export(), &cache).unwrap().bytes, sound.bytes);
+            assert_eq!(fs::read(&file).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_is_no_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, b"in the way").unwrap();
+        assert!(prepare_cached(&export(), &Cache::at(&file)).is_ok());
+        assert_eq!(only_file(folder.path()), file);
+    }
+
+    #[test]
+    fn tied_and_untied_heads_are_told_apart_by_their_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        assert!(prepare_cached(&export(), &cache).unwrap().report.tied);
+        let untied = export().with_file_name("../tiny-llama/model.onnx");
+        assert!(!prepare_cached(&untied, &cache).unwrap().report.tied);
+    }
+}

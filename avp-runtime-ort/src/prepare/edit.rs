@@ -1,0 +1,153 @@
+//! The edit itself: which nodes, inputs and outputs preparing adds, and where.
+
+use super::{
+    PrepareError,
+    embedding::Embedding,
+    head::Head,
+    latent::LatentStep,
+    names::{HIDDEN_STATES, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, NEXT_LATENT},
+    realign::Realignment,
+};
+use crate::onnx::{
+    GraphProto, NodeProto, constant, float_tensor, if_node, int64_tensor, node, set_dim,
+    tensor_proto::DataType, tensor_value,
+};
+
+/// # Errors
+/// When the graph already has a value of a name that preparing adds.
+pub(super) fn check_names_are_free(graph: &GraphProto) -> Result<(), PrepareError> {
+    let added = [LATENT_MASK, LATENT_EMBEDS, LATENT_STEP, HIDDEN_STATES, NEXT_LATENT];
+    let inputs = graph.input.iter().map(|value| value.name());
+    let values = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).chain(inputs);
+    for value in values {
+        if let Some(name) = added.into_iter().find(|&name| name == value) {
+            return Err(PrepareError::NameTaken { name });
+        }
+    }
+    Ok(())
+}
+
+/// Adds the latent inputs and outputs. Nodes go where their inputs are already made, from the last to the first, so
+/// that positions found before the edit stay valid while it goes on.
+pub(super) fn apply(graph: &mut GraphProto, embedding: &Embedding, head: &Head, step: &LatentStep) {
+    add_next_latent(graph, embedding, step);
+    keep_last_row(graph, head);
+    add_latent_input(graph, embedding);
+
+    let any = Err("latent_length");
+    let hidden_size = Ok(embedding.hidden_size as i64);
+    let mask = tensor_value(LATENT_MASK, DataType::Bool as i32, &[Err("latent_batch"), any, Ok(1)]);
+    let embeds = tensor_value(LATENT_EMBEDS, embedding.elem_type, &[Err("latent_batch"), any, hidden_size]);
+    graph.input.extend([mask, embeds, tensor_value(LATENT_STEP, DataType::Bool as i32, &[Ok(1)])]);
+
+    let hidden = [Err("batch_size"), Err("sequence_length"), hidden_size];
+    graph.output.push(tensor_value(HIDDEN_STATES, embedding.elem_type, &hidden));
+    graph.output.push(tensor_value(
+        NEXT_LATENT,
+        embedding.elem_type,
+        &[Err("batch_size"), Ok(1), hidden_size],
+    ));
+}
+
+const LAST_HIDDEN: &str = "avp.last_hidden";
+
+/// The embedding keeps computing under a new name; a `Where` takes over its old one, so that every reader follows.
+fn add_latent_input(graph: &mut GraphProto, embedding: &Embedding) {
+    let gather = &mut graph.node[embedding.position];
+    let embedded = std::mem::replace(&mut gather.output[0], "avp.embedded".to_owned());
+    let select =
+        node("Where", "avp.select_latent", [LATENT_MASK, LATENT_EMBEDS, "avp.embedded"], [embedded.as_str()]);
+    graph.node.insert(embedding.position + 1, select);
+}
+
+/// The head sees the last row alone, and the whole hidden state becomes an output.
+fn keep_last_row(graph: &mut GraphProto, head: &Head) {
+    graph.node[head.position].input[0] = LAST_HIDDEN.to_owned();
+    let added = [
+        node("Identity", "avp.hidden_states", [head.hidden.as_str()], [HIDDEN_STATES]),
+        constant("avp.last.start", "avp.last.start", int64_tensor("start", &[-1])),
+        constant("avp.last.end", "avp.last.end", int64_tensor("end", &[i64::MAX])),
+        constant("avp.last.axis", "avp.last.axis", int64_tensor("axis", &[1])),
+        node(
+            "Slice",
+            "avp.last",
+            [head.hidden.as_str(), "avp.last.start", "avp.last.end", "avp.last.axis"],
+            [LAST_HIDDEN],
+        ),
+    ];
+    graph.node.splice(head.position..head.position, added);
+    if let Some(logits) = graph.output.iter_mut().find(|output| output.name() == "logits") {
+        set_dim(logits, 1, 1);
+    }
+    // What exporters noted about values behind the head no longer holds.
+    graph.value_info.clear();
+}
+
+fn add_next_latent(graph: &mut GraphProto, embedding: &Embedding, step: &LatentStep) {
+    let then_branch = match step {
+        LatentStep::Tied => branch(embedding, "avp.tied", soft_embedding(embedding)),
+        LatentStep::Untied(realignment) => {
+            let size = realignment.hidden_size as i64;
+            graph.initializer.push(float_tensor("avp.realignment", &[size, size], &realignment.matrix));
+            branch(embedding, "avp.untied", realigned(embedding, realignment))
+        }
+    };
+    let width = embedding.hidden_size;
+    let zeros = vec![
+        constant("avp.zeros", "avp.zeros", float_tensor("zeros", &[1, 1, width as i64], &vec![0.0; width])),
+        cast("avp.zeros", BRANCH_OUTPUT, embedding.elem_type),
+    ];
+    let else_branch = branch(embedding, "avp.no_step", zeros);
+    graph.node.push(if_node("avp.next_latent", LATENT_STEP, NEXT_LATENT, then_branch, else_branch));
+}
+
+const BRANCH_OUTPUT: &str = "avp.branch";
+
+/// `softmax(logits) @ E`, the softmax in float32.
+fn soft_embedding(embedding: &Embedding) -> Vec<NodeProto> {
+    vec![
+        cast("logits", "avp.logits32", DataType::Float as i32),
+        node("Softmax", "avp.softmax", ["avp.logits32"], ["avp.probabilities32"]).with_int("axis", -1),
+        cast("avp.probabilities32", "avp.probabilities", embedding.elem_type),
+        node(
+            "MatMul",
+            "avp.soft_embedding",
+            ["avp.probabilities", embedding.table.as_str()],
+            [BRANCH_OUTPUT],
+        ),
+    ]
+}
+
+/// `h @ W`, scaled to the target norm, in float32.
+fn realigned(embedding: &Embedding, realignment: &Realignment) -> Vec<NodeProto> {
+    let scalar = |name: &str, value| constant(name, name, float_tensor(name, &[1], &[value]));
+    vec![
+        cast(LAST_HIDDEN, "avp.last32", DataType::Float as i32),
+        node("MatMul", "avp.realign", ["avp.last32", "avp.realignment"], ["avp.aligned"]),
+        node("Mul", "avp.square", ["avp.aligned", "avp.aligned"], ["avp.squares"]),
+        constant("avp.norm.axis", "avp.norm.axis", int64_tensor("axis", &[-1])),
+        node("ReduceSum", "avp.sum", ["avp.squares", "avp.norm.axis"], ["avp.sum"]).with_int("keepdims", 1),
+        node("Sqrt", "avp.norm", ["avp.sum"], ["avp.norm"]),
+        // `avp` 0.2.1 never divides by less than 1e-6.
+        scalar("avp.norm.min", 1e-6),
+        node("Max", "avp.norm.clamp", ["avp.norm", "avp.norm.min"], ["avp.norm.clamped"]),
+        scalar("avp.norm.target", realignment.target_norm),
+        node("Div", "avp.scale", ["avp.norm.target", "avp.norm.clamped"], ["avp.scale"]),
+        node("Mul", "avp.scaled", ["avp.aligned", "avp.scale"], ["avp.scaled"]),
+        cast("avp.scaled", BRANCH_OUTPUT, embedding.elem_type),
+    ]
+}
+
+fn cast(input: &str, output: &str, elem_type: i32) -> NodeProto {
+    node("Cast", &format!("{output}.cast"), [input], [output]).with_int("to", elem_type.into())
+}
+
+fn branch(embedding: &Embedding, name: &str, nodes: Vec<NodeProto>) -> GraphProto {
+    let width = Ok(embedding.hidden_size as i64);
+    GraphProto {
+        name: Some(name.to_owned()),
+        node: nodes,
+        output: vec![tensor_value(BRANCH_OUTPUT, embedding.elem_type, &[Err("latent_rows"), Ok(1), width])],
+        ..GraphProto::default()
+    }
+}

@@ -1,0 +1,205 @@
+//! What a decoder export takes and gives, read from the names, types and shapes of its inputs.
+
+use avp_core::KvDType;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    onnx::{GraphProto, ValueInfoProto, tensor_proto::DataType, type_proto},
+    prepare::PrepareError,
+};
+
+/// How a graph takes its KV-cache: `num_layers` pairs of `[batch, num_kv_heads, seq_len, head_dim]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheLayout {
+    /// Pairs of key and value.
+    pub num_layers: usize,
+    /// Heads of one key; fewer than attention heads where queries share them.
+    pub num_kv_heads: usize,
+    /// Elements of one head.
+    pub head_dim: usize,
+    /// What one element is.
+    pub dtype: KvDType,
+}
+
+/// Inputs other than the cache that exporters are known to write.
+const KNOWN_INPUTS: [&str; 4] = ["input_ids", "attention_mask", "position_ids", "num_logits_to_keep"];
+
+impl CacheLayout {
+    /// Reads the layout from the inputs `past_key_values.N.key` and `.value`, and checks that nothing else is asked for.
+    ///
+    /// # Errors
+    /// When the graph lacks an input or output of a decoder, or takes one whose meaning is unknown.
+    pub(crate) fn from_graph(graph: &GraphProto) -> Result<Self, PrepareError> {
+        let initialized = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
+        let inputs: Vec<&ValueInfoProto> =
+            graph.input.iter().filter(|input| !initialized(input.name())).collect();
+        require(inputs.iter().any(|input| input.name() == "input_ids"), "input named input_ids")?;
+        require(graph.output.iter().any(|output| output.name() == "logits"), "output named logits")?;
+
+        let mut layers: Vec<[Option<(usize, usize, KvDType)>; 2]> = Vec::new();
+        for input in &inputs {
+            let name = input.name();
+            if let Some((layer, part)) = cache_slot(name) {
+                if layer >= inputs.len() {
+                    return Err(PrepareError::CacheInput {
+                        input: name.to_owned(),
+                        expected: "layers numbered from 0",
+                    });
+                }
+                if layers.len() <= layer {
+                    layers.resize(layer + 1, [None; 2]);
+                }
+                layers[layer][part] = Some(cache_shape(input)?);
+            } else if name.starts_with("past_") || name.starts_with("cache_") {
+                return Err(PrepareError::UnsupportedCache { input: name.to_owned() });
+            } else if !KNOWN_INPUTS.contains(&name) {
+                return Err(PrepareError::UnknownInput { input: name.to_owned() });
+            }
+        }
+        let Some(&[Some((num_kv_heads, head_dim, dtype)), _]) = layers.first() else {
+            return Err(missing("input named past_key_values.0.key".to_owned()));
+        };
+        for (layer, parts) in layers.iter().enumerate() {
+            for (part, shape) in ["key", "value"].into_iter().zip(parts) {
+                let input = format!("past_key_values.{layer}.{part}");
+                let output = format!("present.{layer}.{part}");
+                match shape {
+                    None => return Err(missing(format!("input named {input}"))),
+                    Some(shape) if *shape != (num_kv_heads, head_dim, dtype) => {
+                        return Err(PrepareError::CacheInput {
+                            input,
+                            expected: "the same heads, head_dim and type in every layer",
+                        });
+                    }
+                    Some(_) if !graph.output.iter().any(|value| value.name() == output) => {
+                        return Err(missing(format!("output named {output}")));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok(Self { num_layers: layers.len(), num_kv_heads, head_dim, dtype })
+    }
+}
+
+fn require(found: bool, what: &str) -> Result<(), PrepareError> {
+    if found { Ok(()) } else { Err(missing(what.to_owned())) }
+}
+
+fn missing(missing: String) -> PrepareError {
+    PrepareError::NotADecoder { missing }
+}
+
+/// `past_key_values.3.value` is layer 3, part 1.
+fn cache_slot(name: &str) -> Option<(usize, usize)> {
+    let (layer, part) = name.strip_prefix("past_key_values.")?.split_once('.')?;
+    let part = ["key", "value"].iter().position(|&known| known == part)?;
+    Some((layer.parse().ok()?, part))
+}
+
+fn cache_shape(input: &ValueInfoProto) -> Result<(usize, usize, KvDType), PrepareError> {
+    let refuse = |expected| PrepareError::CacheInput { input: input.name().to_owned(), expected };
+    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
+        return Err(refuse("a tensor"));
+    };
+    let dtype = match DataType::try_from(tensor.elem_type()) {
+        Ok(DataType::Float) => KvDType::Float32,
+        Ok(DataType::Float16) => KvDType::Float16,
+        Ok(DataType::Bfloat16) => KvDType::BFloat16,
+        _ => return Err(refuse("float32, float16 or bfloat16 elements")),
+    };
+    let dims = tensor.shape.as_ref().map(|shape| &shape.dim[..]).unwrap_or_default();
+    let [_, heads, _, width] = dims else {
+        return Err(refuse("four dimensions [batch, num_kv_heads, seq_len, head_dim]"));
+    };
+    let fixed = |dim: &crate::onnx::Dimension| usize::try_from(dim.dim_value()).ok().filter(|&size| size > 0);
+    match (fixed(heads), fixed(width)) {
+        (Some(heads), Some(width)) => Ok((heads, width, dtype)),
+        _ => Err(refuse("num_kv_heads and head_dim written as numbers")),
+    }
+}
+
+impl crate::onnx::Dimension {
+    /// The dimension as a number; 0 where it is a symbol.
+    fn dim_value(&self) -> i64 {
+        match self.value {
+            Some(crate::onnx::dimension::Value::DimValue(size)) => size,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::tensor_value;
+
+    fn decoder(layers: usize) -> GraphProto {
+        let float = DataType::Float as i32;
+        let int = DataType::Int64 as i32;
+        let mut graph = GraphProto {
+            input: vec![tensor_value("input_ids", int, &[Err("batch"), Err("length")])],
+            output: vec![tensor_value("logits", float, &[Err("batch"), Err("length"), Ok(50)])],
+            ..GraphProto::default()
+        };
+        for layer in 0..layers {
+            for part in ["key", "value"] {
+                let dims = [Err("batch"), Ok(2), Err("past"), Ok(16)];
+                graph.input.push(tensor_value(&format!("past_key_values.{layer}.{part}"), float, &dims));
+                graph.output.push(tensor_value(&format!("present.{layer}.{part}"), float, &dims));
+            }
+        }
+        graph
+    }
+
+    #[test]
+    fn the_layout_is_read_from_names_types_and_shapes() {
+        let layout = CacheLayout::from_graph(&decoder(3)).unwrap();
+        let expected = CacheLayout { num_layers: 3, num_kv_heads: 2, head_dim: 16, dtype: KvDType::Float32 };
+        assert_eq!(layout, expected);
+    }
+
+    #[test]
+    fn what_is_no_decoder_is_refused_by_what_it_lacks() {
+        let missing = |graph: &GraphProto| match CacheLayout::from_graph(graph) {
+            Err(PrepareError::NotADecoder { missing }) => missing,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(missing(&decoder(0)), "input named past_key_values.0.key");
+        let mut graph = decoder(2);
+        graph.input.remove(0);
+        assert_eq!(missing(&graph), "input named input_ids");
+        let mut graph = decoder(2);
+        graph.input.remove(2);
+        assert_eq!(missing(&graph), "input named past_key_values.0.value");
+        let mut graph = decoder(2);
+        graph.output.pop();
+        assert_eq!(missing(&graph), "output named present.1.value");
+    }
+
+    #[test]
+    fn other_cache_families_and_unknown_inputs_are_refused_by_name() {
+        for (name, other_family) in [
+            ("past_conv.0", true),
+            ("past_recurrent.1", true),
+            ("past_key_values.0.encoder.key", true),
+            ("pixels", false),
+        ] {
+            let mut graph = decoder(1);
+            graph.input.push(tensor_value(name, DataType::Float as i32, &[Ok(1)]));
+            match CacheLayout::from_graph(&graph) {
+                Err(PrepareError::UnsupportedCache { input }) => assert!(other_family && input == name),
+                Err(PrepareError::UnknownInput { input }) => assert!(!other_family && input == name),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn absurd_layer_numbers_do_not_allocate() {
+        let mut graph = decoder(1);
+        graph.input.push(tensor_value("past_key_values.4000000000.key", DataType::Float as i32, &[]));
+        assert!(matches!(CacheLayout::from_graph(&graph), Err(PrepareError::CacheInput { .. })));
+    }
+}

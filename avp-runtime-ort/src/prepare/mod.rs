@@ -1,0 +1,111 @@
+//! One edit makes any exported decoder ready for latent work; the result is cached.
+//!
+//! An export takes token ids and gives logits. Latent thinking feeds a vector where a token would stand and needs the
+//! last hidden state and the next vector back. [`prepare`] adds exactly that to the graph, on its protobuf:
+//!
+//! ```text
+//! input_ids ── embedding ──┐
+//! latent_embeds ───────────┤ Where ── decoder layers ── hidden_states ── last row ── head ── logits
+//! latent_mask ─────────────┘                                                │
+//! latent_step ────────────────────────────────────────── If: the next latent input ── next_latent
+//! ```
+//!
+//! - Where `latent_mask` is true, `latent_embeds` stands in for the token's embedding. Both broadcast, so an ordinary
+//!   run passes a false `[1, 1, 1]` and a zero `[1, 1, hidden_size]` and pays nothing.
+//! - The head sees the last row alone: a prompt of 1,000 tokens costs one row of logits, not 1,000.
+//! - `next_latent` is computed only where `latent_step` is true. Tied embeddings: `softmax(logits) @ E`. Untied:
+//!   `h @ W` at the mean norm of the embeddings (see [`realign`]). Both as LatentMAS and `avp` 0.2.1 define them.
+//!
+//! Keeping `input_ids` keeps every shape computation of the export valid.
+
+mod cache;
+mod edit;
+mod embedding;
+mod error;
+mod head;
+mod inputs;
+mod latent;
+mod realign;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use cache::{Cache, PreparedModel, prepare_cached};
+pub use error::PrepareError;
+pub use inputs::CacheLayout;
+
+use crate::onnx::{GraphIndex, ModelProto, Weights};
+
+/// The inputs and outputs that preparing adds.
+pub(crate) mod names {
+    pub(crate) const LATENT_MASK: &str = "latent_mask";
+    pub(crate) const LATENT_EMBEDS: &str = "latent_embeds";
+    pub(crate) const LATENT_STEP: &str = "latent_step";
+    pub(crate) const HIDDEN_STATES: &str = "hidden_states";
+    pub(crate) const NEXT_LATENT: &str = "next_latent";
+}
+
+/// What preparing found in a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PrepareReport {
+    /// The node that turns token ids into vectors.
+    pub(crate) embedding_node: String,
+    /// The node that turns the last hidden state into logits.
+    pub(crate) head_node: String,
+    /// Rows of the embedding: tokens in the vocabulary.
+    pub(crate) vocab_size: usize,
+    /// Columns of the embedding: the width of a hidden state.
+    pub(crate) hidden_size: usize,
+    /// Whether the head is the embedding transposed.
+    pub(crate) tied: bool,
+    /// How the graph takes its KV-cache.
+    pub(crate) cache: CacheLayout,
+}
+
+/// The operator set from which the operators that preparing adds mean what they mean here.
+const MIN_OPSET: i64 = 13;
+
+/// Adds the latent inputs and outputs to `model`, whose external data lies in `folder`.
+///
+/// # Errors
+/// When the graph is no decoder with a KV-cache, or its embedding or head cannot be identified; the error names the
+/// node or input and what was expected of it. `model` is left as it was.
+pub(crate) fn prepare(model: &mut ModelProto, folder: &Path) -> Result<PrepareReport, PrepareError> {
+    let graph = model.graph.as_ref().ok_or(PrepareError::NoGraph)?;
+    check_opset(model)?;
+    for tensor in &graph.initializer {
+        if !tensor.external_data.is_empty() {
+            crate::onnx::external_location(tensor)?;
+        }
+    }
+    let cache = CacheLayout::from_graph(graph)?;
+    edit::check_names_are_free(graph)?;
+
+    let index = GraphIndex::new(graph);
+    let weights = Weights::new(folder);
+    let embedding = embedding::find(&index, &weights)?;
+    let head = head::find(&index)?;
+    let step = latent::plan(&index, &weights, &embedding, &head)?;
+
+    let report = PrepareReport {
+        embedding_node: embedding.node_name.clone(),
+        head_node: head.node_name.clone(),
+        vocab_size: embedding.vocab_size,
+        hidden_size: embedding.hidden_size,
+        tied: matches!(step, latent::LatentStep::Tied),
+        cache,
+    };
+    let graph = model.graph.as_mut().ok_or(PrepareError::NoGraph)?;
+    edit::apply(graph, &embedding, &head, &step);
+    Ok(report)
+}
+
+fn check_opset(model: &ModelProto) -> Result<(), PrepareError> {
+    let onnx = model.opset_import.iter().find(|set| matches!(set.domain(), "" | "ai.onnx"));
+    let version = onnx.map_or(0, |set| set.version());
+    if version < MIN_OPSET {
+        return Err(PrepareError::Opset { expected: MIN_OPSET, got: version });
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The realignment matrix of a model whose head is not its embedding.
+
+use nalgebra::DMatrix;
+
+use super::PrepareError;
+use crate::onnx::Matrix;
+
+/// `W` and the norm that `h @ W` is scaled to.
+pub(super) struct Realignment {
+    /// `[hidden_size, hidden_size]`, row-major.
+    pub(super) matrix: Vec<f32>,
+    pub(super) hidden_size: usize,
+    /// Mean L2 norm of the rows of the input embedding.
+    pub(super) target_norm: f32,
+}
+
+/// An embedding table, `[vocab_size, hidden_size]`, as it is stored or transposed.
+pub(super) struct Table<'m> {
+    pub(super) matrix: &'m Matrix,
+    pub(super) transposed: bool,
+}
+
+/// Ridge added to the Gram matrix; LatentMAS and `avp` 0.2.1 both use 1e-5.
+const RIDGE: f64 = 1e-5;
+
+/// Rows taken at a time, so that memory stays at two blocks whatever the vocabulary.
+const BLOCK: usize = 1024;
+
+/// Solves `W = (Eo^T Eo + 1e-5 I)^-1 Eo^T Ei` in float64, `Ei` being the embedding and `Eo` the head.
+///
+/// # Errors
+/// When the Gram matrix is not positive definite, which takes NaN or infinite weights.
+pub(super) fn solve(input: &Table<'_>, output: &Table<'_>) -> Result<Realignment, PrepareError> {
+    let (vocab_size, hidden_size) = input.shape();
+    let mut gram = DMatrix::<f64>::identity(hidden_size, hidden_size) * RIDGE;
+    let mut cross = DMatrix::<f64>::zeros(hidden_size, hidden_size);
+    let mut norms = 0.0;
+    for start in (0..vocab_size).step_by(BLOCK) {
+        let end = vocab_size.min(start + BLOCK);
+        let input = input.block(start, end);
+        let output = output.block(start, end);
+        norms += input.row_iter().map(|row| row.norm()).sum::<f64>();
+        gram.gemm_tr(1.0, &output, &output, 1.0);
+        cross.gemm_tr(1.0, &output, &input, 1.0);
+    }
+    let solution = gram.cholesky().ok_or(PrepareError::Realignment)?.solve(&cross);
+    Ok(Realignment {
+        // nalgebra is column-major: the transpose's storage is the solution row by row.
+        matrix: solution.transpose().iter().map(|&value| value as f32).collect(),
+        hidden_size,
+        target_norm: (norms / vocab_size.max(1) as f64) as f32,
+    })
+}
+
+impl Table<'_> {
+    fn shape(&self) -> (usize, usize) {
+        let (rows, cols) = (self.matrix.rows, self.matrix.cols);
+        if self.transposed { (cols, rows) } else { (rows, cols) }
+    }
+
+    /// Rows `[start, end)` of the table.
+    fn block(&self, start: usize, end: usize) -> DMatrix<f64> {
+        let (_, hidden_size) = self.shape();
+        if self.transposed {
+            DMatrix::from_fn(end - start, hidden_size, |row, col| self.matrix.at(col, start + row).into())
+        } else {
+            let values = (start..end).flat_map(|row| self.matrix.row(row)).map(f64::from);
+            DMatrix::from_row_iterator(end - start, hidden_size, values)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::onnx::{Weights, float_tensor};
+
+    fn matrix(rows: i64, cols: i64, values: &[f32]) -> Matrix {
+        Weights::new(Path::new(".")).matrix(&float_tensor("w", &[rows, cols], values)).unwrap()
+    }
+
+    #[test]
+    fn equal_tables_realign_to_the_identity() {
+        let table = matrix(3, 2, &[1., 0., 0., 2., 3., 4.]);
+        let same = Table { matrix: &table, transposed: false };
+        let found = solve(&same, &same).unwrap();
+        for (value, expected) in found.matrix.iter().zip([1., 0., 0., 1.]) {
+            assert!((value - expected).abs() < 1e-4, "{:?}", found.matrix);
+        }
+        assert!((found.target_norm - (1. + 2. + 5.) / 3.).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_transposed_table_gives_the_same_matrix() {
+        let input = matrix(3, 2, &[1., 0.5, 0., 2., 3., 4.]);
+        let output = matrix(3, 2, &[2., 1., 0.5, 1., 1., 3.]);
+        let turned = matrix(2, 3, &[2., 0.5, 1., 1., 1., 3.]);
+        let straight = Table { matrix: &input, transposed: false };
+        let one = solve(&straight, &Table { matrix: &output, transposed: false }).unwrap();
+        let other = solve(&straight, &Table { matrix: &turned, transposed: true }).unwrap();
+        assert_eq!(one.matrix, other.matrix);
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_have_no_solution() {
+        let broken = matrix(1, 2, &[f32::NAN, 1.]);
+        let table = Table { matrix: &broken, transposed: false };
+        assert!(matches!(solve(&table, &table), Err(PrepareError::Realignment)));
+    }
+}

@@ -1,0 +1,6 @@
+//! Real models on ONNX Runtime: parity with the Python peer, and everything that must be refused.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+mod parity;
+mod refusals;

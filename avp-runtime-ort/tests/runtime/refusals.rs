@@ -1,0 +1,280 @@
+//! What is refused, and by which error: broken model folders, prompts that do not fit, contexts of other models.
+
+use std::{fs, path::Path};
+
+use avp_core::{DecodeError, Frame, FrameEncoder, KvHeader, MetadataFields, PayloadType, Rule, kv};
+use avp_runtime_ort::{
+    Context, ContextError, Finish, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError,
+    PrepareError, Prompt, RunError,
+};
+use tempfile::TempDir;
+
+use crate::common::{load, repository, runtime};
+
+/// A folder with the graph and config of `test-vectors/runtime/NAME` and a tokenizer that works.
+fn folder(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for source in
+        [repository("test-vectors/runtime").join(name), repository("test-vectors/parity/tiny-qwen2")]
+    {
+        for file in fs::read_dir(source).unwrap() {
+            let file = file.unwrap();
+            let target = folder.path().join(file.file_name());
+            if file.file_type().unwrap().is_file() && !target.exists() {
+                fs::copy(file.path(), target).unwrap();
+            }
+        }
+    }
+    folder
+}
+
+fn try_load(folder: &Path) -> Result<Model, ModelError> {
+    Model::load(runtime(), folder, &LoadOptions::default())
+}
+
+fn refused(name: &str) -> ModelError {
+    match try_load(folder(name).path()) {
+        Ok(_) => panic!("{name} was loaded"),
+        Err(error) => error,
+    }
+}
+
+fn prepare_error(name: &str) -> PrepareError {
+    match refused(name) {
+        ModelError::Prepare(error) => error,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_intact_graph_loads_so_that_the_others_are_refused_for_what_they_break() {
+    let folder = folder("intact");
+    let model = try_load(folder.path()).unwrap();
+    assert_eq!(model.cache_layout().num_layers, 1);
+    assert_eq!(model.think(Prompt::Raw("a".into()), 2, None).unwrap().num_steps(), 2);
+}
+
+#[test]
+fn graphs_that_are_no_decoder_are_refused_by_what_they_lack() {
+    for (name, lacks) in [
+        ("no-cache", "input named past_key_values.0.key"),
+        ("no-logits", "output named logits"),
+        ("no-present", "output named present.0.value"),
+    ] {
+        let error = prepare_error(name);
+        assert!(
+            matches!(&error, PrepareError::NotADecoder { missing } if missing == lacks),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn other_caches_and_split_embeddings_are_refused_by_name() {
+    let error = prepare_error("past-conv");
+    assert!(matches!(&error, PrepareError::UnsupportedCache { input } if input == "past_conv.0"), "{error}");
+    let error = prepare_error("inputs-embeds");
+    assert!(
+        matches!(&error, PrepareError::NotADecoder { missing } if missing.contains("input_ids")),
+        "{error}"
+    );
+    let error = prepare_error("no-gather");
+    assert!(matches!(&error, PrepareError::Embedding { .. }), "{error}");
+    let error = prepare_error("cyclic");
+    assert!(matches!(&error, PrepareError::Embedding { .. }), "{error}");
+}
+
+#[test]
+fn configs_of_another_export_are_refused_by_field() {
+    for (name, expected) in [
+        ("kv-heads-mismatch", "num_key_value_heads"),
+        ("layers-mismatch", "num_hidden_layers"),
+        ("hidden-size-mismatch", "hidden_size"),
+    ] {
+        let error = refused(name);
+        assert!(
+            matches!(&error, ModelError::ConfigMismatch { field, .. } if *field == expected),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    for name in ["truncated", "lfs-pointer"] {
+        let error = prepare_error(name);
+        assert!(matches!(error, PrepareError::Malformed { .. }), "{name}: {error}");
+    }
+    assert_eq!(prepare_error("empty"), PrepareError::NoGraph);
+}
+
+#[test]
+fn external_data_is_found_beside_the_model_or_not_at_all() {
+    let error = prepare_error("external-data-outside");
+    assert!(matches!(error, PrepareError::ExternalPath { .. }), "{error}");
+    let error = refused("external-data-missing");
+    let message = error.to_string();
+    assert!(message.contains("model.onnx_data"), "{message}");
+}
+
+#[test]
+fn every_missing_file_is_named() {
+    for file in ["config.json", "tokenizer.json", "model.onnx"] {
+        let folder = folder("intact");
+        fs::remove_file(folder.path().join(file)).unwrap();
+        let error = try_load(folder.path()).unwrap_err();
+        assert!(matches!(&error, ModelError::MissingFile { path } if path.ends_with(file)), "{error}");
+    }
+}
+
+#[test]
+fn files_that_are_not_what_they_should_be_are_named() {
+    let with = |file: &str, text: &str| {
+        let folder = folder("intact");
+        fs::write(folder.path().join(file), text).unwrap();
+        try_load(folder.path()).unwrap_err()
+    };
+    assert!(matches!(with("config.json", "{\"hidden_size\":"), ModelError::Json { .. }));
+    assert!(matches!(with("config.json", "{}"), ModelError::Json { .. }));
+    assert!(matches!(with("generation_config.json", "7"), ModelError::Json { .. }));
+    assert!(matches!(with("tokenizer.json", "{}"), ModelError::Tokenizer { .. }));
+    assert!(matches!(with("chat_template.jinja", "a\n{% if %}"), ModelError::Template { line: Some(2), .. }));
+}
+
+#[test]
+fn a_prompt_longer_than_the_window_is_refused_with_both_numbers() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let window = model.window();
+    let long = "word ".repeat(window);
+    let tokens = model.tokenize(&Prompt::from(long.as_str())).unwrap().len();
+    let expected = RunError::PromptTooLong { tokens, window };
+    assert_eq!(model.think(long.as_str(), 0, None).unwrap_err(), expected);
+    assert_eq!(model.generate(long.as_str(), None, &GenerateOptions::default()).unwrap_err(), expected);
+}
+
+#[test]
+fn a_context_that_leaves_no_room_is_refused_and_stays_usable() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let context = model.think("Rosa lives in Lisbon.", 0, None).unwrap();
+    let prompt = model.tokenize(&Prompt::from("Where?")).unwrap().len();
+    let steps = model.window();
+    let expected =
+        RunError::ContextTooLong { context: context.seq_len(), prompt, steps, window: model.window() };
+    assert_eq!(model.think("Where?", steps, Some(&context)).unwrap_err(), expected);
+    assert!(model.think("Where?", 1, Some(&context)).is_ok());
+}
+
+#[test]
+fn generation_stops_where_the_window_is_full() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let prompt = || Prompt::Raw("x".into());
+    let tokens = model.tokenize(&prompt()).unwrap().len();
+    let room = 40;
+    let context = model.think(prompt(), model.window() - 2 * tokens - room, None).unwrap();
+    let options =
+        GenerateOptions { max_tokens: 1000, temperature: 5.0, seed: 4, ..GenerateOptions::default() };
+    let generation = model.generate(prompt(), Some(&context), &options).unwrap();
+    assert_eq!(generation.finish, Finish::Window);
+    // The last token needs no place: nothing is computed behind it.
+    assert_eq!(generation.tokens.len(), room + 1);
+}
+
+#[test]
+fn empty_prompts_and_options_out_of_range_are_refused() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    assert_eq!(model.think(Prompt::Raw(String::new()), 1, None).unwrap_err(), RunError::EmptyPrompt);
+    let options = GenerateOptions { max_tokens: 0, ..GenerateOptions::default() };
+    let error = model.generate("x", None, &options).unwrap_err();
+    assert!(matches!(error, RunError::Option { option: "max_tokens", .. }), "{error}");
+}
+
+#[test]
+fn a_context_of_another_model_is_refused_by_the_field_that_differs() {
+    let qwen2 = load("test-vectors/parity/tiny-qwen2");
+    let llama = load("test-vectors/parity/tiny-llama");
+    let context = qwen2.think("x", 0, None).unwrap();
+    match llama.generate("y", Some(&context), &GenerateOptions::default()) {
+        Err(RunError::Context(ContextError::OtherModel { field, expected, got })) => {
+            assert_eq!((field, &*expected, &*got), ("num_layers", "3", "2"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_frame_of_the_python_package_is_taken_by_its_structure() {
+    for name in ["tiny-qwen2", "tiny-llama"] {
+        let path = format!("test-vectors/parity/{name}");
+        let model = load(&path);
+        let frame = fs::read(repository(&path).join("context.avp")).unwrap();
+        let context = Context::from_frame(runtime(), &frame).unwrap();
+        assert_eq!(model.accepts(&context), Ok(Rule::StructuralMatch));
+        assert_eq!(context.num_steps(), 8);
+        assert!(model.generate("y", Some(&context), &GenerateOptions::default()).is_ok());
+    }
+}
+
+#[test]
+fn our_own_frame_is_taken_by_its_hash() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let context = model.think("x", 3, None).unwrap();
+    let received =
+        Context::from_frame(runtime(), &context.to_frame(&FrameOptions::default()).unwrap()).unwrap();
+    assert_eq!(model.accepts(&received), Ok(Rule::HashMatch));
+    assert_eq!((received.num_steps(), received.seq_len()), (3, context.seq_len()));
+}
+
+#[test]
+fn frames_that_are_cut_or_changed_are_refused() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let frame = model.think("x", 1, None).unwrap().to_frame(&FrameOptions::default()).unwrap();
+    for length in [0, 5, 11, 40, frame.len() - 1] {
+        let error = Context::from_frame(runtime(), &frame[..length]).unwrap_err();
+        assert!(matches!(error, ContextError::Decode(DecodeError::Truncated { .. })), "{length}: {error}");
+    }
+    let mut changed = frame;
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    let error = Context::from_frame(runtime(), &changed).unwrap_err();
+    assert!(matches!(error, ContextError::Decode(DecodeError::ChecksumMismatch { .. })), "{error}");
+}
+
+#[test]
+fn frames_that_hold_something_else_or_contradict_themselves_are_refused() {
+    let encode = |fields, body: &[u8]| FrameEncoder::new(fields).encode(body).unwrap();
+    let hidden = encode(MetadataFields::default(), b"tensor");
+    assert_eq!(
+        Context::from_frame(runtime(), &hidden).unwrap_err(),
+        ContextError::NotAKvCache { got: "hidden_state" }
+    );
+
+    let header = KvHeader {
+        num_layers: 2,
+        num_kv_heads: 1,
+        head_dim: 1,
+        seq_len: 1,
+        dtype: avp_core::KvDType::Float32,
+    };
+    let body = kv::encode(header, [([0; 4], [0; 4]), ([0; 4], [0; 4])]).unwrap();
+    let fields =
+        MetadataFields { payload_type: PayloadType::KvCache, num_layers: 3, ..MetadataFields::default() };
+    let error = Context::from_frame(runtime(), &encode(fields, &body)).unwrap_err();
+    assert_eq!(error, ContextError::Contradiction { field: "num_layers", metadata: 3, body: 2 });
+
+    let fields = MetadataFields {
+        payload_type: PayloadType::KvCache,
+        extra: &[("num_steps", "many")],
+        ..MetadataFields::default()
+    };
+    let error = Context::from_frame(runtime(), &encode(fields, &body)).unwrap_err();
+    assert_eq!(error, ContextError::Extra { field: "num_steps" });
+
+    let fields = MetadataFields { payload_type: PayloadType::KvCache, ..MetadataFields::default() };
+    let empty = KvHeader { num_layers: 60_000, seq_len: 0, ..header };
+    let error = Context::from_frame(runtime(), &encode(fields, &empty.encode())).unwrap_err();
+    assert_eq!(error, ContextError::Empty { num_layers: 60_000, seq_len: 0 });
+
+    let error = Context::from_frame(runtime(), &encode(fields, &body[..body.len() - 1])).unwrap_err();
+    assert!(matches!(error, ContextError::Decode(DecodeError::KvShape { .. })), "{error}");
+    assert!(Frame::decode(&encode(fields, &body)).is_ok());
+}

@@ -1,0 +1,114 @@
+//! Frames: encoding, decoding, and reading what a router needs.
+
+use anyhow::{Result, ensure};
+use avp_core::{DType, Dialect, Frame, FrameEncoder, MetadataFields, PayloadType, crc32};
+
+use crate::{
+    peer::Peer,
+    table::{Table, percent, rate, size, time, times},
+    timing::median_seconds,
+};
+
+/// Payloads compared with the peers, in bytes.
+pub(crate) const SIZES: [usize; 2] = [16 << 10, 128 << 20];
+
+const LARGE: usize = 128 << 20;
+
+/// What `peer.py` writes too.
+const FIELDS: MetadataFields<'static> = MetadataFields {
+    session_id: "bench",
+    source_agent_id: "",
+    target_agent_id: "",
+    model_id: "Qwen/Qwen2.5-0.5B",
+    hidden_dim: 896,
+    num_layers: 24,
+    payload_type: PayloadType::KvCache,
+    dtype: DType::Float16,
+    tensor_shape: &[],
+    mode: avp_core::Mode::Latent,
+    confidence_score: None,
+    avp_map_id: "",
+    extra: &[("num_steps", "8")],
+};
+
+/// Each peer beside this library in the peer's dialect: 0.2 without a checksum, 0.3 with one.
+pub(crate) fn against_peers(peers: &[Peer]) -> Result<Table> {
+    let mut table = Table::new(
+        "Frames, against the Python peers",
+        &["work", "payload", "peer", "peer takes", "we take", "ratio"],
+    );
+    for bytes in SIZES {
+        let payload = pattern(bytes);
+        for peer in peers {
+            let Some(dialect) = Dialect::from_avp_version(&peer.version) else { continue };
+            let encoder = FrameEncoder::new(FIELDS).dialect(dialect);
+            let frame = encoder.encode(&payload)?;
+            ensure!(Frame::decode(&frame)?.payload()? == payload, "our own frame reads back differently");
+            let ours = [
+                ("encode", median_seconds(|| encoder.encode(&payload))),
+                ("decode", median_seconds(|| Frame::decode(&frame)?.payload())),
+                ("header and metadata", median_seconds(|| Frame::decode(&frame))),
+            ];
+            for (work, ours) in ours {
+                // The peer has no way to read a header without the body: it decodes.
+                let theirs = peer.seconds(bytes, if work == "encode" { "encode" } else { "decode" })?;
+                table.row([
+                    work.to_owned(),
+                    size(bytes),
+                    format!("avp {}", peer.version),
+                    time(theirs),
+                    time(ours),
+                    times(theirs / ours),
+                ]);
+            }
+        }
+    }
+    Ok(table)
+}
+
+/// How close encoding comes to what the machine can do.
+pub(crate) fn against_memory() -> Result<Table> {
+    let mut table = Table::new(
+        format!("Encoding {}, against the machine", size(LARGE)),
+        &["work", "takes", "speed", "yardstick", "yardstick takes", "share"],
+    );
+    let payload = pattern(LARGE);
+    let encoder = FrameEncoder::new(FIELDS);
+    let unsummed = encoder.checksum(false);
+    let mut out = vec![0; LARGE + 4096];
+    let mut copy = vec![0; LARGE];
+    let mut head = [0; 1024];
+
+    let checksum = median_seconds(|| crc32(&payload));
+    let memcpy = median_seconds(|| copy.copy_from_slice(&payload));
+    let vectored = median_seconds(|| encoder.encode_head_into(&[&payload], &mut head));
+    let vectored_unsummed = median_seconds(|| unsummed.encode_head_into(&[&payload], &mut head));
+    let one_buffer = median_seconds(|| unsummed.encode_into(&payload, &mut out));
+
+    let mut row = |work: &str, takes: f64, yardstick: &str, against: f64| {
+        table.row([
+            work.to_owned(),
+            time(takes),
+            rate(LARGE, takes),
+            yardstick.to_owned(),
+            time(against),
+            percent(against / takes),
+        ]);
+    };
+    row("vectored, with checksum", vectored, "CRC-32 alone", checksum);
+    row("into one buffer, no checksum", one_buffer, "memcpy", memcpy);
+    table.row([
+        "vectored, no checksum".to_owned(),
+        time(vectored_unsummed),
+        String::new(),
+        "nothing is copied".to_owned(),
+        String::new(),
+        String::new(),
+    ]);
+    Ok(table)
+}
+
+/// Bytes that no allocator hands out as untouched zero pages.
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|index| index as u8).collect()
+}

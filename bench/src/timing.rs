@@ -1,0 +1,31 @@
+//! Medians of repeated runs.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+/// A batch is at least this long, so that the clock's own cost does not show.
+const BATCH: Duration = Duration::from_millis(5);
+const BUDGET: Duration = Duration::from_secs(1);
+const MIN_SAMPLES: usize = 5;
+const MAX_SAMPLES: usize = 101;
+
+/// The median time of one run of `work`, in seconds, over at least five batches and about a second.
+pub(crate) fn median_seconds<T>(mut work: impl FnMut() -> T) -> f64 {
+    let start = Instant::now();
+    black_box(work());
+    let once = start.elapsed().max(Duration::from_nanos(1));
+    let batch = (BATCH.as_nanos() / once.as_nanos()).clamp(1, 1_000_000) as u32;
+    let mut samples = Vec::new();
+    let begin = Instant::now();
+    while samples.len() < MIN_SAMPLES || (begin.elapsed() < BUDGET && samples.len() < MAX_SAMPLES) {
+        let start = Instant::now();
+        for _ in 0..batch {
+            black_box(work());
+        }
+        samples.push(start.elapsed().as_secs_f64() / f64::from(batch));
+    }
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}

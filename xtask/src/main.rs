@@ -1,0 +1,67 @@
+//! This repository's own commands: `cargo xtask help` lists them.
+//!
+//! It is the first thing that a fresh clone compiles, so it depends on next to nothing.
+
+mod bench;
+mod checks;
+mod codegen;
+mod demo;
+mod hygiene;
+mod no_std;
+mod onnxruntime;
+mod peers;
+mod process;
+mod python;
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  demo [ARG...]     Two agents hand over a KV-cache: set up, build, run `avp demo ARG...`
+  test [STEP...]    Everything that must hold: all steps in order, or the named ones
+  bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
+  setup             Fetch the ONNX Runtime library into .cache/
+  codegen           Write the Rust types of the schemas in proto/
+  codegen --check   Fail where they are out of date
+  help              This text
+
+Every command can be run again, and does no work twice.";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let command = arguments.next().unwrap_or_else(|| OsString::from("help"));
+    match dispatch(&command.to_string_lossy(), &arguments.collect::<Vec<_>>()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
+    let root = workspace_root()?;
+    match (command, arguments) {
+        ("demo", _) => return demo::run(&root, arguments),
+        ("test", _) => checks::run(&root, arguments)?,
+        ("bench", []) => bench::run(&root)?,
+        ("setup", []) => drop(onnxruntime::set_up(&root)?),
+        ("codegen", _) => codegen::run_with(&root, arguments)?,
+        ("help" | "--help" | "-h", []) => println!("{HELP}\n\nSteps of `test`:\n{}", checks::list()),
+        _ => bail!("no command `{command}` that takes these arguments\n\n{HELP}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn workspace_root() -> Result<PathBuf> {
+    // What cargo says now: clones that share a target folder share this binary too, and its compile-time path.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
+    Ok(Path::new(&manifest).parent().context("xtask lies in the workspace root")?.to_owned())
+}

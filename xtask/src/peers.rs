@@ -1,0 +1,81 @@
+//! The Python packages that speak the same protocols, each in an environment of its own under `.cache/peers/`.
+//!
+//! Tests run them to see that what one side writes the other reads. They find the interpreters in the environment
+//! variables below.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    process::{output, run_aside},
+    python,
+};
+
+struct Peer {
+    /// The package and its release, as pip takes them.
+    requirement: &'static str,
+    /// What Python imports.
+    module: &'static str,
+    /// The variable that names the interpreter to a test.
+    variable: &'static str,
+}
+
+const PEERS: [Peer; 4] = [
+    Peer { requirement: "avp==0.2.1", module: "avp", variable: "AVP_PEER_0_2_1_PYTHON" },
+    Peer { requirement: "avp==0.6.2", module: "avp", variable: "AVP_PEER_0_6_2_PYTHON" },
+    Peer { requirement: "aacp==1.1.0", module: "aacp", variable: "AACP_PEER_1_1_0_PYTHON" },
+    Peer { requirement: "aacp==1.4.0", module: "aacp", variable: "AACP_PEER_1_4_0_PYTHON" },
+];
+
+/// Installs what is missing, and gives each interpreter with the variable that names it.
+///
+/// # Errors
+/// When there is no Python with pip, or an installation fails; it is then repeated the next time.
+pub(crate) fn set_up(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
+    PEERS
+        .iter()
+        .map(|peer| {
+            let python =
+                install(root, peer).with_context(|| format!("cannot install {}", peer.requirement))?;
+            Ok((peer.variable, python))
+        })
+        .collect()
+}
+
+/// Gives the interpreter of an environment that has the peer.
+///
+/// The environment is made without pip and filled by the user's pip: Debian's Python has `venv` without the pip to put in.
+fn install(root: &Path, peer: &Peer) -> Result<PathBuf> {
+    let folder = root.join(".cache").join("peers").join(peer.requirement.replace("==", "-"));
+    let interpreter =
+        if cfg!(windows) { folder.join("Scripts/python.exe") } else { folder.join("bin/python") };
+    let complete = folder.join(".complete");
+    if complete.is_file() && can_import(&interpreter, peer.module) {
+        eprintln!("{}: {}", peer.requirement, interpreter.display());
+        return Ok(interpreter);
+    }
+    eprintln!("{}: installing from PyPI into {}", peer.requirement, folder.display());
+    let python = python::with_pip()?;
+    run_aside(Command::new(python).args(["-m", "venv", "--clear", "--without-pip"]).arg(&folder))?;
+    let packages = "import sysconfig; print(sysconfig.get_path('purelib'))";
+    let packages = output(Command::new(&interpreter).args(["-c", packages]))?;
+    run_aside(
+        python::pip(python, "install")
+            .args(["--quiet", "--no-warn-conflicts", "--target", &packages, peer.requirement])
+            // It is about the user's own packages, which stay as they are.
+            .env("PIP_ROOT_USER_ACTION", "ignore"),
+    )?;
+    fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
+    Ok(interpreter)
+}
+
+/// Whether the interpreter still runs and sees the package, as it does not after an update to another Python.
+fn can_import(interpreter: &Path, module: &str) -> bool {
+    let find = format!("import importlib.util as u; assert u.find_spec('{module}')");
+    output(Command::new(interpreter).args(["-c", &find])).is_ok()
+}
