@@ -272,8 +272,8 @@ class Stage:
     """One stage: what it trains on and when it is mastered.
 
     It ends when the share of values predicted right, over the last batches, reaches `mastered` for
-    every label (for the label `until`, where given), and at `most_steps` at the latest. A stage with `decay` runs all its steps while
-    the rate falls to nothing.
+    every label (for the label `until`, where given), and at `most_steps` at the latest. A stage with
+    `decay` runs all its steps while the rate falls to nothing.
     """
 
     name: str

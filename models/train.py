@@ -3,8 +3,10 @@
     python train.py                 # from scratch into build/
     python train.py --resume        # go on from the last checkpoint in build/
 
-Each finished stage, and every hundred steps, leave build/checkpoint.pt (weights, optimiser, next stage) and the model with
-its tokenizer in build/model/, which export.py reads.
+Every hundred steps, and at the end of each stage, build/checkpoint.pt (weights, optimiser, stage) and
+build/model/ (the model with its tokenizer, which export.py reads) are written. A resumed stage
+starts from its first step with the weights reached; the last stage, whose rate falls to nothing, is
+written at its end only.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use avp_core::{Chunk, Compression, DType, Dialect, FrameEncoder, MetadataFields, Mode, PayloadType, hybrid};
 use clap::Args;
 use serde::Deserialize;
@@ -58,7 +58,8 @@ struct Meta {
 }
 
 /// Keys that `avp inspect --json` prints and that follow from the others: taken, so that its output can be used as it is.
-const DERIVED: [&str; 11] = [
+const DERIVED: [&str; 12] = [
+    "aacp",
     "file",
     "version",
     "flags",
@@ -148,8 +149,9 @@ impl Meta {
         };
         let mut object: Map<String, Value> = serde_json::from_str(&text)?;
         object.retain(|key, _| !DERIVED.contains(&key.as_str()));
-        let unknown = object.keys().find(|key| !DECIDED.contains(&key.as_str()));
-        ensure!(unknown.is_none(), "no key {:?}; the keys are {}", unknown, DECIDED.join(", "));
+        if let Some(key) = object.keys().find(|key| !DECIDED.contains(&key.as_str())) {
+            bail!("no key {key:?}; the keys are {}", DECIDED.join(", "));
+        }
         Ok(serde_json::from_value(Value::Object(object))?)
     }
 }

@@ -1,6 +1,9 @@
 //! `avp hash`, `avp identity` and `avp handshake`: who models are, and how two of them can talk.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{Write, stdout},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use avp_core::{Evidence, OwnedModelIdentity, hash, resolve};
@@ -33,7 +36,7 @@ impl Hash {
             }
             Self::Tokenizer { file } => tokenizer_hash(file)?,
         };
-        println!("{hash}");
+        writeln!(stdout(), "{hash}")?;
         Ok(())
     }
 }
@@ -48,7 +51,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(crate) fn run(&self) -> Result<()> {
-        println!("{}", serde_json::to_string(&read_identity(&self.path)?)?);
+        writeln!(stdout(), "{}", serde_json::to_string(&read_identity(&self.path)?)?)?;
         Ok(())
     }
 }
@@ -90,17 +93,17 @@ impl Handshake {
                 "resolution_path": resolution.rule,
                 "differences": differences,
             });
-            println!("{answer}");
+            writeln!(stdout(), "{answer}")?;
             return Ok(());
         }
-        println!("mode       {}", resolution.mode);
-        println!("by rule    {}", resolution.rule);
+        writeln!(stdout(), "mode       {}", resolution.mode)?;
+        writeln!(stdout(), "by rule    {}", resolution.rule)?;
         let map = resolution.map_id.to_string();
         if !map.is_empty() {
-            println!("with map   {map}");
+            writeln!(stdout(), "with map   {map}")?;
         }
         for difference in differences {
-            println!("differs    {difference}");
+            writeln!(stdout(), "differs    {difference}")?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! `avp`: every capability of the Agent Vector Protocol from a shell.
 
+mod aacp;
 mod agent;
 mod demo;
 mod encode;
@@ -36,6 +37,8 @@ enum Command {
     Handshake(identity::Handshake),
     #[command(subcommand)]
     Kv(kv::Kv),
+    #[command(subcommand)]
+    Aacp(aacp::Aacp),
     Demo(demo::Demo),
     #[command(hide = true)]
     Agent(AgentProcess),
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Think(think) => think.run(),
         Command::Generate(generate) => generate.run(),
         Command::Inspect(inspect) => return inspect.run(),
+        Command::Aacp(aacp) => return aacp.run(),
         Command::Encode(encode) => encode.run(),
         Command::Hash(hash) => hash.run(),
         Command::Identity(identity) => identity.run(),
@@ -96,8 +100,14 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Agent(agent) => agent.run(),
     };
+    exit_code(done.map(|()| true))
+}
+
+/// Says what went wrong; a run that finished and found something wrong, `Ok(false)`, has said so itself.
+pub(crate) fn exit_code(done: Result<bool>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         // A reader that has seen enough, such as `head`, is no failure of ours.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -35,6 +35,7 @@ impl<'a> FrameHead<'a> {
     ///
     /// [`DecodeError::Truncated`] says how many bytes are needed; every other error is final, however many bytes
     /// follow.
+    #[inline]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let header = Header::decode(bytes)?;
         let needed = addressable(&header, Header::LEN as u64 + u64::from(header.metadata_len()))?;
@@ -112,6 +113,7 @@ impl<'a> Frame<'a> {
     ///
     /// [`DecodeError::Truncated`] where bytes are missing, [`DecodeError::TrailingBytes`] where some are left over,
     /// and every error of [`FrameHead::decode`].
+    #[inline]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let (frame, rest) = Self::decode_first(bytes)?;
         if rest.is_empty() {
@@ -125,6 +127,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     ///
     /// As [`Self::decode`], less [`DecodeError::TrailingBytes`].
+    #[inline]
     pub fn decode_first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
         let head = FrameHead::decode(bytes)?;
         let needed = head.frame_len()?;

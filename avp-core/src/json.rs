@@ -385,18 +385,16 @@ fn write_float(out: &mut dyn Write, value: f64) -> fmt::Result {
             _ => "NaN",
         });
     }
-    // Rust's `{:e}` has the same digits, one of them before the point: at most 17 of them, `-`, `.`, `e-308`.
-    let mut scientific = Buffer::<32>::default();
-    write!(scientific, "{value:e}")?;
-    let scientific = scientific.as_str();
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
-    let exponent: i32 = exponent.parse().map_err(|_| fmt::Error)?;
-    if !(-4..16).contains(&exponent) {
-        return write!(out, "{mantissa}e{exponent:+03}");
+    let mut digits = Buffer::<32>::default();
+    let exponent = shortest_digits(value.abs(), &mut digits)?;
+    let (head, tail) = digits.as_str().split_at(1);
+    if value.is_sign_negative() {
+        out.write_char('-')?;
     }
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |mantissa| ("-", mantissa));
-    let (head, tail) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    out.write_str(sign)?;
+    if !(-4..16).contains(&exponent) {
+        let point = if tail.is_empty() { "" } else { "." };
+        return write!(out, "{head}{point}{tail}e{exponent:+03}");
+    }
     match usize::try_from(exponent) {
         Ok(shift) if shift < tail.len() => {
             let (before, after) = tail.split_at(shift);
@@ -407,6 +405,33 @@ fn write_float(out: &mut dyn Write, value: f64) -> fmt::Result {
             write!(out, "0.{:0<zeros$}{head}{tail}", "", zeros = exponent.unsigned_abs() as usize - 1)
         }
     }
+}
+
+/// Writes the fewest digits that read back as `value`, which is finite and not negative, to `digits`, and returns the
+/// power of ten of the first.
+///
+/// Where two numbers of that many digits are equally near, Python takes the even one. So does `ryu`; the formatting of
+/// `core` does not (727079998553582.25 is `…2.2` here and `…2.3` there).
+fn shortest_digits(value: f64, digits: &mut Buffer<32>) -> Result<i32, fmt::Error> {
+    let mut buffer = ryu::Buffer::new();
+    let text = buffer.format_finite(value);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let exponent: i32 = exponent.parse().map_err(|_| fmt::Error)?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    // `12.50`, `0.0125` and `1.25e1` are all 125 with a place for the point.
+    let significant = |digit: &u8| *digit != b'0';
+    let all = whole.bytes().chain(fraction.bytes());
+    let Some(first) = all.clone().position(|digit| significant(&digit)) else {
+        digits.write_char('0')?;
+        return Ok(0);
+    };
+    let last =
+        all.clone().enumerate().filter(|(_, digit)| significant(digit)).last().map_or(first, |(at, _)| at);
+    for digit in all.skip(first).take(last - first + 1) {
+        digits.write_char(digit.into())?;
+    }
+    // Both are at most 24, the length of what `ryu` writes.
+    Ok(exponent + whole.len() as i32 - first as i32 - 1)
 }
 
 /// Text of at most `N` bytes on the stack.
@@ -755,6 +780,8 @@ mod tests {
             ("0.1", "0.1"),
             ("5e-324", "5e-324"),
             ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            ("-727079998553582.25", "-727079998553582.2"),
+            ("727079998553582.75", "727079998553582.8"),
             ("1e999", "Infinity"),
             ("-1e999", "-Infinity"),
         ] {

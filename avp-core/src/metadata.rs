@@ -5,7 +5,7 @@
 
 use crate::{
     DType, DecodeError, Dialect, Mode, PayloadType,
-    protobuf::{Reader, Uint32s},
+    protobuf::{Field, Reader, Uint32s},
 };
 
 /// Field numbers of the `Metadata` message.
@@ -163,26 +163,26 @@ impl<'a> Metadata<'a> {
 
     /// Dialect 0.1's name for the hidden width (field 100).
     #[must_use]
-    pub const fn embedding_dim(&self) -> u32 {
-        self.raw.embedding_dim
+    pub fn embedding_dim(&self) -> u32 {
+        self.raw.last(field::EMBEDDING_DIM).and_then(|field| field.uint32().ok()).unwrap_or_default()
     }
 
     /// Dialect 0.1's name for the number format (field 101), as text.
     #[must_use]
-    pub const fn data_type(&self) -> &'a str {
-        self.raw.data_type
+    pub fn data_type(&self) -> &'a str {
+        self.raw.last_text(field::DATA_TYPE).unwrap_or_default()
     }
 
     /// Dialect 0.1's name for the sender (field 102).
     #[must_use]
-    pub const fn agent_id(&self) -> Option<&'a str> {
-        self.raw.agent_id
+    pub fn agent_id(&self) -> Option<&'a str> {
+        self.raw.last_text(field::AGENT_ID)
     }
 
     /// Dialect 0.1's task id (field 103).
     #[must_use]
-    pub const fn task_id(&self) -> Option<&'a str> {
-        self.raw.task_id
+    pub fn task_id(&self) -> Option<&'a str> {
+        self.raw.last_text(field::TASK_ID)
     }
 }
 
@@ -246,10 +246,6 @@ pub(crate) struct RawMetadata<'a> {
     pub(crate) confidence_score: Option<f32>,
     pub(crate) avp_map_id: &'a str,
     pub(crate) payload_checksum: Option<u32>,
-    pub(crate) embedding_dim: u32,
-    pub(crate) data_type: &'a str,
-    pub(crate) agent_id: Option<&'a str>,
-    pub(crate) task_id: Option<&'a str>,
 }
 
 /// An enum's number and where it is.
@@ -270,6 +266,7 @@ impl<'a> RawMetadata<'a> {
     /// Reads the whole message `wire`, which starts at `base` in the frame.
     ///
     /// After this, reading the same bytes again cannot fail: [`TensorShape`] and [`Extra`] rely on it.
+    #[inline]
     pub(crate) fn decode(wire: &'a [u8], base: usize) -> Result<Self, DecodeError> {
         let mut raw = Self { wire, ..Self::default() };
         let mut reader = Reader::new(wire, base);
@@ -294,17 +291,29 @@ impl<'a> RawMetadata<'a> {
                 field::AVP_MAP_ID => raw.avp_map_id = field.string("avp_map_id")?,
                 field::EXTRA => map_entry(field.message()?).map(drop)?,
                 field::PAYLOAD_CHECKSUM => raw.payload_checksum = Some(field.uint32()?),
-                field::EMBEDDING_DIM => raw.embedding_dim = field.uint32()?,
-                field::DATA_TYPE => raw.data_type = field.string("data_type")?,
-                field::AGENT_ID => raw.agent_id = Some(field.string("agent_id")?),
-                field::TASK_ID => raw.task_id = Some(field.string("task_id")?),
+                // Hardly a frame has these, so they are checked now and looked up when asked for.
+                field::EMBEDDING_DIM => field.uint32().map(drop)?,
+                field::DATA_TYPE => field.string("data_type").map(drop)?,
+                field::AGENT_ID => field.string("agent_id").map(drop)?,
+                field::TASK_ID => field.string("task_id").map(drop)?,
                 _ => {}
             }
         }
         Ok(raw)
     }
 
+    /// The last field of this number: the one that counts.
+    fn last(&self, number: u32) -> Option<Field<'a>> {
+        let mut reader = Reader::new(self.wire, 0);
+        core::iter::from_fn(|| reader.field_again()).filter(|field| field.number == number).last()
+    }
+
+    fn last_text(&self, number: u32) -> Option<&'a str> {
+        self.last(number)?.string("").ok()
+    }
+
     /// Gives the numbers their meaning in `dialect`; `None` where both dialects read them alike.
+    #[inline]
     pub(crate) fn resolve(self, dialect: Option<Dialect>) -> Result<Metadata<'a>, DecodeError> {
         let unknown = |field, EnumNumber { value, offset }| DecodeError::UnknownEnum { field, value, offset };
         let payload_type = PayloadType::from_wire(self.payload_type.value)

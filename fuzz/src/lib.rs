@@ -82,12 +82,6 @@ pub fn stream(data: &[u8]) {
     assert_eq!(in_pieces, whole);
 }
 
-/// Metadata: the borrowed view and prost, side by side.
-#[cfg(feature = "libfuzzer")]
-pub fn metadata(data: &[u8]) {
-    avp_core::differential::metadata_agrees_with_prost(data);
-}
-
 /// A hybrid body: chunks read, written and read again.
 pub fn hybrid(data: &[u8]) {
     let Ok(hybrid) = Hybrid::decode(data) else { return };

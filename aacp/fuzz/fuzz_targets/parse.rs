@@ -11,7 +11,9 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     if let Ok(packet) = Packet::parse(text) {
         for field in packet.slots() {
-            for span in [field.slot_span(), field.span(), field.value_span()].into_iter().chain(field.key_span()) {
+            for span in
+                [field.slot_span(), field.span(), field.value_span()].into_iter().chain(field.key_span())
+            {
                 assert!(text.get(span.range()).is_some());
             }
         }

@@ -9,7 +9,8 @@ fuzz_target!(|values: Vec<String>| {
     let Some((return_agent, values)) = values.split_first() else { return };
     let values = &values[..values.len().min(200)];
     let builder = Builder::new("SEND", "HR", return_agent);
-    let builder = values.iter().enumerate().fold(builder, |builder, (n, value)| builder.field(format!("k{n}"), value));
+    let builder =
+        values.iter().enumerate().fold(builder, |builder, (n, value)| builder.field(format!("k{n}"), value));
     let Ok(text) = builder.build() else {
         assert!(return_agent.is_empty(), "only an empty return agent is refused");
         return;

@@ -7,7 +7,7 @@ use super::{
     model::{Answer, prompt},
     words::{crucial_words, search_words},
 };
-use crate::{Builder, FieldName, Packet, Priority, Rejection, Schema, Validator, Version};
+use crate::{Builder, FieldName, Kind, Packet, Priority, Rejection, Schema, Validator, Version};
 
 /// An instruction to be put into a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,8 @@ pub struct Encoded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
+    /// The instruction's domain is unknown, or its return agent empty: no packet could ever be valid.
+    Instruction(Kind),
     /// No rule and no logged pattern fits, and there is no model to ask.
     NoModel,
     /// The model gave no completion.
@@ -107,6 +109,7 @@ pub enum EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            EncodeError::Instruction(kind) => write!(f, "no packet can be made of the instruction: {kind}"),
             EncodeError::NoModel => {
                 f.write_str("no rule and no logged pattern fits, and there is no model to ask")
             }
@@ -220,6 +223,13 @@ impl<'s> Encoder<'s> {
     /// # Errors
     /// See [`EncodeError`]. Nothing is logged unless the packet is valid.
     pub fn encode(&self, instruction: &Instruction<'_>) -> Result<Encoded, EncodeError> {
+        // What would make every packet invalid is told before a model is paid for one.
+        if !self.schema.has_domain(&instruction.domain.to_uppercase()) {
+            return Err(EncodeError::Instruction(Kind::UnknownDomain));
+        }
+        if instruction.return_agent.is_empty() {
+            return Err(EncodeError::Instruction(Kind::EmptyReturn));
+        }
         if let Some(encoded) = self.by_rule(instruction) {
             return Ok(encoded);
         }
@@ -338,7 +348,7 @@ impl<'s> Encoder<'s> {
 
 /// A packet that cannot be written in the strict profile for the form of its keys.
 fn refused() -> Rejection {
-    Rejection { kind: crate::Kind::KeySyntax, span: crate::Span::default() }
+    Rejection { kind: Kind::KeySyntax, span: crate::Span::default() }
 }
 
 #[cfg(test)]
@@ -419,6 +429,16 @@ mod tests {
         assert!(matches!(encoder.encode(&other), Err(EncodeError::Invalid(_))));
         assert_eq!(encoder.encode(&other), Err(EncodeError::Model(ModelError::Timeout)));
         assert_eq!(PatternLog::open(folder.path().join("log")).unwrap().patterns().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_instruction_that_no_packet_can_carry_costs_nothing() {
+        let model = Scripted::new(&[]);
+        let encoder = Encoder::new().model(model.clone());
+        let encode = |domain, agent| encoder.encode(&Instruction::new("Do it", domain, agent));
+        assert_eq!(encode("OPS", "A"), Err(EncodeError::Instruction(Kind::UnknownDomain)));
+        assert_eq!(encode("HR", ""), Err(EncodeError::Instruction(Kind::EmptyReturn)));
+        assert!(model.prompts().is_empty());
     }
 
     #[test]

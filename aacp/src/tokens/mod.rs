@@ -157,6 +157,22 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "tokenizer-json")]
+    #[test]
+    fn a_tokenizer_is_read_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokenizer.json");
+        let words = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,
+            "pre_tokenizer":{"type":"WhitespaceSplit"},"post_processor":null,"decoder":null,
+            "model":{"type":"WordLevel","vocab":{"a":0,"b":1,"?":2},"unk_token":"?"}}"#;
+        std::fs::write(&path, words).unwrap();
+        let tokenizer = TokenizerFile::open(&path).unwrap();
+        assert_eq!(tokenizer.count("a b  other"), Ok(3));
+        assert!(tokenizer.name().ends_with("tokenizer.json"));
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(TokenizerFile::open(&path).unwrap_err(), TokenError::File);
+    }
+
     #[test]
     fn a_packet_becomes_the_same_object_in_both_notations() {
         let packet = "SEND|HR|return:A|aacp:1.2|enc:pct|subj:a%7Cb|word";

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    io::{Write, stdout},
     path::Path,
     process::{Command, Stdio},
     time::Instant,
@@ -19,12 +20,12 @@ const STEPS: &str = "8";
 pub(super) fn show(model: &Path, world: &World, task: &Task) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot make a folder for the frame")?;
     let frame = folder.path().join("handover.avp");
-    let heading = |text: &str| println!("{}", style(text).bold());
+    let heading = |text: &str| writeln!(stdout(), "{}", style(text).bold());
 
-    heading("The document, which only agent A reads:");
-    println!("  {}\n", task.document);
-    heading("Agent A thinks, in one process:");
-    println!("  avp think {} --prompt … --steps {STEPS} -o handover.avp", model.display());
+    heading("The document, which only agent A reads:")?;
+    writeln!(stdout(), "  {}\n", task.document)?;
+    heading("Agent A thinks, in one process:")?;
+    writeln!(stdout(), "  avp think {} --prompt … --steps {STEPS} -o handover.avp", model.display())?;
     let prompt = world.think_prompt(task);
     let think = [
         "think".as_ref(),
@@ -37,11 +38,11 @@ pub(super) fn show(model: &Path, world: &World, task: &Task) -> Result<()> {
         frame.as_os_str(),
     ];
     let (_, elapsed) = run(&think)?;
-    println!("  {}\n  {elapsed:.0} ms, model loading included\n", describe(&frame)?);
+    writeln!(stdout(), "  {}\n  {elapsed:.0} ms, model loading included\n", describe(&frame)?)?;
 
-    heading("Agent B answers, in another:");
+    heading("Agent B answers, in another:")?;
     let question = world.context_prompt(task);
-    println!("  avp generate {} --context handover.avp --prompt {question:?}", model.display());
+    writeln!(stdout(), "  avp generate {} --context handover.avp --prompt {question:?}", model.display())?;
     let generate = [
         "generate".as_ref(),
         model.as_os_str(),
@@ -57,7 +58,11 @@ pub(super) fn show(model: &Path, world: &World, task: &Task) -> Result<()> {
     } else {
         style(format!("wrong, expected {}", task.answer)).red()
     };
-    println!("  {} ({verdict})\n  {elapsed:.0} ms, model loading included\n", style(answer).bold());
+    writeln!(
+        stdout(),
+        "  {} ({verdict})\n  {elapsed:.0} ms, model loading included\n",
+        style(answer).bold()
+    )?;
     Ok(())
 }
 

@@ -35,14 +35,7 @@ pub(crate) struct Inspect {
 impl Inspect {
     /// Fails if any file does not decode or has a wrong checksum; the others are printed all the same.
     pub(crate) fn run(&self) -> ExitCode {
-        match self.inspect_all() {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("avp: {error:#}");
-                ExitCode::FAILURE
-            }
-        }
+        crate::exit_code(self.inspect_all())
     }
 
     fn inspect_all(&self) -> Result<bool> {

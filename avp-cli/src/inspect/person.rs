@@ -23,6 +23,7 @@ pub(super) fn write(out: &mut impl Write, record: &Record<'_>) -> Result<()> {
     line("map", quoted(record.avp_map_id))?;
     line("payload", payload(record))?;
     line("text", record.text.as_ref().map(|text| format!("{text:?}")).unwrap_or_default())?;
+    line("AACP", record.aacp.clone().unwrap_or_default())?;
     line("KV-cache", cache(record))?;
     line("checksum", checksum(record))?;
     line("confidence", record.confidence_score.map(|score| score.to_string()).unwrap_or_default())?;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use avp_core::{DecodeError, Dialect, Frame, KvDType, KvHeader, KvView, Mode, PayloadType};
+use avp_core::{
+    DecodeError, Dialect, Frame, KvDType, KvHeader, KvView, Mode, PayloadType, messages::JsonMessage,
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::tensor_range;
 
-/// One frame. The keys are a contract: `docs/inspect.md` lists them.
+/// One frame. The keys are a contract: `docs/cli.md` lists them.
 #[derive(Serialize)]
 pub(super) struct Record<'a> {
     pub(super) file: &'a str,
@@ -40,6 +42,9 @@ pub(super) struct Record<'a> {
     /// Why the payload is no KV-cache although the metadata says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kv_cache_error: Option<Failure>,
+    /// The AACP packet that the frame carries as text or as a JSON message's content, in English.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) aacp: Option<String>,
     #[serde(skip)]
     pub(super) flag_names: Vec<&'static str>,
     #[serde(skip)]
@@ -94,7 +99,15 @@ impl<'a> Record<'a> {
             Some(Err(error)) => (None, Some(Failure::decode(error))),
             None => (None, None),
         };
+        let aacp = match metadata.mode() {
+            Mode::Json => std::str::from_utf8(payload).ok().and_then(|json| {
+                let message = JsonMessage::parse(json).ok()?;
+                explain(message.content.as_str())
+            }),
+            _ => text.as_deref().and_then(explain),
+        };
         Ok(Self {
+            aacp,
             file,
             dialect: frame.dialect().map(Dialect::as_str),
             version: avp_core::Header::VERSION,
@@ -135,6 +148,12 @@ impl<'a> Record<'a> {
     pub(super) fn is_sound(&self) -> bool {
         self.checksum.as_ref().is_none_or(|sum| sum.ok)
     }
+}
+
+/// What `text` says in English, if it is a packet; prose is none, since its first word is no task.
+fn explain(text: &str) -> Option<String> {
+    let packet = aacp::Validator::lenient().parse(text).ok()?;
+    Some(aacp::Explanation::of(&packet).to_string())
 }
 
 impl From<KvHeader> for KvShape {

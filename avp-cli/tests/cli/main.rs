@@ -1,6 +1,7 @@
 //! The `avp` program, run as a user's shell would.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod aacp;
 mod common;
 mod demo;
 mod handover;

@@ -193,11 +193,13 @@ impl<'a> BlockTable<'a> {
         let row = head_dim as usize * dtype.size();
         let (block_size, seq_len, heads) = (block_size as usize, seq_len as usize, 2 * num_kv_heads as usize);
         let num_blocks = if block_size == 0 { 0 } else { seq_len.div_ceil(block_size) };
-        self.blocks[..num_blocks].iter().enumerate().flat_map(move |(index, &block)| {
-            let first = index * block_size;
-            let len = block_size.min(seq_len - first) * row;
-            // Keys and values are one axis twice as long, in both layouts.
-            (0..heads).map(move |head| {
+        // Keys and values are one axis twice as long, in both layouts. Head by head, so that the contiguous side is
+        // walked from its start to its end.
+        let blocks = &self.blocks[..num_blocks];
+        (0..heads).flat_map(move |head| {
+            blocks.iter().enumerate().map(move |(index, &block)| {
+                let first = index * block_size;
+                let len = block_size.min(seq_len - first) * row;
                 let paged = (block as usize * heads + head) * block_size * row;
                 let contiguous = (head * seq_len + first) * row;
                 Run { paged: paged..paged + len, contiguous: contiguous..contiguous + len }

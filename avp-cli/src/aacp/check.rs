@@ -1,0 +1,155 @@
+//! `avp aacp validate`, `parse` and `explain`: what packets say and what is wrong with them.
+
+use std::io::{BufRead, Write, stdin, stdout};
+
+use aacp::{Limits, Profile, Validator, Version, peer::Release};
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+
+/// Say whether packets are valid, and what is wrong with those that are not
+#[derive(Args)]
+pub(crate) struct Validate {
+    #[command(flatten)]
+    packets: Packets,
+    /// Hold packets to what we send, not to what others do
+    #[arg(long)]
+    strict: bool,
+    /// Give the verdict, errors and warnings of this release of the Python package
+    #[arg(long, value_name = "1.1.0|1.4.0", value_parser = parse_release)]
+    peer: Option<Release>,
+    /// The version that counts as current
+    #[arg(long, value_name = "V", value_parser = parse_version)]
+    current: Option<Version>,
+    /// Print one line of JSON for each packet
+    #[arg(long)]
+    json: bool,
+}
+
+/// Print the fields of packets
+#[derive(Args)]
+pub(crate) struct Parse {
+    #[command(flatten)]
+    packets: Packets,
+    /// Print one line of JSON for each packet
+    #[arg(long)]
+    json: bool,
+}
+
+/// Say packets in English
+#[derive(Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    packets: Packets,
+    /// Print one line of JSON for each packet
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Packets {
+    /// Packets; `-` for one packet a line on standard input
+    #[arg(value_name = "PACKET", required = true)]
+    packets: Vec<String>,
+}
+
+impl Packets {
+    /// Hands each packet to `check` as soon as it is there; gives whether all were valid.
+    fn each(&self, mut check: impl FnMut(&str) -> Result<bool>) -> Result<bool> {
+        let mut all_valid = true;
+        for packet in &self.packets {
+            if packet != "-" {
+                all_valid &= check(packet)?;
+                continue;
+            }
+            for line in stdin().lock().lines() {
+                all_valid &= check(&line.context("standard input")?)?;
+            }
+        }
+        Ok(all_valid)
+    }
+}
+
+impl Validate {
+    pub(crate) fn run(&self) -> Result<bool> {
+        let profile = if self.strict { Profile::Strict } else { Profile::Lenient };
+        let validator = Validator::new(profile).current(self.current.unwrap_or_default());
+        let mut out = stdout().lock();
+        self.packets.each(|packet| {
+            let mut line = validator.report(packet).line();
+            if let Some(release) = self.peer {
+                line = line.as_peer(release, Limits::DEFAULT)?;
+            }
+            if self.json {
+                serde_json::to_writer(&mut out, &line)?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{}  {packet}", if line.valid { "valid  " } else { "invalid" })?;
+                for (severity, messages) in [("error", &line.errors), ("warning", &line.warnings)] {
+                    for message in messages {
+                        writeln!(out, "  {severity}: {message}")?;
+                    }
+                }
+            }
+            Ok(line.valid)
+        })
+    }
+}
+
+impl Parse {
+    pub(crate) fn run(&self) -> Result<bool> {
+        let mut out = stdout().lock();
+        self.packets.each(|packet| {
+            let line = Validator::lenient().report(packet).line();
+            if self.json {
+                serde_json::to_writer(&mut out, &line)?;
+                writeln!(out)?;
+            } else {
+                for field in &line.fields {
+                    writeln!(out, "{}\t{}", field.key.unwrap_or_default(), field.value.escape_debug())?;
+                }
+                for message in &line.errors {
+                    writeln!(out, "error: {message}")?;
+                }
+            }
+            Ok(line.valid)
+        })
+    }
+}
+
+impl Explain {
+    pub(crate) fn run(&self) -> Result<bool> {
+        let mut out = stdout().lock();
+        self.packets.each(|packet| {
+            let explained = aacp::Packet::parse(packet).map(|packet| aacp::Explanation::of(&packet));
+            match (&explained, self.json) {
+                (Ok(explanation), false) => writeln!(out, "{explanation}")?,
+                (Ok(explanation), true) => {
+                    let line = json!({
+                        "packet": packet,
+                        "english": explanation.to_string(),
+                        "sentences": explanation.sentences,
+                        "complete": explanation.complete,
+                    });
+                    writeln!(out, "{line}")?;
+                }
+                (Err(error), false) => eprintln!("avp: {packet:?}: {error}"),
+                (Err(error), true) => {
+                    writeln!(out, "{}", json!({ "packet": packet, "error": error.to_string() }))?;
+                }
+            }
+            Ok(explained.is_ok())
+        })
+    }
+}
+
+pub(super) fn parse_version(text: &str) -> Result<Version, String> {
+    Version::from_text(text).ok_or_else(|| {
+        let known: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
+        format!("expected one of {}, got {text:?}", known.join(", "))
+    })
+}
+
+fn parse_release(text: &str) -> Result<Release, String> {
+    Release::from_text(text).ok_or_else(|| format!("expected 1.1.0 or 1.4.0, got {text:?}"))
+}

@@ -1,0 +1,69 @@
+//! `avp aacp rules`: known packets, found by words.
+
+use std::{
+    io::{Write, stdout},
+    path::Path,
+};
+
+use aacp::learn::{RuleRegistry, Scope};
+use anyhow::{Context, Result};
+use clap::Args;
+
+/// Search a collection of rules
+#[derive(Args)]
+pub(crate) struct Rules {
+    /// Rules: a file, a folder or a URL
+    #[arg(value_name = "RULES")]
+    rules: String,
+    /// Words to search for; all rules where there are none
+    #[arg(value_name = "WORD")]
+    words: Vec<String>,
+    /// Only rules for this task
+    #[arg(long, value_name = "TASK")]
+    task: Option<String>,
+    /// Only rules of this domain
+    #[arg(long, value_name = "DOM")]
+    domain: Option<String>,
+    /// Rules to print at most
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    /// Print one line of JSON for each rule
+    #[arg(long)]
+    json: bool,
+}
+
+impl Rules {
+    pub(crate) fn run(&self) -> Result<()> {
+        let registry = load(&self.rules)?;
+        let scope = Scope { domain: self.domain.as_deref(), task: self.task.as_deref() };
+        let found: Vec<_> = if self.words.is_empty() {
+            registry.rules().iter().map(|rule| (rule, None)).collect()
+        } else {
+            let found = registry.find_all(&self.words.join(" "), scope, self.top);
+            found.into_iter().map(|found| (found.rule, Some(found.score))).collect()
+        };
+        for (rule, score) in found.into_iter().take(self.top) {
+            if self.json {
+                writeln!(stdout(), "{}", serde_json::json!({ "rule": rule, "score": score }))?;
+            } else {
+                writeln!(stdout(), "{}  {}\n  {}", rule.id, rule.name, rule.packet)?;
+            }
+        }
+        for refused in registry.refused() {
+            eprintln!("avp: {}: left out a rule: {refused:?}", self.rules);
+        }
+        Ok(())
+    }
+}
+
+/// Reads rules from a URL, a folder or a file.
+pub(super) fn load(source: &str) -> Result<RuleRegistry> {
+    let registry = if source.starts_with("http://") || source.starts_with("https://") {
+        RuleRegistry::from_url(source)
+    } else if Path::new(source).is_dir() {
+        RuleRegistry::from_folder(source)
+    } else {
+        RuleRegistry::from_file(source)
+    };
+    registry.with_context(|| source.to_owned())
+}

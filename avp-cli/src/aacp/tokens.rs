@@ -1,0 +1,64 @@
+//! `avp aacp tokens`: how many tokens each notation takes.
+
+use std::{
+    io::{Write, stdout},
+    path::PathBuf,
+};
+
+use aacp::{
+    Version,
+    tokens::{Table, Tokenizer, TokenizerFile, Vocabulary, payroll_hops, rule_samples, workflow_samples},
+    workflow::Workflows,
+};
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::rules::load;
+
+/// Count tokens of English, AACP, JSON and TOON, with real tokenizers
+#[derive(Args)]
+pub(crate) struct Tokens {
+    /// Count these rules too: a file, a folder or a URL
+    #[arg(long, value_name = "RULES")]
+    rules: Option<String>,
+    /// Count with this tokenizer.json instead of o200k and cl100k
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+}
+
+impl Tokens {
+    pub(crate) fn run(&self) -> Result<()> {
+        match &self.tokenizer {
+            Some(path) => {
+                let file = TokenizerFile::open(path).with_context(|| path.display().to_string())?;
+                self.count(&file, false)
+            }
+            None => {
+                self.count(&Vocabulary::O200k, true)?;
+                self.count(&Vocabulary::Cl100k, false)
+            }
+        }
+    }
+
+    /// The published figures were counted with GPT-4o, whose vocabulary is o200k: only beside it do they say anything.
+    fn count(&self, tokenizer: &impl Tokenizer, beside_published: bool) -> Result<()> {
+        for version in [Version::V1_0, Version::V1_1] {
+            let hops = Table::count(tokenizer, &payroll_hops(version))?;
+            writeln!(stdout(), "The four published payroll hops, AACP {version}\n\n{hops}")?;
+            if beside_published {
+                writeln!(stdout(), "{}\n", hops.beside_published())?;
+            }
+        }
+        let workflows = workflow_samples(&Workflows::standard())?;
+        writeln!(
+            stdout(),
+            "Every call of the workflow encoders, English by explanation\n\n{}",
+            Table::count(tokenizer, &workflows)?
+        )?;
+        if let Some(rules) = &self.rules {
+            let rules = rule_samples(&load(rules)?);
+            writeln!(stdout(), "The rules, English by description\n\n{}", Table::count(tokenizer, &rules)?)?;
+        }
+        Ok(())
+    }
+}
