@@ -7,9 +7,11 @@ use std::{fs, path::Path};
 #[expect(unreachable_pub, reason = "public in the crate that the file is written for")]
 mod targets;
 
+type Target = fn(&[u8]);
+
 #[test]
 fn what_was_once_found_stays_mended() {
-    let targets: [(&str, fn(&[u8])); 5] = [
+    let targets: [(&str, Target); 5] = [
         ("frame", targets::frame),
         ("hybrid", targets::hybrid),
         ("json", targets::json),

@@ -4,6 +4,7 @@
 
 mod caches;
 mod frames;
+mod packets;
 mod peer;
 mod table;
 mod timing;
@@ -15,5 +16,6 @@ fn main() -> Result<()> {
     println!("{}", frames::against_peers(&peers)?);
     println!("{}", frames::against_memory()?);
     println!("{}", caches::against_memory()?);
+    println!("{}", packets::against_peers()?);
     Ok(())
 }

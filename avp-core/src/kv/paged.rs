@@ -101,7 +101,7 @@ impl<'a> BlockTable<'a> {
         };
         for (layer, target) in layers.iter().zip(tensors.chunks_exact_mut(2 * tensor_len)) {
             for run in self.runs(seq_len) {
-                target[run.contiguous].copy_from_slice(&layer[run.paged]);
+                copy(&layer[run.paged], &mut target[run.contiguous]);
             }
         }
         Ok(body_len)
@@ -205,6 +205,16 @@ impl<'a> BlockTable<'a> {
                 Run { paged: paged..paged + len, contiguous: contiguous..contiguous + len }
             })
         })
+    }
+}
+
+/// Copies in pieces of a kilobyte.
+///
+/// From 2 KiB on, glibc copies with `rep movsb`, which several processors do at half speed where the target is not
+/// aligned; a KV-cache's tensors never are, behind its 17 bytes of header. `cargo bench` shows the difference.
+fn copy(source: &[u8], target: &mut [u8]) {
+    for (source, target) in source.chunks(1024).zip(target.chunks_mut(1024)) {
+        target.copy_from_slice(source);
     }
 }
 
