@@ -6,11 +6,14 @@ use std::{
 };
 
 use anyhow::Result;
-use avp_core::Rule;
 use avp_runtime_ort::GenerateOptions;
 use clap::Args;
 
-use crate::{ModelArgs, output::Input, think::read_context};
+use crate::{
+    ModelArgs,
+    output::Input,
+    think::{read_context, report_structural_match},
+};
 
 /// Answer a prompt, continuing from a received KV-cache where one is given
 ///
@@ -44,11 +47,7 @@ impl Generate {
         let runtime = self.model.runtime()?;
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
-        if let Some(context) = &context
-            && model.accepts(context)? == Rule::StructuralMatch
-        {
-            eprintln!("avp: the context's model hash differs; taken, since family and shape are equal");
-        }
+        report_structural_match(&model, context.as_ref())?;
         let options = GenerateOptions {
             max_tokens: self.max_tokens,
             temperature: self.temperature,

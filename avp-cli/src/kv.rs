@@ -1,14 +1,15 @@
 //! `avp kv`: cuts a KV-cache down, changes its number format, or tells what its numbers are like.
 
 use std::{
+    borrow::Cow,
     io::{Write, stdout},
     ops::Range,
 };
 
 use anyhow::{Context, Result, ensure};
 use avp_core::{
-    Compression, DEFAULT_PAYLOAD_LIMIT, DType, Dialect, Frame, FrameEncoder, KvDType, KvView, MetadataFields,
-    Mode, kv::KvSelection,
+    Compression, DEFAULT_PAYLOAD_LIMIT, DType, DecodeError, Dialect, Frame, FrameEncoder, KvDType, KvHeader,
+    KvView, MetadataFields, Mode, kv::KvSelection,
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -24,6 +25,9 @@ pub(crate) enum Kv {
 }
 
 /// Keep some tokens, layers or heads
+///
+/// Keys know their positions: a cache cut at its start, or in layers or heads, is for study; only one cut at its end
+/// can be continued from.
 #[derive(Args)]
 pub(crate) struct Slice {
     /// Frame with a KV-cache; `-` for standard input
@@ -114,10 +118,13 @@ fn rewrite(
     let frame = Frame::decode(&bytes).with_context(|| input.to_string())?;
     let metadata = frame.metadata();
     ensure!(metadata.mode() != Mode::Hybrid, "{input}: a hybrid frame's text would no longer fit its cache");
-    let payload = frame.decompress(DEFAULT_PAYLOAD_LIMIT).with_context(|| input.to_string())?;
-    let selection = select(frame.kv_cache(&payload).with_context(|| input.to_string())?)?;
+    let payload = payload(&frame).with_context(|| input.to_string())?;
+    let view = frame.kv_cache(&payload).with_context(|| input.to_string())?;
+    let selection = select(view)?;
     let header = selection.header();
-    let tensor_shape: Vec<u32> = metadata.tensor_shape().collect();
+    // A cut cache no longer has the shape that its sender noted.
+    let is_whole = KvHeader { dtype: view.header().dtype, ..header } == *view.header();
+    let tensor_shape: Vec<u32> = metadata.tensor_shape().filter(|_| is_whole).collect();
     let extra: Vec<(&str, &str)> = metadata.extra().collect();
     let fields = MetadataFields {
         session_id: metadata.session_id(),
@@ -138,6 +145,15 @@ fn rewrite(
     let encoder =
         FrameEncoder::new(fields).dialect(frame.dialect().unwrap_or(Dialect::V0_3)).compression(compression);
     output.write(&encoder.encode(&selection.to_vec()?)?)
+}
+
+/// The payload, its checksum verified. The limit guards against what unpacks; bytes that are here cost nothing more.
+fn payload<'f>(frame: &Frame<'f>) -> Result<Cow<'f, [u8]>, DecodeError> {
+    if frame.is_compressed() {
+        frame.decompress(DEFAULT_PAYLOAD_LIMIT)
+    } else {
+        frame.payload().map(Cow::Borrowed)
+    }
 }
 
 /// What the numbers of a cache are like.
@@ -172,7 +188,7 @@ impl Stat {
     fn run(&self) -> Result<()> {
         let bytes = self.frame.read()?;
         let frame = Frame::decode(&bytes).with_context(|| self.frame.to_string())?;
-        let payload = frame.decompress(DEFAULT_PAYLOAD_LIMIT).with_context(|| self.frame.to_string())?;
+        let payload = payload(&frame).with_context(|| self.frame.to_string())?;
         let view = frame.kv_cache(&payload).with_context(|| self.frame.to_string())?;
         let header = *view.header();
         let stat = CacheStat {

@@ -67,8 +67,8 @@ struct ModelArgs {
     /// Folder with config.json, tokenizer.json and model.onnx
     #[arg(value_name = "MODEL_DIR")]
     folder: PathBuf,
-    /// ONNX Runtime library; looked for where it is usually installed otherwise
-    #[arg(long, value_name = "FILE", env = "ORT_DYLIB_PATH")]
+    /// ONNX Runtime library; otherwise ORT_DYLIB_PATH names it, or it is looked for where it is usually installed
+    #[arg(long, value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
     /// Threads of one run; by default one for each core
     #[arg(long, value_name = "N", default_value_t = 0)]

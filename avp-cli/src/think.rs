@@ -1,7 +1,8 @@
 //! `avp think`: reads a prompt, takes latent steps, writes the KV-cache as a frame.
 
 use anyhow::Result;
-use avp_runtime_ort::{Context, FrameOptions, Runtime};
+use avp_core::Rule;
+use avp_runtime_ort::{Context, FrameOptions, Model, Runtime};
 use clap::Args;
 
 use crate::{
@@ -43,6 +44,7 @@ impl Think {
         let runtime = self.model.runtime()?;
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
+        report_structural_match(&model, context.as_ref())?;
         let context = model.think(self.prompt.as_str(), self.steps, context.as_ref())?;
         let frame = context.to_frame(&FrameOptions {
             session_id: self.session_id.clone(),
@@ -52,6 +54,19 @@ impl Think {
         })?;
         self.output.write(&frame)
     }
+}
+
+/// Says so where a context is taken by its structure alone.
+///
+/// # Errors
+/// When it does not fit the model at all.
+pub(crate) fn report_structural_match(model: &Model, context: Option<&Context>) -> Result<()> {
+    if let Some(context) = context
+        && model.accepts(context)? == Rule::StructuralMatch
+    {
+        eprintln!("avp: the context's model hash differs; taken, since family and shape are equal");
+    }
+    Ok(())
 }
 
 /// Reads a frame and takes the context out of it.

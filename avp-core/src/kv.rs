@@ -379,8 +379,8 @@ impl<'b> KvWriter<'b> {
             }
         }
         let (target, rest) = core::mem::take(&mut self.rest).split_at_mut(2 * self.tensor_len);
-        target[..self.tensor_len].copy_from_slice(key);
-        target[self.tensor_len..].copy_from_slice(value);
+        copy(key, &mut target[..self.tensor_len]);
+        copy(value, &mut target[self.tensor_len..]);
         self.rest = rest;
         self.layers += 1;
         Ok(())
@@ -423,6 +423,16 @@ where
     }
     writer.finish()?;
     Ok(body)
+}
+
+/// Copies in pieces of a kilobyte.
+///
+/// From 2 KiB on, glibc copies with `rep movsb`, which several processors do at half speed where the target is not
+/// aligned; behind the 17 bytes of its header a KV-cache's tensors seldom are. The `paged` benchmark shows it.
+fn copy(source: &[u8], target: &mut [u8]) {
+    for (source, target) in source.chunks(1024).zip(target.chunks_mut(1024)) {
+        target.copy_from_slice(source);
+    }
 }
 
 fn product(factors: &[u32]) -> Option<usize> {

@@ -6,7 +6,7 @@ use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig, va
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ModelError,
+    ModelError, RunError,
     folder::{read_json, read_text},
 };
 
@@ -38,6 +38,13 @@ pub enum Prompt {
 impl From<&str> for Prompt {
     /// The text as one user message.
     fn from(text: &str) -> Self {
+        Self::Chat(vec![Message::new("user", text)])
+    }
+}
+
+impl From<String> for Prompt {
+    /// The text as one user message.
+    fn from(text: String) -> Self {
         Self::Chat(vec![Message::new("user", text)])
     }
 }
@@ -131,7 +138,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// When the template refuses the messages, with its own words and line.
-    pub(crate) fn render(&self, messages: &[Message]) -> Result<String, ModelError> {
+    pub(crate) fn render(&self, messages: &[Message]) -> Result<String, RunError> {
         let text = |token: &Option<TokenText>| token.as_ref().map_or("", TokenText::as_str).to_owned();
         let variables = context! {
             messages => Serde(messages),
@@ -141,10 +148,12 @@ impl ChatTemplate {
             pad_token => text(&self.special_tokens.pad_token),
             unk_token => text(&self.special_tokens.unk_token),
         };
-        self.environment
-            .get_template(TEMPLATE)
-            .and_then(|template| template.render(variables))
-            .map_err(|error| template_error(&error))
+        self.environment.get_template(TEMPLATE).and_then(|template| template.render(variables)).map_err(
+            |error| {
+                let (line, message) = line_and_message(&error);
+                RunError::Template { line, message }
+            },
+        )
     }
 }
 
@@ -177,8 +186,13 @@ pub(crate) fn render_plain(messages: &[Message]) -> String {
 }
 
 fn template_error(error: &minijinja::Error) -> ModelError {
+    let (line, message) = line_and_message(error);
+    ModelError::Template { line, message }
+}
+
+fn line_and_message(error: &minijinja::Error) -> (Option<usize>, String) {
     let message = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    ModelError::Template { line: error.line(), message }
+    (error.line(), message)
 }
 
 #[cfg(test)]
@@ -208,7 +222,7 @@ mod tests {
         let template =
             template("{% if true %}\n{{ raise_exception('roles must alternate') }}{% endif %}").unwrap();
         match template.render(&[]) {
-            Err(ModelError::Template { line, message }) => {
+            Err(RunError::Template { line, message }) => {
                 assert_eq!((line, message.as_str()), (Some(2), "roles must alternate"));
             }
             other => panic!("{other:?}"),

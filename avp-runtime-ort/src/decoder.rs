@@ -19,7 +19,6 @@ use crate::{
 pub(crate) struct Decoder {
     session: Session,
     layout: CacheLayout,
-    hidden_size: usize,
     signature: Signature,
 }
 
@@ -98,7 +97,7 @@ impl Decoder {
             takes_num_logits_to_keep: takes("num_logits_to_keep"),
             unused_latent,
         };
-        Ok(Self { session, layout, hidden_size, signature })
+        Ok(Self { session, layout, signature })
     }
 
     /// Runs `input` behind `past` and gives the longer cache with what was wanted.
@@ -127,13 +126,6 @@ impl Decoder {
             .map(|names| Ok([take(&names.present[0])?, take(&names.present[1])?]))
             .collect::<Result<_, RunError>>()?;
         Ok(Step { cache: KvCache::from_outputs(self.layout, seq_len, layers.into_iter())?, output })
-    }
-
-    /// The last row of a `[1, length, hidden_size]` output, as float32.
-    pub(crate) fn last_row(&self, hidden: &DynTensor) -> Result<Vec<f32>, RunError> {
-        let values = to_f32(hidden)?;
-        let start = values.len().saturating_sub(self.hidden_size);
-        Ok(values[start..].to_vec())
     }
 }
 
@@ -201,6 +193,12 @@ impl Want {
             Self::Hidden => names::HIDDEN_STATES,
         }
     }
+}
+
+/// The last row of a `[1, length, hidden_size]` output, as float32.
+pub(crate) fn last_row(hidden: &DynTensor, hidden_size: usize) -> Result<Vec<f32>, RunError> {
+    let values = to_f32(hidden)?;
+    Ok(values[values.len().saturating_sub(hidden_size)..].to_vec())
 }
 
 /// A tensor's elements as float32, borrowed where they are already.

@@ -111,16 +111,31 @@ pub enum RunError {
     #[error(transparent)]
     Context(#[from] ContextError),
     /// The chat template refuses the messages.
-    #[error(transparent)]
-    Template(ModelError),
+    #[error("chat template{}: {message}", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Template {
+        /// The line in the template, from 1.
+        line: Option<usize>,
+        /// The template's words.
+        message: String,
+    },
     /// The tokenizer cannot read or write the text.
     #[error("tokenizer: {message}")]
     Tokenizer {
         /// The tokenizer library's words.
         message: String,
     },
+    /// The graph gave an output that its inputs do not lead one to expect.
+    #[error("output {output}: expected {expected}, got {got}")]
+    Output {
+        /// The output's name.
+        output: String,
+        /// Its shape and type as they should be.
+        expected: String,
+        /// As they are.
+        got: String,
+    },
     /// The model gave something other than numbers.
-    #[error("the model's logits at step {step} hold no finite number")]
+    #[error("the model gave no finite numbers at step {step}")]
     NotFinite {
         /// Tokens generated before, or latent steps taken.
         step: usize,

@@ -6,7 +6,7 @@ use ort::{
     value::{DynTensor, DynValue, TensorElementType},
 };
 
-use crate::prepare::CacheLayout;
+use crate::{RunError, prepare::CacheLayout};
 
 /// Key and value of each layer, `[1, num_kv_heads, seq_len, head_dim]`.
 #[derive(Debug)]
@@ -27,14 +27,31 @@ impl KvCache {
     }
 
     /// Takes the tensors that a run gave for `seq_len` tokens.
+    ///
+    /// # Errors
+    /// When one has another type or shape, as an export gives that keeps only a window of its tokens: its cache could not be
+    /// handed over.
     pub(crate) fn from_outputs(
         layout: CacheLayout,
         seq_len: usize,
         values: impl Iterator<Item = [DynValue; 2]>,
-    ) -> ort::Result<Self> {
+    ) -> Result<Self, RunError> {
+        let expected = layout.shape(seq_len);
+        let check = |layer: usize, part: &str, value: DynValue| -> Result<DynTensor, RunError> {
+            let tensor: DynTensor = value.downcast()?;
+            if *tensor.data_type() != element_type(layout.dtype) || tensor.shape()[..] != expected[..] {
+                return Err(RunError::Output {
+                    output: format!("present.{layer}.{part}"),
+                    expected: format!("{expected:?} of {}", layout.dtype),
+                    got: format!("{:?} of {}", &tensor.shape()[..], tensor.data_type()),
+                });
+            }
+            Ok(tensor)
+        };
         let layers = values
-            .map(|[key, value]| Ok([key.downcast()?, value.downcast()?]))
-            .collect::<ort::Result<_>>()?;
+            .enumerate()
+            .map(|(layer, [key, value])| Ok([check(layer, "key", key)?, check(layer, "value", value)?]))
+            .collect::<Result<_, RunError>>()?;
         Ok(Self { layers, layout, seq_len })
     }
 
@@ -79,7 +96,13 @@ impl KvCache {
 
 impl CacheLayout {
     fn tensor(&self, allocator: &Allocator, seq_len: usize) -> ort::Result<DynTensor> {
-        DynTensor::new(allocator, element_type(self.dtype), [1, self.num_kv_heads, seq_len, self.head_dim])
+        DynTensor::new(allocator, element_type(self.dtype), self.shape(seq_len))
+    }
+
+    /// The shape of one key or value, as ONNX Runtime counts: `[1, num_kv_heads, seq_len, head_dim]`.
+    fn shape(&self, seq_len: usize) -> [i64; 4] {
+        // Sizes come from a session's or a frame's own numbers, which are smaller than this.
+        [1, self.num_kv_heads as i64, seq_len as i64, self.head_dim as i64]
     }
 }
 

@@ -23,7 +23,7 @@
 //! # Which models
 //!
 //! Decoders exported with their KV-cache, as Optimum's `text-generation-with-past` does it: token ids in, `logits` and
-//! `present.N.key` / `.value` out, an embedding by `Gather`, a head by `MatMul` or `Gemm`, float32, float16 or bfloat16.
+//! `present.N.key` / `.value` out, an embedding by `Gather`, a head by `MatMul`, float32, float16 or bfloat16.
 //! Anything else is refused by name: see [`PrepareError`].
 
 #![deny(missing_docs)]
@@ -50,7 +50,7 @@ pub use context::{Context, FrameOptions};
 pub use error::{ContextError, Error, ModelError, RunError};
 pub use generate::{Finish, GenerateOptions, Generation};
 pub use identity::{read_identity, tokenizer_hash};
-pub use library::{LibraryError, OrtLibrary};
+pub use library::{LibraryError, LibrarySource, OrtLibrary};
 pub use model::{LoadOptions, Model};
 pub use prepare::{CacheLayout, PrepareError};
 pub use runtime::Runtime;

@@ -14,7 +14,7 @@ use crate::{
     Runtime,
     chat::{ChatTemplate, render_plain},
     config::{GenerationConfig, ModelConfig},
-    decoder::{Decoder, Input, Want, to_f32},
+    decoder::{Decoder, Input, Want, last_row, to_f32},
     folder::{parse_json, read_text},
     identity,
     kv::KvCache,
@@ -25,7 +25,7 @@ use crate::{
 
 /// A decoder with its tokenizer and chat template.
 ///
-/// Shared between threads, runs take turns: ONNX Runtime does not run one session twice at a time.
+/// Threads can share it: their runs take turns, token by token, since `ort` runs a session for one caller at a time.
 pub struct Model {
     decoder: Mutex<Decoder>,
     tokens: Tokens,
@@ -89,7 +89,8 @@ impl Model {
     /// read. `context` stays as it was and can be used again.
     ///
     /// # Errors
-    /// When the prompt is empty, does not fit the window with context and steps, or the context is another model's.
+    /// When the prompt is empty, does not fit the window with context and steps, the context is another model's, or the
+    /// model's last hidden state holds no finite numbers.
     pub fn think(
         &self,
         prompt: impl Into<Prompt>,
@@ -98,14 +99,13 @@ impl Model {
     ) -> Result<Context, RunError> {
         let tokens = self.tokenize(&prompt.into())?;
         let past = self.past(context, tokens.len(), steps)?;
-        let mut decoder = self.decoder();
         let want = |left| if left == 0 { Want::Hidden } else { Want::NextLatent };
-        let mut step = decoder.run(Input::Tokens(&tokens), &past, want(steps))?;
+        let mut step = self.decoder().run(Input::Tokens(&tokens), &past, want(steps))?;
         for left in (0..steps).rev() {
             let latent = step.output;
-            step = decoder.run(Input::Latent(&latent), &step.cache, want(left))?;
+            step = self.decoder().run(Input::Latent(&latent), &step.cache, want(left))?;
         }
-        let last_hidden_state = decoder.last_row(&step.output)?;
+        let last_hidden_state = last_row(&step.output, self.identity.hidden_dim as usize)?;
         if !last_hidden_state.iter().all(|value| value.is_finite()) {
             return Err(RunError::NotFinite { step: steps });
         }
@@ -146,12 +146,12 @@ impl Model {
         }
         let prompt = self.tokenize(&prompt.into())?;
         let past = self.past(context, prompt.len(), 1)?;
-        let mut decoder = self.decoder();
         let mut stream = self.tokens.stream();
+        let mut streamed = String::new();
         let mut tokens = Vec::new();
         let mut first_token_time = None;
 
-        let mut step = decoder.run(Input::Tokens(&prompt), &past, Want::Logits)?;
+        let mut step = self.decoder().run(Input::Tokens(&prompt), &past, Want::Logits)?;
         let finish = loop {
             let logits = to_f32(&step.output)?;
             let token = sampler.next(&logits).ok_or(RunError::NotFinite { step: tokens.len() })?;
@@ -160,10 +160,11 @@ impl Model {
                 break Finish::EndOfTurn;
             }
             tokens.push(token);
-            if let Some(piece) = stream.push(token)?
-                && on_text(&piece).is_break()
-            {
-                break Finish::Stopped;
+            if let Some(piece) = stream.push(token) {
+                streamed += &piece;
+                if on_text(&piece).is_break() {
+                    break Finish::Stopped;
+                }
             }
             if tokens.len() == options.max_tokens {
                 break Finish::MaxTokens;
@@ -171,11 +172,19 @@ impl Model {
             if step.cache.seq_len() >= self.window() {
                 break Finish::Window;
             }
-            step = decoder.run(Input::Tokens(&[token]), &step.cache, Want::Logits)?;
+            step = self.decoder().run(Input::Tokens(&[token]), &step.cache, Want::Logits)?;
         };
         let total_time = start.elapsed();
+        let text = self.tokens.decode(&tokens)?;
+        // What still waited for the rest of a character will not get it any more.
+        if let Some(rest) = text.strip_prefix(&streamed).filter(|rest| !rest.is_empty())
+            && finish != Finish::Stopped
+        {
+            // The generation has ended: there is nothing left to break off.
+            let _ended = on_text(rest);
+        }
         Ok(Generation {
-            text: self.tokens.decode(&tokens)?,
+            text,
             tokens,
             finish,
             prompt_tokens: prompt.len(),
@@ -192,9 +201,7 @@ impl Model {
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
         let text = match (prompt, &self.template) {
             (Prompt::Raw(text), _) => text.clone(),
-            (Prompt::Chat(messages), Some(template)) => {
-                template.render(messages).map_err(RunError::Template)?
-            }
+            (Prompt::Chat(messages), Some(template)) => template.render(messages)?,
             (Prompt::Chat(messages), None) => render_plain(messages),
         };
         self.tokens.encode(&text)

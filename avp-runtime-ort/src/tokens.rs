@@ -75,12 +75,10 @@ pub(crate) struct TextStream<'t> {
 }
 
 impl TextStream<'_> {
-    /// Adds a token and gives the text that is now certain: a character spread over tokens waits for its last byte.
-    ///
-    /// # Errors
-    /// When the tokenizer cannot write the ids.
-    pub(crate) fn push(&mut self, id: u32) -> Result<Option<String>, RunError> {
-        self.stream.step(id).map_err(tokenizer_error)
+    /// Adds a token and gives the text that is now certain: a character spread over tokens waits for its last byte. A
+    /// tokenizer that would change text already given gives no more.
+    pub(crate) fn push(&mut self, id: u32) -> Option<String> {
+        self.stream.step(id).ok().flatten()
     }
 }
 

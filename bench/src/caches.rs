@@ -1,6 +1,6 @@
 //! KV-caches at a real shape: paged blocks, and conversion between number formats.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use avp_core::{
     KvDType, KvHeader, KvView,
     kv::{BlockShape, BlockTable},
@@ -9,7 +9,7 @@ use avp_core::{
 use crate::{
     frames::pattern,
     table::{Table, percent, rate, time},
-    timing::median_seconds,
+    timing::{median_seconds, memcpy_seconds},
 };
 
 /// Qwen2.5-1.5B's layers and a little more: 28 layers, 4 KV heads, 128 wide, 4,096 tokens.
@@ -40,12 +40,11 @@ pub(crate) fn against_memory() -> Result<Table> {
     let mut copy = vec![0; body_len];
 
     let layers: Vec<&[u8]> = pool.iter().map(Vec::as_slice).collect();
-    let gather = median_seconds(|| block_table.gather_into(&layers, HEADER.seq_len, &mut body));
-    let memcpy = median_seconds(|| copy.copy_from_slice(&body));
+    let gather = median_seconds(|| block_table.gather_into(&layers, HEADER.seq_len, &mut body))?;
+    let memcpy = memcpy_seconds(&body, &mut copy)?;
     let view = KvView::decode(&body)?;
     let mut layers: Vec<&mut [u8]> = pool.iter_mut().map(Vec::as_mut_slice).collect();
-    let scatter = median_seconds(|| block_table.scatter(&view, &mut layers));
-    ensure!(block_table.scatter(&view, &mut layers).is_ok(), "the cache does not fit its own blocks");
+    let scatter = median_seconds(|| block_table.scatter(&view, &mut layers))?;
     for (work, takes) in [("gather", gather), ("scatter", scatter)] {
         table.row([
             work.to_owned(),
@@ -64,7 +63,7 @@ pub(crate) fn against_memory() -> Result<Table> {
         let view = KvView::decode(&source)?;
         let selection = view.select().dtype(dtype);
         let mut target = vec![0; source.len()];
-        let takes = median_seconds(|| selection.write_into(&mut target));
+        let takes = median_seconds(|| selection.write_into(&mut target))?;
         table.row([
             work.to_owned(),
             time(takes),

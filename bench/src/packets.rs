@@ -1,12 +1,13 @@
 //! AACP packets: parsing and validating, beside the Python packages.
 
-use std::{hint::black_box, path::Path, process::Command};
+use std::hint::black_box;
 
 use aacp::{Packet, Validator};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow};
 use serde::Deserialize;
 
 use crate::{
+    peer,
     table::{Table, time, times},
     timing::median_seconds,
 };
@@ -33,21 +34,24 @@ pub(crate) fn against_peers() -> Result<Table> {
         &["work", "peer", "peer takes", "we take", "ratio"],
     );
     let validator = Validator::lenient();
-    let each = |work: &dyn Fn(&str) -> bool| {
-        median_seconds(|| PACKETS.iter().filter(|packet| work(black_box(packet))).count())
-            / PACKETS.len() as f64
+    let each = |work: &dyn Fn(&str) -> bool| -> Result<f64> {
+        let all = || match PACKETS.iter().all(|packet| work(black_box(packet))) {
+            true => Ok(()),
+            false => Err(anyhow!("a packet of the benchmark is not valid")),
+        };
+        Ok(median_seconds(all)? / PACKETS.len() as f64)
     };
     let ours = [
-        ("parse", each(&|packet| Packet::parse(packet).is_ok())),
-        ("parse and validate", each(&|packet| validator.validate(packet, |_| ()).is_valid())),
+        ("parse", each(&|packet| Packet::parse(packet).is_ok())?),
+        ("parse and validate", each(&|packet| validator.validate(packet, |_| ()).is_valid())?),
     ];
     for variable in VARIABLES {
-        let peer = run(variable)?;
+        let peer: Peer = peer::run(variable, "peer_aacp.py", PACKETS)?;
         for (work, ours) in ours {
             // The package parses only to validate.
             table.row([
                 work.to_owned(),
-                format!("aacp {}", peer.version),
+                format!("aacp {}: validate", peer.version),
                 time(peer.seconds),
                 time(ours),
                 times(peer.seconds / ours),
@@ -55,15 +59,4 @@ pub(crate) fn against_peers() -> Result<Table> {
         }
     }
     Ok(table)
-}
-
-fn run(variable: &str) -> Result<Peer> {
-    let python = std::env::var_os(variable)
-        .with_context(|| format!("{variable} names no interpreter; run this as `cargo xtask bench`"))?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peer_aacp.py");
-    let output = Command::new(python).arg(script).args(PACKETS).output()?;
-    if !output.status.success() {
-        bail!("peer_aacp.py under {variable}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -1,9 +1,9 @@
 //! What the Python packages take for the same work.
 
-use std::{collections::HashMap, path::Path, process::Command};
+use std::{collections::HashMap, ffi::OsStr, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 /// The times of one release of `avp`.
 #[derive(Deserialize)]
@@ -21,7 +21,7 @@ const VARIABLES: [&str; 2] = ["AVP_PEER_0_2_1_PYTHON", "AVP_PEER_0_6_2_PYTHON"];
 /// # Errors
 /// When an interpreter is not named, or the script fails.
 pub(crate) fn all(sizes: &[usize]) -> Result<Vec<Peer>> {
-    VARIABLES.iter().map(|variable| run(variable, sizes)).collect()
+    VARIABLES.iter().map(|variable| run(variable, "peer.py", sizes.iter().map(usize::to_string))).collect()
 }
 
 impl Peer {
@@ -31,13 +31,21 @@ impl Peer {
     }
 }
 
-fn run(variable: &str, sizes: &[usize]) -> Result<Peer> {
+/// Runs one of the scripts beside this crate under the interpreter that `variable` names, and reads the JSON it prints.
+///
+/// # Errors
+/// When no interpreter is named, or the script fails.
+pub(crate) fn run<T: DeserializeOwned>(
+    variable: &str,
+    script: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<T> {
     let python = std::env::var_os(variable)
         .with_context(|| format!("{variable} names no interpreter; run this as `cargo xtask bench`"))?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peer.py");
-    let output = Command::new(python).arg(script).args(sizes.iter().map(usize::to_string)).output()?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new(python).arg(path).args(arguments).output()?;
     if !output.status.success() {
-        bail!("peer.py under {variable}: {}", String::from_utf8_lossy(&output.stderr));
+        bail!("{script} under {variable}: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(serde_json::from_slice(&output.stdout)?)
 }

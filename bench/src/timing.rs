@@ -1,6 +1,7 @@
 //! Medians of repeated runs.
 
 use std::{
+    convert::Infallible,
     hint::black_box,
     time::{Duration, Instant},
 };
@@ -12,9 +13,14 @@ const MIN_SAMPLES: usize = 5;
 const MAX_SAMPLES: usize = 101;
 
 /// The median time of one run of `work`, in seconds, over at least five batches and about a second.
-pub(crate) fn median_seconds<T>(mut work: impl FnMut() -> T) -> f64 {
+///
+/// # Errors
+/// When the work fails the first time: a failure would be fast, and no record.
+pub(crate) fn median_seconds<T, E: Into<anyhow::Error>>(
+    mut work: impl FnMut() -> Result<T, E>,
+) -> anyhow::Result<f64> {
     let start = Instant::now();
-    black_box(work());
+    black_box(work().map_err(Into::into)?);
     let once = start.elapsed().max(Duration::from_nanos(1));
     let batch = (BATCH.as_nanos() / once.as_nanos()).clamp(1, 1_000_000) as u32;
     let mut samples = Vec::new();
@@ -22,10 +28,18 @@ pub(crate) fn median_seconds<T>(mut work: impl FnMut() -> T) -> f64 {
     while samples.len() < MIN_SAMPLES || (begin.elapsed() < BUDGET && samples.len() < MAX_SAMPLES) {
         let start = Instant::now();
         for _ in 0..batch {
-            black_box(work());
+            let _done = black_box(work());
         }
         samples.push(start.elapsed().as_secs_f64() / f64::from(batch));
     }
     samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
+    Ok(samples[samples.len() / 2])
+}
+
+/// The median time of copying `source` to `target`, which are of one length: what memory allows.
+pub(crate) fn memcpy_seconds(source: &[u8], target: &mut [u8]) -> anyhow::Result<f64> {
+    median_seconds(|| {
+        target.copy_from_slice(source);
+        Ok::<_, Infallible>(())
+    })
 }

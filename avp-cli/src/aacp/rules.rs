@@ -37,7 +37,12 @@ impl Rules {
         let registry = load(&self.rules)?;
         let scope = Scope { domain: self.domain.as_deref(), task: self.task.as_deref() };
         let found: Vec<_> = if self.words.is_empty() {
-            registry.rules().iter().map(|rule| (rule, None)).collect()
+            let within = |wanted: Option<&str>, own: &str| wanted.is_none_or(|w| w.eq_ignore_ascii_case(own));
+            let rules = registry.rules().iter();
+            rules
+                .filter(|rule| within(scope.task, &rule.task) && within(scope.domain, &rule.dom))
+                .map(|rule| (rule, None))
+                .collect()
         } else {
             let found = registry.find_all(&self.words.join(" "), scope, self.top);
             found.into_iter().map(|found| (found.rule, Some(found.score))).collect()

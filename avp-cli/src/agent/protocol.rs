@@ -54,8 +54,8 @@ struct Envelope<T> {
     frame_bytes: usize,
 }
 
-/// A frame longer than this is no answer of ours.
-const MAX_FRAME: usize = 1 << 30;
+/// The longest frame there can be: its header counts with 32 bits.
+const MAX_FRAME: u64 = avp_core::Header::LEN as u64 + u32::MAX as u64;
 
 /// Writes a message and the frame behind it.
 pub(super) fn send<T: Serialize>(mut writer: impl Write, message: T, frame: &[u8]) -> Result<()> {
@@ -74,7 +74,7 @@ pub(super) fn receive<T: DeserializeOwned>(mut reader: impl BufRead) -> Result<O
         return Ok(None);
     }
     let Envelope { message, frame_bytes } = serde_json::from_str(&line)?;
-    if frame_bytes > MAX_FRAME {
+    if frame_bytes as u64 > MAX_FRAME {
         bail!("the other side announces a frame of {frame_bytes} bytes; at most {MAX_FRAME} are taken");
     }
     let mut frame = Vec::new();

@@ -27,7 +27,7 @@ pub(crate) struct Inspect {
     /// Write the decoded payload; of a hybrid frame, its latent chunk
     #[arg(long, value_name = "OUT")]
     payload: Option<Output>,
-    /// Bytes that a compressed body may unpack to
+    /// Bytes of payload to take at most, packed or not
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_PAYLOAD_LIMIT)]
     limit: usize,
 }

@@ -61,6 +61,17 @@ fn thinking_continues_behind_a_frame() {
 }
 
 #[test]
+fn a_context_of_the_python_package_is_taken_and_the_structural_match_reported() {
+    let frame = repository(MODEL).join("context.avp").display().to_string();
+    for command in [&["think", "--steps", "0", "-o", "-"][..], &["generate", "--max-tokens", "3"]] {
+        let model = model();
+        let output = avp(command.iter().copied().chain([&*model, "--prompt", "x", "--context", &*frame]));
+        stdout(&output);
+        assert!(text(&output.stderr).contains("model hash differs"), "{command:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn drawing_repeats_with_the_seed_and_differs_without() {
     let model = model();
     let draw = |seed: &str| {

@@ -3,7 +3,7 @@
 //! The blocks of one layer are `[num_blocks, 2, num_kv_heads, block_size, head_dim]`, row-major: in each block first
 //! the keys, then the values. Entry `i` of a block table names the block that holds tokens `i * block_size` and on.
 
-use super::{KvDType, KvError, KvHeader, KvView, product};
+use super::{KvDType, KvError, KvHeader, KvView, copy, product};
 
 /// The shape of one layer's blocks.
 ///
@@ -205,16 +205,6 @@ impl<'a> BlockTable<'a> {
                 Run { paged: paged..paged + len, contiguous: contiguous..contiguous + len }
             })
         })
-    }
-}
-
-/// Copies in pieces of a kilobyte.
-///
-/// From 2 KiB on, glibc copies with `rep movsb`, which several processors do at half speed where the target is not
-/// aligned; a KV-cache's tensors never are, behind its 17 bytes of header. `cargo bench` shows the difference.
-fn copy(source: &[u8], target: &mut [u8]) {
-    for (source, target) in source.chunks(1024).zip(target.chunks_mut(1024)) {
-        target.copy_from_slice(source);
     }
 }
 

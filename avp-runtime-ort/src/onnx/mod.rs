@@ -11,6 +11,8 @@ mod weights;
 
 pub(crate) use build::{constant, float_tensor, if_node, int64_tensor, node, set_dim, tensor_value};
 pub(crate) use graph::GraphIndex;
+#[cfg(test)]
+pub(crate) use proto::StringStringEntryProto;
 pub(crate) use proto::{
     GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, attribute_proto, tensor_proto,
     tensor_shape_proto::{Dimension, dimension},

@@ -37,43 +37,39 @@ impl<'p> Weights<'p> {
         Self { folder }
     }
 
-    /// The shape of a two-dimensional initializer, `(rows, cols)`.
+    /// The shape of a two-dimensional float initializer, `(rows, cols)`, once it is clear that data fills it: nothing may be
+    /// allocated by a number that stands in the file alone.
     ///
     /// # Errors
-    /// When it has another number of dimensions, or negative ones.
+    /// When it is not a float matrix, or its data does not fill its shape.
     pub(crate) fn shape(&self, tensor: &TensorProto) -> Result<(usize, usize), PrepareError> {
-        let size = |dim: i64| usize::try_from(dim).ok();
-        match tensor.dims[..] {
-            [rows, cols] => size(rows).zip(size(cols)),
-            _ => None,
+        let Layout { rows, cols, element, size } = Layout::of(tensor)?;
+        let stored = match (tensor.data_location(), &tensor.raw_data, element) {
+            (DataLocation::External, ..) => {
+                let (path, offset) = self.place(tensor)?;
+                let file = std::fs::metadata(&path).map_err(|error| unreadable(tensor, &path, &error))?;
+                let available = usize::try_from(file.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+                available.min(size)
+            }
+            (_, Some(raw), _) if !raw.is_empty() => raw.len(),
+            (_, _, Element::F32) => tensor.float_data.len().saturating_mul(element.size()),
+            (_, _, Element::F16 | Element::Bf16) => tensor.int32_data.len().saturating_mul(element.size()),
+        };
+        if stored == size {
+            Ok((rows, cols))
+        } else {
+            Err(refuse(tensor, "the data does not fill the shape"))
         }
-        .ok_or_else(|| PrepareError::Weight {
-            name: tensor.name().to_owned(),
-            reason: "expected two dimensions",
-        })
     }
 
-    /// Reads a two-dimensional initializer.
+    /// Reads a two-dimensional float initializer.
     ///
     /// # Errors
-    /// When it is not a float matrix, its bytes do not fit its shape, or its file cannot be read.
+    /// As [`shape`](Self::shape), and when its file cannot be read.
     pub(crate) fn matrix(&self, tensor: &TensorProto) -> Result<Matrix, PrepareError> {
-        let refuse = |reason| PrepareError::Weight { name: tensor.name().to_owned(), reason };
-        let (rows, cols) = self.shape(tensor)?;
-        let element = match DataType::try_from(tensor.data_type()) {
-            Ok(DataType::Float) => Element::F32,
-            Ok(DataType::Float16) => Element::F16,
-            Ok(DataType::Bfloat16) => Element::Bf16,
-            _ => return Err(refuse("expected float32, float16 or bfloat16 elements")),
-        };
-        let expected = rows
-            .checked_mul(cols)
-            .and_then(|count| count.checked_mul(element.size()))
-            .ok_or_else(|| refuse("the shape is too large for this machine"))?;
-        let bytes = self.bytes(tensor, element, expected)?;
-        if bytes.len() != expected {
-            return Err(refuse("the data does not fill the shape"));
-        }
+        self.shape(tensor)?;
+        let Layout { rows, cols, element, size } = Layout::of(tensor)?;
+        let bytes = self.bytes(tensor, element, size)?;
         Ok(Matrix { rows, cols, element, bytes })
     }
 
@@ -91,33 +87,62 @@ impl<'p> Weights<'p> {
         }
     }
 
-    fn external(&self, tensor: &TensorProto, expected: usize) -> Result<Bytes, PrepareError> {
-        let path = self.folder.join(external_location(tensor)?);
-        let unreadable = |error: std::io::Error| PrepareError::ExternalData {
-            name: tensor.name().to_owned(),
-            path: path.clone(),
-            message: error.to_string(),
-        };
-        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key() == key);
-        let offset = match entry("offset") {
-            None => 0,
-            Some(entry) => entry.value().parse::<u64>().map_err(|_| PrepareError::Weight {
-                name: tensor.name().to_owned(),
-                reason: "the external data's offset is no number",
-            })?,
-        };
-        let mut file = File::open(&path).map_err(unreadable)?;
-        let available = file.metadata().map_err(unreadable)?.len();
-        if offset.checked_add(expected as u64).is_none_or(|end| end > available) {
-            return Err(PrepareError::Weight {
-                name: tensor.name().to_owned(),
-                reason: "the external file ends before the data does",
-            });
-        }
-        file.seek(SeekFrom::Start(offset)).map_err(unreadable)?;
-        let mut bytes = vec![0; expected];
-        file.read_exact(&mut bytes).map_err(unreadable)?;
+    fn external(&self, tensor: &TensorProto, size: usize) -> Result<Bytes, PrepareError> {
+        let (path, offset) = self.place(tensor)?;
+        let mut bytes = vec![0; size];
+        File::open(&path)
+            .and_then(|mut file| {
+                file.seek(SeekFrom::Start(offset))?;
+                file.read_exact(&mut bytes)
+            })
+            .map_err(|error| unreadable(tensor, &path, &error))?;
         Ok(bytes.into())
+    }
+
+    /// The file and the byte in it where a tensor's external data begins.
+    fn place(&self, tensor: &TensorProto) -> Result<(PathBuf, u64), PrepareError> {
+        let path = self.folder.join(external_location(tensor)?);
+        let offset = tensor.external_data.iter().find(|entry| entry.key() == "offset");
+        let offset = offset.map_or(Ok(0), |entry| entry.value().parse());
+        Ok((path, offset.map_err(|_| refuse(tensor, "the external data's offset is no number"))?))
+    }
+}
+
+/// A matrix as its initializer describes it; `size` is in bytes.
+struct Layout {
+    rows: usize,
+    cols: usize,
+    element: Element,
+    size: usize,
+}
+
+impl Layout {
+    fn of(tensor: &TensorProto) -> Result<Self, PrepareError> {
+        let [rows, cols] = tensor.dims[..] else { return Err(refuse(tensor, "expected two dimensions")) };
+        let element = match DataType::try_from(tensor.data_type()) {
+            Ok(DataType::Float) => Element::F32,
+            Ok(DataType::Float16) => Element::F16,
+            Ok(DataType::Bfloat16) => Element::Bf16,
+            _ => return Err(refuse(tensor, "expected float32, float16 or bfloat16 elements")),
+        };
+        let dim = |dim: i64| usize::try_from(dim).ok().filter(|&dim| dim > 0);
+        let sizes = dim(rows).zip(dim(cols));
+        let (rows, cols) = sizes.ok_or_else(|| refuse(tensor, "expected positive dimensions"))?;
+        let size = rows.checked_mul(cols).and_then(|count| count.checked_mul(element.size()));
+        let size = size.ok_or_else(|| refuse(tensor, "the shape is too large for this machine"))?;
+        Ok(Self { rows, cols, element, size })
+    }
+}
+
+fn refuse(tensor: &TensorProto, reason: &'static str) -> PrepareError {
+    PrepareError::Weight { name: tensor.name().to_owned(), reason }
+}
+
+fn unreadable(tensor: &TensorProto, path: &Path, error: &std::io::Error) -> PrepareError {
+    PrepareError::ExternalData {
+        name: tensor.name().to_owned(),
+        path: path.to_owned(),
+        message: error.to_string(),
     }
 }
 
@@ -248,9 +273,11 @@ mod tests {
     #[test]
     fn data_that_does_not_fill_its_shape_is_refused() {
         let weights = Weights::new(Path::new("."));
-        for dims in [vec![2, 2], vec![i64::MAX, i64::MAX], vec![-1, 3], vec![3]] {
+        for dims in
+            [vec![2, 2], vec![i64::MAX, i64::MAX], vec![-1, 3], vec![3], vec![0, 1 << 40], vec![1 << 40, 0]]
+        {
             let tensor = TensorProto { dims, ..float_tensor("w", &[1, 3], &[1., 2., 3.]) };
-            assert!(weights.matrix(&tensor).is_err());
+            assert!(weights.matrix(&tensor).is_err() && weights.shape(&tensor).is_err());
         }
     }
 }

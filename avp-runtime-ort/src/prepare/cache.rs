@@ -1,6 +1,7 @@
 //! Prepared graphs on disk, one per model content, written whole or not at all.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{PrepareError, PrepareReport, prepare};
-use crate::onnx::ModelProto;
+use crate::onnx::{ModelProto, external_location};
 
 /// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
 const PREPARE_VERSION: u32 = 1;
@@ -93,21 +94,47 @@ pub(crate) fn prepare_cached(path: &Path, cache: &Cache) -> Result<PreparedModel
     let export = fs::read(path)
         .map(Bytes::from)
         .map_err(|error| PrepareError::Unreadable { path: path.to_owned(), message: error.to_string() })?;
-    let key = format!("{}-v{PREPARE_VERSION}", hex(&Sha256::digest(&export)));
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut model = ModelProto::decode(export.clone())
+        .map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
+    let key = key(&export, &model, folder)?;
     if let Some(prepared) = cache.read(&key) {
         return Ok(prepared);
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let prepared = prepare_bytes(export, folder)?;
+    let report = prepare(&mut model, folder)?;
+    let prepared = PreparedModel { bytes: model.encode_to_vec().into(), report };
     cache.write(&key, &prepared);
     Ok(prepared)
 }
 
-fn prepare_bytes(export: Bytes, folder: &Path) -> Result<PreparedModel, PrepareError> {
-    let mut model =
-        ModelProto::decode(export).map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
-    let report = prepare(&mut model, folder)?;
-    Ok(PreparedModel { bytes: model.encode_to_vec().into(), report })
+/// A hash over all that preparing reads: the export and, where weights lie beside it, those files. Two fine-tunes often
+/// share a graph and differ in the data beside it.
+fn key(export: &[u8], model: &ModelProto, folder: &Path) -> Result<String, PrepareError> {
+    let initializers = model.graph.iter().flat_map(|graph| &graph.initializer);
+    let files = initializers
+        .filter(|tensor| !tensor.external_data.is_empty())
+        .map(external_location)
+        .collect::<Result<BTreeSet<PathBuf>, _>>()?;
+    let mut hash = Sha256::new().chain_update(export);
+    for file in files {
+        let path = folder.join(&file);
+        let read = fs::File::open(&path).and_then(|mut data| io::copy(&mut data, &mut HashWriter(&mut hash)));
+        read.map_err(|error| PrepareError::Unreadable { path, message: error.to_string() })?;
+    }
+    Ok(format!("{}-v{PREPARE_VERSION}", hex(&hash.finalize())))
+}
+
+struct HashWriter<'h>(&'h mut Sha256);
+
+impl Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -117,6 +144,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::{GraphProto, StringStringEntryProto, TensorProto};
 
     fn export() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2/model.onnx")
@@ -152,6 +180,28 @@ mod tests {
             assert_eq!(prepare_cached(&export(), &cache).unwrap().bytes, sound.bytes);
             assert_eq!(fs::read(&file).unwrap(), whole);
         }
+    }
+
+    #[test]
+    fn the_same_graph_with_other_weights_beside_it_is_another_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let tensor = TensorProto {
+            external_data: vec![StringStringEntryProto {
+                key: Some("location".into()),
+                value: Some("weights".into()),
+            }],
+            ..TensorProto::default()
+        };
+        let graph = GraphProto { initializer: vec![tensor], ..GraphProto::default() };
+        let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
+        let key_with = |weights: &[u8]| {
+            fs::write(folder.path().join("weights"), weights).unwrap();
+            key(b"export", &model, folder.path()).unwrap()
+        };
+        assert_ne!(key_with(b"one"), key_with(b"two"));
+        assert_eq!(key_with(b"one"), key_with(b"one"));
+        fs::remove_file(folder.path().join("weights")).unwrap();
+        assert!(matches!(key(b"export", &model, folder.path()), Err(PrepareError::Unreadable { .. })));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Finds the node that turns token ids into vectors.
 
+use std::collections::HashSet;
+
 use super::PrepareError;
 use crate::onnx::{GraphIndex, Matrix, NodeProto, Weights};
 
@@ -24,9 +26,7 @@ pub(super) struct Embedding {
 /// # Errors
 /// When there is none, there are several, or the table is no float matrix stored in the model.
 pub(super) fn find(index: &GraphIndex<'_>, weights: &Weights<'_>) -> Result<Embedding, PrepareError> {
-    let mut found = Vec::new();
-    follow_ids(index, "input_ids", 0, &mut found);
-    let (position, node) = match found[..] {
+    let (position, node) = match readers_of_ids(index)[..] {
         [one] => one,
         [] => return Err(refuse("input_ids", "a Gather that reads a table by input_ids")),
         [(_, node), ..] => return Err(refuse(node.name(), "one Gather fed by input_ids, but found several")),
@@ -90,29 +90,30 @@ pub(super) fn read_table(
     weights.matrix(tensor)
 }
 
-fn follow_ids<'g>(
-    index: &GraphIndex<'g>,
-    value: &str,
-    depth: usize,
-    found: &mut Vec<(usize, &'g NodeProto)>,
-) {
-    const MAX_DEPTH: usize = 8;
-    for (position, node) in index.consumers(value) {
-        let reads_rows_by_it = node.input.get(1).is_some_and(|input| input == value);
-        match node.op_type() {
-            "Gather" | "GatherBlockQuantized"
-                if reads_rows_by_it && !found.iter().any(|&(known, _)| known == position) =>
-            {
-                found.push((position, node));
-            }
-            "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" if depth < MAX_DEPTH => {
-                if let Some(output) = node.output.first() {
-                    follow_ids(index, output, depth + 1, found);
+/// Every node that reads rows by `input_ids`, directly or through operators that leave ids what they are.
+fn readers_of_ids<'g>(index: &GraphIndex<'g>) -> Vec<(usize, &'g NodeProto)> {
+    let mut readers: Vec<(usize, &NodeProto)> = Vec::new();
+    // Each value is followed once: a hostile graph may lead in circles, or to one value by very many ways.
+    let mut seen = HashSet::from(["input_ids"]);
+    let mut ahead = vec!["input_ids"];
+    while let Some(value) = ahead.pop() {
+        for (position, node) in index.consumers(value) {
+            let reads_rows_by_it = node.input.get(1).is_some_and(|input| input == value);
+            match node.op_type() {
+                "Gather" | "GatherBlockQuantized"
+                    if reads_rows_by_it && !readers.iter().any(|&(known, _)| known == position) =>
+                {
+                    readers.push((position, node));
                 }
+                "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" => {
+                    ahead
+                        .extend(node.output.iter().map(String::as_str).filter(|output| seen.insert(*output)));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
+    readers
 }
 
 fn refuse(node: &str, expected: &'static str) -> PrepareError {
@@ -184,5 +185,7 @@ mod tests {
         assert!(matches!(circle, Err(PrepareError::Embedding { .. })));
         let circle = find_in(vec![node("Cast", "a", ["input_ids"], ["b"]), node("Cast", "b", ["b"], ["b"])]);
         assert!(matches!(circle, Err(PrepareError::Embedding { .. })));
+        let many_ways = (0..1000).map(|_| node("Cast", "again", ["input_ids"], ["input_ids"])).collect();
+        assert!(matches!(find_in(many_ways), Err(PrepareError::Embedding { .. })));
     }
 }

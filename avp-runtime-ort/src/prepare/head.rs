@@ -10,9 +10,8 @@ pub(super) struct Head {
     pub(super) node_name: String,
     /// The activation it reads: the last hidden state, after the final norm, `[batch, seq_len, hidden_size]`.
     pub(super) hidden: String,
-    /// The weight it multiplies with, and whether the operator transposes it first.
+    /// The weight it multiplies with, `[hidden_size, vocab_size]`.
     pub(super) weight: String,
-    pub(super) weight_transposed: bool,
 }
 
 /// # Errors
@@ -28,26 +27,18 @@ pub(super) fn find(index: &GraphIndex<'_>) -> Result<Head, PrepareError> {
             "Cast" | "Tanh" | "Identity" => input(node, 0)?.to_owned(),
             "Add" | "Mul" | "Div" => only_variable(index, node, &[0, 1])?.to_owned(),
             "Where" => only_variable(index, node, &[1, 2])?.to_owned(),
-            "MatMul" => return head(position, node, false),
-            "Gemm" if node.int_or("transA", 0) == 0 => {
-                return head(position, node, node.int_or("transB", 0) != 0);
+            "MatMul" => {
+                return Ok(Head {
+                    position,
+                    node_name: node.name().to_owned(),
+                    hidden: input(node, 0)?.to_owned(),
+                    weight: input(node, 1)?.to_owned(),
+                });
             }
-            operator => {
-                return Err(refuse(node.name(), operator, "MatMul or Gemm behind element-wise operators"));
-            }
+            operator => return Err(refuse(node.name(), operator, "a MatMul behind element-wise operators")),
         };
     }
     Err(refuse(&value, "cycle", "a head within 32 nodes of logits"))
-}
-
-fn head(position: usize, node: &NodeProto, weight_transposed: bool) -> Result<Head, PrepareError> {
-    Ok(Head {
-        position,
-        node_name: node.name().to_owned(),
-        hidden: input(node, 0)?.to_owned(),
-        weight: input(node, 1)?.to_owned(),
-        weight_transposed,
-    })
 }
 
 fn input(node: &NodeProto, position: usize) -> Result<&str, PrepareError> {

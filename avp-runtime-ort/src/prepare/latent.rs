@@ -27,10 +27,9 @@ pub(super) fn plan(
         operator: "its weight".to_owned(),
         expected,
     };
-    let (tensor, behind_transpose) = embedding::stored_matrix(index, &head.weight)
+    // The product wants `[hidden_size, vocab_size]`; behind a transpose it is stored as the table is.
+    let (tensor, stored_as_table) = embedding::stored_matrix(index, &head.weight)
         .ok_or_else(|| unusable("a matrix stored in the model, directly or behind one Transpose"))?;
-    // The product wants `[hidden_size, vocab_size]`; the table is `[vocab_size, hidden_size]`.
-    let stored_as_table = behind_transpose != head.weight_transposed;
     if tensor.name() == embedding.initializer && stored_as_table != embedding.transposed {
         return Ok(LatentStep::Tied);
     }

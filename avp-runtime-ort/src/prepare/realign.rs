@@ -40,8 +40,10 @@ pub(super) fn solve(input: &Table<'_>, output: &Table<'_>) -> Result<Realignment
         let input = input.block(start, end);
         let output = output.block(start, end);
         norms += input.row_iter().map(|row| row.norm()).sum::<f64>();
-        gram.gemm_tr(1.0, &output, &output, 1.0);
-        cross.gemm_tr(1.0, &output, &input, 1.0);
+        // `gemm` is blocked and vectorised; `gemm_tr` goes column by column.
+        let transposed = output.transpose();
+        gram.gemm(1.0, &transposed, &output, 1.0);
+        cross.gemm(1.0, &transposed, &input, 1.0);
     }
     let solution = gram.cholesky().ok_or(PrepareError::Realignment)?.solve(&cross);
     Ok(Realignment {

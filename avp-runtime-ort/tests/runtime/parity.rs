@@ -2,7 +2,7 @@
 //!
 //! `tools/parity/README.md` says how the records are made and what each field means.
 
-use std::{fs, path::PathBuf};
+use std::{fs, ops::ControlFlow, path::PathBuf};
 
 use avp_core::{KvView, OwnedModelIdentity};
 use avp_runtime_ort::{Context, Finish, FrameOptions, GenerateOptions, Generation, Model, Prompt};
@@ -190,6 +190,23 @@ fn greedy_continuations_equal_transformers() {
             let options = options(&case.greedy.tokens);
             let generation = fixture.model.generate(case.prompt.as_str(), None, &options).unwrap();
             assert_generated(&case.name, &generation, &case.greedy.tokens);
+        }
+    }
+}
+
+#[test]
+fn streamed_pieces_make_the_text_that_is_returned() {
+    for fixture in fixtures() {
+        // Hot sampling makes bytes that are no characters, also at the very end.
+        for seed in 0..20 {
+            let options =
+                GenerateOptions { max_tokens: 9, temperature: 5.0, seed, ..GenerateOptions::default() };
+            let mut streamed = String::new();
+            let generation = fixture.model.generate_streaming("x", None, &options, |piece| {
+                streamed += piece;
+                ControlFlow::Continue(())
+            });
+            assert_eq!(streamed, generation.unwrap().text, "seed {seed}");
         }
     }
 }
