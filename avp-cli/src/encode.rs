@@ -83,6 +83,8 @@ impl Encode {
             (None, Some(name)) => {
                 parse_dialect(name).map_err(anyhow::Error::msg).context("--meta: dialect")?
             }
+            // Only dialect 0.2 has a confidence.
+            (None, None) if meta.confidence_score.is_some() => Dialect::V0_2,
             (None, None) => Dialect::V0_3,
         };
         let text = self.text.as_ref().or(meta.text.as_ref());
@@ -123,7 +125,7 @@ impl Encode {
 impl Meta {
     /// Takes JSON as it stands, or the name of a file that holds it.
     fn read(argument: &str) -> Result<Self> {
-        let text = if argument.trim_start().starts_with('{') {
+        let text = if argument.trim_start().starts_with(['{', '[']) {
             argument.to_owned()
         } else {
             let path = PathBuf::from(argument);

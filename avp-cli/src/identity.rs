@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use avp_core::{Evidence, OwnedModelIdentity, hash, resolve};
 use avp_runtime_ort::{read_identity, tokenizer_hash};
 use clap::{Args, Subcommand};
@@ -109,12 +109,17 @@ impl Handshake {
     }
 }
 
+/// An identity, a hello that holds one, or the config that one is made of.
 fn identity_in(path: &Path) -> Result<OwnedModelIdentity> {
-    let text = read(path)?;
-    let mut value: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let mut value: Value = serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+    if value.get("model_type").is_some() {
+        return Ok(read_identity(path)?);
+    }
     if let Some(identity) = value.get_mut("identity") {
         value = identity.take();
     }
+    let names_a_model = ["model_hash", "model_family", "model_id"].iter().any(|key| value.get(key).is_some());
+    ensure!(names_a_model, "{}: no model identity; `avp identity` prints one", path.display());
     serde_json::from_value(value).with_context(|| format!("{}: no model identity", path.display()))
 }
 

@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Hand over what a language model has computed, not what it has said.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "avp", version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -70,7 +70,7 @@ struct ModelArgs {
     /// ONNX Runtime library; otherwise ORT_DYLIB_PATH names it, or it is looked for where it is usually installed
     #[arg(long, value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
-    /// Threads of one run; by default one for each core
+    /// Threads of one run, at most one for each core; 0 takes all
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }

@@ -1,14 +1,14 @@
 //! Files and standard streams that commands read from and write to.
 
 use std::{
-    convert::Infallible,
+    ffi::OsString,
     fmt,
     io::{IsTerminal, Read, Write, stdin, stdout},
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use anyhow::{Context, Result, ensure};
+use clap::builder::{MapValueParser, OsStringValueParser, TypedValueParser, ValueParserFactory};
 
 /// A file to read, or standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +79,13 @@ impl Output {
             if path.exists() && !path.is_file() {
                 return std::fs::write(path, bytes);
             }
-            let mut file = shareable().tempfile_in(folder_of(path))?;
+            // A link goes on leading where it did, and a private file stays private.
+            let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            let mut file = shareable().tempfile_in(folder_of(&path))?;
             file.write_all(bytes)?;
+            if let Ok(replaced) = std::fs::metadata(&path) {
+                file.as_file().set_permissions(replaced.permissions())?;
+            }
             file.persist(path)?;
             Ok(())
         };
@@ -88,19 +93,34 @@ impl Output {
     }
 }
 
-impl FromStr for Input {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == "-" { Self::Stdin } else { Self::File(text.into()) })
+impl From<OsString> for Input {
+    fn from(argument: OsString) -> Self {
+        if argument == "-" { Self::Stdin } else { Self::File(argument.into()) }
     }
 }
 
-impl FromStr for Output {
-    type Err = Infallible;
+impl From<OsString> for Output {
+    fn from(argument: OsString) -> Self {
+        if argument == "-" { Self::Stdout } else { Self::File(argument.into()) }
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == "-" { Self::Stdout } else { Self::File(text.into()) })
+/// File names need not be UTF-8, so arguments are taken as the system gives them.
+type FileParser<T> = MapValueParser<OsStringValueParser, fn(OsString) -> T>;
+
+impl ValueParserFactory for Input {
+    type Parser = FileParser<Self>;
+
+    fn value_parser() -> Self::Parser {
+        OsStringValueParser::new().map(Self::from)
+    }
+}
+
+impl ValueParserFactory for Output {
+    type Parser = FileParser<Self>;
+
+    fn value_parser() -> Self::Parser {
+        OsStringValueParser::new().map(Self::from)
     }
 }
 
@@ -111,6 +131,18 @@ impl fmt::Display for Input {
             Self::File(path) => path.display().fmt(formatter),
         }
     }
+}
+
+/// `text` with control characters escaped, so that no packet can write to a terminal what is not its to write.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
+        if character.is_control() {
+            shown.extend(character.escape_default())
+        } else {
+            shown.push(character)
+        }
+        shown
+    })
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -151,10 +183,25 @@ mod tests {
         assert!(output.check().unwrap_err().to_string().contains("/no/such/folder"));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_link_leads_on_and_a_private_file_stays_private() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("frame.avp"), folder.path().join("link.avp"));
+        std::fs::write(&file, b"old").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&file, &link).unwrap();
+        Output::File(link.clone()).write(b"new").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
     #[test]
     fn a_dash_is_a_standard_stream() {
-        assert_eq!("-".parse(), Ok(Input::Stdin));
-        assert_eq!("-".parse(), Ok(Output::Stdout));
-        assert_eq!("./-".parse(), Ok(Input::File("./-".into())));
+        assert_eq!(Input::from(OsString::from("-")), Input::Stdin);
+        assert_eq!(Output::from(OsString::from("-")), Output::Stdout);
+        assert_eq!(Input::from(OsString::from("./-")), Input::File("./-".into()));
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use avp_core::{
-    ContextFields, DEFAULT_PAYLOAD_LIMIT, DType, Dialect, Evidence, Frame, FrameEncoder, KvHeader,
-    MetadataFields, OwnedModelIdentity, PayloadType, Rule, resolve,
+    ContextFields, DEFAULT_PAYLOAD_LIMIT, DType, Dialect, Evidence, Frame, FrameEncoder, KvDType, KvHeader,
+    KvView, MetadataFields, OwnedModelIdentity, PayloadType, Rule, resolve,
 };
 
 use crate::{CacheLayout, ContextError, Runtime, kv::KvCache};
@@ -86,14 +86,7 @@ impl Context {
     /// # Errors
     /// When the cache is longer than a frame can hold, 4 GiB.
     pub fn to_frame(&self, options: &FrameOptions) -> Result<Vec<u8>, ContextError> {
-        let layout = self.cache.layout();
-        let header = KvHeader {
-            num_layers: field("num_layers", layout.num_layers)?,
-            num_kv_heads: field("num_kv_heads", layout.num_kv_heads)?,
-            head_dim: field("head_dim", layout.head_dim)?,
-            seq_len: field("seq_len", self.cache.seq_len())?,
-            dtype: layout.dtype,
-        };
+        let header = self.header()?;
         let kv_header = header.encode();
         let mut parts: Vec<&[u8]> = vec![&kv_header];
         for plane in self.cache.planes() {
@@ -179,11 +172,35 @@ impl Context {
         Ok(Self { cache: Arc::new(cache), identity: Arc::new(identity), num_steps, last_hidden_state: None })
     }
 
-    pub(crate) fn cache(&self) -> Arc<KvCache> {
-        self.cache.clone()
+    /// The cache in the number format of a model that takes it.
+    pub(crate) fn cache_in(&self, dtype: KvDType) -> Result<Arc<KvCache>, ContextError> {
+        if self.cache.layout().dtype == dtype {
+            return Ok(self.cache.clone());
+        }
+        let mut body = self.header()?.encode().to_vec();
+        for plane in self.cache.planes() {
+            body.extend_from_slice(plane?);
+        }
+        let converted = KvView::decode(&body)?.select().dtype(dtype).to_vec()?;
+        let view = KvView::decode(&converted)?;
+        let layout = CacheLayout { dtype, ..self.cache.layout() };
+        let planes = view.layers().flat_map(|layer| [layer.key(), layer.value()]);
+        Ok(Arc::new(KvCache::from_planes(layout, self.cache.seq_len(), planes)?))
     }
 
-    /// The shape a run depends on must be the model's whatever the hashes say; then the handshake's own rules decide.
+    /// The cache's shape as a frame says it.
+    fn header(&self) -> Result<KvHeader, ContextError> {
+        let layout = self.cache.layout();
+        Ok(KvHeader {
+            num_layers: field("num_layers", layout.num_layers)?,
+            num_kv_heads: field("num_kv_heads", layout.num_kv_heads)?,
+            head_dim: field("head_dim", layout.head_dim)?,
+            seq_len: field("seq_len", self.cache.seq_len())?,
+            dtype: layout.dtype,
+        })
+    }
+
+    /// The shape a run depends on must be the model's whatever the hashes say (its number format can be changed); then the handshake's own rules decide.
     pub(crate) fn fits(
         &self,
         model: &OwnedModelIdentity,
@@ -193,7 +210,6 @@ impl Context {
         same("num_layers", layout.num_layers, own.num_layers)?;
         same("num_kv_heads", layout.num_kv_heads, own.num_kv_heads)?;
         same("head_dim", layout.head_dim, own.head_dim)?;
-        same("dtype", layout.dtype, own.dtype)?;
         match resolve(model, &*self.identity, Evidence::default()).rule {
             rule @ (Rule::HashMatch | Rule::StructuralMatch) => Ok(rule),
             _ => {

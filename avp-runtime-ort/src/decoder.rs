@@ -75,8 +75,10 @@ impl Decoder {
         threads: usize,
     ) -> Result<Self, ModelError> {
         let PrepareReport { cache: layout, hidden_size, .. } = prepared.report;
+        let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
         let session = Session::builder(runtime.environment())?
-            .with_intra_threads(threads)?
+            // More threads than cores wait for each other.
+            .with_intra_threads(threads.min(cores))?
             // Without it a model loaded from memory looks for its external data in the working directory.
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",

@@ -158,6 +158,9 @@ pub enum ContextError {
     /// The frame cannot be written.
     #[error(transparent)]
     Encode(#[from] avp_core::EncodeError),
+    /// The cache cannot be brought into the model's number format.
+    #[error(transparent)]
+    Convert(#[from] avp_core::KvError),
     /// The frame decodes and holds something else.
     #[error("the frame holds {got}, expected a KV-cache")]
     NotAKvCache {

@@ -39,7 +39,7 @@ pub struct Model {
 /// How to load a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Threads of one run; 0 leaves it to ONNX Runtime, which takes the physical cores.
+    /// Threads of one run, at most one for each core; 0 leaves it to ONNX Runtime, which takes the physical cores.
     pub threads: usize,
 }
 
@@ -249,7 +249,7 @@ impl Model {
             None => Ok(Arc::new(KvCache::empty(self.layout)?)),
             Some(context) => {
                 self.accepts(context)?;
-                Ok(context.cache())
+                Ok(context.cache_in(self.layout.dtype)?)
             }
         }
     }

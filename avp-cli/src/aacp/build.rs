@@ -97,6 +97,11 @@ impl Build {
             let (name, text) = key_value(argument)?;
             call = call.arg(name, value(text));
         }
+        for (name, given) in [("return_agent", &self.return_agent), ("priority", &self.priority)] {
+            if let Some(text) = given {
+                call = call.arg(name, text.as_str());
+            }
+        }
         Ok(call.packets()?)
     }
 

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
+use crate::output::printable;
+
 /// Say whether packets are valid, and what is wrong with those that are not
 #[derive(Args)]
 pub(crate) struct Validate {
@@ -62,8 +64,15 @@ impl Packets {
                 all_valid &= check(packet)?;
                 continue;
             }
-            for line in stdin().lock().lines() {
-                all_valid &= check(&line.context("standard input")?)?;
+            for (index, line) in stdin().lock().split(b'\n').enumerate() {
+                let line = line.context("standard input")?;
+                match std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(&line)) {
+                    Ok(packet) => all_valid &= check(packet)?,
+                    Err(_) => {
+                        eprintln!("avp: line {} is not UTF-8", index + 1);
+                        all_valid = false;
+                    }
+                }
             }
         }
         Ok(all_valid)
@@ -84,10 +93,11 @@ impl Validate {
                 serde_json::to_writer(&mut out, &line)?;
                 writeln!(out)?;
             } else {
-                writeln!(out, "{}  {packet}", if line.valid { "valid  " } else { "invalid" })?;
+                let verdict = if line.valid { "valid  " } else { "invalid" };
+                writeln!(out, "{verdict}  {}", printable(packet))?;
                 for (severity, messages) in [("error", &line.errors), ("warning", &line.warnings)] {
                     for message in messages {
-                        writeln!(out, "  {severity}: {message}")?;
+                        writeln!(out, "  {severity}: {}", printable(message))?;
                     }
                 }
             }
@@ -106,10 +116,15 @@ impl Parse {
                 writeln!(out)?;
             } else {
                 for field in &line.fields {
-                    writeln!(out, "{}\t{}", field.key.unwrap_or_default(), field.value.escape_debug())?;
+                    writeln!(
+                        out,
+                        "{}\t{}",
+                        printable(field.key.unwrap_or_default()),
+                        printable(&field.value)
+                    )?;
                 }
                 for message in &line.errors {
-                    writeln!(out, "error: {message}")?;
+                    eprintln!("avp: {}", printable(message));
                 }
             }
             Ok(line.valid)
@@ -123,7 +138,7 @@ impl Explain {
         self.packets.each(|packet| {
             let explained = aacp::Packet::parse(packet).map(|packet| aacp::Explanation::of(&packet));
             match (&explained, self.json) {
-                (Ok(explanation), false) => writeln!(out, "{explanation}")?,
+                (Ok(explanation), false) => writeln!(out, "{}", printable(&explanation.to_string()))?,
                 (Ok(explanation), true) => {
                     let line = json!({
                         "packet": packet,
@@ -133,7 +148,10 @@ impl Explain {
                     });
                     writeln!(out, "{line}")?;
                 }
-                (Err(error), false) => eprintln!("avp: {packet:?}: {error}"),
+                (Err(error), false) => {
+                    let start: String = packet.chars().take(60).collect();
+                    eprintln!("avp: {}: {error}", printable(&start));
+                }
                 (Err(error), true) => {
                     writeln!(out, "{}", json!({ "packet": packet, "error": error.to_string() }))?;
                 }

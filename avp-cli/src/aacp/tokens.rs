@@ -7,7 +7,9 @@ use std::{
 
 use aacp::{
     Version,
-    tokens::{Table, Tokenizer, TokenizerFile, Vocabulary, payroll_hops, rule_samples, workflow_samples},
+    tokens::{
+        Sample, Table, Tokenizer, TokenizerFile, Vocabulary, payroll_hops, rule_samples, workflow_samples,
+    },
     workflow::Workflows,
 };
 use anyhow::{Context, Result};
@@ -28,37 +30,38 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     pub(crate) fn run(&self) -> Result<()> {
+        let rules = self.rules.as_deref().map(load).transpose()?.map(|rules| rule_samples(&rules));
+        let rules = rules.as_deref();
         match &self.tokenizer {
             Some(path) => {
                 let file = TokenizerFile::open(path).with_context(|| path.display().to_string())?;
-                self.count(&file, false)
+                count(&file, rules, false)
             }
             None => {
-                self.count(&Vocabulary::O200k, true)?;
-                self.count(&Vocabulary::Cl100k, false)
+                count(&Vocabulary::O200k, rules, true)?;
+                count(&Vocabulary::Cl100k, rules, false)
             }
         }
     }
+}
 
-    /// The published figures were counted with GPT-4o, whose vocabulary is o200k: only beside it do they say anything.
-    fn count(&self, tokenizer: &impl Tokenizer, beside_published: bool) -> Result<()> {
-        for version in [Version::V1_0, Version::V1_1] {
-            let hops = Table::count(tokenizer, &payroll_hops(version))?;
-            writeln!(stdout(), "The four published payroll hops, AACP {version}\n\n{hops}")?;
-            if beside_published {
-                writeln!(stdout(), "{}\n", hops.beside_published())?;
-            }
+/// The published figures were counted with GPT-4o, whose vocabulary is o200k: only beside it do they say anything.
+fn count(tokenizer: &impl Tokenizer, rules: Option<&[Sample]>, beside_published: bool) -> Result<()> {
+    for version in [Version::V1_0, Version::V1_1] {
+        let hops = Table::count(tokenizer, &payroll_hops(version))?;
+        writeln!(stdout(), "The four published payroll hops, AACP {version}\n\n{hops}")?;
+        if beside_published {
+            writeln!(stdout(), "{}\n", hops.beside_published())?;
         }
-        let workflows = workflow_samples(&Workflows::standard())?;
-        writeln!(
-            stdout(),
-            "Every call of the workflow encoders, English by explanation\n\n{}",
-            Table::count(tokenizer, &workflows)?
-        )?;
-        if let Some(rules) = &self.rules {
-            let rules = rule_samples(&load(rules)?);
-            writeln!(stdout(), "The rules, English by description\n\n{}", Table::count(tokenizer, &rules)?)?;
-        }
-        Ok(())
     }
+    let workflows = workflow_samples(&Workflows::standard())?;
+    writeln!(
+        stdout(),
+        "Every call of the workflow encoders, English by explanation\n\n{}",
+        Table::count(tokenizer, &workflows)?
+    )?;
+    if let Some(rules) = rules {
+        writeln!(stdout(), "The rules, English by description\n\n{}", Table::count(tokenizer, rules)?)?;
+    }
+    Ok(())
 }

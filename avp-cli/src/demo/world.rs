@@ -101,7 +101,7 @@ impl World {
     pub(crate) fn load(model: &Path) -> Result<Self> {
         let path = model.join("world.json");
         let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("the demo needs the embedded model's world: cannot read {}", path.display())
+            format!("the demo needs the embedded model, which --model names: cannot read {}", path.display())
         })?;
         let world: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
         let [fewest, most] = world.people_per_document;

@@ -97,10 +97,11 @@ impl Inspect {
         } else {
             // On a terminal both streams end up on the screen; in a pipe the reader must not take it for a report.
             let at = failure.offset.map(|offset| format!(" (at byte {offset})")).unwrap_or_default();
+            let named = if failure.offset.is_some() { format!("{file}: ") } else { String::new() };
             if stdout().is_terminal() {
-                writeln!(out, "{file}: {}{at}", failure.message)?;
+                writeln!(out, "{named}{}{at}", failure.message)?;
             } else {
-                eprintln!("{file}: {}{at}", failure.message);
+                eprintln!("avp: {named}{}{at}", failure.message);
             }
         }
         Ok(())

@@ -40,6 +40,20 @@ fn the_peers_verdict_is_given_for_every_packet_of_the_vectors() {
 }
 
 #[test]
+fn one_bad_line_in_a_stream_spoils_no_other_and_no_packet_writes_to_the_terminal() {
+    let input = [PACKET.as_bytes(), b"\r\n\xff\xfe\n", PACKET.as_bytes(), b"\n"].concat();
+    let output = avp_with_input(["aacp", "validate", "--json", "-"], &input);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(lines(&output.stdout).iter().filter(|line| line["valid"] == true).count(), 2);
+    assert!(text(&output.stderr).contains("line 2"));
+    let forged = avp(["aacp", "validate", "FETCH|HR|return:A\nvalid    \u{1b}[31m"]);
+    assert!(
+        !text(&forged.stdout).contains('\u{1b}')
+            && text(&forged.stdout).lines().next().unwrap().contains("\\n")
+    );
+}
+
+#[test]
 fn packets_are_explained_field_by_name() {
     let english = "Retrieve (Human Resources domain). Resource: emp salary. For period: 2024-08. \
                    Filter: status = active. Format: JSON. Priority: critical priority. Return to: HR-Agent.";
@@ -62,6 +76,18 @@ fn what_is_built_is_valid_and_says_what_was_meant() {
     let run = aacp(&["build", "--workflow", "payroll", "full_run", "period=2024-08", "prev_period=2024-07"]);
     assert!(text(stdout(&run)).lines().count() > 3);
     assert!(failure(&aacp(&["build", "--workflow", "payroll", "fetch_employees"])).contains("period"));
+    let routed = aacp(&[
+        "build",
+        "--workflow",
+        "payroll",
+        "fetch_employees",
+        "period=2024-08",
+        "--return",
+        "Me",
+        "--priority",
+        "3",
+    ]);
+    assert!(text(stdout(&routed)).contains("|return:Me|p:3|"));
     assert!(failure(&aacp(&["build", "SEND"])).contains("DOM"));
 }
 

@@ -56,6 +56,17 @@ fn conversion_to_half_and_back_rounds_once() {
 }
 
 #[test]
+fn a_model_takes_a_cache_in_another_number_format() {
+    let model = repository("test-vectors/parity/tiny-llama").display().to_string();
+    let half = kv(&["convert", "-", "--dtype", "float16", "-o", "-"], &frame());
+    let generate = |frame: &[u8]| {
+        let arguments = ["generate", &model, "--prompt", "x", "--max-tokens", "8", "--context", "-"];
+        stdout(&avp_with_input(arguments, frame)).to_vec()
+    };
+    assert_eq!(generate(&half), generate(&kv(&["convert", "-", "--dtype", "float32", "-o", "-"], &half)));
+}
+
+#[test]
 fn a_person_reads_one_line_for_each_layer() {
     let path = repository(FRAME).display().to_string();
     let output = avp(["kv", "stat", &path]);

@@ -154,6 +154,21 @@ fn the_identity_of_a_folder_has_its_tokenizers_hash() {
 }
 
 #[test]
+fn a_handshake_takes_configs_and_refuses_what_names_no_model() {
+    let config = repository("models/facts/config.json").display().to_string();
+    let same: Value =
+        serde_json::from_slice(stdout(&avp(["handshake", "--json", &config, &config]))).unwrap();
+    assert_eq!(same["resolution_path"], "hash_match");
+    let folder = tempfile::tempdir().unwrap();
+    for nothing in ["{}", "[]", r#"["qwen2","m","h",1,1,1,1]"#, r#"{"identity":{}}"#] {
+        let file = folder.path().join("nothing.json");
+        fs::write(&file, nothing).unwrap();
+        let file = file.display().to_string();
+        assert!(failure(&avp(["handshake", &file, &config])).contains("avp identity"), "{nothing}");
+    }
+}
+
+#[test]
 fn handshakes_end_as_the_peers_do() {
     let folder = tempfile::tempdir().unwrap();
     let (local, remote) = (folder.path().join("local.json"), folder.path().join("remote.json"));
