@@ -132,7 +132,7 @@ impl<'a> FrameEncoder<'a> {
     }
 
     /// At most how long, in bytes, a frame with an uncompressed payload of `payload_len` bytes is. A compressed frame's
-    /// length is known only once it is written: see [`encode`](Self::encode).
+    /// length is known only once it is written: see `encode`.
     ///
     /// # Errors
     ///

@@ -16,6 +16,9 @@ pub(crate) const SIZES: [usize; 2] = [16 << 10, 128 << 20];
 
 const LARGE: usize = 128 << 20;
 
+/// More than header and metadata of these frames take.
+const HEAD: usize = 1024;
+
 /// What `peer.py` writes too.
 const FIELDS: MetadataFields<'static> = MetadataFields {
     session_id: "bench",
@@ -41,6 +44,8 @@ pub(crate) fn against_peers(peers: &[Peer]) -> Result<Table> {
     );
     for bytes in SIZES {
         let payload = pattern(bytes);
+        let mut out = vec![0; bytes + HEAD];
+        let mut head = [0; HEAD];
         for peer in peers {
             let Some(dialect) = Dialect::from_avp_version(&peer.version) else { continue };
             let encoder = FrameEncoder::new(FIELDS).dialect(dialect);
@@ -48,6 +53,16 @@ pub(crate) fn against_peers(peers: &[Peer]) -> Result<Table> {
             ensure!(Frame::decode(&frame)?.payload()? == payload, "our own frame reads back differently");
             let ours = [
                 ("encode", "encode", median_seconds(|| encoder.encode(&payload))?),
+                (
+                    "encode into a kept buffer",
+                    "encode",
+                    median_seconds(|| encoder.encode_into(&payload, &mut out))?,
+                ),
+                (
+                    "encode, body borrowed",
+                    "encode",
+                    median_seconds(|| encoder.encode_head_into(&[&payload], &mut head))?,
+                ),
                 ("decode", "decode", median_seconds(|| Frame::decode(&frame)?.payload())?),
                 // The peer has no way to read a header without the body.
                 ("header and metadata", "decode", median_seconds(|| Frame::decode(&frame))?),
@@ -77,9 +92,9 @@ pub(crate) fn against_memory() -> Result<Table> {
     let payload = pattern(LARGE);
     let encoder = FrameEncoder::new(FIELDS);
     let unsummed = encoder.checksum(false);
-    let mut out = vec![0; LARGE + 4096];
+    let mut out = vec![0; LARGE + HEAD];
     let mut copy = vec![0; LARGE];
-    let mut head = [0; 1024];
+    let mut head = [0; HEAD];
 
     let checksum = median_seconds(|| Ok::<_, Infallible>(crc32(&payload)))?;
     let memcpy = memcpy_seconds(&payload, &mut copy)?;

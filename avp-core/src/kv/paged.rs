@@ -193,13 +193,13 @@ impl<'a> BlockTable<'a> {
         let row = head_dim as usize * dtype.size();
         let (block_size, seq_len, heads) = (block_size as usize, seq_len as usize, 2 * num_kv_heads as usize);
         let num_blocks = if block_size == 0 { 0 } else { seq_len.div_ceil(block_size) };
-        // Keys and values are one axis twice as long, in both layouts. Head by head, so that the contiguous side is
-        // walked from its start to its end.
+        // Keys and values are one axis twice as long, in both layouts. Block by block, so that the paged side, which lies
+        // in no order, is read or written in the longest stretches that it has.
         let blocks = &self.blocks[..num_blocks];
-        (0..heads).flat_map(move |head| {
-            blocks.iter().enumerate().map(move |(index, &block)| {
-                let first = index * block_size;
-                let len = block_size.min(seq_len - first) * row;
+        blocks.iter().enumerate().flat_map(move |(index, &block)| {
+            let first = index * block_size;
+            let len = block_size.min(seq_len - first) * row;
+            (0..heads).map(move |head| {
                 let paged = (block as usize * heads + head) * block_size * row;
                 let contiguous = (head * seq_len + first) * row;
                 Run { paged: paged..paged + len, contiguous: contiguous..contiguous + len }
