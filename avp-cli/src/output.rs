@@ -133,6 +133,11 @@ impl fmt::Display for Input {
     }
 }
 
+/// Says in the system's words why there is nothing at `path`, where a library would only say that it failed.
+pub(crate) fn must_exist(path: &Path) -> Result<()> {
+    std::fs::metadata(path).map(drop).with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// `text` with control characters escaped, so that no packet can write to a terminal what is not its to write.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {

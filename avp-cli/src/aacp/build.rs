@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::check::parse_version;
+use crate::output::must_exist;
 
 /// Build a packet from parts, or the packets of a workflow
 ///
@@ -81,6 +82,7 @@ impl Build {
         match &self.table {
             None => Ok(Workflows::standard()),
             Some(path) => {
+                must_exist(path)?;
                 let own = Workflows::from_file(path).with_context(|| path.display().to_string())?;
                 Ok(Workflows::standard().with(own))
             }

@@ -9,6 +9,8 @@ use aacp::learn::{RuleRegistry, Scope};
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::output::must_exist;
+
 /// Search a collection of rules
 #[derive(Args)]
 pub(crate) struct Rules {
@@ -63,12 +65,12 @@ impl Rules {
 
 /// Reads rules from a URL, a folder or a file.
 pub(super) fn load(source: &str) -> Result<RuleRegistry> {
-    let registry = if source.starts_with("http://") || source.starts_with("https://") {
-        RuleRegistry::from_url(source)
-    } else if Path::new(source).is_dir() {
-        RuleRegistry::from_folder(source)
-    } else {
-        RuleRegistry::from_file(source)
-    };
-    registry.with_context(|| source.to_owned())
+    if source.starts_with("http://") || source.starts_with("https://") {
+        return RuleRegistry::from_url(source).with_context(|| source.to_owned());
+    }
+    let path = Path::new(source);
+    must_exist(path)?;
+    let registry =
+        if path.is_dir() { RuleRegistry::from_folder(path) } else { RuleRegistry::from_file(path) };
+    Ok(registry?)
 }

@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::rules::load;
+use crate::output::must_exist;
 
 /// Count tokens of English, AACP, JSON and TOON, with real tokenizers
 #[derive(Args)]
@@ -34,6 +35,7 @@ impl Tokens {
         let rules = rules.as_deref();
         match &self.tokenizer {
             Some(path) => {
+                must_exist(path)?;
                 let file = TokenizerFile::open(path).with_context(|| path.display().to_string())?;
                 count(&file, rules, false)
             }

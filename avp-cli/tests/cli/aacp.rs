@@ -110,6 +110,13 @@ fn rules_answer_without_a_model_and_a_missing_key_names_its_variable() {
     let line = &lines(stdout(&encoded))[0];
     assert_eq!(line["tier"], "rule");
     assert!(line["packet"].as_str().unwrap().contains("return:Me"), "{line}");
+    for command in [&["rules", "/no/such/rules"][..], &["tokens", "--rules", "/no/such/rules"]] {
+        let output = aacp(command);
+        assert!(
+            failure(&output).starts_with("avp: cannot read /no/such/rules: No such file")
+                && output.stdout.is_empty()
+        );
+    }
     let unknown = aacp(&["encode", "Paint the fence", "--domain", "HR", "--return", "Me"]);
     assert!(failure(&unknown).contains("no model"));
     let keyless = std::process::Command::new(env!("CARGO_BIN_EXE_avp"))
