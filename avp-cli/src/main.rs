@@ -9,6 +9,7 @@ mod identity;
 mod inspect;
 mod kv;
 mod output;
+mod prepare;
 mod think;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -29,6 +30,7 @@ struct Cli {
 enum Command {
     Think(think::Think),
     Generate(generate::Generate),
+    Prepare(prepare::Prepare),
     Inspect(inspect::Inspect),
     Encode(encode::Encode),
     #[command(subcommand)]
@@ -81,7 +83,11 @@ impl ModelArgs {
     }
 
     fn load(&self, runtime: &Runtime) -> Result<Model> {
-        Ok(Model::load(runtime, &self.folder, &LoadOptions { threads: self.threads, ..LoadOptions::default() })?)
+        Ok(Model::load(
+            runtime,
+            &self.folder,
+            &LoadOptions { threads: self.threads, ..LoadOptions::default() },
+        )?)
     }
 }
 
@@ -90,6 +96,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Think(think) => think.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Prepare(prepare) => prepare.run(),
         Command::Inspect(inspect) => return inspect.run(),
         Command::Aacp(aacp) => return aacp.run(),
         Command::Encode(encode) => encode.run(),

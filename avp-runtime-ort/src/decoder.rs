@@ -20,6 +20,7 @@ pub(crate) struct Decoder {
     session: Session,
     layout: CacheLayout,
     signature: Signature,
+    one_token_behind_cache: bool,
 }
 
 /// The names a run binds, and a vector that no run looks at: ordinary runs pass it with a false mask.
@@ -99,7 +100,8 @@ impl Decoder {
             takes_num_logits_to_keep: takes("num_logits_to_keep"),
             unused_latent,
         };
-        Ok(Self { session, layout, signature })
+        let one_token_behind_cache = prepared.report.one_token_behind_cache;
+        Ok(Self { session, layout, signature, one_token_behind_cache })
     }
 
     /// Runs `input` behind `past` and gives the longer cache with what was wanted.
@@ -107,6 +109,19 @@ impl Decoder {
     /// # Errors
     /// When ONNX Runtime fails; `past` stays as it was.
     pub(crate) fn run(&mut self, input: Input<'_>, past: &KvCache, want: Want) -> Result<Step, RunError> {
+        match input {
+            Input::Tokens([first, rest @ ..]) if self.one_token_behind_cache && past.seq_len() > 0 => {
+                let mut step = self.run_at_once(Input::Tokens(&[*first]), past, want)?;
+                for &token in rest {
+                    step = self.run_at_once(Input::Tokens(&[token]), &step.cache, want)?;
+                }
+                Ok(step)
+            }
+            input => self.run_at_once(input, past, want),
+        }
+    }
+
+    fn run_at_once(&mut self, input: Input<'_>, past: &KvCache, want: Want) -> Result<Step, RunError> {
         let length = match input {
             Input::Tokens(tokens) => tokens.len(),
             Input::Latent(_) => 1,

@@ -19,7 +19,7 @@ use super::{
 use crate::onnx::{ModelProto, external_file};
 
 /// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
-const PREPARE_VERSION: u32 = 2;
+const PREPARE_VERSION: u32 = 3;
 
 /// The folder that prepared graphs are kept in.
 #[derive(Debug, Clone)]

@@ -38,6 +38,9 @@ pub struct PrepareReport {
     pub inputs: Vec<String>,
     /// Whether past and present of a layer may be one buffer (`GroupQueryAttention`).
     pub shared_buffers: bool,
+    /// Whether behind a cache the graph reads one token at a time. So it is with `MultiHeadAttention` as the
+    /// onnxruntime-genai builder writes it for half precision on the CPU: its mask is wrong for several.
+    pub one_token_behind_cache: bool,
 }
 
 impl PrepareReport {
@@ -59,6 +62,7 @@ impl PrepareReport {
             }
         };
         let inputs = graph.input.iter().map(|input| input.name());
+        let has = |operator: &str| graph.node.iter().any(|node| node.op_type() == operator);
         Ok(Self {
             file: PathBuf::new(),
             from_cache: false,
@@ -72,7 +76,8 @@ impl PrepareReport {
             dtype,
             cache,
             inputs: inputs.filter(|name| !name.starts_with("past_key_values.")).map(str::to_owned).collect(),
-            shared_buffers: graph.node.iter().any(|node| node.op_type() == "GroupQueryAttention"),
+            shared_buffers: has("GroupQueryAttention"),
+            one_token_behind_cache: has("MultiHeadAttention"),
         })
     }
 }

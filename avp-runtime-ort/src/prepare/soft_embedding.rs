@@ -7,7 +7,7 @@
 //! 4,096 rows are 3 % of the reads.
 
 use super::embedding::Embedding;
-use crate::onnx::{GraphProto, NodeProto, constant, int64_tensor, node, tensor_proto::DataType};
+use crate::onnx::{GraphProto, NodeProto, Stored, constant, int64_tensor, node, tensor_proto::DataType};
 
 /// The most rows of the embedding that one latent step reads.
 pub(super) const MAX_ROWS: usize = 4096;
@@ -53,20 +53,27 @@ pub(super) fn nodes(
     nodes
 }
 
-/// The graph's own embedding nodes once more, for other ids.
+/// The graph's own embedding operator once more, for other ids.
 fn look_up(graph: &GraphProto, embedding: &Embedding, ids: &str, output: &str, nodes: &mut Vec<NodeProto>) {
-    let last = embedding.chain.len() - 1;
-    for (place, &position) in embedding.chain.iter().enumerate() {
-        let mut copy = graph.node[position].clone();
-        copy.name = Some(format!("avp.look_up.{place}"));
-        // Ids are the second input of what reads rows; its floats are made from the first input of the next node.
-        match place {
-            0 => ids.clone_into(&mut copy.input[1]),
-            _ => copy.input[0] = format!("avp.look_up.{}", place - 1),
-        }
-        copy.output = vec![if place == last { output.to_owned() } else { format!("avp.look_up.{place}") }];
+    let mut copy = graph.node[embedding.chain[0]].clone();
+    copy.name = Some("avp.look_up".to_owned());
+    ids.clone_into(&mut copy.input[1]);
+    copy.output = vec![output.to_owned()];
+    let Stored::Linear { scale, zero_point, .. } = &embedding.stored else {
         nodes.push(copy);
+        return;
+    };
+    // `(q - zero_point) * scale` spelled out: ONNX Runtime 1.31 refuses a DequantizeLinear in a branch whose scale lies outside.
+    copy.output = vec!["avp.quantized".to_owned()];
+    let float = DataType::Float as i32;
+    nodes.extend([copy, cast("avp.quantized", "avp.integers", float), cast(scale, "avp.scale32", float)]);
+    let mut integers = "avp.integers";
+    if let Some(zero_point) = zero_point {
+        nodes.push(cast(zero_point, "avp.zero32", float));
+        nodes.push(node("Sub", "avp.centred", ["avp.integers", "avp.zero32"], ["avp.centred"]));
+        integers = "avp.centred";
     }
+    nodes.push(node("Mul", "avp.scaled_rows", [integers, "avp.scale32"], [output]));
 }
 
 pub(super) fn cast(input: &str, output: &str, elem_type: i32) -> NodeProto {
