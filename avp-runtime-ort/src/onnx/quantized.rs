@@ -329,3 +329,261 @@ impl Codebook {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use ort::session::{Session, SessionInputValue};
+    use prost::Message;
+
+    use super::*;
+    use crate::{
+        Runtime,
+        onnx::{
+            GraphProto, ModelProto, NodeProto, float_tensor, int64_tensor, node, proto::OperatorSetIdProto,
+            tensor_proto::DataType, tensor_value,
+        },
+    };
+
+    const ROWS: usize = 6;
+
+    /// Runs one node of ONNX Runtime's own domain over stored tensors.
+    fn run(node: NodeProto, initializer: &[TensorProto]) -> Vec<f32> {
+        let opset = |domain: &str, version| OperatorSetIdProto {
+            domain: Some(domain.to_owned()),
+            version: Some(version),
+        };
+        let model = ModelProto {
+            ir_version: Some(10),
+            opset_import: vec![opset("", 21), opset("com.microsoft", 1)],
+            graph: Some(GraphProto {
+                name: Some("g".to_owned()),
+                node: vec![NodeProto { domain: Some("com.microsoft".to_owned()), ..node }],
+                initializer: initializer.to_vec(),
+                output: vec![tensor_value("y", DataType::Float as i32, &[Err("rows"), Err("cols")])],
+                ..GraphProto::default()
+            }),
+            ..ModelProto::default()
+        };
+        let runtime = Runtime::find().unwrap_or_else(|error| panic!("{error}"));
+        let mut session = Session::builder(runtime.environment())
+            .unwrap()
+            .commit_from_memory(&model.encode_to_vec())
+            .unwrap();
+        let outputs = session.run(Vec::<(&str, SessionInputValue<'_>)>::new()).unwrap();
+        outputs["y"].try_extract_tensor::<f32>().unwrap().1.to_vec()
+    }
+
+    fn noise(count: usize, seed: u32) -> impl Iterator<Item = u32> {
+        let mut state = seed;
+        std::iter::repeat_with(move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 16
+        })
+        .take(count)
+    }
+
+    fn bytes(name: &str, data_type: DataType, dims: &[usize], count: usize, seed: u32) -> TensorProto {
+        TensorProto {
+            name: Some(name.to_owned()),
+            data_type: Some(data_type as i32),
+            dims: dims.iter().map(|&dim| dim as i64).collect(),
+            raw_data: Some(Bytes::from_iter(noise(count, seed).map(|value| value as u8))),
+            ..TensorProto::default()
+        }
+    }
+
+    fn scales(name: &str, dims: &[usize]) -> TensorProto {
+        let values: Vec<f32> =
+            noise(dims.iter().product(), 7).map(|value| value as f32 / 1e5 + 0.01).collect();
+        float_tensor(name, &dims.iter().map(|&dim| dim as i64).collect::<Vec<_>>(), &values)
+    }
+
+    /// `[size, size]`, so that a product with it is the weight itself.
+    fn identity(size: usize) -> TensorProto {
+        let values: Vec<f32> =
+            (0..size * size).map(|at| if at % (size + 1) == 0 { 1.0 } else { 0.0 }).collect();
+        float_tensor("x", &[size as i64, size as i64], &values)
+    }
+
+    fn table(stored: &Stored, initializer: &[TensorProto]) -> Table {
+        let graph = GraphProto { initializer: initializer.to_vec(), ..GraphProto::default() };
+        stored.load(&GraphIndex::new(&graph), &Weights::new(Path::new("."))).unwrap()
+    }
+
+    /// Compares row by row with ONNX Runtime's values: those of `[rows, cols]`, or of a product, `[cols, rows]`.
+    fn assert_same(what: &str, table: &Table, expected: &[f32], product: bool) {
+        assert_eq!(expected.len(), table.rows * table.cols, "{what}");
+        let mut row = vec![0.0; table.cols];
+        for at in 0..table.rows {
+            table.read_row(at, &mut row);
+            for (col, &value) in row.iter().enumerate() {
+                let expected = expected[if product { col * table.rows + at } else { at * table.cols + col }];
+                assert!(
+                    (value - expected).abs() <= 1e-6 * expected.abs(),
+                    "{what}, [{at}, {col}]: {value}, {expected}"
+                );
+            }
+        }
+    }
+
+    fn stored_blocks(bits: usize, cols: usize, block_size: usize, zero_points: bool) -> Stored {
+        Stored::Blocks(Blocks {
+            tensor: "w".to_owned(),
+            scales: "s".to_owned(),
+            zero_points: zero_points.then(|| "z".to_owned()),
+            bits,
+            block_size,
+            rows: ROWS,
+            cols,
+        })
+    }
+
+    #[test]
+    fn blocks_of_a_head_are_read_as_onnx_runtime_reads_them() {
+        for (bits, cols, zero_points) in [
+            (4_usize, 64_usize, false),
+            (4, 64, true),
+            (4, 48, true),
+            (8, 64, false),
+            (8, 64, true),
+            (4, 96, true),
+        ] {
+            let (block_size, blocks) = (32_usize, cols.div_ceil(32));
+            let block_bytes = block_size * bits / 8;
+            let packed = ROWS * blocks * block_bytes;
+            let zeros = blocks * bits;
+            let mut initializer = vec![
+                identity(cols),
+                bytes("w", DataType::Uint8, &[ROWS, blocks, block_bytes], packed, 3),
+                scales("s", &[ROWS, blocks]),
+            ];
+            let mut inputs = vec!["x", "w", "s"];
+            if zero_points {
+                let row = zeros.div_ceil(8);
+                initializer.push(bytes("z", DataType::Uint8, &[ROWS, row], ROWS * row, 5));
+                inputs.push("z");
+            }
+            let mut product = node("MatMulNBits", "n", [], ["y"])
+                .with_int("K", cols as i64)
+                .with_int("N", ROWS as i64)
+                .with_int("bits", bits as i64)
+                .with_int("block_size", block_size as i64);
+            product.input = inputs.into_iter().map(str::to_owned).collect();
+            let table = table(&stored_blocks(bits, cols, block_size, zero_points), &initializer);
+            let what = format!("{bits} bits, {cols} columns, zero points {zero_points}");
+            assert_same(&what, &table, &run(product, &initializer), true);
+        }
+    }
+
+    #[test]
+    fn blocks_of_an_embedding_are_read_as_onnx_runtime_reads_them() {
+        let (cols, block_size) = (64_usize, 32_usize);
+        for (data_type, bits, zero_points) in [
+            (DataType::Uint8, 4, false),
+            (DataType::Uint8, 4, true),
+            (DataType::Uint8, 8, false),
+            (DataType::Uint8, 8, true),
+            (DataType::Uint4, 4, false),
+            (DataType::Uint4, 4, true),
+            (DataType::Int4, 4, false),
+            (DataType::Int4, 4, true),
+        ] {
+            let packed = data_type == DataType::Uint8;
+            let in_byte = if packed { 8 / bits } else { 1 };
+            let blocks = cols / block_size;
+            let mut initializer = vec![
+                bytes("w", data_type, &[ROWS, cols / in_byte], ROWS * cols * bits / 8, 3),
+                int64_tensor("x", &(0..ROWS as i64).collect::<Vec<_>>()),
+                scales("s", &[ROWS, blocks]),
+            ];
+            let mut inputs = vec!["w", "x", "s"];
+            if zero_points {
+                initializer.push(bytes(
+                    "z",
+                    data_type,
+                    &[ROWS, blocks / in_byte],
+                    ROWS * blocks * bits / 8,
+                    5,
+                ));
+                inputs.push("z");
+            }
+            let mut gather = node("GatherBlockQuantized", "n", [], ["y"])
+                .with_int("gather_axis", 0)
+                .with_int("quantize_axis", 1)
+                .with_int("block_size", block_size as i64);
+            if packed {
+                gather = gather.with_int("bits", bits as i64);
+            }
+            gather.input = inputs.into_iter().map(str::to_owned).collect();
+            let table = table(&stored_blocks(bits, cols, block_size, zero_points), &initializer);
+            let what = format!("{data_type:?}, {bits} bits, zero points {zero_points}");
+            assert_same(&what, &table, &run(gather, &initializer), false);
+        }
+    }
+
+    #[test]
+    fn four_bit_floats_are_read_as_onnx_runtime_reads_them() {
+        let (cols, block_size) = (64_usize, 32_usize);
+        for (kind, codebook) in [(0, Codebook::Fp4), (1, Codebook::Nf4)] {
+            let count = ROWS * cols;
+            let initializer = [
+                identity(cols),
+                bytes("w", DataType::Uint8, &[count / 2], count / 2, 3),
+                scales("s", &[count / block_size]),
+            ];
+            let product = node("MatMulBnb4", "n", ["x", "w", "s"], ["y"])
+                .with_int("K", cols as i64)
+                .with_int("N", ROWS as i64)
+                .with_int("block_size", block_size as i64)
+                .with_int("quant_type", kind);
+            let (tensor, absmax) = ("w".to_owned(), "s".to_owned());
+            let table =
+                table(&Stored::Bnb4 { tensor, absmax, block_size, codebook, rows: ROWS, cols }, &initializer);
+            assert_same(&format!("{codebook:?}"), &table, &run(product, &initializer), true);
+        }
+    }
+
+    #[test]
+    fn integers_with_one_scale_or_one_for_each_row_are_dequantized() {
+        let weight = |dims: [usize; 2]| bytes("w", DataType::Uint8, &dims, dims[0] * dims[1], 3);
+        let stored = |transposed| Stored::Linear {
+            tensor: "w".to_owned(),
+            transposed,
+            scale: "s".to_owned(),
+            zero_point: Some("z".to_owned()),
+        };
+        let zero = TensorProto {
+            raw_data: Some(Bytes::from_static(&[9])),
+            ..bytes("z", DataType::Uint8, &[], 0, 0)
+        };
+        let values: Vec<f32> = noise(8, 3).map(|value| f32::from(value as u8) - 9.0).collect();
+        let straight = table(&stored(false), &[weight([4, 2]), float_tensor("s", &[], &[0.5]), zero.clone()]);
+        let mut row = [0.0; 2];
+        straight.read_row(1, &mut row);
+        assert_eq!(row, [values[2] * 0.5, values[3] * 0.5]);
+        let turned =
+            table(&stored(true), &[weight([2, 4]), float_tensor("s", &[4], &[1., 2., 3., 4.]), zero]);
+        turned.read_row(1, &mut row);
+        assert_eq!(row, [values[1] * 2.0, values[5] * 2.0]);
+    }
+
+    #[test]
+    fn tables_are_told_apart_by_their_elements() {
+        let floats = |values: &[f32], transposed| {
+            let dims = if transposed { [2, 3] } else { [3, 2] };
+            Table::float(
+                Weights::new(Path::new(".")).matrix(&float_tensor("w", &dims, values)).unwrap(),
+                transposed,
+            )
+        };
+        let straight = floats(&[1., 2., 3., 4., 5., 6.], false);
+        let turned = floats(&[1., 3., 5., 2., 4., 6.], true);
+        let other = floats(&[1., 2., 3., 4., 5., 6.5], false);
+        assert!(straight.equals(&turned) && !straight.equals(&other));
+        assert_eq!(straight.relative_difference(&turned), 0.0);
+        assert!((straight.relative_difference(&other) - 0.5 / 91_f64.sqrt()).abs() < 1e-12);
+    }
+}

@@ -105,12 +105,12 @@ pub fn check_prepared(
     let file = &prepared.report.file;
     let beside = file.parent().unwrap_or(Path::new("."));
     let mut export = Session::builder(runtime.environment())?.commit_from_file(file)?;
-    let expected = logits(&mut export, &prepared.report, &prompt)?;
+    let expected = last_row(&mut export, &prepared.report, &prompt, "logits")?;
     drop(export);
     let mut session = Session::builder(runtime.environment())?
         .with_config_entry("session.model_external_initializers_file_folder_path", beside.to_string_lossy())?
         .commit_from_memory(&prepared.bytes)?;
-    let logits = logits(&mut session, &prepared.report, &prompt)?;
+    let logits = last_row(&mut session, &prepared.report, &prompt, "logits")?;
 
     let largest = |values: &mut dyn Iterator<Item = f32>| {
         // `f32::max` would hide what is no number.
@@ -139,11 +139,16 @@ fn random_prompt(vocab_size: usize, seed: u64) -> Vec<u32> {
     (0..16).map(|_| random.random_range(0..vocab_size)).collect()
 }
 
-/// The logits of the last token of `prompt`, through an export or its prepared graph.
-fn logits(session: &mut Session, report: &PrepareReport, prompt: &[u32]) -> Result<Vec<f32>, ModelError> {
+/// The last row of `output`, as float32, after an export or its prepared graph has read `prompt`.
+pub(super) fn last_row(
+    session: &mut Session,
+    report: &PrepareReport,
+    prompt: &[u32],
+    output: &str,
+) -> Result<Vec<f32>, ModelError> {
     let length = prompt.len();
     let row = |values: Vec<i64>| Tensor::from_array(([1, values.len()], values));
-    let flag = |shape: Vec<usize>| Tensor::from_array((shape, vec![false]));
+    let flag = |shape: Vec<usize>, value| Tensor::from_array((shape, vec![value]));
     let empty = KvCache::empty(report.cache)?;
     let latent = session.inputs().iter().find(|input| input.name() == names::LATENT_EMBEDS);
     let latent = match latent.and_then(|input| input.dtype().tensor_type()) {
@@ -159,8 +164,8 @@ fn logits(session: &mut Session, report: &PrepareReport, prompt: &[u32]) -> Resu
             "attention_mask" => row(vec![1; length])?.into(),
             "position_ids" => row((0..length as i64).collect())?.into(),
             "num_logits_to_keep" => Tensor::from_array((Vec::<i64>::new(), vec![1_i64]))?.into(),
-            names::LATENT_MASK => flag(vec![1, 1, 1])?.into(),
-            names::LATENT_STEP => flag(vec![1])?.into(),
+            names::LATENT_MASK => flag(vec![1, 1, 1], false)?.into(),
+            names::LATENT_STEP => flag(vec![1], output == names::NEXT_LATENT)?.into(),
             names::LATENT_EMBEDS => match &latent {
                 Some(latent) => latent.into(),
                 None => continue,
@@ -172,12 +177,12 @@ fn logits(session: &mut Session, report: &PrepareReport, prompt: &[u32]) -> Resu
         };
         inputs.push((name.into(), value));
     }
-    let logits = session.run(inputs)?.remove("logits");
-    let logits = logits.ok_or_else(|| ModelError::Runtime { message: "gave no logits".to_owned() })?;
-    let logits: DynTensor = logits.downcast()?;
-    let vocab_size = logits.shape().last().map_or(0, |&size| usize::try_from(size).unwrap_or(0));
-    let values = to_f32(&logits).map_err(|error| ModelError::Runtime { message: error.to_string() })?;
-    Ok(values[values.len().saturating_sub(vocab_size)..].to_vec())
+    let values = session.run(inputs)?.remove(output);
+    let values = values.ok_or_else(|| ModelError::Runtime { message: format!("gave no output {output}") })?;
+    let values: DynTensor = values.downcast()?;
+    let width = values.shape().last().map_or(0, |&size| usize::try_from(size).unwrap_or(0));
+    let values = to_f32(&values).map_err(|error| ModelError::Runtime { message: error.to_string() })?;
+    Ok(values[values.len().saturating_sub(width)..].to_vec())
 }
 
 fn cache_tensor<'c>(cache: &'c KvCache, input: &str) -> Option<&'c DynTensor> {

@@ -79,3 +79,89 @@ fn look_up(graph: &GraphProto, embedding: &Embedding, ids: &str, output: &str, n
 pub(super) fn cast(input: &str, output: &str, elem_type: i32) -> NodeProto {
     node("Cast", &format!("{output}.cast"), [input], [output]).with_int("to", elem_type.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use bytes::Bytes;
+    use ort::session::Session;
+    use prost::Message;
+
+    use crate::{
+        Runtime,
+        onnx::{GraphIndex, ModelProto, Weights},
+        prepare::{check::last_row, embedding, names::NEXT_LATENT, prepare_with},
+    };
+
+    const PROMPT: [u32; 5] = [40, 271, 3, 12, 99];
+
+    /// The next latent with `max_rows` rows at most, and the logits it comes from.
+    fn next_latent(runtime: &Runtime, file: &Path, max_rows: usize) -> (Vec<f32>, Vec<f32>) {
+        let mut model = ModelProto::decode(Bytes::from(fs::read(file).unwrap())).unwrap();
+        let report = prepare_with(&mut model, file.parent().unwrap(), Some(16), max_rows).unwrap();
+        assert!(report.tied);
+        let mut session = Session::builder(runtime.environment())
+            .unwrap()
+            .with_config_entry(
+                "session.model_external_initializers_file_folder_path",
+                file.parent().unwrap().to_str().unwrap(),
+            )
+            .unwrap()
+            .commit_from_memory(&model.encode_to_vec())
+            .unwrap();
+        let mut row = |output| last_row(&mut session, &report, &PROMPT, output).unwrap();
+        (row(NEXT_LATENT), row("logits"))
+    }
+
+    fn norm(values: impl Iterator<Item = f64>) -> f64 {
+        values.map(|value| value * value).sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn what_the_likeliest_rows_leave_out_stays_within_its_bound() {
+        let runtime = Runtime::find().unwrap_or_else(|error| panic!("{error}"));
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors");
+        // Plain, behind a transpose, in half precision, in blocks, and with one scale.
+        for file in [
+            "parity/tiny-qwen2/model.onnx",
+            "models/genai-qwen2-fp32/model.onnx",
+            "models/genai-qwen2-fp16/model.onnx",
+            "models/genai-qwen2-int4/model.onnx",
+            "models/community-qwen2/onnx/model_q4f16.onnx",
+            "models/community-qwen2/onnx/model_uint8.onnx",
+        ] {
+            let path = vectors.join(file);
+            let (exact, logits) = next_latent(&runtime, &path, super::MAX_ROWS);
+
+            let model = ModelProto::decode(Bytes::from(fs::read(&path).unwrap())).unwrap();
+            let index = GraphIndex::new(model.graph.as_ref().unwrap());
+            let weights = Weights::new(path.parent().unwrap());
+            let table = embedding::find(&index, &weights).unwrap().stored.load(&index, &weights).unwrap();
+            let mut longest = 0.0_f64;
+            let mut row = vec![0.0; table.cols];
+            for token in 0..table.rows {
+                table.read_row(token, &mut row);
+                longest = longest.max(norm(row.iter().map(|&value| value.into())));
+            }
+            let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+            let mut weights: Vec<f64> =
+                logits.iter().map(|&logit| f64::from(logit - largest).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            weights.sort_by(|one, other| other.total_cmp(one));
+
+            let mut before = f64::INFINITY;
+            for max_rows in [2, 16, 64, 256] {
+                let (found, _) = next_latent(&runtime, &path, max_rows);
+                let left_out = weights[max_rows..].iter().sum::<f64>() / total;
+                let error = norm(exact.iter().zip(&found).map(|(one, other)| f64::from(one - other)));
+                // Both vectors are rounded to the type of the latents.
+                let rounding = if file.contains("16") { 2e-3 } else { 1e-6 } * longest;
+                let bound = left_out * longest + rounding;
+                assert!(error <= bound, "{file}, {max_rows} rows: {error} > {bound}");
+                assert!(left_out < before);
+                before = left_out;
+            }
+        }
+    }
+}

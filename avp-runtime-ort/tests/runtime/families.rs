@@ -217,3 +217,24 @@ fn a_form_that_is_not_there_is_refused_with_a_list_of_those_that_are() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A download cache keeps contents under `blobs` and links to them from `snapshots/REVISION`.
+#[cfg(unix)]
+#[test]
+fn a_downloaded_snapshot_loads_through_its_links() {
+    use std::os::unix::fs::symlink;
+    let cache = tempfile::tempdir().unwrap();
+    let (snapshot, blobs) = (cache.path().join("snapshots/1"), cache.path().join("blobs"));
+    fs::create_dir_all(snapshot.join("onnx")).unwrap();
+    fs::create_dir(&blobs).unwrap();
+    let source = repository("test-vectors/models").join(COMMUNITY);
+    for (number, name) in
+        ["config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data"].into_iter().enumerate()
+    {
+        let blob = blobs.join(number.to_string());
+        fs::copy(source.join(name), &blob).unwrap();
+        symlink(blob, snapshot.join(name)).unwrap();
+    }
+    let model = Model::load(runtime(), &snapshot, &LoadOptions::default()).unwrap();
+    assert!(model.think(Prompt::Raw("x".into()), 1, None).is_ok());
+}
