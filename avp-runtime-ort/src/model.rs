@@ -70,8 +70,7 @@ impl Model {
         let graph = folder::graph(folder, options.dtype)?;
         let prepared = prepare_cached(&graph, identity::head_dim(&identity), &Cache::from_env())?;
         identity::check(&identity, &prepared.report)?;
-        // External data lies beside the graph, which may be in a folder of its own.
-        let decoder = Decoder::new(runtime, &prepared, graph.parent().unwrap_or(folder), options.threads)?;
+        let decoder = Decoder::new(runtime, &prepared, &prepared.external_folder, options.threads)?;
         Ok(Self {
             decoder: Mutex::new(decoder),
             tokens,

@@ -4,6 +4,7 @@
 //! there on purpose: prost drops fields it does not know, and a dropped field would change the model.
 
 mod build;
+mod external;
 mod graph;
 #[expect(clippy::all, unreachable_pub, reason = "generated from onnx.proto")]
 mod proto;
@@ -11,6 +12,7 @@ mod quantized;
 mod weights;
 
 pub(crate) use build::{constant, float_tensor, if_node, int64_tensor, node, set_dim, tensor_value};
+pub(crate) use external::{ExternalFiles, external_location, external_locations};
 pub(crate) use graph::GraphIndex;
 #[cfg(test)]
 pub(crate) use proto::StringStringEntryProto;
@@ -20,4 +22,4 @@ pub(crate) use proto::{
     type_proto,
 };
 pub(crate) use quantized::{Blocks, Codebook, Stored, Table};
-pub(crate) use weights::{Matrix, Weights, external_file, external_location};
+pub(crate) use weights::{Matrix, Weights};

@@ -3,13 +3,18 @@
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::{TensorProto, tensor_proto::DataLocation, tensor_proto::DataType};
+use super::{
+    TensorProto,
+    external::{external_file, unreadable},
+    tensor_proto::DataLocation,
+    tensor_proto::DataType,
+};
 use crate::prepare::PrepareError;
 
 /// Reads weights of one model, whose external data files lie in `folder`.
@@ -88,7 +93,8 @@ impl<'p> Weights<'p> {
         let stored = match (tensor.data_location(), &tensor.raw_data, element) {
             (DataLocation::External, ..) => {
                 let (path, offset) = self.place(tensor)?;
-                let file = std::fs::metadata(&path).map_err(|error| unreadable(tensor, &path, &error))?;
+                let file =
+                    std::fs::metadata(&path).map_err(|error| unreadable(tensor.name(), &path, &error))?;
                 let available = usize::try_from(file.len().saturating_sub(offset)).unwrap_or(usize::MAX);
                 available.min(size)
             }
@@ -123,7 +129,7 @@ impl<'p> Weights<'p> {
                 file.seek(SeekFrom::Start(offset))?;
                 file.read_exact(&mut bytes)
             })
-            .map_err(|error| unreadable(tensor, &path, &error))?;
+            .map_err(|error| unreadable(tensor.name(), &path, &error))?;
         Ok(bytes.into())
     }
 
@@ -161,51 +167,6 @@ impl Layout {
 
 pub(super) fn refuse(tensor: &TensorProto, reason: &'static str) -> PrepareError {
     PrepareError::Weight { name: tensor.name().to_owned(), reason }
-}
-
-fn unreadable(tensor: &TensorProto, path: &Path, error: &std::io::Error) -> PrepareError {
-    PrepareError::ExternalData {
-        name: tensor.name().to_owned(),
-        path: path.to_owned(),
-        message: error.to_string(),
-    }
-}
-
-/// Where a tensor's external data lies, relative to the model's folder.
-///
-/// # Errors
-/// When the path is missing, absolute, or leaves the folder: a model file must not read what it does not own.
-pub(crate) fn external_location(tensor: &TensorProto) -> Result<PathBuf, PrepareError> {
-    let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
-    let path = PathBuf::from(location.map(|entry| entry.value()).unwrap_or_default());
-    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if path.as_os_str().is_empty() || !inside {
-        return Err(PrepareError::ExternalPath { name: tensor.name().to_owned(), path });
-    }
-    Ok(path)
-}
-
-/// The file that holds a tensor's external data, wherever links in `folder` lead.
-///
-/// # Errors
-/// As [`external_location`]; and when the file is missing or a link leads out of the folder.
-pub(crate) fn external_file(tensor: &TensorProto, folder: &Path) -> Result<PathBuf, PrepareError> {
-    let path = folder.join(external_location(tensor)?);
-    let resolved = path.canonicalize().map_err(|error| unreadable(tensor, &path, &error))?;
-    let root = folder.canonicalize().map_err(|error| unreadable(tensor, folder, &error))?;
-    if resolved.starts_with(&root)
-        || blobs_of_snapshot(&root).is_some_and(|blobs| resolved.starts_with(blobs))
-    {
-        return Ok(resolved);
-    }
-    Err(PrepareError::ExternalPath { name: tensor.name().to_owned(), path: resolved })
-}
-
-/// Where the files of a downloaded model lie: its cache keeps `REPOSITORY/blobs/HASH` and links to them from
-/// `REPOSITORY/snapshots/REVISION/`.
-fn blobs_of_snapshot(folder: &Path) -> Option<PathBuf> {
-    let snapshots = folder.ancestors().find(|ancestor| ancestor.ends_with("snapshots"))?;
-    Some(snapshots.parent()?.join("blobs"))
 }
 
 impl Matrix {
@@ -307,24 +268,7 @@ impl Element {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::onnx::{float_tensor, proto::StringStringEntryProto};
-
-    fn external(entries: &[(&str, &str)]) -> TensorProto {
-        TensorProto {
-            name: Some("w".into()),
-            dims: vec![2, 2],
-            data_type: Some(DataType::Float as i32),
-            data_location: Some(DataLocation::External as i32),
-            external_data: entries
-                .iter()
-                .map(|&(key, value)| StringStringEntryProto {
-                    key: Some(key.into()),
-                    value: Some(value.into()),
-                })
-                .collect(),
-            ..TensorProto::default()
-        }
-    }
+    use crate::onnx::{external::tests::external, float_tensor};
 
     #[test]
     fn rows_are_read_from_inside_the_file() {
@@ -367,35 +311,6 @@ mod tests {
             weights.matrix(&external(&[("location", "w.data"), ("offset", "18446744073709551615")])).is_err()
         );
         assert!(weights.matrix(&external(&[("location", "none")])).is_err());
-    }
-
-    #[test]
-    fn external_paths_stay_inside_the_folder() {
-        for path in ["../w", "/etc/passwd", "a/../../w", ""] {
-            let refused = external_location(&external(&[("location", path)]));
-            assert!(matches!(refused, Err(PrepareError::ExternalPath { .. })), "{path}");
-        }
-        assert!(external_location(&external(&[("location", "./sub/w")])).is_ok());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_are_followed_inside_the_folder_and_to_a_snapshots_blobs_and_nowhere_else() {
-        use std::{fs, os::unix::fs::symlink};
-        let root = tempfile::tempdir().unwrap();
-        let snapshot = root.path().join("snapshots/main/onnx");
-        fs::create_dir_all(&snapshot).unwrap();
-        fs::create_dir(root.path().join("blobs")).unwrap();
-        for file in ["secret", "blobs/1", "snapshots/main/onnx/own"] {
-            fs::write(root.path().join(file), [0; 16]).unwrap();
-        }
-        for (target, link) in [("../../../secret", "out"), ("../../../blobs/1", "blob"), ("own", "inside")] {
-            symlink(target, snapshot.join(link)).unwrap();
-        }
-        let weights = Weights::new(&snapshot);
-        let read = |location| weights.matrix(&external(&[("location", location)])).map(|_| ());
-        assert_eq!((read("blob"), read("inside"), read("own")), (Ok(()), Ok(()), Ok(())));
-        assert!(matches!(read("out"), Err(PrepareError::ExternalPath { .. })));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Prepared graphs on disk, one per model content, written whole or not at all.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -16,10 +15,10 @@ use super::{
     fingerprint::{self, Fingerprint, hex},
     prepare,
 };
-use crate::onnx::{ModelProto, external_file};
+use crate::onnx::{ExternalFiles, ModelProto, external_locations};
 
 /// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
-const PREPARE_VERSION: u32 = 3;
+const PREPARE_VERSION: u32 = 4;
 
 /// The folder that prepared graphs are kept in.
 #[derive(Debug, Clone)]
@@ -33,6 +32,8 @@ pub(crate) struct PreparedModel {
     pub(crate) bytes: Bytes,
     /// What preparing found.
     pub(crate) report: PrepareReport,
+    /// Where ONNX Runtime is to look for the graph's external data.
+    pub(crate) external_folder: PathBuf,
 }
 
 impl Cache {
@@ -62,7 +63,7 @@ impl Cache {
     }
 
     /// The graph under `key`, if its file is whole.
-    fn read(&self, key: &str) -> Option<PreparedModel> {
+    fn read(&self, key: &str) -> Option<(Bytes, PrepareReport)> {
         let file = Bytes::from(fs::read(self.path(key)?).ok()?);
         let (digest, content) = file.split_at_checked(DIGEST_SIZE)?;
         if Sha256::digest(content).as_slice() != digest {
@@ -71,19 +72,19 @@ impl Cache {
         let line_end = content.iter().position(|&byte| byte == b'\n')?;
         let report: PrepareReport = serde_json::from_slice(&content[..line_end]).ok()?;
         let report = PrepareReport { from_cache: true, ..report };
-        Some(PreparedModel { bytes: file.slice(DIGEST_SIZE + line_end + 1..), report })
+        Some((file.slice(DIGEST_SIZE + line_end + 1..), report))
     }
 
     /// Writes digest, report on one line, graph. A cache that cannot be written only costs time: no error.
-    fn write(&self, key: &str, model: &PreparedModel) {
+    fn write(&self, key: &str, bytes: &[u8], report: &PrepareReport) {
         let Some(path) = self.path(key) else { return };
-        let Ok(mut report) = serde_json::to_vec(&model.report) else { return };
+        let Ok(mut report) = serde_json::to_vec(report) else { return };
         report.push(b'\n');
-        let digest = Sha256::new().chain_update(&report).chain_update(&model.bytes).finalize();
+        let digest = Sha256::new().chain_update(&report).chain_update(bytes).finalize();
         let write = |folder: &Path| -> io::Result<()> {
             fs::create_dir_all(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            for part in [digest.as_slice(), &report, &model.bytes] {
+            for part in [digest.as_slice(), &report, bytes] {
                 file.write_all(part)?;
             }
             file.persist(&path)?;
@@ -105,53 +106,56 @@ pub(crate) fn prepare_cached(
     head_dim: Option<usize>,
     cache: &Cache,
 ) -> Result<PreparedModel, PrepareError> {
-    let named = |model: PreparedModel| PreparedModel {
-        report: PrepareReport { file: path.to_owned(), ..model.report },
-        ..model
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let named = |(bytes, report): (Bytes, PrepareReport), external: ExternalFiles| PreparedModel {
+        bytes,
+        report: PrepareReport { file: path.to_owned(), ..report },
+        external_folder: external.root,
     };
     // A file that is known need not be read: its prepared graph has all of it.
-    if let Some(known) = fingerprint::kept(path, cache.folder())
-        && let Some(prepared) = key(&known, head_dim, cache).ok().and_then(|key| cache.read(&key))
-    {
-        return Ok(named(prepared));
+    if let Some(known) = fingerprint::kept(path, cache.folder()) {
+        let external = ExternalFiles::find(folder, &known.external)?;
+        if let Some(prepared) = cache.read(&key(&known, &external, head_dim, cache)?) {
+            return Ok(named(prepared, external));
+        }
     }
     let unreadable =
         |error: io::Error| PrepareError::Unreadable { path: path.to_owned(), message: error.to_string() };
     let export = fs::read(path).map(Bytes::from).map_err(unreadable)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
     let mut model = ModelProto::decode(export.clone())
         .map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
-    let fingerprint =
-        fingerprint::of_content(path, &export, external_files(&model, folder)?).map_err(unreadable)?;
-    let key = key(&fingerprint, head_dim, cache)?;
+    let locations = external_locations(&model)?;
+    let external = ExternalFiles::find(folder, &locations)?;
+    let fingerprint = fingerprint::of_content(path, &export, locations).map_err(unreadable)?;
+    let key = key(&fingerprint, &external, head_dim, cache)?;
     fingerprint::keep(&fingerprint, cache.folder());
     if let Some(prepared) = cache.read(&key) {
-        return Ok(named(prepared));
+        return Ok(named(prepared, external));
     }
-    let report = prepare(&mut model, folder, head_dim)?;
+    external.relocate(&mut model);
+    let report = prepare(&mut model, &external.root, head_dim)?;
     // The graph's weights are slices of `export`: writing them out is the one copy of them.
-    let prepared = PreparedModel { bytes: model.encode_to_vec().into(), report };
-    cache.write(&key, &prepared);
-    Ok(named(prepared))
+    let bytes = Bytes::from(model.encode_to_vec());
+    cache.write(&key, &bytes, &report);
+    Ok(named((bytes, report), external))
 }
 
-/// The files beside the export that its weights lie in.
-fn external_files(model: &ModelProto, folder: &Path) -> Result<Vec<PathBuf>, PrepareError> {
-    let initializers = model.graph.iter().flat_map(|graph| &graph.initializer);
-    let files: BTreeSet<PathBuf> = initializers
-        .filter(|tensor| !tensor.external_data.is_empty())
-        .map(|tensor| external_file(tensor, folder))
-        .collect::<Result<_, _>>()?;
-    Ok(files.into_iter().collect())
-}
-
-/// A hash over all that preparing reads: the export and, where weights lie beside it, those files. Two fine-tunes often
-/// share a graph and differ in the data beside it.
-fn key(export: &Fingerprint, head_dim: Option<usize>, cache: &Cache) -> Result<String, PrepareError> {
+/// A hash over all that preparing reads: the export and, where weights lie beside it, those files and their places. Two
+/// fine-tunes often share a graph and differ in the data beside it.
+fn key(
+    export: &Fingerprint,
+    external: &ExternalFiles,
+    head_dim: Option<usize>,
+    cache: &Cache,
+) -> Result<String, PrepareError> {
     let mut hash = Sha256::new().chain_update(&export.sha256);
-    for path in &export.external {
-        let sha256 = fingerprint::of_file(path, cache.folder())
-            .map_err(|error| PrepareError::Unreadable { path: path.clone(), message: error.to_string() })?;
+    for (location, file) in &external.files {
+        let path = external.root.join(file);
+        let sha256 = fingerprint::of_file(&path, cache.folder())
+            .map_err(|error| PrepareError::Unreadable { path, message: error.to_string() })?;
+        for place in [location, file] {
+            hash.update(Sha256::digest(place.as_os_str().as_encoded_bytes()));
+        }
         hash.update(sha256);
     }
     Ok(format!("{}-{}-v{PREPARE_VERSION}", hex(&hash.finalize()), head_dim.unwrap_or(0)))
@@ -217,9 +221,10 @@ mod tests {
         fs::write(&export, model.encode_to_vec()).unwrap();
         let weights = folder.path().join("weights");
         let key_now = || {
-            let external = external_files(&model, folder.path())?;
-            let fingerprint = fingerprint::of_content(&export, b"export", external).unwrap();
-            key(&fingerprint, None, &cache)
+            let locations = external_locations(&model)?;
+            let external = ExternalFiles::find(folder.path(), &locations)?;
+            let fingerprint = fingerprint::of_content(&export, b"export", locations).unwrap();
+            key(&fingerprint, &external, None, &cache)
         };
         // Files of an hour ago, so that their hashes are kept.
         let key_with = |content: &[u8]| {

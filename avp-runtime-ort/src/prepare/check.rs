@@ -3,16 +3,22 @@
 use std::{borrow::Cow, path::Path};
 
 use avp_core::KvDType;
+use bytes::Bytes;
 use ort::{
     memory::Allocator,
     session::{Session, SessionInputValue},
     value::{DynTensor, Tensor},
 };
+use prost::Message;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 use super::{Cache, PrepareError, PrepareReport, PreparedModel, names, prepare_cached};
 use crate::{
-    Dtype, LoadOptions, ModelError, Runtime, config, decoder::to_f32, folder, identity, kv::KvCache,
+    Dtype, LoadOptions, ModelError, Runtime, config,
+    decoder::to_f32,
+    folder, identity,
+    kv::KvCache,
+    onnx::{ExternalFiles, ModelProto, external_locations},
 };
 
 /// How to compare a prepared graph with its export.
@@ -102,15 +108,17 @@ pub fn check_prepared(
         let message = format!("the prompt needs token ids below {vocab_size}");
         return Err(ModelError::Runtime { message });
     }
-    let file = &prepared.report.file;
-    let beside = file.parent().unwrap_or(Path::new("."));
-    let mut export = Session::builder(runtime.environment())?.commit_from_file(file)?;
-    let expected = last_row(&mut export, &prepared.report, &prompt, "logits")?;
-    drop(export);
-    let mut session = Session::builder(runtime.environment())?
-        .with_config_entry("session.model_external_initializers_file_folder_path", beside.to_string_lossy())?
-        .commit_from_memory(&prepared.bytes)?;
-    let logits = last_row(&mut session, &prepared.report, &prompt, "logits")?;
+    let run = |graph: &[u8]| {
+        let mut session = Session::builder(runtime.environment())?
+            .with_config_entry(
+                "session.model_external_initializers_file_folder_path",
+                prepared.external_folder.to_string_lossy(),
+            )?
+            .commit_from_memory(graph)?;
+        last_row(&mut session, &prepared.report, &prompt, "logits")
+    };
+    let expected = run(&export(&prepared.report.file)?)?;
+    let logits = run(&prepared.bytes)?;
 
     let largest = |values: &mut dyn Iterator<Item = f32>| {
         // `f32::max` would hide what is no number.
@@ -131,6 +139,20 @@ fn prepare_folder(folder: &Path, dtype: Option<Dtype>) -> Result<PreparedModel, 
     let prepared = prepare_cached(&graph, identity::head_dim(&identity), &Cache::from_env())?;
     identity::check(&identity, &prepared.report)?;
     Ok(prepared)
+}
+
+/// The export, its weights found where the prepared graph finds them.
+fn export(path: &Path) -> Result<Vec<u8>, ModelError> {
+    let unreadable = |error: std::io::Error| PrepareError::Unreadable {
+        path: path.to_owned(),
+        message: error.to_string(),
+    };
+    let bytes = Bytes::from(std::fs::read(path).map_err(unreadable)?);
+    let mut model =
+        ModelProto::decode(bytes).map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    ExternalFiles::find(folder, &external_locations(&model)?)?.relocate(&mut model);
+    Ok(model.encode_to_vec())
 }
 
 fn random_prompt(vocab_size: usize, seed: u64) -> Vec<u32> {

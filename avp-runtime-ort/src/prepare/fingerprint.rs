@@ -15,7 +15,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A file's content hash, and for a graph the files beside it that its weights lie in.
+/// A file's content hash, and for a graph where it says that its weights lie beside it. Where those places lead is looked up
+/// every time: a link may have been changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
     pub(super) sha256: String,
