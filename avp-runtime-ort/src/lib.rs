@@ -43,6 +43,7 @@ mod onnx;
 mod prepare;
 mod runtime;
 mod sample;
+mod think;
 mod tokens;
 
 pub use chat::{Message, Prompt};

@@ -1,25 +1,21 @@
 //! A model folder, loaded: it thinks, and it generates.
 
 use std::{
-    ops::ControlFlow,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
 };
 
 use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
-    CacheLayout, Context, ContextError, Finish, GenerateOptions, Generation, ModelError, Prompt, RunError,
-    Runtime,
+    CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
     chat::{ChatTemplate, render_plain},
     config::{GenerationConfig, ModelConfig},
-    decoder::{Decoder, Input, Want, last_row, to_f32},
+    decoder::Decoder,
     folder::{parse_json, read_text},
     identity,
     kv::KvCache,
     prepare::{Cache, prepare_cached},
-    sample::Sampler,
     tokens::Tokens,
 };
 
@@ -83,117 +79,6 @@ impl Model {
         })
     }
 
-    /// Reads `prompt` behind `context` and thinks for `steps` latent steps; gives all of it as a new context.
-    ///
-    /// A latent step feeds the model's expected next embedding back instead of a token. With 0 steps the prompt is only
-    /// read. `context` stays as it was and can be used again.
-    ///
-    /// # Errors
-    /// When the prompt is empty, does not fit the window with context and steps, the context is another model's, or the
-    /// model's last hidden state holds no finite numbers.
-    pub fn think(
-        &self,
-        prompt: impl Into<Prompt>,
-        steps: usize,
-        context: Option<&Context>,
-    ) -> Result<Context, RunError> {
-        let tokens = self.tokenize(&prompt.into())?;
-        let past = self.past(context, tokens.len(), steps)?;
-        let want = |left| if left == 0 { Want::Hidden } else { Want::NextLatent };
-        let mut step = self.decoder().run(Input::Tokens(&tokens), &past, want(steps))?;
-        for left in (0..steps).rev() {
-            let latent = step.output;
-            step = self.decoder().run(Input::Latent(&latent), &step.cache, want(left))?;
-        }
-        let last_hidden_state = last_row(&step.output, self.identity.hidden_dim as usize)?;
-        if !last_hidden_state.iter().all(|value| value.is_finite()) {
-            return Err(RunError::NotFinite { step: steps });
-        }
-        let before = context.map_or(0, Context::num_steps);
-        Ok(Context::new(step.cache, self.identity.clone(), before + steps, last_hidden_state))
-    }
-
-    /// Reads `prompt` behind `context` and generates text until the model ends its turn.
-    ///
-    /// # Errors
-    /// When the prompt is empty, does not fit the window with the context, an option is out of range, or the context is
-    /// another model's.
-    pub fn generate(
-        &self,
-        prompt: impl Into<Prompt>,
-        context: Option<&Context>,
-        options: &GenerateOptions,
-    ) -> Result<Generation, RunError> {
-        self.generate_streaming(prompt, context, options, |_| ControlFlow::Continue(()))
-    }
-
-    /// As [`generate`](Self::generate), calling `on_text` with each piece of text as soon as it is certain: a character
-    /// that is spread over tokens comes whole. `ControlFlow::Break` ends the generation.
-    ///
-    /// # Errors
-    /// As [`generate`](Self::generate).
-    pub fn generate_streaming(
-        &self,
-        prompt: impl Into<Prompt>,
-        context: Option<&Context>,
-        options: &GenerateOptions,
-        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, RunError> {
-        let start = Instant::now();
-        let mut sampler = Sampler::new(options)?;
-        if options.max_tokens == 0 {
-            return Err(RunError::Option { option: "max_tokens", expected: "at least 1", got: 0.0 });
-        }
-        let prompt = self.tokenize(&prompt.into())?;
-        let past = self.past(context, prompt.len(), 1)?;
-        let mut stream = self.tokens.stream();
-        let mut streamed = String::new();
-        let mut tokens = Vec::new();
-        let mut first_token_time = None;
-
-        let mut step = self.decoder().run(Input::Tokens(&prompt), &past, Want::Logits)?;
-        let finish = loop {
-            let logits = to_f32(&step.output)?;
-            let token = sampler.next(&logits).ok_or(RunError::NotFinite { step: tokens.len() })?;
-            first_token_time.get_or_insert_with(|| start.elapsed());
-            if self.end_of_turn.contains(&token) {
-                break Finish::EndOfTurn;
-            }
-            tokens.push(token);
-            if let Some(piece) = stream.push(token) {
-                streamed += &piece;
-                if on_text(&piece).is_break() {
-                    break Finish::Stopped;
-                }
-            }
-            if tokens.len() == options.max_tokens {
-                break Finish::MaxTokens;
-            }
-            if step.cache.seq_len() >= self.window() {
-                break Finish::Window;
-            }
-            step = self.decoder().run(Input::Tokens(&[token]), &step.cache, Want::Logits)?;
-        };
-        let total_time = start.elapsed();
-        let text = self.tokens.decode(&tokens)?;
-        // What still waited for the rest of a character will not get it any more.
-        if let Some(rest) = text.strip_prefix(&streamed).filter(|rest| !rest.is_empty())
-            && finish != Finish::Stopped
-        {
-            // The generation has ended: there is nothing left to break off.
-            let _ended = on_text(rest);
-        }
-        Ok(Generation {
-            text,
-            tokens,
-            finish,
-            prompt_tokens: prompt.len(),
-            context_tokens: context.map_or(0, Context::seq_len),
-            first_token_time: first_token_time.unwrap_or(total_time),
-            total_time,
-        })
-    }
-
     /// The ids of `prompt` as the model reads it: rendered by the chat template, tokenized without further special tokens.
     ///
     /// # Errors
@@ -232,8 +117,28 @@ impl Model {
         self.window
     }
 
+    /// Its text to token ids and back.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Tokens that end a turn.
+    pub(crate) fn end_of_turn(&self) -> &[u32] {
+        &self.end_of_turn
+    }
+
+    /// The identity as contexts share it.
+    pub(crate) fn shared_identity(&self) -> Arc<OwnedModelIdentity> {
+        self.identity.clone()
+    }
+
     /// The cache to start from, once it is clear that everything fits the window.
-    fn past(&self, context: Option<&Context>, prompt: usize, steps: usize) -> Result<Arc<KvCache>, RunError> {
+    pub(crate) fn past(
+        &self,
+        context: Option<&Context>,
+        prompt: usize,
+        steps: usize,
+    ) -> Result<Arc<KvCache>, RunError> {
         let window = self.window();
         if prompt == 0 {
             return Err(RunError::EmptyPrompt);
@@ -255,7 +160,7 @@ impl Model {
     }
 
     /// A run that panicked leaves nothing half-done behind: all state of a run is in the values it gives.
-    fn decoder(&self) -> MutexGuard<'_, Decoder> {
+    pub(crate) fn decoder(&self) -> MutexGuard<'_, Decoder> {
         self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
