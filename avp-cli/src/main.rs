@@ -2,6 +2,7 @@
 
 mod aacp;
 mod agent;
+mod bench;
 mod demo;
 mod encode;
 mod generate;
@@ -11,6 +12,7 @@ mod kv;
 mod output;
 mod prepare;
 mod think;
+mod world;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -42,6 +44,8 @@ enum Command {
     #[command(subcommand)]
     Aacp(aacp::Aacp),
     Demo(demo::Demo),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     #[command(hide = true)]
     Agent(AgentProcess),
 }
@@ -105,6 +109,7 @@ fn main() -> ExitCode {
         Command::Handshake(handshake) => handshake.run(),
         Command::Kv(kv) => kv.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Agent(agent) => agent.run(),
     };
     exit_code(done.map(|()| true))

@@ -34,6 +34,7 @@ mod chat;
 mod config;
 mod context;
 mod decoder;
+mod engine;
 mod error;
 mod folder;
 mod generate;
@@ -45,10 +46,13 @@ mod onnx;
 mod prepare;
 mod runtime;
 mod sample;
+mod think;
 mod tokens;
 
 pub use chat::{Message, Prompt};
 pub use context::{Context, FrameOptions};
+pub use decoder::Device;
+pub use engine::{Canceller, Pending, PendingFuture};
 pub use error::{ContextError, Error, ModelError, RunError};
 pub use folder::{Dtype, UnknownDtype};
 pub use generate::{Finish, GenerateOptions, Generation};
@@ -59,6 +63,7 @@ pub use prepare::{
     CacheLayout, CheckOptions, PrepareCheck, PrepareError, PrepareReport, check_prepared, prepare_report,
 };
 pub use runtime::Runtime;
+pub use think::{OutputType, StepsTime, ThinkOptions, Thought};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
+mod engine;
 mod families;
 mod parity;
 mod refusals;
