@@ -3,10 +3,11 @@
 use std::{fs, path::Path, sync::OnceLock};
 
 use ort::memory::Allocator;
+use prost::Message;
 use serde::Deserialize;
 
 use super::*;
-use crate::{LoadOptions, Model, Prompt};
+use crate::{LoadOptions, Model, Prompt, onnx::ModelProto};
 
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -107,15 +108,18 @@ fn buffers_are_shared_only_where_one_operator_reads_and_writes_them() {
     let graph = |path: &str| ModelProto::decode(fs::read(vectors(path)).unwrap().as_slice()).unwrap();
     let layout = shared_buffers().cache_layout();
     let sound = graph("engine/shared-buffers/model.onnx");
-    assert!(sequence::shares_buffers(&sound, &layout));
+    let shares = |model: &ModelProto, layout: &CacheLayout| {
+        sequence::shares_buffers(&model.encode_to_vec().into(), layout)
+    };
+    assert!(shares(&sound, &layout));
     let concatenated = graph("parity/tiny-qwen2/model.onnx");
-    assert!(!sequence::shares_buffers(&concatenated, &growing().cache_layout()));
+    assert!(!shares(&concatenated, &growing().cache_layout()));
 
     // A second reader would take the room behind the past for tokens.
     let mut read_twice = sound.clone();
     let reader = crate::onnx::node("Identity", "reader", ["past_key_values.1.value"], ["read"]);
     read_twice.graph.as_mut().unwrap().node.push(reader);
-    assert!(!sequence::shares_buffers(&read_twice, &layout));
+    assert!(!shares(&read_twice, &layout));
 
     let mut crossed = sound;
     for node in &mut crossed.graph.as_mut().unwrap().node {
@@ -123,7 +127,7 @@ fn buffers_are_shared_only_where_one_operator_reads_and_writes_them() {
             node.input.swap(3, 4);
         }
     }
-    assert!(!sequence::shares_buffers(&crossed, &layout));
+    assert!(!shares(&crossed, &layout));
 }
 
 #[test]
@@ -212,4 +216,41 @@ fn memory_that_cannot_be_had_is_told_from_other_errors() {
     assert!(matches!(RunError::from(error), RunError::OutOfMemory { .. }));
     let error = RunError::from(ort::Error::new("another"));
     assert_eq!(error, RunError::Runtime { message: "another".into() });
+}
+
+#[test]
+fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
+    let model = growing();
+    let past = model.past(None, 1, 0).unwrap();
+    model
+        .with_decoder(move |decoder| {
+            let want = Want { logits: true, hidden: true, next_latent: false };
+            let vectors: Vec<f32> =
+                (0..3 * decoder.hidden_size).map(|index| (index as f32).sin() / 10.0).collect();
+            let latents = decoder.latents(&vectors)?;
+            for input in [Input::Tokens(&[8, 9, 10]), Input::Latent(&latents)] {
+                let mut both = Vec::new();
+                for one_by_one in [false, true] {
+                    decoder.one_token_behind_cache = one_by_one;
+                    let mut sequence = decoder.begin(past.clone(), 5);
+                    decoder.run(&mut sequence, Input::Tokens(&[5, 6]), Want::default())?;
+                    let outputs = decoder.run(&mut sequence, input, want)?;
+                    assert_eq!(sequence.seq_len(), 5);
+                    both.push((outputs.logits()?.to_vec(), outputs.hidden()?.to_vec()));
+                }
+                assert_eq!(both[0].1.len(), vectors.len());
+                assert_close("logits", &both[1].0, &both[0].0);
+                assert_close("hidden states", &both[1].1, &both[0].1);
+            }
+
+            let ended = Arc::new(RunOptions::new()?);
+            ended.terminate()?;
+            let mut sequence = decoder.begin(past, 5);
+            decoder.run(&mut sequence, Input::Tokens(&[5, 6]), Want::default())?;
+            decoder.set_run_options(Some(ended));
+            assert!(decoder.run(&mut sequence, Input::Tokens(&[8, 9]), want).is_err());
+            assert_eq!(sequence.seq_len(), 2);
+            Ok(())
+        })
+        .unwrap();
 }
