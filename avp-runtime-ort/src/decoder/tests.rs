@@ -89,6 +89,35 @@ fn one_buffer_for_past_and_present_gives_what_growing_gives() {
 }
 
 #[test]
+fn exports_of_the_genai_builder_share_buffers_and_give_what_growing_gives() {
+    let mut sharing = Vec::new();
+    for name in ["gemma-int4", "llama-fp16", "llama-int4", "qwen2-fp16", "qwen2-fp32", "qwen2-int4"] {
+        let folder = vectors(&format!("models/genai-{name}"));
+        let model = Model::load(runtime(), folder, &LoadOptions::default()).unwrap();
+        let past = model.past(None, 1, 0).unwrap();
+        let shared = model.with_decoder(move |decoder| {
+            let shares = decoder.resizer.is_some();
+            let [shared, grown] = [(); 2].map(|()| {
+                let mut sequence = decoder.begin(past.clone(), 12);
+                let mut all_logits = Vec::new();
+                for ids in [&[5, 9, 17][..], &[8], &[20, 21], &[7]] {
+                    let outputs = decoder.run(&mut sequence, Input::Tokens(ids), Want::LOGITS).unwrap();
+                    all_logits.extend_from_slice(&outputs.logits().unwrap());
+                }
+                decoder.resizer = None;
+                all_logits
+            });
+            assert_close("logits", &shared, &grown);
+            Ok(shares)
+        });
+        if shared.unwrap() {
+            sharing.push(name);
+        }
+    }
+    assert_eq!(sharing, ["gemma-int4", "llama-int4", "qwen2-fp32", "qwen2-int4"]);
+}
+
+#[test]
 fn a_context_is_copied_before_it_is_written_behind() {
     let model = shared_buffers();
     let bytes =
