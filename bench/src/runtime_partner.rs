@@ -113,9 +113,10 @@ impl Partner {
         if self.output.read_line(&mut line)? == 0 {
             bail!("{} ended without an answer: {}", self.name, self.child.wait()?);
         }
-        let numbers =
-            serde_json::from_str(&line).with_context(|| format!("{} answered {line:?}", self.name))?;
-        Ok(Found { partner: self.name.clone(), numbers })
+        match serde_json::from_str(&line).with_context(|| format!("{} answered {line:?}", self.name))? {
+            Answer::Found(numbers) => Ok(Found { partner: self.name.clone(), numbers }),
+            Answer::Failed { error } => bail!("{}: {error}", self.name),
+        }
     }
 }
 
