@@ -85,7 +85,11 @@ impl ModelArgs {
     }
 
     fn load(&self, runtime: &Runtime) -> Result<Model> {
-        Ok(Model::load(runtime, &self.folder, &LoadOptions { threads: self.threads })?)
+        Ok(Model::load(
+            runtime,
+            &self.folder,
+            &LoadOptions { threads: self.threads, ..LoadOptions::default() },
+        )?)
     }
 }
 

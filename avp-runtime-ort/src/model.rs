@@ -1,33 +1,31 @@
 //! A model folder, loaded: it thinks, and it generates.
 
-use std::{
-    ops::ControlFlow,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
 use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
-    CacheLayout, Context, ContextError, Finish, GenerateOptions, Generation, ModelError, Prompt, RunError,
-    Runtime,
+    CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
     chat::{ChatTemplate, render_plain},
     config::{GenerationConfig, ModelConfig},
-    decoder::{Decoder, Input, Want, last_row, to_f32},
+    decoder::{Decoder, Device},
+    engine::{Engine, Pending, Task},
     folder::{parse_json, read_text},
     identity,
     kv::KvCache,
     prepare::{Cache, prepare_cached},
-    sample::Sampler,
     tokens::Tokens,
 };
 
 /// A decoder with its tokenizer and chat template.
 ///
-/// Threads can share it: their runs take turns, token by token, since `ort` runs a session for one caller at a time.
-pub struct Model {
-    decoder: Mutex<Decoder>,
+/// A handle: clones are cheap and stand for the same model, and any thread may use one. The model has a thread of its own,
+/// which takes the calls in flight by turns, token by token. Dropping the last handle waits for the calls it has accepted.
+#[derive(Clone)]
+pub struct Model(Arc<Loaded>);
+
+struct Loaded {
+    engine: Engine,
     tokens: Tokens,
     template: Option<ChatTemplate>,
     identity: Arc<OwnedModelIdentity>,
@@ -37,10 +35,23 @@ pub struct Model {
 }
 
 /// How to load a model.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Threads of one run, at most one for each core; 0 leaves it to ONNX Runtime, which takes the physical cores.
     pub threads: usize,
+    /// Where the model computes.
+    pub device: Device,
+    /// Calls that may wait for their turn; 64 by default, at least 1. Past it, blocking calls wait for a place and calls
+    /// that are started get [`RunError::Busy`].
+    pub queue: usize,
+    /// Calls that take turns at most; 8 by default, at least 1. Each holds its KV-cache in memory.
+    pub in_flight: usize,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { threads: 0, device: Device::Cpu, queue: 64, in_flight: 8 }
+    }
 }
 
 impl Model {
@@ -71,127 +82,18 @@ impl Model {
         }
         let prepared = prepare_cached(&graph_path, &Cache::from_env())?;
         identity::check(&identity, &prepared.report)?;
-        let decoder = Decoder::new(runtime, &prepared, folder, options.threads)?;
-        Ok(Self {
-            decoder: Mutex::new(decoder),
+        let decoder = Decoder::new(runtime, &prepared, folder, options)?;
+        let engine = Engine::new(decoder, options.queue, options.in_flight)
+            .map_err(|error| ModelError::Runtime { message: format!("no thread to run it: {error}") })?;
+        Ok(Self(Arc::new(Loaded {
+            engine,
             tokens,
             template,
             identity: Arc::new(identity),
             window: config.max_position_embeddings,
             end_of_turn: generation.end_of_turn(config),
             layout: prepared.report.cache,
-        })
-    }
-
-    /// Reads `prompt` behind `context` and thinks for `steps` latent steps; gives all of it as a new context.
-    ///
-    /// A latent step feeds the model's expected next embedding back instead of a token. With 0 steps the prompt is only
-    /// read. `context` stays as it was and can be used again.
-    ///
-    /// # Errors
-    /// When the prompt is empty, does not fit the window with context and steps, the context is another model's, or the
-    /// model's last hidden state holds no finite numbers.
-    pub fn think(
-        &self,
-        prompt: impl Into<Prompt>,
-        steps: usize,
-        context: Option<&Context>,
-    ) -> Result<Context, RunError> {
-        let tokens = self.tokenize(&prompt.into())?;
-        let past = self.past(context, tokens.len(), steps)?;
-        let want = |left| if left == 0 { Want::Hidden } else { Want::NextLatent };
-        let mut step = self.decoder().run(Input::Tokens(&tokens), &past, want(steps))?;
-        for left in (0..steps).rev() {
-            let latent = step.output;
-            step = self.decoder().run(Input::Latent(&latent), &step.cache, want(left))?;
-        }
-        let last_hidden_state = last_row(&step.output, self.identity.hidden_dim as usize)?;
-        if !last_hidden_state.iter().all(|value| value.is_finite()) {
-            return Err(RunError::NotFinite { step: steps });
-        }
-        let before = context.map_or(0, Context::num_steps);
-        Ok(Context::new(step.cache, self.identity.clone(), before + steps, last_hidden_state))
-    }
-
-    /// Reads `prompt` behind `context` and generates text until the model ends its turn.
-    ///
-    /// # Errors
-    /// When the prompt is empty, does not fit the window with the context, an option is out of range, or the context is
-    /// another model's.
-    pub fn generate(
-        &self,
-        prompt: impl Into<Prompt>,
-        context: Option<&Context>,
-        options: &GenerateOptions,
-    ) -> Result<Generation, RunError> {
-        self.generate_streaming(prompt, context, options, |_| ControlFlow::Continue(()))
-    }
-
-    /// As [`generate`](Self::generate), calling `on_text` with each piece of text as soon as it is certain: a character
-    /// that is spread over tokens comes whole. `ControlFlow::Break` ends the generation.
-    ///
-    /// # Errors
-    /// As [`generate`](Self::generate).
-    pub fn generate_streaming(
-        &self,
-        prompt: impl Into<Prompt>,
-        context: Option<&Context>,
-        options: &GenerateOptions,
-        mut on_text: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, RunError> {
-        let start = Instant::now();
-        let mut sampler = Sampler::new(options)?;
-        if options.max_tokens == 0 {
-            return Err(RunError::Option { option: "max_tokens", expected: "at least 1", got: 0.0 });
-        }
-        let prompt = self.tokenize(&prompt.into())?;
-        let past = self.past(context, prompt.len(), 1)?;
-        let mut stream = self.tokens.stream();
-        let mut streamed = String::new();
-        let mut tokens = Vec::new();
-        let mut first_token_time = None;
-
-        let mut step = self.decoder().run(Input::Tokens(&prompt), &past, Want::Logits)?;
-        let finish = loop {
-            let logits = to_f32(&step.output)?;
-            let token = sampler.next(&logits).ok_or(RunError::NotFinite { step: tokens.len() })?;
-            first_token_time.get_or_insert_with(|| start.elapsed());
-            if self.end_of_turn.contains(&token) {
-                break Finish::EndOfTurn;
-            }
-            tokens.push(token);
-            if let Some(piece) = stream.push(token) {
-                streamed += &piece;
-                if on_text(&piece).is_break() {
-                    break Finish::Stopped;
-                }
-            }
-            if tokens.len() == options.max_tokens {
-                break Finish::MaxTokens;
-            }
-            if step.cache.seq_len() >= self.window() {
-                break Finish::Window;
-            }
-            step = self.decoder().run(Input::Tokens(&[token]), &step.cache, Want::Logits)?;
-        };
-        let total_time = start.elapsed();
-        let text = self.tokens.decode(&tokens)?;
-        // What still waited for the rest of a character will not get it any more.
-        if let Some(rest) = text.strip_prefix(&streamed).filter(|rest| !rest.is_empty())
-            && finish != Finish::Stopped
-        {
-            // The generation has ended: there is nothing left to break off.
-            let _ended = on_text(rest);
-        }
-        Ok(Generation {
-            text,
-            tokens,
-            finish,
-            prompt_tokens: prompt.len(),
-            context_tokens: context.map_or(0, Context::seq_len),
-            first_token_time: first_token_time.unwrap_or(total_time),
-            total_time,
-        })
+        })))
     }
 
     /// The ids of `prompt` as the model reads it: rendered by the chat template, tokenized without further special tokens.
@@ -199,12 +101,12 @@ impl Model {
     /// # Errors
     /// When the template refuses the messages or the tokenizer the text.
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
-        let text = match (prompt, &self.template) {
+        let text = match (prompt, &self.0.template) {
             (Prompt::Raw(text), _) => text.clone(),
             (Prompt::Chat(messages), Some(template)) => template.render(messages)?,
             (Prompt::Chat(messages), None) => render_plain(messages),
         };
-        self.tokens.encode(&text)
+        self.0.tokens.encode(&text)
     }
 
     /// The handshake rule by which `context` fits this model: [`Rule::HashMatch`], or [`Rule::StructuralMatch`] where
@@ -214,26 +116,46 @@ impl Model {
     /// # Errors
     /// When it does not fit; the first field that differs is named.
     pub fn accepts(&self, context: &Context) -> Result<Rule, ContextError> {
-        context.fits(&self.identity, &self.layout)
+        context.fits(&self.0.identity, &self.0.layout)
     }
 
     /// Who this model is, for handshakes.
     pub fn identity(&self) -> &OwnedModelIdentity {
-        &self.identity
+        &self.0.identity
     }
 
     /// Shape and type of the model's KV-cache.
     pub fn cache_layout(&self) -> CacheLayout {
-        self.layout
+        self.0.layout
     }
 
     /// Tokens the model can attend to.
     pub fn window(&self) -> usize {
-        self.window
+        self.0.window
+    }
+
+    /// Its text to token ids and back.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// Tokens that end a turn.
+    pub(crate) fn end_of_turn(&self) -> &[u32] {
+        &self.0.end_of_turn
+    }
+
+    /// The identity as contexts share it.
+    pub(crate) fn shared_identity(&self) -> Arc<OwnedModelIdentity> {
+        self.0.identity.clone()
     }
 
     /// The cache to start from, once it is clear that everything fits the window.
-    fn past(&self, context: Option<&Context>, prompt: usize, steps: usize) -> Result<Arc<KvCache>, RunError> {
+    pub(crate) fn past(
+        &self,
+        context: Option<&Context>,
+        prompt: usize,
+        steps: usize,
+    ) -> Result<Arc<KvCache>, RunError> {
         let window = self.window();
         if prompt == 0 {
             return Err(RunError::EmptyPrompt);
@@ -246,22 +168,58 @@ impl Model {
             return Err(RunError::ContextTooLong { context: seq_len, prompt, steps, window });
         }
         match context {
-            None => Ok(Arc::new(KvCache::empty(self.layout)?)),
+            None => Ok(Arc::new(KvCache::empty(self.0.layout)?)),
             Some(context) => {
                 self.accepts(context)?;
-                Ok(context.cache_in(self.layout.dtype)?)
+                Ok(context.cache_in(self.0.layout.dtype)?)
             }
         }
     }
 
-    /// A run that panicked leaves nothing half-done behind: all state of a run is in the values it gives.
-    fn decoder(&self) -> MutexGuard<'_, Decoder> {
-        self.decoder.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does `task` on the model's thread and gives its answer, within `timeout`; waits for a place in the queue.
+    ///
+    /// # Errors
+    /// The task's own; [`RunError::TimedOut`], [`RunError::Panicked`] or [`RunError::Stopped`].
+    pub(crate) fn run<T: Task>(&self, task: T, timeout: Option<Duration>) -> Result<T::Output, RunError> {
+        self.0.engine.run(task, timeout)
+    }
+
+    /// Hands `task` to the model's thread. What keeps it from being taken, [`RunError::Busy`] too, is the answer.
+    pub(crate) fn start<T: Task>(&self, task: T, timeout: Option<Duration>) -> Pending<T::Output> {
+        self.0.engine.start(task, timeout)
+    }
+
+    /// Does `work` in one step of the model's thread: for what is one run, or few.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn with_decoder<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Decoder) -> Result<T, RunError> + Send + 'static,
+    ) -> Result<T, RunError> {
+        self.run(Once(Some(work)), None)
+    }
+}
+
+/// A task of one step.
+struct Once<F>(Option<F>);
+
+impl<T, F> Task for Once<F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Decoder) -> Result<T, RunError> + Send + 'static,
+{
+    type Output = T;
+
+    fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<T>, RunError> {
+        // A task that has given its answer is not asked again.
+        let work = self.0.take().ok_or(RunError::Stopped)?;
+        work(decoder).map(ControlFlow::Break)
     }
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Model").field("identity", &self.identity).finish_non_exhaustive()
+        formatter.debug_struct("Model").field("identity", &self.0.identity).finish_non_exhaustive()
     }
 }
