@@ -66,7 +66,7 @@ fn try_serve(arguments: &[OsString]) -> Result<()> {
     let [folder, threads] = arguments else { bail!("{SERVE} takes a model folder and a number of threads") };
     let threads = threads.to_str().and_then(|text| text.parse().ok()).context("no number of threads")?;
     let runtime = Runtime::find()?;
-    let model = Model::load(&runtime, folder, &LoadOptions { threads })?;
+    let model = Model::load(&runtime, folder, &LoadOptions { threads, ..LoadOptions::default() })?;
     model.think("warm up", 1, None)?;
     let bench = Bench { prompt: prompt_of(&model, TOKENS)?, runtime, model };
     say(&[("ready", 1.0)])?;
