@@ -55,23 +55,29 @@ pub(crate) fn set_up_scripts(root: &Path, path: &str, module: &str) -> Result<Pa
     let file = root.join(path).into_os_string().into_string();
     let file = file.map_err(|_| anyhow::anyhow!("pip takes no path that is not Unicode"))?;
     let name = path.replace('/', "-").replace(".txt", "");
-    environment(root, &name, &["--requirement", &file], module)
+    let recipe = fs::read_to_string(&file).with_context(|| format!("cannot read {path}"))?;
+    environment(root, &name, &["--requirement", &file], &recipe, module)
         .with_context(|| format!("cannot install {path}"))
 }
 
 fn install(root: &Path, peer: &Peer) -> Result<PathBuf> {
-    environment(root, &peer.requirement.replace("==", "-"), &[peer.requirement], peer.module)
+    // The release is in the name already.
+    environment(root, &peer.requirement.replace("==", "-"), &[peer.requirement], "", peer.module)
 }
 
 /// Gives the interpreter of the environment `name`, which has what `wanted` names to pip.
 ///
 /// The environment is made without pip and filled by the user's pip: Debian's Python has `venv` without the pip to put in.
-fn environment(root: &Path, name: &str, wanted: &[&str], module: &str) -> Result<PathBuf> {
+///
+/// `recipe` says what it was made of: where that changes, it is made anew.
+fn environment(root: &Path, name: &str, wanted: &[&str], recipe: &str, module: &str) -> Result<PathBuf> {
     let folder = root.join(".cache").join("peers").join(name);
     let interpreter =
         if cfg!(windows) { folder.join("Scripts/python.exe") } else { folder.join("bin/python") };
     let complete = folder.join(".complete");
-    if complete.is_file() && can_import(&interpreter, module) {
+    if fs::read_to_string(&complete).is_ok_and(|made_of| made_of == recipe)
+        && can_import(&interpreter, module)
+    {
         eprintln!("{name}: {}", interpreter.display());
         return Ok(interpreter);
     }
@@ -87,7 +93,7 @@ fn environment(root: &Path, name: &str, wanted: &[&str], module: &str) -> Result
             // It is about the user's own packages, which stay as they are.
             .env("PIP_ROOT_USER_ACTION", "ignore"),
     )?;
-    fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
+    fs::write(&complete, recipe).with_context(|| format!("cannot write {}", complete.display()))?;
     Ok(interpreter)
 }
 
