@@ -54,7 +54,8 @@ pub(crate) fn extract_graph(cache: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Answers what standard input asks for: `latent`, `decode`, `handover`, or `frame PATH`. What goes wrong is answered too.
+/// Answers what standard input asks for: `latent` and `decode` with the prompt, `latent-step` and `decode-step` behind it,
+/// `handover`, or `frame PATH`. What goes wrong is answered too.
 pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     try_serve(arguments).or_else(|error| {
         println!("{}", serde_json::json!({"error": format!("{error:#}")}));
@@ -68,16 +69,18 @@ fn try_serve(arguments: &[OsString]) -> Result<()> {
     let runtime = Runtime::find()?;
     let model = Model::load(&runtime, folder, &LoadOptions { threads, ..LoadOptions::default() })?;
     model.think("warm up", 1, None)?;
-    let bench = Bench { prompt: prompt_of(&model, TOKENS)?, runtime, model };
+    let mut bench = Bench { prompt: prompt_of(&model, TOKENS)?, runtime, model, kept: None };
     say(&[("ready", 1.0)])?;
     for line in stdin().lines() {
         let line = line?;
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("latent", _) => bench.latent()?,
             ("decode", _) => bench.decode()?,
+            ("latent-step", _) => bench.latent_step()?,
+            ("decode-step", _) => bench.decode_step()?,
             ("handover", _) => bench.handover()?,
             ("frame", path) => {
-                fs::write(path, bench.context()?.to_frame(&FrameOptions::default())?)?;
+                fs::write(path, bench.kept()?.to_frame(&FrameOptions::default())?)?;
                 say(&[])?;
             }
             (other, _) => bail!("asked for {other}"),
@@ -114,6 +117,8 @@ struct Bench {
     model: Model,
     /// A user's message that the chat template makes [`TOKENS`] tokens of.
     prompt: String,
+    /// The prompt, read once for everything that happens behind it.
+    kept: Option<Context>,
 }
 
 /// What follows behind the context that is measured at.
@@ -126,25 +131,52 @@ impl Bench {
         Ok(self.model.think(self.prompt.as_str(), 0, None)?)
     }
 
+    fn kept(&mut self) -> Result<Context> {
+        if let Some(context) = &self.kept {
+            return Ok(context.clone());
+        }
+        let context = self.context()?;
+        self.kept = Some(context.clone());
+        Ok(context)
+    }
+
     fn latent(&self) -> Result<()> {
         let (context, prefill) = timed(|| self.context())?;
-        // The same call with and without the steps: what is left is the steps alone.
-        let (_, with) = timed(|| Ok(self.model.think(tail(), STEPS, Some(&context))?))?;
-        let (_, without) = timed(|| Ok(self.model.think(tail(), 0, Some(&context))?))?;
-        say(&[("prefill", prefill), ("rest", with - without), ("tokens", context.seq_len() as f64)])
+        let rest = self.steps_behind(&context)?;
+        say(&[("prefill", prefill), ("rest", rest), ("tokens", context.seq_len() as f64)])
+    }
+
+    fn latent_step(&mut self) -> Result<()> {
+        let context = self.kept()?;
+        say(&[("seconds", self.steps_behind(&context)? / STEPS as f64)])
+    }
+
+    /// The same call with and without the steps: what is left is the steps alone.
+    fn steps_behind(&self, context: &Context) -> Result<f64> {
+        let (_, with) = timed(|| Ok(self.model.think(tail(), STEPS, Some(context))?))?;
+        let (_, without) = timed(|| Ok(self.model.think(tail(), 0, Some(context))?))?;
+        Ok(with - without)
     }
 
     fn decode(&self) -> Result<()> {
-        // The first token comes with the prompt.
-        let options = GenerateOptions { max_tokens: STEPS + 1, ..GenerateOptions::default() };
-        let generation = self.model.generate(self.prompt.as_str(), None, &options)?;
-        ensure!(generation.tokens.len() == STEPS + 1, "the model ended its turn; choose another seed");
-        let rest = generation.total_time.saturating_sub(generation.first_token_time);
-        say(&[("rest", rest.as_secs_f64())])
+        say(&[("rest", self.decoded(self.prompt.as_str().into(), None)?)])
     }
 
-    fn handover(&self) -> Result<()> {
-        let context = self.context()?;
+    fn decode_step(&mut self) -> Result<()> {
+        let context = self.kept()?;
+        say(&[("seconds", self.decoded(tail(), Some(&context))? / STEPS as f64)])
+    }
+
+    /// The tokens behind the first one, which comes with the prompt.
+    fn decoded(&self, prompt: Prompt, context: Option<&Context>) -> Result<f64> {
+        let options = GenerateOptions { max_tokens: STEPS + 1, ..GenerateOptions::default() };
+        let generation = self.model.generate(prompt, context, &options)?;
+        ensure!(generation.tokens.len() == STEPS + 1, "the model ended its turn; choose another seed");
+        Ok(generation.total_time.saturating_sub(generation.first_token_time).as_secs_f64())
+    }
+
+    fn handover(&mut self) -> Result<()> {
+        let context = self.kept()?;
         let options = FrameOptions::default();
         let frame = context.to_frame(&options)?;
         let export = median_seconds(|| context.to_frame(&options))?;

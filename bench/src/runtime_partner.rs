@@ -50,6 +50,14 @@ impl Work {
             Self::Decode => "decode",
         }
     }
+
+    /// The steps without the prompt, which this library alone can do.
+    pub(crate) fn step(self) -> &'static str {
+        match self {
+            Self::Latent => "latent-step",
+            Self::Decode => "decode-step",
+        }
+    }
 }
 
 impl Partner {
