@@ -46,6 +46,8 @@ pub(crate) fn extract_graph(cache: &Path, target: &Path) -> Result<()> {
     for entry in fs::read_dir(cache.join("prepared"))? {
         files.push(entry?.path());
     }
+    // Other things may be kept beside the graph.
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
     let [file] = &files[..] else { bail!("{} holds {} graphs, not one", cache.display(), files.len()) };
     let bytes = fs::read(file)?;
     let content = bytes.get(32..).context("a prepared graph is cut short")?;
