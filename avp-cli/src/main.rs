@@ -10,6 +10,7 @@ mod identity;
 mod inspect;
 mod kv;
 mod output;
+mod prepare;
 mod think;
 mod world;
 
@@ -31,6 +32,7 @@ struct Cli {
 enum Command {
     Think(think::Think),
     Generate(generate::Generate),
+    Prepare(prepare::Prepare),
     Inspect(inspect::Inspect),
     Encode(encode::Encode),
     #[command(subcommand)]
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Think(think) => think.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Prepare(prepare) => prepare.run(),
         Command::Inspect(inspect) => return inspect.run(),
         Command::Aacp(aacp) => return aacp.run(),
         Command::Encode(encode) => encode.run(),

@@ -8,4 +8,5 @@ mod demo;
 mod handover;
 mod inspect;
 mod kv;
+mod prepare;
 mod protocol;

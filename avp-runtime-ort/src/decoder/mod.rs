@@ -52,6 +52,8 @@ pub(crate) struct Decoder {
     hidden_size: usize,
     /// Where past and present of the graph may be one buffer.
     resizer: Option<Resizer>,
+    /// Whether the graph reads several tokens only where no cache stands before them.
+    one_token_behind_cache: bool,
     run_options: Option<Arc<RunOptions>>,
 }
 
@@ -76,7 +78,7 @@ impl Decoder {
         folder: &Path,
         options: &LoadOptions,
     ) -> Result<Self, ModelError> {
-        let PrepareReport { cache: layout, hidden_size, .. } = prepared.report;
+        let PrepareReport { cache: layout, hidden_size, one_token_behind_cache, .. } = prepared.report;
         let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
         let builder = Session::builder(runtime.environment())?
             // More threads than cores wait for each other.
@@ -101,7 +103,17 @@ impl Decoder {
         let resizer = sequence::shares_buffers(&graph, &layout)
             .then(|| Resizer::new(runtime, options.device, &layout).ok())
             .flatten();
-        Ok(Self { binding, session, signature, memory, layout, hidden_size, resizer, run_options: None })
+        Ok(Self {
+            binding,
+            session,
+            signature,
+            memory,
+            layout,
+            hidden_size,
+            resizer,
+            one_token_behind_cache,
+            run_options: None,
+        })
     }
 
     /// A sequence that goes on from `past`, by `expected` more tokens and latent steps at most; a run behind those works,
@@ -116,14 +128,25 @@ impl Decoder {
     /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted.
     ///
     /// # Errors
-    /// When ONNX Runtime fails or the run was stopped; `sequence` stays as it was.
+    /// When ONNX Runtime fails or the run was stopped. `sequence` is good for nothing then, but what it began with is as
+    /// it was.
     pub(crate) fn run(
         &mut self,
         sequence: &mut Sequence,
         input: Input<'_>,
         want: Want,
     ) -> Result<Outputs, RunError> {
-        let result = self.bind_and_run(sequence, input, want);
+        let result = match input {
+            Input::Tokens([before @ .., last]) if self.one_token_behind_cache && sequence.seq_len() > 0 => {
+                before
+                    .iter()
+                    .try_for_each(|&token| {
+                        self.bind_and_run(sequence, Input::Tokens(&[token]), Want::default()).map(drop)
+                    })
+                    .and_then(|()| self.bind_and_run(sequence, Input::Tokens(&[*last]), want))
+            }
+            input => self.bind_and_run(sequence, input, want),
+        };
         if result.is_err() {
             // Whatever was bound half is not what the next run takes as bound.
             self.release();

@@ -7,6 +7,7 @@ mod build;
 mod graph;
 #[expect(clippy::all, unreachable_pub, reason = "generated from onnx.proto")]
 mod proto;
+mod quantized;
 mod weights;
 
 pub(crate) use build::{constant, float_tensor, if_node, int64_tensor, node, set_dim, tensor_value};
@@ -18,4 +19,5 @@ pub(crate) use proto::{
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
-pub(crate) use weights::{Matrix, Weights, external_location};
+pub(crate) use quantized::{Blocks, Codebook, Stored, Table};
+pub(crate) use weights::{Matrix, Weights, external_file, external_location};

@@ -11,11 +11,15 @@ use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{PrepareError, PrepareReport, prepare};
-use crate::onnx::{ModelProto, external_location};
+use super::{
+    PrepareError, PrepareReport,
+    fingerprint::{self, Fingerprint, hex},
+    prepare,
+};
+use crate::onnx::{ModelProto, external_file};
 
 /// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
-const PREPARE_VERSION: u32 = 1;
+const PREPARE_VERSION: u32 = 3;
 
 /// The folder that prepared graphs are kept in.
 #[derive(Debug, Clone)]
@@ -49,6 +53,10 @@ impl Cache {
         Self { folder: Some(folder.to_owned()) }
     }
 
+    fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     fn path(&self, key: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(format!("{key}.onnx")))
     }
@@ -61,7 +69,8 @@ impl Cache {
             return None;
         }
         let line_end = content.iter().position(|&byte| byte == b'\n')?;
-        let report = serde_json::from_slice(&content[..line_end]).ok()?;
+        let report: PrepareReport = serde_json::from_slice(&content[..line_end]).ok()?;
+        let report = PrepareReport { from_cache: true, ..report };
         Some(PreparedModel { bytes: file.slice(DIGEST_SIZE + line_end + 1..), report })
     }
 
@@ -86,59 +95,66 @@ impl Cache {
 
 const DIGEST_SIZE: usize = 32;
 
-/// Reads the export at `path` and prepares it, or takes the prepared graph from `cache`.
+/// Reads the export at `path` and prepares it, or takes the prepared graph from `cache`. `head_dim` is the config's, for
+/// exports that leave it open.
 ///
 /// # Errors
 /// When the file cannot be read or [`prepare`] refuses the graph.
-pub(crate) fn prepare_cached(path: &Path, cache: &Cache) -> Result<PreparedModel, PrepareError> {
-    let export = fs::read(path)
-        .map(Bytes::from)
-        .map_err(|error| PrepareError::Unreadable { path: path.to_owned(), message: error.to_string() })?;
+pub(crate) fn prepare_cached(
+    path: &Path,
+    head_dim: Option<usize>,
+    cache: &Cache,
+) -> Result<PreparedModel, PrepareError> {
+    let named = |model: PreparedModel| PreparedModel {
+        report: PrepareReport { file: path.to_owned(), ..model.report },
+        ..model
+    };
+    // A file that is known need not be read: its prepared graph has all of it.
+    if let Some(known) = fingerprint::kept(path, cache.folder())
+        && let Some(prepared) = key(&known, head_dim, cache).ok().and_then(|key| cache.read(&key))
+    {
+        return Ok(named(prepared));
+    }
+    let unreadable =
+        |error: io::Error| PrepareError::Unreadable { path: path.to_owned(), message: error.to_string() };
+    let export = fs::read(path).map(Bytes::from).map_err(unreadable)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut model = ModelProto::decode(export.clone())
         .map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
-    let key = key(&export, &model, folder)?;
+    let fingerprint =
+        fingerprint::of_content(path, &export, external_files(&model, folder)?).map_err(unreadable)?;
+    let key = key(&fingerprint, head_dim, cache)?;
+    fingerprint::keep(&fingerprint, cache.folder());
     if let Some(prepared) = cache.read(&key) {
-        return Ok(prepared);
+        return Ok(named(prepared));
     }
-    let report = prepare(&mut model, folder)?;
+    let report = prepare(&mut model, folder, head_dim)?;
+    // The graph's weights are slices of `export`: writing them out is the one copy of them.
     let prepared = PreparedModel { bytes: model.encode_to_vec().into(), report };
     cache.write(&key, &prepared);
-    Ok(prepared)
+    Ok(named(prepared))
+}
+
+/// The files beside the export that its weights lie in.
+fn external_files(model: &ModelProto, folder: &Path) -> Result<Vec<PathBuf>, PrepareError> {
+    let initializers = model.graph.iter().flat_map(|graph| &graph.initializer);
+    let files: BTreeSet<PathBuf> = initializers
+        .filter(|tensor| !tensor.external_data.is_empty())
+        .map(|tensor| external_file(tensor, folder))
+        .collect::<Result<_, _>>()?;
+    Ok(files.into_iter().collect())
 }
 
 /// A hash over all that preparing reads: the export and, where weights lie beside it, those files. Two fine-tunes often
 /// share a graph and differ in the data beside it.
-fn key(export: &[u8], model: &ModelProto, folder: &Path) -> Result<String, PrepareError> {
-    let initializers = model.graph.iter().flat_map(|graph| &graph.initializer);
-    let files = initializers
-        .filter(|tensor| !tensor.external_data.is_empty())
-        .map(external_location)
-        .collect::<Result<BTreeSet<PathBuf>, _>>()?;
-    let mut hash = Sha256::new().chain_update(export);
-    for file in files {
-        let path = folder.join(&file);
-        let read = fs::File::open(&path).and_then(|mut data| io::copy(&mut data, &mut HashWriter(&mut hash)));
-        read.map_err(|error| PrepareError::Unreadable { path, message: error.to_string() })?;
+fn key(export: &Fingerprint, head_dim: Option<usize>, cache: &Cache) -> Result<String, PrepareError> {
+    let mut hash = Sha256::new().chain_update(&export.sha256);
+    for path in &export.external {
+        let sha256 = fingerprint::of_file(path, cache.folder())
+            .map_err(|error| PrepareError::Unreadable { path: path.clone(), message: error.to_string() })?;
+        hash.update(sha256);
     }
-    Ok(format!("{}-v{PREPARE_VERSION}", hex(&hash.finalize())))
-}
-
-struct HashWriter<'h>(&'h mut Sha256);
-
-impl Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(format!("{}-{}-v{PREPARE_VERSION}", hex(&hash.finalize()), head_dim.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -151,20 +167,22 @@ mod tests {
     }
 
     fn only_file(folder: &Path) -> PathBuf {
-        let mut files = fs::read_dir(folder).unwrap();
-        let file = files.next().unwrap().unwrap().path();
-        assert!(files.next().is_none(), "more than one file");
-        file
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        files[0].clone()
     }
 
     #[test]
     fn a_model_is_prepared_once_and_read_back_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
-        let first = prepare_cached(&export(), &cache).unwrap();
+        let first = prepare_cached(&export(), None, &cache).unwrap();
         let written = fs::metadata(only_file(folder.path())).unwrap().modified().unwrap();
-        let second = prepare_cached(&export(), &cache).unwrap();
-        assert_eq!((&first.bytes, &first.report), (&second.bytes, &second.report));
+        let second = prepare_cached(&export(), None, &cache).unwrap();
+        assert_eq!((first.report.from_cache, second.report.from_cache), (false, true));
+        let second_report = PrepareReport { from_cache: false, ..second.report };
+        assert_eq!((&first.bytes, &first.report), (&second.bytes, &second_report));
         assert_eq!(fs::metadata(only_file(folder.path())).unwrap().modified().unwrap(), written);
     }
 
@@ -172,12 +190,12 @@ mod tests {
     fn a_damaged_file_is_replaced_and_never_believed() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
-        let sound = prepare_cached(&export(), &cache).unwrap();
+        let sound = prepare_cached(&export(), None, &cache).unwrap();
         let file = only_file(folder.path());
         let whole = fs::read(&file).unwrap();
         for damaged in [&whole[..whole.len() - 1], &whole[1..], b"", &[0; 40]] {
             fs::write(&file, damaged).unwrap();
-            assert_eq!(prepare_cached(&export(), &cache).unwrap().bytes, sound.bytes);
+            assert_eq!(prepare_cached(&export(), None, &cache).unwrap().bytes, sound.bytes);
             assert_eq!(fs::read(&file).unwrap(), whole);
         }
     }
@@ -194,14 +212,26 @@ mod tests {
         };
         let graph = GraphProto { initializer: vec![tensor], ..GraphProto::default() };
         let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
-        let key_with = |weights: &[u8]| {
-            fs::write(folder.path().join("weights"), weights).unwrap();
-            key(b"export", &model, folder.path()).unwrap()
+        let cache = Cache::at(&folder.path().join("cache"));
+        let export = folder.path().join("model.onnx");
+        fs::write(&export, model.encode_to_vec()).unwrap();
+        let weights = folder.path().join("weights");
+        let key_now = || {
+            let external = external_files(&model, folder.path())?;
+            let fingerprint = fingerprint::of_content(&export, b"export", external).unwrap();
+            key(&fingerprint, None, &cache)
+        };
+        // Files of an hour ago, so that their hashes are kept.
+        let key_with = |content: &[u8]| {
+            fs::write(&weights, content).unwrap();
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            fs::File::options().append(true).open(&weights).unwrap().set_modified(time).unwrap();
+            key_now().unwrap()
         };
         assert_ne!(key_with(b"one"), key_with(b"two"));
         assert_eq!(key_with(b"one"), key_with(b"one"));
-        fs::remove_file(folder.path().join("weights")).unwrap();
-        assert!(matches!(key(b"export", &model, folder.path()), Err(PrepareError::Unreadable { .. })));
+        fs::remove_file(&weights).unwrap();
+        assert!(matches!(key_now(), Err(PrepareError::ExternalData { .. })));
     }
 
     #[test]
@@ -209,7 +239,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, b"in the way").unwrap();
-        assert!(prepare_cached(&export(), &Cache::at(&file)).is_ok());
+        assert!(prepare_cached(&export(), None, &Cache::at(&file)).is_ok());
         assert_eq!(only_file(folder.path()), file);
     }
 
@@ -217,8 +247,8 @@ mod tests {
     fn tied_and_untied_heads_are_told_apart_by_their_weights() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
-        assert!(prepare_cached(&export(), &cache).unwrap().report.tied);
+        assert!(prepare_cached(&export(), None, &cache).unwrap().report.tied);
         let untied = export().with_file_name("../tiny-llama/model.onnx");
-        assert!(!prepare_cached(&untied, &cache).unwrap().report.tied);
+        assert!(!prepare_cached(&untied, None, &cache).unwrap().report.tied);
     }
 }

@@ -3,5 +3,6 @@
 
 mod common;
 mod engine;
+mod families;
 mod parity;
 mod refusals;
