@@ -53,6 +53,7 @@ impl Generate {
             temperature: self.temperature,
             top_p: self.top_p,
             seed: self.seed,
+            ..GenerateOptions::default()
         };
         let mut out = stdout().lock();
         let mut failed = None;

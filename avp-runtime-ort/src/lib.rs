@@ -42,14 +42,13 @@ mod model;
 mod onnx;
 mod prepare;
 mod runtime;
-mod sample;
 mod think;
 mod tokens;
 
-pub use chat::{Message, Prompt};
+pub use chat::{Chat, Content, Message, Prompt};
 pub use context::{Context, FrameOptions};
 pub use error::{ContextError, Error, ModelError, RunError};
-pub use generate::{Finish, GenerateOptions, Generation};
+pub use generate::{Finish, GenerateOptions, Generation, GenerationStream};
 pub use identity::{read_identity, tokenizer_hash};
 pub use library::{LibraryError, LibrarySource, OrtLibrary};
 pub use model::{LoadOptions, Model};

@@ -9,7 +9,7 @@ use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
     CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
-    chat::{ChatTemplate, render_plain},
+    chat::ChatTemplate,
     config::{GenerationConfig, ModelConfig},
     decoder::Decoder,
     folder::{parse_json, read_text},
@@ -84,12 +84,7 @@ impl Model {
     /// # Errors
     /// When the template refuses the messages or the tokenizer the text.
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
-        let text = match (prompt, &self.template) {
-            (Prompt::Raw(text), _) => text.clone(),
-            (Prompt::Chat(messages), Some(template)) => template.render(messages)?,
-            (Prompt::Chat(messages), None) => render_plain(messages),
-        };
-        self.tokens.encode(&text)
+        self.tokens.encode(&prompt.text(self.template.as_ref())?)
     }
 
     /// The handshake rule by which `context` fits this model: [`Rule::HashMatch`], or [`Rule::StructuralMatch`] where
