@@ -131,6 +131,11 @@ impl Generating {
         Ok((text + &rest, next))
     }
 
+    /// The tokens of the answer so far.
+    pub(crate) fn answer_tokens(&self) -> &[u32] {
+        &self.answer.tokens
+    }
+
     /// The answer as far as it came: [`Finish::Stopped`] where it was not done.
     pub(crate) fn into_generation(self) -> Generation {
         let first = self.first.unwrap_or(self.last);

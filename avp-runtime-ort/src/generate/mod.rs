@@ -14,21 +14,23 @@ pub use generation::{Finish, Generation};
 pub use options::GenerateOptions;
 pub use stream::GenerationStream;
 
-use crate::{Context, Model, Prompt, RunError};
+use self::stream::Answering;
+use crate::{Context, Model, Pending, Prompt, RunError};
 
 impl Model {
-    /// Reads `prompt` behind `context` and generates text until the model ends its turn.
+    /// Reads `prompt` behind `context` and generates text until the model ends its turn; waits for a place in the model's
+    /// queue.
     ///
     /// # Errors
-    /// When the prompt is empty, does not fit the window with the context, an option is out of range, or the context is
-    /// another model's.
+    /// When the prompt is empty, does not fit the window with the context, an option is out of range, the context is another
+    /// model's, or the time is up.
     pub fn generate(
         &self,
         prompt: impl Into<Prompt>,
         context: Option<&Context>,
         options: &GenerateOptions,
     ) -> Result<Generation, RunError> {
-        self.generate_streaming(prompt, context, options, |_| ControlFlow::Continue(()))
+        self.run(Answering::new(self, &prompt.into(), context, options, None)?, options.timeout)
     }
 
     /// As [`generate`](Self::generate), calling `on_text` with each piece of text as soon as it is certain: a character
@@ -36,7 +38,7 @@ impl Model {
     /// together are the text. `ControlFlow::Break` ends the generation.
     ///
     /// # Errors
-    /// As [`generate`](Self::generate).
+    /// As [`generate`](Self::generate), and [`RunError::Busy`] where the model's queue is full.
     pub fn generate_streaming(
         &self,
         prompt: impl Into<Prompt>,
@@ -53,7 +55,7 @@ impl Model {
         Ok(stream.into_generation())
     }
 
-    /// As [`generate`](Self::generate), as an iterator over the pieces of text; the model runs while it is iterated.
+    /// As [`generate`](Self::generate), as an iterator over the pieces of text.
     ///
     /// ```
     /// # use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime};
@@ -65,13 +67,29 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`generate`](Self::generate), except for what fails only while it runs: that comes from the iterator.
+    /// As [`generate`](Self::generate). What fails only while the model runs comes from the iterator, and so does
+    /// [`RunError::Busy`], where the model's queue is full.
     pub fn generate_stream(
         &self,
         prompt: impl Into<Prompt>,
         context: Option<&Context>,
         options: &GenerateOptions,
-    ) -> Result<GenerationStream<'_>, RunError> {
-        GenerationStream::new(self, &prompt.into(), context, options)
+    ) -> Result<GenerationStream, RunError> {
+        GenerationStream::start(self, &prompt.into(), context, options)
+    }
+
+    /// As [`generate`](Self::generate), without waiting: the answer is awaited, waited for, or cancelled.
+    ///
+    /// Every error is in the answer, [`RunError::Busy`] too: the model's queue was full.
+    pub fn start_generate(
+        &self,
+        prompt: impl Into<Prompt>,
+        context: Option<&Context>,
+        options: &GenerateOptions,
+    ) -> Pending<Generation> {
+        match Answering::new(self, &prompt.into(), context, options, None) {
+            Ok(answering) => self.start(answering, options.timeout),
+            Err(error) => Pending::refused(error),
+        }
     }
 }

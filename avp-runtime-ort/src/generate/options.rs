@@ -1,6 +1,6 @@
 //! What a generation is asked for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::RunError;
 
@@ -54,6 +54,8 @@ pub struct GenerateOptions {
     pub ignore_end_of_turn: bool,
     /// Seeds the draw.
     pub seed: u64,
+    /// Give up after this time, counted from the call; `None` takes what it takes.
+    pub timeout: Option<Duration>,
 }
 
 impl Default for GenerateOptions {
@@ -72,6 +74,7 @@ impl Default for GenerateOptions {
             stop_tokens: Vec::new(),
             ignore_end_of_turn: false,
             seed: 0,
+            timeout: None,
         }
     }
 }
