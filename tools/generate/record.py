@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import chat
+import greedy
 import sampling
 
 VECTORS = Path(__file__).resolve().parents[2] / "test-vectors"
@@ -10,3 +11,4 @@ VECTORS = Path(__file__).resolve().parents[2] / "test-vectors"
 if __name__ == "__main__":
     sampling.record(VECTORS / "sampling")
     chat.record(VECTORS / "chat")
+    greedy.record(VECTORS / "generate")
