@@ -10,6 +10,7 @@ mod identity;
 mod inspect;
 mod kv;
 mod output;
+mod prompt;
 mod think;
 mod world;
 

@@ -280,7 +280,7 @@ mod tests {
         fields: std::collections::BTreeMap<String, Vec<String>>,
     }
 
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Summary {
         output_empty: bool,
@@ -294,24 +294,6 @@ mod tests {
         warnings: Vec<String>,
         summary: String,
         healthy: bool,
-    }
-
-    impl Default for Summary {
-        fn default() -> Self {
-            Self {
-                output_empty: false,
-                has_nan: false,
-                has_inf: false,
-                transfer_mode: String::new(),
-                projection_method: String::new(),
-                nearest_cos_sim: None,
-                norm_trajectory: None,
-                text_overlap: None,
-                warnings: Vec::new(),
-                summary: String::new(),
-                healthy: false,
-            }
-        }
     }
 
     fn records() -> Records {
