@@ -106,16 +106,17 @@ impl Draw {
     /// where no logit is finite.
     fn keep(&mut self, logits: &[f32]) -> Option<()> {
         let top = max_finite(logits)?;
-        let floor = match self.top_k {
+        let mut floor = match self.top_k {
             0 => f32::NEG_INFINITY,
             count => kth_largest(logits, count, &mut self.largest),
         };
+        if self.top_p == 1.0 {
+            // Nobody needs the weight of what `min_p` drops: a logit well below its threshold is not looked at.
+            floor = floor.max(top + self.temperature * (self.min_p.ln() - 0.01));
+        }
         let mut total = 0.0;
         self.candidates.clear();
-        for (id, &logit) in (0u32..).zip(logits) {
-            if !logit.is_finite() || logit < floor {
-                continue;
-            }
+        for (id, logit) in at_least(logits, floor) {
             let weight = ((logit - top) / self.temperature).exp();
             // `min_p` comes after `top_p`, whose mass is of all that `top_k` left. Both keep the likelier tokens, so what
             // `min_p` drops can be left out before `top_p` sorts.
@@ -125,7 +126,7 @@ impl Draw {
             }
         }
         if self.top_p < 1.0 {
-            keep_nucleus(&mut self.candidates, f64::from(self.top_p) * total);
+            keep_nucleus(&mut self.candidates, f64::from(self.top_p) * total, total);
         }
         Some(())
     }
@@ -133,22 +134,37 @@ impl Draw {
 
 /// The first of the largest finite values, as Transformers' argmax has it.
 fn argmax(logits: &[f32]) -> Option<u32> {
-    let top = max_finite(logits)?;
-    logits.iter().position(|&logit| logit == top).and_then(|id| u32::try_from(id).ok())
+    at_least(logits, max_finite(logits)?).next().map(|(id, _)| id)
 }
 
-/// Lanes that do not wait for each other, so that the compiler uses vector instructions.
+/// The finite logits from `floor` on, with their tokens.
+///
+/// Most are far below: blocks are searched without a branch for each logit, and only those that have one are looked through.
+fn at_least(logits: &[f32], floor: f32) -> impl Iterator<Item = (u32, f32)> {
+    const BLOCK: usize = 64;
+    let blocks = (0u32..).step_by(BLOCK).zip(logits.chunks(BLOCK));
+    blocks
+        .filter(move |(_, block)| block.iter().fold(false, |found, &logit| found | (logit >= floor)))
+        .flat_map(|(first, block)| (first..).zip(block.iter().copied()))
+        .filter(move |(_, logit)| *logit >= floor && logit.is_finite())
+}
+
+/// The largest finite value, in lanes that do not wait for each other, so that the compiler uses vector instructions.
 fn max_finite(values: &[f32]) -> Option<f32> {
     const LANES: usize = 16;
-    let finite = |value: f32| if value.is_finite() { value } else { f32::NEG_INFINITY };
+    // Neither NaN nor infinity is below infinity; `f32::max` would do more than is needed here.
+    let larger = |top: f32, value: f32| {
+        let value = if value < f32::INFINITY { value } else { f32::NEG_INFINITY };
+        if value > top { value } else { top }
+    };
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
         for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.max(finite(value));
+            *lane = larger(*lane, value);
         }
     }
-    let top = rest.iter().map(|&value| finite(value)).chain(lanes).fold(f32::NEG_INFINITY, f32::max);
+    let top = rest.iter().copied().chain(lanes).fold(f32::NEG_INFINITY, larger);
     top.is_finite().then_some(top)
 }
 
@@ -162,12 +178,18 @@ fn kth_largest(values: &[f32], count: usize, largest: &mut Vec<f32>) -> f32 {
         return f32::NEG_INFINITY;
     }
     let mut floor = f32::NEG_INFINITY;
-    for &value in values {
-        if value > floor && value.is_finite() {
-            largest.push(value);
-            if largest.len() == 2 * count {
-                floor = *largest.select_nth_unstable_by(count - 1, descending).1;
-                largest.truncate(count);
+    for block in values.chunks(64) {
+        // As a rule there is nothing in a block, and that is seen without a branch for each value.
+        if !block.iter().fold(false, |found, &value| found | (value > floor)) {
+            continue;
+        }
+        for &value in block {
+            if value > floor && value.is_finite() {
+                largest.push(value);
+                if largest.len() == 2 * count {
+                    floor = *largest.select_nth_unstable_by(count - 1, descending).1;
+                    largest.truncate(count);
+                }
             }
         }
     }
@@ -177,8 +199,12 @@ fn kth_largest(values: &[f32], count: usize, largest: &mut Vec<f32>) -> f32 {
     *largest.select_nth_unstable_by(count - 1, descending).1
 }
 
-/// Keeps the likeliest candidates, as few as together weigh at least `mass`; sorts only those and a few more.
-fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64) {
+/// Keeps the likeliest candidates, as few as together weigh at least `mass` of the `total`; sorts only those and a few more.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64, total: f64) {
+    // Candidates lighter than an equal share of what may be left out weigh less than that together, so that none of them is
+    // needed. Half the share, since sums are rounded.
+    let share = (total - mass) / (2.0 * candidates.len() as f64);
+    candidates.retain(|candidate| f64::from(candidate.weight) >= share);
     let mut sorted = 0;
     let mut next = 64;
     let mut sum = 0.0;
@@ -367,14 +393,15 @@ mod tests {
         fn the_nucleus_is_that_of_a_full_sort(weights in prop::collection::vec(0u8..50, 1..400), part in 0.0..1.0f64) {
             let candidates: Vec<Candidate> =
                 (0..).zip(&weights).map(|(id, &weight)| Candidate { id, weight: weight.into() }).collect();
-            let mass = part * weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
+            let total = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
+            let mass = part * total;
             let mut sorted = candidates.clone();
             sorted.sort_by(likelier_first);
             let mut sum = 0.0;
             let last = sorted.iter().position(|candidate| { sum += f64::from(candidate.weight); sum >= mass });
             sorted.truncate(last.unwrap() + 1);
             let mut kept = candidates;
-            keep_nucleus(&mut kept, mass);
+            keep_nucleus(&mut kept, mass, total);
             prop_assert_eq!(kept, sorted);
         }
     }
