@@ -1,6 +1,10 @@
 //! Text to token ids and back.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use avp_core::hash;
 use tokenizers::Tokenizer;
@@ -30,10 +34,14 @@ impl Tokens {
     /// # Errors
     /// When `json`, the text of the file at `path`, is no tokenizer. The message says where.
     pub(crate) fn parse(path: &Path, json: &str) -> Result<Self, ModelError> {
-        let tokenizer = Tokenizer::from_bytes(json)
-            .map_err(|error| ModelError::Tokenizer { path: path.to_owned(), message: error.to_string() })?;
+        let (tokenizer, last) = guarded(|| {
+            let tokenizer = Tokenizer::from_bytes(json)?;
+            let last = tokenizer.get_vocab(true).into_values().max();
+            Ok((tokenizer, last))
+        })
+        .map_err(|message| ModelError::Tokenizer { path: path.to_owned(), message })?;
         // Ids need not be without gaps, so that the number of tokens says little.
-        let vocab_size = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+        let vocab_size = last.map_or(0, |id| id as usize + 1);
         Ok(Self { tokenizer: Arc::new(tokenizer), vocab_size })
     }
 
@@ -42,7 +50,8 @@ impl Tokens {
     /// # Errors
     /// When the tokenizer cannot read it.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, RunError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(tokenizer_error)?;
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, false));
+        let encoding = encoding.map_err(|message| RunError::Tokenizer { message })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -74,7 +83,8 @@ impl Tokens {
     /// # Errors
     /// When the tokenizer cannot write them.
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, RunError> {
-        self.tokenizer.decode(ids, SKIP_SPECIAL_TOKENS).map_err(tokenizer_error)
+        guarded(|| self.tokenizer.decode(ids, SKIP_SPECIAL_TOKENS))
+            .map_err(|message| RunError::Tokenizer { message })
     }
 }
 
@@ -132,8 +142,18 @@ impl TextStream {
     }
 }
 
-fn tokenizer_error(error: tokenizers::Error) -> RunError {
-    RunError::Tokenizer { message: error.to_string() }
+/// Does `work` and gives its error in words. The library trusts its file: on some that contradict themselves it panics, which
+/// must not end the process of whoever was handed such a file.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    // Unwind safe: a tokenizer is only read, and what it caches is whole or not there.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(format!("the file contradicts itself: {words}"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +279,18 @@ mod tests {
             refused("{\"version\": \"1.0\", \"model\": {\"type\": \"Riddle\"}}").contains("tokenizer.json")
         );
         assert!(refused("").contains("tokenizer.json"));
+    }
+
+    #[test]
+    fn a_file_that_contradicts_itself_is_an_error_and_no_panic() {
+        let json = include_str!("../../test-vectors/parity/tiny-llama/tokenizer.json");
+        let mut json: serde_json::Value = serde_json::from_str(json).unwrap();
+        // Merges whose second half is shorter than the prefix that it should begin with.
+        json["model"]["continuing_subword_prefix"] = "((".into();
+        match Tokens::parse(Path::new("tokenizer.json"), &json.to_string()) {
+            Err(ModelError::Tokenizer { message, .. }) => assert!(!message.is_empty()),
+            other => panic!("{:?}", other.map(|tokens| tokens.vocab_size)),
+        }
     }
 
     proptest! {

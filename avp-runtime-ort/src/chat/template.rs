@@ -341,6 +341,21 @@ mod tests {
     }
 
     #[test]
+    fn a_template_nested_without_end_is_refused_not_a_stack_that_overflows() {
+        let deep = |open: &str, close: &str| open.repeat(50_000) + "1" + &close.repeat(50_000);
+        for source in [
+            format!("{{{{ {} }}}}", deep("(", ")")),
+            format!("{{{{ {} }}}}", deep("[", "]")),
+            format!("{{{{ {} }}}}", deep("not ", "")),
+            deep("{% if a %}", "{% endif %}"),
+            deep("{% generation %}", "{% endgeneration %}"),
+        ] {
+            let refused = compile(&source).err();
+            assert!(matches!(refused, Some(ModelError::Template { .. })), "{}", &source[..20]);
+        }
+    }
+
+    #[test]
     fn a_thousand_long_messages_are_far_from_the_limit() {
         let source = "{% for m in messages %}{% if m.role == 'user' and m.content.startswith('a') %}{{ m.content | trim | tojson }}{% endif %}{% endfor %}";
         let messages = vec![Message::new("user", "a".repeat(4000)); 1000];
