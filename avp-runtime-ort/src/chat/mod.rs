@@ -4,6 +4,7 @@ mod generation_tag;
 mod message;
 mod prompt;
 mod python;
+mod stack;
 mod template;
 
 pub use message::{Content, Message};

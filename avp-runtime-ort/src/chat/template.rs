@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use minijinja::{Environment, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
 use serde::Deserialize;
 
-use super::{Chat, generation_tag, python};
+use super::{Chat, generation_tag, python, stack};
 use crate::{
     ModelError, RunError,
     folder::{read_json, read_text},
@@ -61,8 +61,11 @@ const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
 /// Steps a rendering may take; each 64 bytes of text made on the way count as one. A conversation of a thousand messages
-/// takes some hundred thousand; this many take less than a second, or 128 MB.
-const FUEL: u64 = 2_000_000;
+/// takes some hundred thousand; this many take less than a second, or 64 MB.
+const FUEL: u64 = 1_000_000;
+
+/// The longest template that is compiled; those of published models have 1 to 30 kB.
+const LONGEST: usize = 128 << 10;
 
 impl ChatTemplate {
     /// Loads `chat_template.jinja` and `additional_chat_templates/NAME.jinja`, else the templates inside
@@ -100,8 +103,16 @@ impl ChatTemplate {
         });
         environment.set_fuel(Some(FUEL));
         for (name, source) in sources {
+            if source.len() > LONGEST {
+                let message = format!("{name} has {} bytes, more than {LONGEST}", source.len());
+                return Err(ModelError::Template { line: None, message });
+            }
             let source = generation_tag::replace(&source);
-            environment.add_template_owned(name, source).map_err(|error| template_error(&error))?;
+            let room = stack::for_source(source.len());
+            stack::with(room, || {
+                environment.add_template_owned(name, source).map_err(|error| template_error(&error))
+            })
+            .map_err(|message| ModelError::Template { line: None, message })??;
         }
         Ok(Self { environment, special_tokens })
     }
@@ -128,7 +139,11 @@ impl ChatTemplate {
             .map(|(name, value)| (name.to_owned(), value)),
         );
         let template = self.template(chat)?;
-        template.render(Value::from(variables)).map_err(|error| run_error(&error))
+        // The error is turned on the spot, since it can hold what the template made.
+        stack::with(stack::FOR_VALUES, || {
+            template.render(Value::from(variables)).map_err(|error| run_error(&error))
+        })
+        .map_err(|message| RunError::Template { line: None, message })?
     }
 
     /// As Transformers chooses among several.
@@ -342,17 +357,39 @@ mod tests {
 
     #[test]
     fn a_template_nested_without_end_is_refused_not_a_stack_that_overflows() {
-        let deep = |open: &str, close: &str| open.repeat(50_000) + "1" + &close.repeat(50_000);
+        let repeat = |text: &str| text.repeat(LONGEST / text.len() - 20);
         for source in [
-            format!("{{{{ {} }}}}", deep("(", ")")),
-            format!("{{{{ {} }}}}", deep("[", "]")),
-            format!("{{{{ {} }}}}", deep("not ", "")),
-            deep("{% if a %}", "{% endif %}"),
-            deep("{% generation %}", "{% endgeneration %}"),
+            format!("{{{{ {}1 }}}}", repeat("(")),
+            format!("{{{{ {}1", repeat("not ")),
+            format!("{{{{ {}", repeat("-")),
+            format!("{{{{ a{}", repeat("+a")),
+            format!("{{{{ a{}", repeat("()")),
+            format!("{{% if a %}}{}", repeat("{%elif a%}")),
+            repeat("{% if a %}"),
+            repeat("{% generation %}"),
         ] {
+            assert!(source.len() <= LONGEST);
             let refused = compile(&source).err();
             assert!(matches!(refused, Some(ModelError::Template { .. })), "{}", &source[..20]);
         }
+    }
+
+    #[test]
+    fn values_nested_without_end_are_stopped_not_a_stack_that_overflows() {
+        for step in ["[ns.x]", "{'a': ns.x}"] {
+            let source = format!(
+                "{{% set ns = namespace(x=1) %}}{{% for i in range(9999) %}}{{% for j in range(9999) %}}\
+                 {{% set ns.x = {step} %}}{{% endfor %}}{{% endfor %}}"
+            );
+            let error = render(&source, vec![]).unwrap_err();
+            assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{step}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_template_longer_than_any_is_refused() {
+        let refused = compile(&" ".repeat(LONGEST + 1)).err();
+        assert!(matches!(refused, Some(ModelError::Template { .. })), "{refused:?}");
     }
 
     #[test]
