@@ -1,7 +1,7 @@
 //! A session over a prepared graph: tokens or latent vectors in, a longer KV-cache out.
 //!
 //! ```text
-//! let mut sequence = decoder.begin(past, expected)?;                          // a KV-cache to go on from
+//! let mut sequence = decoder.begin(past, expected);                           // a KV-cache to go on from
 //! let mut outputs = decoder.run(&mut sequence, Input::Tokens(&ids), want_next_latent)?;
 //! let latent = outputs.take_next_latent()?;                                   // stays on the device
 //! let outputs = decoder.run(&mut sequence, Input::Latent(&latent), Want::LOGITS)?;
@@ -15,25 +15,31 @@
 
 mod device;
 mod outputs;
+mod resize;
 mod sequence;
 mod signature;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ort::{
     session::{IoBinding, RunOptions, Session},
     value::DynTensor,
 };
+use prost::Message;
 
 pub use self::device::Device;
-use self::{device::Memory, signature::Signature};
+use self::{device::Memory, resize::Resizer, sequence::Buffers, signature::Signature};
 pub(crate) use self::{
-    outputs::{Outputs, Want},
+    outputs::{Outputs, Want, to_f32},
     sequence::Sequence,
 };
 use crate::{
     LoadOptions, ModelError, RunError,
     kv::KvCache,
+    onnx::ModelProto,
     prepare::{CacheLayout, PrepareReport, PreparedModel},
     runtime::Runtime,
 };
@@ -47,7 +53,11 @@ pub(crate) struct Decoder {
     memory: Memory,
     layout: CacheLayout,
     hidden_size: usize,
+    /// Where past and present of the graph may be one buffer.
+    resizer: Option<Resizer>,
     run_options: Option<Arc<RunOptions>>,
+    /// Whether the graph reads one token at a time behind a cache.
+    one_token_behind_cache: bool,
 }
 
 /// What a run reads, behind what its sequence holds.
@@ -61,39 +71,60 @@ pub(crate) enum Input<'a> {
 }
 
 impl Decoder {
-    /// Makes a session over a prepared graph whose external data lies in `folder`.
+    /// Makes a session over a prepared graph.
     ///
     /// # Errors
     /// When the device cannot be had, ONNX Runtime refuses the graph, or its inputs are not what preparing promised.
     pub(crate) fn new(
         runtime: &Runtime,
         prepared: &PreparedModel,
-        folder: &Path,
         options: &LoadOptions,
     ) -> Result<Self, ModelError> {
-        let PrepareReport { cache: layout, hidden_size, .. } = prepared.report;
+        let PrepareReport { cache: layout, hidden_size, one_token_behind_cache, .. } = prepared.report;
         let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
         let builder = Session::builder(runtime.environment())?
             // More threads than cores wait for each other.
             .with_intra_threads(options.threads.min(cores))?
+            // Idle threads that spin start sooner, at the cost of whoever else wants the core.
+            .with_intra_op_spinning(options.spinning)?
+            // Each length of the cache is another shape. A memory plan for each would be made once, kept for ever, and save
+            // less than it took: on the tiny model 327 us for a step with plans and 275 us without.
+            .with_memory_pattern(false)?
             // Without it a model loaded from memory looks for its external data in the working directory.
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
-                folder.to_string_lossy(),
+                prepared.external_folder.to_string_lossy(),
             )?;
         let session = options.device.register(runtime, builder)?.commit_from_memory(&prepared.bytes)?;
         let memory = options.device.memory()?;
         let signature = Signature::new(&session, &layout, hidden_size)?;
         let binding = session.create_binding()?;
-        Ok(Self { binding, session, signature, memory, layout, hidden_size, run_options: None })
+        let graph = ModelProto::decode(prepared.bytes.clone())
+            .map_err(|error| ModelError::Runtime { message: error.to_string() })?;
+        // Sharing saves time; a device that cannot resize what is shared does without.
+        let resizer = sequence::shares_buffers(&graph, &layout)
+            .then(|| Resizer::new(runtime, options.device, &layout).ok())
+            .flatten();
+        Ok(Self {
+            binding,
+            session,
+            signature,
+            memory,
+            layout,
+            hidden_size,
+            resizer,
+            run_options: None,
+            one_token_behind_cache,
+        })
     }
 
-    /// A sequence that goes on from `past`, by about `expected` more tokens and latent steps. `past` stays as it was.
-    ///
-    /// # Errors
-    /// When there is no memory for it.
-    pub(crate) fn begin(&mut self, past: Arc<KvCache>, _expected: usize) -> Result<Sequence, RunError> {
-        Ok(Sequence::new(past))
+    /// A sequence that goes on from `past`, by `expected` more tokens and latent steps at most; a run behind those works,
+    /// and takes longer. `past` stays as it was.
+    pub(crate) fn begin(&self, past: Arc<KvCache>, expected: usize) -> Sequence {
+        match self.resizer {
+            None => Sequence::Growing(past),
+            Some(_) => Sequence::Shared(Buffers::new(past, expected)),
+        }
     }
 
     /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted.
@@ -106,7 +137,14 @@ impl Decoder {
         input: Input<'_>,
         want: Want,
     ) -> Result<Outputs, RunError> {
-        let result = self.bind_and_run(sequence, input, want);
+        let result = match input {
+            Input::Tokens(tokens)
+                if self.one_token_behind_cache && tokens.len() > 1 && sequence.seq_len() > 0 =>
+            {
+                self.run_one_by_one(sequence, tokens, want)
+            }
+            input => self.bind_and_run(sequence, input, want),
+        };
         if result.is_err() {
             // Whatever was bound half is not what the next run takes as bound.
             self.release();
@@ -119,7 +157,11 @@ impl Decoder {
     /// # Errors
     /// When there is no memory for it.
     pub(crate) fn end(&mut self, sequence: Sequence) -> Result<Arc<KvCache>, RunError> {
-        Ok(sequence.into_cache())
+        match (sequence, &mut self.resizer) {
+            (Sequence::Growing(cache), _) => Ok(cache),
+            (Sequence::Shared(buffers), Some(resizer)) => buffers.into_cache(resizer, &self.memory),
+            (Sequence::Shared(_), None) => Err(RunError::Stopped),
+        }
     }
 
     /// `[1, length, hidden_size]` vectors for [`Input::Latent`], in the graph's number format.
@@ -142,6 +184,35 @@ impl Decoder {
         self.run_options = options;
     }
 
+    /// Runs `tokens` behind a cache, each for itself. What is wanted is that of the last one alone.
+    fn run_one_by_one(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: &[u32],
+        want: Want,
+    ) -> Result<Outputs, RunError> {
+        let start = sequence.mark();
+        let last = tokens.len() - 1;
+        let mut spent = Duration::ZERO;
+        for (place, &token) in tokens.iter().enumerate() {
+            let want = if place == last { want } else { Want::default() };
+            match self.bind_and_run(sequence, Input::Tokens(&[token]), want) {
+                Ok(mut outputs) => {
+                    spent += outputs.run_time;
+                    outputs.run_time = spent;
+                    if place == last {
+                        return Ok(outputs);
+                    }
+                }
+                Err(error) => {
+                    sequence.return_to(start);
+                    return Err(error);
+                }
+            }
+        }
+        Err(RunError::EmptyPrompt)
+    }
+
     fn bind_and_run(
         &mut self,
         sequence: &mut Sequence,
@@ -152,21 +223,42 @@ impl Decoder {
             Input::Tokens(tokens) => tokens.len(),
             Input::Latent(latent) => latent.shape().get(1).map_or(0, |&length| length as usize),
         };
-        let past = sequence.cache();
-        let seq_len = past.seq_len() + length;
-        self.signature.bind_inputs(&mut self.binding, input, past.seq_len()..seq_len, want)?;
-        self.signature.bind_past(&mut self.binding, past)?;
+        let start = sequence.seq_len();
+        let seq_len = start + length;
+        self.signature.bind_inputs(&mut self.binding, input, start..seq_len, want)?;
         // A binding gives an output of one run to the next, and refuses it where it has grown: each run binds anew.
         self.binding.clear_outputs();
-        self.signature.bind_present(&mut self.binding, &self.memory)?;
+        match sequence {
+            Sequence::Growing(past) => {
+                self.signature.bind_past(&mut self.binding, past.layers())?;
+                self.signature.bind_present(&mut self.binding, &self.memory)?;
+            }
+            Sequence::Shared(buffers) => {
+                if let Some(resizer) = &mut self.resizer {
+                    buffers.reserve(resizer, &self.memory, seq_len)?;
+                }
+                self.signature.bind_past(&mut self.binding, buffers.layers())?;
+                self.signature.bind_shared(&mut self.binding, buffers.layers_mut())?;
+            }
+        }
         want.bind(&mut self.binding, &self.memory)?;
+        let run_start = Instant::now();
         let mut values = match &self.run_options {
             Some(options) => self.session.run_binding_with_options(&self.binding, options)?,
             None => self.session.run_binding(&self.binding)?,
         };
-        let present = self.signature.take_present(&mut values)?;
-        let outputs = Outputs::take(&mut values, want, self.hidden_size)?;
-        sequence.grow(KvCache::from_outputs(self.layout, seq_len, present.into_iter())?);
+        let run_time = run_start.elapsed();
+        let outputs = Outputs::take(&mut values, want, self.hidden_size, run_time)?;
+        match sequence {
+            Sequence::Growing(cache) => {
+                let present = self.signature.take_present(&mut values)?;
+                *cache = Arc::new(KvCache::from_outputs(self.layout, seq_len, present.into_iter())?);
+            }
+            Sequence::Shared(buffers) => buffers.written(seq_len),
+        }
         Ok(outputs)
     }
 }
+
+#[cfg(test)]
+mod tests;

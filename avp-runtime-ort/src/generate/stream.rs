@@ -178,7 +178,7 @@ impl Task for Answering {
     fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<Generation>, RunError> {
         let (sequence, outputs, mut generating) = match std::mem::replace(&mut self.state, State::Done) {
             State::Unread { past, prompt, generating, expected } => {
-                let mut sequence = decoder.begin(past, expected)?;
+                let mut sequence = decoder.begin(past, expected);
                 let outputs = decoder.run(&mut sequence, Input::Tokens(&prompt), Want::LOGITS)?;
                 (sequence, outputs, generating)
             }

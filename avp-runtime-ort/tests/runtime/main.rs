@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
+mod engine;
+mod families;
 mod generate;
 mod parity;
 mod refusals;
