@@ -11,13 +11,14 @@ mod inspect;
 mod kv;
 mod output;
 mod prepare;
+mod prompt;
 mod think;
 mod world;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use avp_runtime_ort::{LoadOptions, Model, OrtLibrary, Runtime};
+use avp_runtime_ort::{Dtype, LoadOptions, Model, OrtLibrary, Runtime};
 use clap::{Args, Parser, Subcommand};
 
 /// Hand over what a language model has computed, not what it has said.
@@ -79,6 +80,9 @@ struct ModelArgs {
     /// Threads of one run, at most one for each core; 0 takes all
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
+    /// Form of the model: fp32, fp16, q4, q4f16, int8, uint8, bnb4 or quantized; otherwise model.onnx
+    #[arg(long, value_name = "DTYPE")]
+    dtype: Option<Dtype>,
 }
 
 impl ModelArgs {
@@ -90,7 +94,7 @@ impl ModelArgs {
         Ok(Model::load(
             runtime,
             &self.folder,
-            &LoadOptions { threads: self.threads, ..LoadOptions::default() },
+            &LoadOptions { threads: self.threads, dtype: self.dtype, ..LoadOptions::default() },
         )?)
     }
 }

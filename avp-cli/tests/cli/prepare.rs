@@ -47,3 +47,14 @@ fn what_cannot_be_prepared_is_refused_by_name() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("bnb4"));
 }
+
+#[test]
+fn every_command_that_loads_a_model_takes_its_form() {
+    let folder = folder("test-vectors/models/community-qwen2");
+    let generate = |arguments: &[&str]| {
+        let all = ["generate", &folder, "--prompt", "Rosa", "--max-tokens", "8"];
+        avp(all.into_iter().chain(arguments.iter().copied()))
+    };
+    assert!(!stdout(&generate(&["--dtype", "q4f16"])).is_empty());
+    assert!(failure(&generate(&["--dtype", "q8"])).contains("model_quantized.onnx"));
+}

@@ -239,6 +239,36 @@ mod tests {
         assert!(matches!(key_now(), Err(PrepareError::ExternalData { .. })));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_to_other_weights_now_is_another_model() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let source = export().with_file_name("../../models/community-qwen2/onnx");
+        for (file, from) in
+            [("model.onnx", "model.onnx"), ("one", "model.onnx_data"), ("two", "model.onnx_data")]
+        {
+            fs::copy(source.join(from), folder.path().join(file)).unwrap();
+        }
+        let mut changed = fs::read(folder.path().join("two")).unwrap();
+        changed[0] ^= 1;
+        fs::write(folder.path().join("two"), changed).unwrap();
+        for file in ["model.onnx", "one", "two"] {
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            let file = fs::File::options().append(true).open(folder.path().join(file)).unwrap();
+            file.set_modified(time).unwrap();
+        }
+        let cache = Cache::at(&folder.path().join("cache"));
+        let link = folder.path().join("model.onnx_data");
+        let from_cache = |target: &str| {
+            let _absent = fs::remove_file(&link);
+            symlink(target, &link).unwrap();
+            let model = folder.path().join("model.onnx");
+            prepare_cached(&model, None, &cache).unwrap().report.from_cache
+        };
+        assert_eq!(["one", "one", "two", "two", "one"].map(from_cache), [false, true, false, true, true]);
+    }
+
     #[test]
     fn a_cache_that_cannot_be_written_is_no_error() {
         let folder = tempfile::tempdir().unwrap();

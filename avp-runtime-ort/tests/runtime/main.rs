@@ -4,5 +4,6 @@
 mod common;
 mod engine;
 mod families;
+mod generate;
 mod parity;
 mod refusals;
