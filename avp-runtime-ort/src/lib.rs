@@ -47,7 +47,7 @@ mod think;
 mod tokens;
 
 pub use chat::{Message, Prompt};
-pub use context::{Context, FrameOptions};
+pub use context::{Context, FrameOptions, FrameReadOptions};
 pub use error::{ContextError, Error, ModelError, RunError};
 pub use generate::{Finish, GenerateOptions, Generation};
 pub use identity::{read_identity, tokenizer_hash};

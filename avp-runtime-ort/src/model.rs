@@ -11,6 +11,7 @@ use crate::{
     CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
     chat::{ChatTemplate, render_plain},
     config::{GenerationConfig, ModelConfig},
+    context::Fingerprint,
     decoder::Decoder,
     folder::{parse_json, read_text},
     identity,
@@ -27,6 +28,7 @@ pub struct Model {
     tokens: Tokens,
     template: Option<ChatTemplate>,
     identity: Arc<OwnedModelIdentity>,
+    fingerprint: Arc<Fingerprint>,
     end_of_turn: Vec<u32>,
     layout: CacheLayout,
     window: usize,
@@ -67,12 +69,14 @@ impl Model {
         }
         let prepared = prepare_cached(&graph_path, &Cache::from_env())?;
         identity::check(&identity, &prepared.report)?;
+        let fingerprint = Fingerprint::new(prepared.weights_hash.clone(), &config_path, &config_text)?;
         let decoder = Decoder::new(runtime, &prepared, folder, options.threads)?;
         Ok(Self {
             decoder: Mutex::new(decoder),
             tokens,
             template,
             identity: Arc::new(identity),
+            fingerprint: Arc::new(fingerprint),
             window: config.max_position_embeddings,
             end_of_turn: generation.end_of_turn(config),
             layout: prepared.report.cache,
@@ -99,7 +103,7 @@ impl Model {
     /// # Errors
     /// When it does not fit; the first field that differs is named.
     pub fn accepts(&self, context: &Context) -> Result<Rule, ContextError> {
-        context.fits(&self.identity, &self.layout)
+        context.fits(&self.identity, &self.layout, &self.fingerprint)
     }
 
     /// Who this model is, for handshakes.
@@ -130,6 +134,11 @@ impl Model {
     /// The identity as contexts share it.
     pub(crate) fn shared_identity(&self) -> Arc<OwnedModelIdentity> {
         self.identity.clone()
+    }
+
+    /// Its weights and rotary settings as contexts remember them.
+    pub(crate) fn fingerprint(&self) -> Arc<Fingerprint> {
+        self.fingerprint.clone()
     }
 
     /// The cache to start from, once it is clear that everything fits the window.

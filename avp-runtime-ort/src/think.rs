@@ -33,6 +33,7 @@ impl Model {
             return Err(RunError::NotFinite { step: steps });
         }
         let before = context.map_or(0, Context::num_steps);
-        Ok(Context::new(step.cache, self.shared_identity(), before + steps, last_hidden_state))
+        let made = Context::new(step.cache, self.shared_identity(), before + steps, last_hidden_state);
+        Ok(made.computed_from(self.fingerprint(), context, &tokens, steps))
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct PreparedModel {
     pub(crate) bytes: Bytes,
     /// What preparing found.
     pub(crate) report: PrepareReport,
+    /// SHA-256 over the export and its external data, in hex.
+    pub(crate) weights_hash: String,
 }
 
 impl Cache {
@@ -62,7 +64,8 @@ impl Cache {
         }
         let line_end = content.iter().position(|&byte| byte == b'\n')?;
         let report = serde_json::from_slice(&content[..line_end]).ok()?;
-        Some(PreparedModel { bytes: file.slice(DIGEST_SIZE + line_end + 1..), report })
+        let weights_hash = weights_hash(key);
+        Some(PreparedModel { bytes: file.slice(DIGEST_SIZE + line_end + 1..), report, weights_hash })
     }
 
     /// Writes digest, report on one line, graph. A cache that cannot be written only costs time: no error.
@@ -102,7 +105,8 @@ pub(crate) fn prepare_cached(path: &Path, cache: &Cache) -> Result<PreparedModel
         return Ok(prepared);
     }
     let report = prepare(&mut model, folder)?;
-    let prepared = PreparedModel { bytes: model.encode_to_vec().into(), report };
+    let prepared =
+        PreparedModel { bytes: model.encode_to_vec().into(), report, weights_hash: weights_hash(&key) };
     cache.write(&key, &prepared);
     Ok(prepared)
 }
@@ -122,6 +126,11 @@ fn key(export: &[u8], model: &ModelProto, folder: &Path) -> Result<String, Prepa
         read.map_err(|error| PrepareError::Unreadable { path, message: error.to_string() })?;
     }
     Ok(format!("{}-v{PREPARE_VERSION}", hex(&hash.finalize())))
+}
+
+/// The hash in a key, without the version behind it.
+fn weights_hash(key: &str) -> String {
+    key.split('-').next().unwrap_or_default().to_owned()
 }
 
 struct HashWriter<'h>(&'h mut Sha256);
