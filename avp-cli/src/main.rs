@@ -2,6 +2,7 @@
 
 mod aacp;
 mod agent;
+mod context;
 mod demo;
 mod encode;
 mod generate;
@@ -29,6 +30,8 @@ struct Cli {
 enum Command {
     Think(think::Think),
     Generate(generate::Generate),
+    #[command(subcommand)]
+    Context(context::Saved),
     Inspect(inspect::Inspect),
     Encode(encode::Encode),
     #[command(subcommand)]
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Think(think) => think.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Context(context) => context.run(),
         Command::Inspect(inspect) => return inspect.run(),
         Command::Aacp(aacp) => return aacp.run(),
         Command::Encode(encode) => encode.run(),

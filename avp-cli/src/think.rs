@@ -1,12 +1,15 @@
-//! `avp think`: reads a prompt, takes latent steps, writes the KV-cache as a frame.
+//! `avp think`: reads a prompt, takes latent steps, writes the KV-cache as a frame or keeps it in a file.
+
+use std::path::PathBuf;
 
 use anyhow::Result;
-use avp_core::Rule;
-use avp_runtime_ort::{Context, FrameOptions, Model, Runtime};
+use avp_core::{Dialect, Rule};
+use avp_runtime_ort::{Context, ContextError, FrameOptions, FrameReadOptions, Model, Runtime};
 use clap::Args;
 
 use crate::{
     ModelArgs,
+    encode::parse_dialect,
     output::{Input, Output},
 };
 
@@ -25,8 +28,17 @@ pub(crate) struct Think {
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
     /// Where the frame goes; `-` for standard output
-    #[arg(short, long, value_name = "FRAME")]
-    output: Output,
+    #[arg(short, long, value_name = "FRAME", required_unless_present = "save")]
+    output: Option<Output>,
+    /// Keep the context in this file, with the tokens it was computed from and the fingerprint of the model
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Dialect of the frame
+    #[arg(long, value_name = "0.2|0.3", default_value = "0.3", value_parser = parse_dialect)]
+    dialect: Dialect,
+    /// Model hash to write into the frame: the receiver's own, from its handshake, where it takes no other
+    #[arg(long, value_name = "HEX")]
+    model_hash: Option<String>,
     /// Session id to write into the frame
     #[arg(long, value_name = "ID", default_value = "")]
     session_id: String,
@@ -40,19 +52,32 @@ pub(crate) struct Think {
 
 impl Think {
     pub(crate) fn run(&self) -> Result<()> {
-        self.output.check()?;
+        let saved = self.save.clone().map(Output::File);
+        self.output.iter().chain(&saved).try_for_each(Output::check)?;
         let runtime = self.model.runtime()?;
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
         let context = model.think(self.prompt.as_str(), self.steps, context.as_ref())?;
-        let frame = context.to_frame(&FrameOptions {
+        let options = FrameOptions {
             session_id: self.session_id.clone(),
             source_agent_id: self.source_agent_id.clone(),
             target_agent_id: self.target_agent_id.clone(),
+            dialect: self.dialect,
+            model_hash: self.model_hash.clone(),
             ..FrameOptions::default()
-        })?;
-        self.output.write(&frame)
+        };
+        if let Some(path) = &self.save {
+            // A file is for ourselves: in the dialect that has a checksum.
+            context.save_with(
+                path,
+                &FrameOptions { dialect: Dialect::V0_3, model_hash: None, ..options.clone() },
+            )?;
+        }
+        match &self.output {
+            Some(output) => output.write(&context.to_frame(&options)?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -69,8 +94,16 @@ pub(crate) fn report_structural_match(model: &Model, context: Option<&Context>) 
     Ok(())
 }
 
-/// Reads a frame and takes the context out of it.
+/// Takes the context out of a frame; one in a file is used where the system has it in memory.
 pub(crate) fn read_context(runtime: &Runtime, input: &Input) -> Result<Context> {
-    use anyhow::Context as _;
-    Context::from_frame(runtime, &input.read()?).with_context(|| input.to_string())
+    let options = FrameReadOptions::default();
+    let context = match input {
+        Input::File(path) if path.is_file() => Context::load(runtime, path, &options),
+        _ => Context::from_bytes(runtime, input.read()?, &options),
+    };
+    context.map_err(|error| match error {
+        // It names the file itself.
+        ContextError::File { .. } => anyhow::Error::new(error),
+        _ => anyhow::Error::new(error).context(input.to_string()),
+    })
 }

@@ -3,6 +3,7 @@
 
 mod aacp;
 mod common;
+mod context;
 mod demo;
 mod handover;
 mod inspect;

@@ -7,13 +7,14 @@ use crate::{ContextError, ModelError, folder::parse_json};
 
 /// The weights and the rotary embedding of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fingerprint {
+#[non_exhaustive]
+pub struct Fingerprint {
     /// SHA-256 over the export and its external data, in hex.
-    pub(crate) weights_hash: String,
-    /// `rope_theta` as `config.json` has it; empty for models without rotary embeddings.
-    pub(crate) rope_theta: String,
-    /// `rope_scaling` as one line of JSON, keys sorted; empty where positions are not scaled.
-    pub(crate) rope_scaling: String,
+    pub weights_hash: String,
+    /// The base of the rotary embedding, `rope_theta` in `config.json`; empty for models without one.
+    pub rope_theta: String,
+    /// How positions are scaled, `rope_scaling` as one line of JSON, keys sorted; empty where they are not.
+    pub rope_scaling: String,
 }
 
 /// The keys of a frame's `extra`.

@@ -24,6 +24,9 @@ pub struct FrameOptions {
     pub source_agent_id: String,
     /// The agent it is for.
     pub target_agent_id: String,
+    /// The model hash to write instead of ours. The Python package hashes a config of its own making and takes no context
+    /// with another hash; a handshake that ended in a structural match has told us its hash.
+    pub model_hash: Option<String>,
     /// The dialect to write; 0.3 unless the peer's handshake says 0.2.
     pub dialect: Dialect,
     /// The first tensor byte lies at a multiple of this many bytes in the frame, a power of two up to 4096; 1 by default.
@@ -47,6 +50,7 @@ impl Default for FrameOptions {
             session_id: String::new(),
             source_agent_id: String::new(),
             target_agent_id: String::new(),
+            model_hash: None,
             dialect: Dialect::V0_3,
             alignment: 1,
             compression: Compression::None,
@@ -143,7 +147,7 @@ impl Context {
             parts.push(plane?);
         }
         let made_by = ContextFields {
-            model_hash: &self.identity.model_hash,
+            model_hash: options.model_hash.as_deref().unwrap_or(&self.identity.model_hash),
             model_family: &self.identity.model_family,
             num_steps: Some(field("num_steps", self.num_steps)?),
         };

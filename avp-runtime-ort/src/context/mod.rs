@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 use avp_core::{Evidence, KvDType, KvHeader, KvView, OwnedModelIdentity, Rule, resolve};
 
-pub use self::frame::{FrameOptions, FrameReadOptions};
-use self::positions::Positions;
-pub(crate) use self::{fingerprint::Fingerprint, scan::first_not_finite};
+pub use self::{
+    fingerprint::Fingerprint,
+    frame::{FrameOptions, FrameReadOptions},
+};
+use self::{positions::Positions, scan::first_not_finite};
 use crate::{
     CacheLayout, ContextError,
     kv::{HostBuffer, KvCache},
@@ -128,9 +130,21 @@ impl Context {
         self.position_offset
     }
 
-    /// SHA-256 over the export that computed it and its external data, in hex; `None` where the sender did not say.
-    pub fn weights_hash(&self) -> Option<&str> {
-        self.fingerprint.as_ref().map(|fingerprint| &*fingerprint.weights_hash)
+    /// The weights and rotary settings that computed it; `None` where the sender did not say.
+    pub fn fingerprint(&self) -> Option<&Fingerprint> {
+        self.fingerprint.as_deref()
+    }
+
+    /// The beginning of this context that a reading of `prompt` can go on from: all they have in common, but for the last
+    /// token of `prompt`, which has to be evaluated whatever is known before it. `None` where that is nothing.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn reusable(&self, prompt: &[u32]) -> Result<Option<Self>, ContextError> {
+        match self.common_prefix(prompt).min(prompt.len().saturating_sub(1)) {
+            0 => Ok(None),
+            seq_len => self.truncate(seq_len).map(Some),
+        }
     }
 
     /// Looks at every number of the cache, once.

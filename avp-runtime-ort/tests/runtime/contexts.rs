@@ -156,7 +156,7 @@ fn a_checksum_is_written_and_verified_as_asked() {
 fn a_frame_tells_tokens_and_weights_only_when_asked_to() {
     let context = qwen().think(TEXT, 3, None).unwrap();
     let plain = read(frame(&context)).unwrap();
-    assert!(plain.tokens().is_none() && plain.weights_hash().is_none());
+    assert!(plain.tokens().is_none() && plain.fingerprint().is_none());
     let keys = |frame: &[u8]| {
         let frame = Frame::decode(frame).unwrap();
         frame.metadata().extra().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
@@ -164,7 +164,7 @@ fn a_frame_tells_tokens_and_weights_only_when_asked_to() {
     assert_eq!(keys(&frame(&context)), ["model_family", "model_hash", "num_steps"]);
     let told = read(full(&context)).unwrap();
     assert!(told.tokens().unwrap().eq(context.tokens().unwrap()));
-    assert_eq!(told.weights_hash(), context.weights_hash());
+    assert_eq!(told.fingerprint(), context.fingerprint());
 }
 
 #[test]
@@ -516,11 +516,39 @@ fn layers_are_dropped_for_a_model_that_has_fewer() {
     let context = model.think(TEXT, 1, None).unwrap();
     let first = context.layers(0..1).unwrap();
     assert_eq!((first.cache_layout().num_layers, first.identity().num_layers), (1, 1));
-    assert!(first.weights_hash().is_none());
+    assert!(first.fingerprint().is_none());
     assert!(matches!(model.accepts(&first), Err(ContextError::OtherModel { field: "num_layers", .. })));
     let shape = |context: &Context| Frame::decode(&frame(context)).unwrap().payload().unwrap().len();
     assert_eq!(shape(&first) - KvHeader::LEN, (shape(&context) - KvHeader::LEN) / 2);
     assert!(context.layers(0..3).is_err() && context.layers(1..1).is_err());
+}
+
+#[test]
+fn a_longer_prompt_reuses_what_it_begins_with_and_always_reads_its_last_token() {
+    let model = qwen();
+    let text = |text: &str| Prompt::Raw(text.into());
+    let context = model.think(text(TEXT), 2, None).unwrap();
+    let ids = |prompt: &str| model.tokenize(&text(prompt)).unwrap();
+    let (short, longer) = (ids(TEXT), ids(&format!("{TEXT} And a cat.")));
+    assert_eq!(longer[..short.len()], short);
+    // The latent steps are not part of the longer text.
+    assert_eq!(context.common_prefix(&longer), short.len());
+    let reused = context.reusable(&longer).unwrap().unwrap();
+    assert_eq!(reused.seq_len(), short.len());
+    let rest = model.think(text(" And a cat."), 0, Some(&reused)).unwrap();
+    let whole = model.think(text(&format!("{TEXT} And a cat.")), 0, None).unwrap();
+    assert!(rest.tokens().unwrap().eq(whole.tokens().unwrap()));
+    assert!(difference(&rest, &whole) < 1e-5);
+    // The very prompt, a shorter one, another one, none.
+    assert_eq!(context.reusable(&short).unwrap().unwrap().seq_len(), short.len() - 1);
+    assert_eq!(context.reusable(&short[..5]).unwrap().unwrap().seq_len(), 4);
+    for prompt in [&ids("Tomas")[..], &short[..1], &[]] {
+        assert!(context.reusable(prompt).unwrap().is_none());
+    }
+    // Whose tokens are not known, or stand elsewhere.
+    assert_eq!(read(frame(&context)).unwrap().common_prefix(&short), 0);
+    let tail = context.tail(1).unwrap();
+    assert_eq!(tail.common_prefix(&short[1..]), 0);
 }
 
 #[test]

@@ -3,5 +3,6 @@
 
 mod common;
 mod contexts;
+mod exchange;
 mod parity;
 mod refusals;
