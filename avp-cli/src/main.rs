@@ -2,6 +2,7 @@
 
 mod aacp;
 mod agent;
+mod bench;
 mod context;
 mod demo;
 mod encode;
@@ -11,6 +12,7 @@ mod inspect;
 mod kv;
 mod output;
 mod think;
+mod world;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -43,6 +45,8 @@ enum Command {
     #[command(subcommand)]
     Aacp(aacp::Aacp),
     Demo(demo::Demo),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     #[command(hide = true)]
     Agent(AgentProcess),
 }
@@ -84,7 +88,11 @@ impl ModelArgs {
     }
 
     fn load(&self, runtime: &Runtime) -> Result<Model> {
-        Ok(Model::load(runtime, &self.folder, &LoadOptions { threads: self.threads })?)
+        Ok(Model::load(
+            runtime,
+            &self.folder,
+            &LoadOptions { threads: self.threads, ..LoadOptions::default() },
+        )?)
     }
 }
 
@@ -102,6 +110,7 @@ fn main() -> ExitCode {
         Command::Handshake(handshake) => handshake.run(),
         Command::Kv(kv) => kv.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Agent(agent) => agent.run(),
     };
     exit_code(done.map(|()| true))

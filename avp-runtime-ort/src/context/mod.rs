@@ -46,15 +46,39 @@ pub struct Context {
     prefix_hash: Option<Arc<str>>,
 }
 
+/// What a new context is to remember.
+pub(crate) struct Origin {
+    fingerprint: Arc<Fingerprint>,
+    positions: Option<Positions>,
+}
+
+impl Origin {
+    /// Of a context that a model with `fingerprint` computes behind `before` from `tokens` and then latent steps. Nothing is
+    /// known of the positions where vectors are read in place of tokens.
+    pub(crate) fn new(
+        fingerprint: Arc<Fingerprint>,
+        before: Option<&Context>,
+        tokens: Option<&[u32]>,
+        steps: usize,
+    ) -> Self {
+        let before = match before {
+            None => Some(Positions::default()),
+            Some(before) => before.positions.clone(),
+        };
+        let positions = before.zip(tokens).map(|(before, tokens)| before.and(tokens, steps));
+        Self { fingerprint, positions }
+    }
+}
+
 impl Context {
     pub(crate) fn new(
-        cache: KvCache,
+        cache: impl Into<Arc<KvCache>>,
         identity: Arc<OwnedModelIdentity>,
         num_steps: usize,
         last_hidden_state: Vec<f32>,
     ) -> Self {
         Self {
-            cache: Arc::new(cache),
+            cache: cache.into(),
             identity,
             num_steps,
             last_hidden_state: Some(last_hidden_state.into()),
@@ -65,22 +89,10 @@ impl Context {
         }
     }
 
-    /// Notes that a model with `fingerprint` computed this behind `before` from `tokens` and then latent steps.
-    pub(crate) fn computed_from(
-        self,
-        fingerprint: Arc<Fingerprint>,
-        before: Option<&Self>,
-        tokens: &[u32],
-        steps: usize,
-    ) -> Self {
-        let before = match before {
-            None => Some(Positions::default()),
-            Some(before) => before.positions.clone(),
-        };
-        let positions = before
-            .map(|before| before.and(tokens, steps))
-            .filter(|positions| positions.len() == self.seq_len());
-        Self { positions, fingerprint: Some(fingerprint), ..self }
+    /// Notes what it was computed by and from.
+    pub(crate) fn computed_from(self, origin: &Origin) -> Self {
+        let positions = origin.positions.clone().filter(|positions| positions.len() == self.seq_len());
+        Self { positions, fingerprint: Some(origin.fingerprint.clone()), ..self }
     }
 
     /// Tokens and latent steps in the cache.
