@@ -86,8 +86,9 @@ impl Context {
         {
             return Err(ContextError::OtherPrefix { seq_len: end });
         }
+        let (head, rest) = (self.cache.on_host()?, tail.cache.on_host()?);
         let part = |cache| Part { cache, layers: 0..own.num_layers, tokens: 0..KvCache::seq_len(cache) };
-        let cache = join(&[part(&self.cache), part(&tail.cache)])?;
+        let cache = join(&[part(&head), part(&rest)])?;
         let positions = self.positions.as_ref().zip(tail.positions.as_ref());
         Ok(Self {
             cache: Arc::new(cache),
@@ -104,7 +105,7 @@ impl Context {
     /// # Errors
     /// When a layer is not there, or none is left.
     pub fn layers(&self, range: Range<usize>) -> Result<Self, ContextError> {
-        let part = Part { cache: &self.cache, layers: range, tokens: 0..self.seq_len() };
+        let part = Part { cache: &*self.cache.on_host()?, layers: range, tokens: 0..self.seq_len() };
         let cache = join(&[part])?;
         let num_layers = super::field("num_layers", cache.layout().num_layers)?;
         let identity =
@@ -120,7 +121,7 @@ impl Context {
 
     /// The cache of these tokens; everything said of it is still that of the whole.
     fn cut(&self, tokens: Range<usize>) -> Result<Self, ContextError> {
-        let part = Part { cache: &self.cache, layers: 0..self.cache.layout().num_layers, tokens };
+        let part = Part { cache: &*self.cache.on_host()?, layers: 0..self.cache.layout().num_layers, tokens };
         Ok(Self { cache: Arc::new(join(&[part])?), ..self.clone() })
     }
 }

@@ -7,13 +7,15 @@ use std::{
 
 use avp_core::{
     Compression, ContextFields, DEFAULT_PAYLOAD_LIMIT, DType, Dialect, Frame, FrameEncoder, KvHeader,
-    MetadataFields, PayloadType,
+    MetadataFields, OwnedModelIdentity, PayloadType,
 };
 use bytes::Bytes;
 
 use super::{Context, Fingerprint, Positions, field, fingerprint::key};
-use crate::{CacheLayout, ContextError, Runtime, kv::HostBuffer, kv::KvCache};
-use avp_core::OwnedModelIdentity;
+use crate::{
+    CacheLayout, ContextError, Runtime,
+    kv::{HostBuffer, KvCache},
+};
 
 /// What a frame says beside the context, and how it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,14 +91,29 @@ mod extra {
 }
 
 impl Context {
-    /// Writes the context as a frame that `avp`'s `AVPContext.from_bytes` reads. The cache is copied once, into the frame.
+    /// Writes the context as a frame that `avp`'s `AVPContext.from_bytes` reads. The cache is copied once, into the frame; one
+    /// that lies on a device once more, which [`to_bytes`](Self::to_bytes) saves.
     ///
     /// # Errors
     /// When the cache is longer than a frame can hold, 4 GiB, its token ids are asked for and more than 60 KiB as text, or
     /// the dialect has not what the options ask for.
     pub fn to_frame(&self, options: &FrameOptions) -> Result<Vec<u8>, ContextError> {
         self.check_token_ids(options)?;
-        self.encode(options, |encoder, parts| Ok(encoder.encode_parts(parts)?))
+        let cache = self.cache.on_host()?;
+        self.encode(options, |encoder, header| Ok(encoder.encode_parts(&parts(header, &cache)?)?))
+    }
+
+    /// The frame that [`to_frame`](Self::to_frame) gives, as bytes that are cheap to clone and to send. The cache is copied
+    /// once, from wherever it lies into the frame.
+    ///
+    /// # Errors
+    /// As [`to_frame`](Self::to_frame).
+    pub fn to_bytes(&self, options: &FrameOptions) -> Result<Bytes, ContextError> {
+        if self.cache.is_on_host() || options.compression != Compression::None {
+            return self.to_frame(options).map(Bytes::from);
+        }
+        self.check_token_ids(options)?;
+        self.encode_behind_room(options)
     }
 
     /// Writes the frame that [`to_frame`](Self::to_frame) gives, without making it in memory first unless it is to be
@@ -115,15 +132,33 @@ impl Context {
         out: &mut impl Write,
         options: &FrameOptions,
     ) -> Result<u64, ContextError> {
-        self.encode(options, |encoder, parts| {
-            let head = if options.compression == Compression::None {
-                encoder.encode_head(parts)?
-            } else {
-                encoder.encode_parts(parts)?
-            };
-            let body = if options.compression == Compression::None { parts } else { &[] };
+        let cache = self.cache.on_host()?;
+        self.encode(options, |encoder, header| {
+            let parts = parts(header, &cache)?;
+            let is_plain = options.compression == Compression::None;
+            let head = if is_plain { encoder.encode_head(&parts)? } else { encoder.encode_parts(&parts)? };
+            let body = if is_plain { &parts[..] } else { &[] };
             let written = write_all(out, std::iter::once(&*head).chain(body.iter().copied()));
             written.map_err(|error| ContextError::Io { message: error.to_string() })
+        })
+    }
+
+    /// The frame, its body written first and its head, whose length depends on the checksum, into the room before it.
+    fn encode_behind_room(&self, options: &FrameOptions) -> Result<Bytes, ContextError> {
+        self.encode(options, |encoder, header| {
+            let body_len = self.header()?.body_len().ok_or(avp_core::KvError::Overflow)?;
+            let room = encoder.encoded_len(body_len)? - body_len;
+            // Whatever the length of the head, the tensors are aligned in memory.
+            let tensors = (room + KvHeader::LEN).next_multiple_of(HostBuffer::ALIGNMENT);
+            let body = tensors - KvHeader::LEN;
+            let mut frame = HostBuffer::new(body + body_len);
+            let bytes = frame.bytes_mut();
+            bytes[body..tensors].copy_from_slice(header);
+            self.cache.copy_to(&mut bytes[tensors..])?;
+            let head = encoder.encode_head(&[&bytes[body..]])?;
+            let start = body - head.len();
+            bytes[start..body].copy_from_slice(&head);
+            Ok(frame.into_bytes().slice(start..))
         })
     }
 
@@ -138,14 +173,9 @@ impl Context {
     fn encode<T>(
         &self,
         options: &FrameOptions,
-        write: impl FnOnce(&FrameEncoder<'_>, &[&[u8]]) -> Result<T, ContextError>,
+        write: impl FnOnce(&FrameEncoder<'_>, &[u8]) -> Result<T, ContextError>,
     ) -> Result<T, ContextError> {
         let header = self.header()?;
-        let kv_header = header.encode();
-        let mut parts: Vec<&[u8]> = vec![&kv_header];
-        for plane in self.cache.planes() {
-            parts.push(plane?);
-        }
         let made_by = ContextFields {
             model_hash: options.model_hash.as_deref().unwrap_or(&self.identity.model_hash),
             model_family: &self.identity.model_family,
@@ -184,7 +214,7 @@ impl Context {
         if let Some(checksum) = options.checksum {
             encoder = encoder.checksum(checksum);
         }
-        write(&encoder, &parts)
+        write(&encoder, &header.encode())
     }
 
     /// Reads a context from a frame of either dialect, compressed or not, and verifies its checksum.
@@ -290,6 +320,11 @@ impl Context {
     }
 }
 
+/// The pieces of a KV-cache body: its header and its tensors where they lie.
+fn parts<'p>(header: &'p [u8], cache: &'p KvCache) -> ort::Result<Vec<&'p [u8]>> {
+    std::iter::once(Ok(header)).chain(cache.planes()).collect()
+}
+
 /// Where the first tensor byte of an uncompressed frame lies, if `bytes` start like one.
 fn tensor_offset(bytes: &[u8]) -> Option<usize> {
     Some(avp_core::FrameHead::decode(bytes).ok()?.body_offset() + KvHeader::LEN)
@@ -327,6 +362,34 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_frame_written_behind_room_is_the_frame() {
+        let runtime = Runtime::find().unwrap();
+        let header = KvHeader {
+            num_layers: 2,
+            num_kv_heads: 1,
+            head_dim: 4,
+            seq_len: 3,
+            dtype: avp_core::KvDType::Float32,
+        };
+        for seed in 0..40_u8 {
+            // Checksums of one length and another, and so heads.
+            let mut body = header.encode().to_vec();
+            body.extend((0..192).map(|index| index ^ seed));
+            let fields = MetadataFields { payload_type: PayloadType::KvCache, ..MetadataFields::default() };
+            let frame = FrameEncoder::new(fields).encode(&body).unwrap();
+            let context = Context::from_frame(&runtime, &frame).unwrap();
+            for alignment in [1, 64] {
+                let options = FrameOptions { alignment, session_id: "s".into(), ..FrameOptions::default() };
+                let written = context.encode_behind_room(&options).unwrap();
+                assert_eq!(written, context.to_frame(&options).unwrap());
+                assert_eq!(written, context.to_bytes(&options).unwrap());
+                let tensors = tensor_offset(&written).unwrap();
+                assert!(written[tensors..].as_ptr().addr().is_multiple_of(HostBuffer::ALIGNMENT));
+            }
         }
     }
 

@@ -165,7 +165,8 @@ impl Context {
     /// When one is NaN or infinite: layer, part, head and token of the first.
     pub fn check_finite(&self) -> Result<(), ContextError> {
         let layout = self.cache.layout();
-        for (index, plane) in self.cache.planes().enumerate() {
+        let cache = self.cache.on_host()?;
+        for (index, plane) in cache.planes().enumerate() {
             if let Some(element) = first_not_finite(plane?, layout.dtype) {
                 let row = element / layout.head_dim;
                 return Err(ContextError::NotFinite {
@@ -184,8 +185,9 @@ impl Context {
         if self.cache.layout().dtype == dtype {
             return Ok(self.cache.clone());
         }
+        let cache = self.cache.on_host()?;
         let mut body = self.header()?.encode().to_vec();
-        for plane in self.cache.planes() {
+        for plane in cache.planes() {
             body.extend_from_slice(plane?);
         }
         let selection = KvView::decode(&body)?.select().dtype(dtype);

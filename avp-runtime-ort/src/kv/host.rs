@@ -10,8 +10,9 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     ffi::{CStr, c_void},
+    fmt::Debug,
     ptr::{NonNull, null, null_mut},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use avp_core::KvDType;
@@ -20,7 +21,7 @@ use ort::{
     AsPointer,
     memory::{Allocator, MemoryInfo},
     sys,
-    value::DynTensor,
+    value::{DynTensor, PrimitiveTensorElementType, TensorElementType, TensorRefMut},
 };
 
 use super::{KvCache, element_type};
@@ -52,6 +53,39 @@ impl KvCache {
             .map(|layer| Ok([plane(2 * layer)?, plane(2 * layer + 1)?]))
             .collect::<ort::Result<_>>()?;
         Ok(Self { layers, layout, seq_len })
+    }
+
+    /// Whether this process can read the cache where it lies.
+    pub(crate) fn is_on_host(&self) -> bool {
+        self.layers.iter().flatten().all(|tensor| tensor.memory_info().is_cpu_accessible())
+    }
+
+    /// The cache where this process can read it: itself, or a copy of what lies on a device.
+    ///
+    /// # Errors
+    /// When there is no memory for the copy, or the device cannot be read.
+    pub(crate) fn on_host(self: &Arc<Self>) -> ort::Result<Arc<Self>> {
+        if self.is_on_host() {
+            return Ok(self.clone());
+        }
+        let plane_len = self.layout.plane_len(self.seq_len).unwrap_or_default();
+        let mut host = HostBuffer::new(plane_len * 2 * self.layers.len());
+        self.copy_to(host.bytes_mut())?;
+        Self::lend(self.layout, self.seq_len, host.into_bytes()).map(Arc::new)
+    }
+
+    /// Copies `[K0][V0][K1][V1]…` to `target`, which is as long, straight from wherever it lies.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub(crate) fn copy_to(&self, mut target: &mut [u8]) -> ort::Result<()> {
+        for tensor in self.layers.iter().flatten() {
+            let plane_len = self.layout.plane_len(self.seq_len).unwrap_or_default();
+            let (plane, after) = target.split_at_mut(plane_len);
+            copy_plane(tensor, plane)?;
+            target = after;
+        }
+        Ok(())
     }
 }
 
@@ -91,6 +125,32 @@ impl AsRef<[u8]> for HostBuffer {
     fn as_ref(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.blocks)[..self.len]
     }
+}
+
+/// Copies a tensor to `target`, which is as long, by ONNX Runtime: from its device or from here.
+///
+/// # Errors
+/// When the device cannot be read, or the elements are bfloat16, which `ort`'s copying does not know.
+fn copy_plane(tensor: &DynTensor, target: &mut [u8]) -> ort::Result<()> {
+    match tensor.data_type() {
+        TensorElementType::Float16 => copy_plane_of::<half::f16>(tensor, target),
+        TensorElementType::Bfloat16 => copy_plane_of::<half::bf16>(tensor, target),
+        _ => copy_plane_of::<f32>(tensor, target),
+    }
+}
+
+fn copy_plane_of<T: PrimitiveTensorElementType + Debug>(
+    tensor: &DynTensor,
+    target: &mut [u8],
+) -> ort::Result<()> {
+    if tensor.shape().num_elements() * size_of::<T>() != target.len() {
+        return Err(ort::Error::new("the tensor has another size than its place"));
+    }
+    let (place, shape) = (target.as_mut_ptr().cast(), tensor.shape().clone());
+    // SAFETY: the place is host memory, as it is described, has room for the shape, as was just checked, and is borrowed for
+    // longer than the tensor over it lives. ONNX Runtime copies bytes to it, for which it needs no alignment.
+    let target = unsafe { TensorRefMut::<T>::from_raw(MemoryInfo::default(), place, shape)? };
+    tensor.view().downcast()?.copy_into(target)
 }
 
 /// `planes` where they lie if that is a multiple of the element size, else a copy that is.
@@ -195,10 +255,7 @@ unsafe extern "system" fn memory_info(_: *const sys::OrtAllocator) -> *const sys
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    };
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     use super::*;
     use crate::Runtime;
@@ -257,6 +314,20 @@ mod tests {
         assert_eq!(cache.planes().map(Result::unwrap).collect::<Vec<_>>().concat(), bytes[1..]);
         drop(bytes);
         assert!(gone.load(SeqCst));
+    }
+
+    #[test]
+    fn a_tensor_is_copied_out_by_the_runtime_as_it_is() {
+        let _runtime = Runtime::find().unwrap();
+        for dtype in [KvDType::Float32, KvDType::Float16] {
+            let layout = CacheLayout { dtype, ..LAYOUT };
+            let (bytes, _gone) = watched(48 * dtype.size());
+            let cache = Arc::new(KvCache::lend(layout, 3, bytes.clone()).unwrap());
+            let mut copy = HostBuffer::new(bytes.len());
+            cache.copy_to(copy.bytes_mut()).unwrap();
+            assert_eq!(copy.as_ref(), bytes);
+            assert!(Arc::ptr_eq(&cache.on_host().unwrap(), &cache));
+        }
     }
 
     #[test]
