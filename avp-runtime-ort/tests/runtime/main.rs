@@ -3,6 +3,7 @@
 
 mod common;
 mod contexts;
+mod engine;
 mod exchange;
 mod parity;
 mod refusals;
