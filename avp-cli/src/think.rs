@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use avp_core::{Dialect, Rule};
-use avp_runtime_ort::{Context, ContextError, FrameOptions, FrameReadOptions, Model, Runtime};
+use avp_runtime_ort::{Context, ContextError, FrameOptions, FrameReadOptions, Model, Runtime, ThinkOptions};
 use clap::Args;
 
 use crate::{
@@ -27,6 +27,9 @@ pub(crate) struct Think {
     /// A frame to continue from; `-` for standard input
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
+    /// Read the prompt from its first token on, taking from the context what both begin with, instead of behind it
+    #[arg(long, requires = "context")]
+    reuse: bool,
     /// Where the frame goes; `-` for standard output
     #[arg(short, long, value_name = "FRAME", required_unless_present = "save")]
     output: Option<Output>,
@@ -58,7 +61,12 @@ impl Think {
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
-        let context = model.think(self.prompt.as_str(), self.steps, context.as_ref())?;
+        let options = ThinkOptions { reuse_prefix: self.reuse, ..ThinkOptions::steps(self.steps) };
+        let thought = model.think_with(self.prompt.as_str(), options, context.as_ref())?;
+        if self.reuse {
+            eprintln!("avp: {} of {} prompt tokens reused", thought.reused_tokens, thought.prompt_tokens);
+        }
+        let context = thought.context.context("the model kept no context")?;
         let options = FrameOptions {
             session_id: self.session_id.clone(),
             source_agent_id: self.source_agent_id.clone(),

@@ -90,6 +90,21 @@ fn a_tail_is_cut_and_put_back() {
 }
 
 #[test]
+fn a_longer_prompt_reuses_a_saved_context_and_comes_to_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, reusing, fresh] = ["first", "reusing", "fresh"].map(|name| path(folder.path(), name));
+    save(&first, "Rosa has a parrot.", "2", None);
+    let model = repository(MODEL).display().to_string();
+    let think = ["think", &model, "--prompt", "Rosa has a parrot and a cat.", "--steps", "1", "--save"];
+    let output = avp(think.iter().copied().chain([&*reusing, "--context", &first, "--reuse"]));
+    stdout(&output);
+    assert!(text(&output.stderr).contains("prompt tokens reused"));
+    stdout(&avp(think.iter().copied().chain([&*fresh])));
+    assert_eq!(show(&reusing)["tokens"], show(&fresh)["tokens"]);
+    assert_eq!(generate(&reusing), generate(&fresh));
+}
+
+#[test]
 fn files_that_are_no_contexts_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let empty = path(folder.path(), "empty.avp");

@@ -5,6 +5,7 @@ mod file;
 mod fingerprint;
 mod frame;
 mod positions;
+mod reuse;
 mod scan;
 
 use std::sync::Arc;

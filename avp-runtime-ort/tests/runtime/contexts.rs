@@ -16,7 +16,7 @@ use avp_core::{
 };
 use avp_runtime_ort::{
     Context, ContextError, FrameOptions, FrameReadOptions, GenerateOptions, Generation, Model, Prompt,
-    RunError,
+    RunError, ThinkOptions,
 };
 use bytes::Bytes;
 
@@ -549,6 +549,36 @@ fn a_longer_prompt_reuses_what_it_begins_with_and_always_reads_its_last_token() 
     assert_eq!(read(frame(&context)).unwrap().common_prefix(&short), 0);
     let tail = context.tail(1).unwrap();
     assert_eq!(tail.common_prefix(&short[1..]), 0);
+}
+
+#[test]
+fn thinking_on_a_longer_prompt_computes_the_rest_alone_and_comes_to_the_same() {
+    let model = qwen();
+    let context = model.think(Prompt::Raw(TEXT.into()), 4, None).unwrap();
+    let longer = Prompt::Raw(format!("{TEXT} And a cat, named Ida."));
+    let known = model.tokenize(&Prompt::Raw(TEXT.into())).unwrap().len();
+    let all = model.tokenize(&longer).unwrap().len();
+    let options = ThinkOptions { reuse_prefix: true, ..ThinkOptions::steps(2) };
+    let reusing = model.think_with(longer.clone(), options.clone(), Some(&context)).unwrap();
+    let fresh = model.think_with(longer.clone(), options.clone(), None).unwrap();
+    assert_eq!((reusing.prompt_tokens, reusing.reused_tokens, reusing.context_tokens), (all, known, known));
+    assert_eq!((fresh.prompt_tokens, fresh.reused_tokens, fresh.context_tokens), (all, 0, 0));
+    let (reusing, fresh) = (reusing.context.unwrap(), fresh.context.unwrap());
+    // The latent steps of the context are no part of the longer text.
+    assert_eq!((reusing.seq_len(), reusing.num_steps()), (all + 2, 2));
+    assert!(difference(&reusing, &fresh) < 1e-5);
+    assert!(reusing.tokens().unwrap().eq(fresh.tokens().unwrap()));
+    // The same prompt again: its last token is evaluated, for what comes of it.
+    let again = model.think_with(Prompt::Raw(TEXT.into()), options.clone(), Some(&context)).unwrap();
+    assert_eq!((again.prompt_tokens, again.reused_tokens), (known, known - 1));
+    // Nothing in common, or nothing known: all of it is read, and the context is left out.
+    let unknown = read(frame(&context)).unwrap();
+    for context in [&model.think("Tomas.", 0, None).unwrap().tail(0).unwrap(), &unknown] {
+        let thought = model.think_with(Prompt::Raw("Ida?".into()), options.clone(), Some(context)).unwrap();
+        assert_eq!((thought.reused_tokens, thought.context_tokens), (0, 0));
+    }
+    let other = load("test-vectors/parity/tiny-llama").think("x", 0, None).unwrap();
+    assert!(matches!(model.think_with(longer, options, Some(&other)), Err(RunError::Context(_))));
 }
 
 #[test]
