@@ -29,7 +29,7 @@ pub(crate) struct PreparedModel {
     pub(crate) bytes: Bytes,
     /// What preparing found.
     pub(crate) report: PrepareReport,
-    /// SHA-256 over the export and its external data, in hex.
+    /// SHA-256, in hex, over the SHA-256 of the export and those of its external files, in the order of their names.
     pub(crate) weights_hash: String,
 }
 
@@ -119,11 +119,13 @@ fn key(export: &[u8], model: &ModelProto, folder: &Path) -> Result<String, Prepa
         .filter(|tensor| !tensor.external_data.is_empty())
         .map(external_location)
         .collect::<Result<BTreeSet<PathBuf>, _>>()?;
-    let mut hash = Sha256::new().chain_update(export);
+    // A hash of hashes: each file's own can be known without reading it again.
+    let mut hash = Sha256::new().chain_update(Sha256::digest(export));
     for file in files {
-        let path = folder.join(&file);
-        let read = fs::File::open(&path).and_then(|mut data| io::copy(&mut data, &mut HashWriter(&mut hash)));
+        let (path, mut data) = (folder.join(&file), Sha256::new());
+        let read = fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut HashWriter(&mut data)));
         read.map_err(|error| PrepareError::Unreadable { path, message: error.to_string() })?;
+        hash.update(data.finalize());
     }
     Ok(format!("{}-v{PREPARE_VERSION}", hex(&hash.finalize())))
 }
