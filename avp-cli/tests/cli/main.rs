@@ -9,4 +9,5 @@ mod demo;
 mod handover;
 mod inspect;
 mod kv;
+mod prepare;
 mod protocol;

@@ -9,7 +9,7 @@ use crate::{ContextError, ModelError, folder::parse_json};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fingerprint {
-    /// SHA-256, in hex, over the SHA-256 of the export and those of its external files, in the order of their names.
+    /// SHA-256, in hex, over the SHA-256, in hex, of the export and of each external file in the order of their names.
     pub weights_hash: String,
     /// The base of the rotary embedding, `rope_theta` in `config.json`; empty for models without one.
     pub rope_theta: String,

@@ -19,7 +19,10 @@ mod resize;
 mod sequence;
 mod signature;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ort::{
     session::{IoBinding, RunOptions, Session},
@@ -30,7 +33,7 @@ use prost::Message;
 pub use self::device::Device;
 use self::{device::Memory, resize::Resizer, sequence::Buffers, signature::Signature};
 pub(crate) use self::{
-    outputs::{Outputs, Want},
+    outputs::{Outputs, Want, to_f32},
     sequence::Sequence,
 };
 use crate::{
@@ -53,6 +56,8 @@ pub(crate) struct Decoder {
     /// Where past and present of the graph may be one buffer.
     resizer: Option<Resizer>,
     run_options: Option<Arc<RunOptions>>,
+    /// Whether the graph reads one token at a time behind a cache.
+    one_token_behind_cache: bool,
 }
 
 /// What a run reads, behind what its sequence holds.
@@ -66,17 +71,16 @@ pub(crate) enum Input<'a> {
 }
 
 impl Decoder {
-    /// Makes a session over a prepared graph whose external data lies in `folder`.
+    /// Makes a session over a prepared graph.
     ///
     /// # Errors
     /// When the device cannot be had, ONNX Runtime refuses the graph, or its inputs are not what preparing promised.
     pub(crate) fn new(
         runtime: &Runtime,
         prepared: &PreparedModel,
-        folder: &Path,
         options: &LoadOptions,
     ) -> Result<Self, ModelError> {
-        let PrepareReport { cache: layout, hidden_size, .. } = prepared.report;
+        let PrepareReport { cache: layout, hidden_size, one_token_behind_cache, .. } = prepared.report;
         let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
         let builder = Session::builder(runtime.environment())?
             // More threads than cores wait for each other.
@@ -89,7 +93,7 @@ impl Decoder {
             // Without it a model loaded from memory looks for its external data in the working directory.
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
-                folder.to_string_lossy(),
+                prepared.external_folder.to_string_lossy(),
             )?;
         let session = options.device.register(runtime, builder)?.commit_from_memory(&prepared.bytes)?;
         let memory = options.device.memory()?;
@@ -101,7 +105,17 @@ impl Decoder {
         let resizer = sequence::shares_buffers(&graph, &layout)
             .then(|| Resizer::new(runtime, options.device, &layout).ok())
             .flatten();
-        Ok(Self { binding, session, signature, memory, layout, hidden_size, resizer, run_options: None })
+        Ok(Self {
+            binding,
+            session,
+            signature,
+            memory,
+            layout,
+            hidden_size,
+            resizer,
+            run_options: None,
+            one_token_behind_cache,
+        })
     }
 
     /// A sequence that goes on from `past`, by `expected` more tokens and latent steps at most; a run behind those works,
@@ -123,7 +137,14 @@ impl Decoder {
         input: Input<'_>,
         want: Want,
     ) -> Result<Outputs, RunError> {
-        let result = self.bind_and_run(sequence, input, want);
+        let result = match input {
+            Input::Tokens(tokens)
+                if self.one_token_behind_cache && tokens.len() > 1 && sequence.seq_len() > 0 =>
+            {
+                self.run_one_by_one(sequence, tokens, want)
+            }
+            input => self.bind_and_run(sequence, input, want),
+        };
         if result.is_err() {
             // Whatever was bound half is not what the next run takes as bound.
             self.release();
@@ -161,6 +182,35 @@ impl Decoder {
     /// Runs from here on can be ended through `options`.
     pub(crate) fn set_run_options(&mut self, options: Option<Arc<RunOptions>>) {
         self.run_options = options;
+    }
+
+    /// Runs `tokens` behind a cache, each for itself. What is wanted is that of the last one alone.
+    fn run_one_by_one(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: &[u32],
+        want: Want,
+    ) -> Result<Outputs, RunError> {
+        let start = sequence.mark();
+        let last = tokens.len() - 1;
+        let mut spent = Duration::ZERO;
+        for (place, &token) in tokens.iter().enumerate() {
+            let want = if place == last { want } else { Want::default() };
+            match self.bind_and_run(sequence, Input::Tokens(&[token]), want) {
+                Ok(mut outputs) => {
+                    spent += outputs.run_time;
+                    outputs.run_time = spent;
+                    if place == last {
+                        return Ok(outputs);
+                    }
+                }
+                Err(error) => {
+                    sequence.return_to(start);
+                    return Err(error);
+                }
+            }
+        }
+        Err(RunError::EmptyPrompt)
     }
 
     fn bind_and_run(

@@ -104,7 +104,7 @@ impl Outputs {
 }
 
 /// A tensor's elements as float32, borrowed where they are already.
-fn to_f32(tensor: &DynTensor) -> Result<Cow<'_, [f32]>, RunError> {
+pub(crate) fn to_f32(tensor: &DynTensor) -> Result<Cow<'_, [f32]>, RunError> {
     Ok(match tensor.data_type() {
         TensorElementType::Float16 => {
             tensor.try_extract_tensor::<half::f16>()?.1.iter().map(|value| value.to_f32()).collect()

@@ -5,5 +5,6 @@ mod common;
 mod contexts;
 mod engine;
 mod exchange;
+mod families;
 mod parity;
 mod refusals;
