@@ -12,6 +12,7 @@ mod inspect;
 mod kv;
 mod output;
 mod prepare;
+mod prompt;
 mod think;
 mod world;
 

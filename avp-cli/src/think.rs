@@ -1,16 +1,20 @@
 //! `avp think`: reads a prompt, takes latent steps, writes the KV-cache as a frame or keeps it in a file.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use avp_core::{Dialect, Rule};
-use avp_runtime_ort::{Context, ContextError, FrameOptions, FrameReadOptions, Model, Runtime, ThinkOptions};
+use avp_runtime_ort::{
+    Context, ContextError, DebugConfig, FrameOptions, FrameReadOptions, Model, Runtime, ThinkOptions,
+};
 use clap::Args;
+use serde::Serialize;
 
 use crate::{
     ModelArgs,
     encode::parse_dialect,
     output::{Input, Output},
+    prompt::PromptArgs,
 };
 
 /// Read a prompt, take latent steps, and write what the model then knows as a frame
@@ -18,9 +22,8 @@ use crate::{
 pub(crate) struct Think {
     #[command(flatten)]
     model: ModelArgs,
-    /// What to read; the model's chat template makes a user's message of it
-    #[arg(long, value_name = "TEXT")]
-    prompt: String,
+    #[command(flatten)]
+    prompt: PromptArgs,
     /// Latent steps after the prompt
     #[arg(long, value_name = "N", default_value_t = 8)]
     steps: usize,
@@ -51,22 +54,38 @@ pub(crate) struct Think {
     /// Name of the agent that the frame is for, to write into the frame
     #[arg(long, value_name = "ID", default_value = "")]
     target_agent_id: String,
+    /// Give up after so long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// Write how long it took, and the norm of the hidden state at each step, as JSON; `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<Output>,
 }
 
 impl Think {
     pub(crate) fn run(&self) -> Result<()> {
         let saved = self.save.clone().map(Output::File);
         self.output.iter().chain(&saved).try_for_each(Output::check)?;
+        ensure!(
+            (&self.output, &self.metrics) != (&Some(Output::Stdout), &Some(Output::Stdout)),
+            "frame and metrics cannot both go to standard output"
+        );
+        let prompt = self.prompt.read(self.context.as_ref())?;
         let runtime = self.model.runtime()?;
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
-        let options = ThinkOptions { reuse_prefix: self.reuse, ..ThinkOptions::steps(self.steps) };
-        let thought = model.think_with(self.prompt.as_str(), options, context.as_ref())?;
+        let options = ThinkOptions {
+            timeout: self.timeout,
+            reuse_prefix: self.reuse,
+            ..ThinkOptions::steps(self.steps)
+        };
+        let debug = self.metrics.is_some().then(DebugConfig::default);
+        let (thought, metrics) = model.think_measured(prompt, options, context.as_ref(), debug)?;
         if self.reuse {
             eprintln!("avp: {} of {} prompt tokens reused", thought.reused_tokens, thought.prompt_tokens);
         }
-        let context = thought.context.context("the model kept no context")?;
+        let context = thought.context.context("thinking kept no KV-cache")?;
         let options = FrameOptions {
             session_id: self.session_id.clone(),
             source_agent_id: self.source_agent_id.clone(),
@@ -82,10 +101,10 @@ impl Think {
                 &FrameOptions { dialect: Dialect::V0_3, model_hash: None, ..options.clone() },
             )?;
         }
-        match &self.output {
-            Some(output) => output.write(&context.to_frame(&options)?),
-            None => Ok(()),
+        if let Some(output) = &self.output {
+            output.write(&context.to_frame(&options)?)?;
         }
+        self.metrics.as_ref().map_or(Ok(()), |file| write_metrics(file, &metrics))
     }
 }
 
@@ -114,4 +133,15 @@ pub(crate) fn read_context(runtime: &Runtime, input: &Input) -> Result<Context> 
         ContextError::File { .. } => anyhow::Error::new(error),
         _ => anyhow::Error::new(error).context(input.to_string()),
     })
+}
+
+/// Writes metrics as a line of JSON.
+pub(crate) fn write_metrics(file: &Output, metrics: &impl Serialize) -> Result<()> {
+    file.write(format!("{}\n", serde_json::to_string(metrics)?).as_bytes())
+}
+
+/// A number of seconds on the command line, such as `0.5`.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "expected a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "expected a number of seconds, not below 0".to_owned())
 }

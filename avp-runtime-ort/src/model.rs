@@ -1,12 +1,14 @@
 //! A model folder, loaded: it thinks, and it generates.
 
-use std::{ops::ControlFlow, path::Path, sync::Arc, time::Duration};
+#[cfg(test)]
+use std::ops::ControlFlow;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
     CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
-    chat::{ChatTemplate, render_plain},
+    chat::ChatTemplate,
     config::{self, GenerationConfig, ModelConfig},
     context::Fingerprint,
     decoder::{Decoder, Device},
@@ -107,12 +109,7 @@ impl Model {
     /// # Errors
     /// When the template refuses the messages or the tokenizer the text.
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
-        let text = match (prompt, &self.0.template) {
-            (Prompt::Raw(text), _) => text.clone(),
-            (Prompt::Chat(messages), Some(template)) => template.render(messages)?,
-            (Prompt::Chat(messages), None) => render_plain(messages),
-        };
-        self.0.tokens.encode(&text)
+        self.0.tokens.encode(&prompt.text(self.0.template.as_ref())?)
     }
 
     /// The handshake rule by which `context` fits this model: [`Rule::HashMatch`], or [`Rule::StructuralMatch`] where
@@ -200,10 +197,11 @@ impl Model {
         self.0.engine.start(task, timeout)
     }
 
-    /// Does `work` in one step of the model's thread: for what is one run, or few.
+    /// Does `work` in one step of the model's thread: for tests of the decoder.
     ///
     /// # Errors
     /// As [`run`](Self::run).
+    #[cfg(test)]
     pub(crate) fn with_decoder<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Decoder) -> Result<T, RunError> + Send + 'static,
@@ -213,8 +211,10 @@ impl Model {
 }
 
 /// A task of one step.
+#[cfg(test)]
 struct Once<F>(Option<F>);
 
+#[cfg(test)]
 impl<T, F> Task for Once<F>
 where
     T: Send + 'static,

@@ -6,6 +6,7 @@ mod bench;
 mod common;
 mod context;
 mod demo;
+mod generate;
 mod handover;
 mod inspect;
 mod kv;

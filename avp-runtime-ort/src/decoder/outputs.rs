@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use ort::{
     session::{IoBinding, SessionOutputs},
-    value::{DynTensor, TensorElementType},
+    value::{DynTensor, Tensor, TensorElementType},
 };
 
 use super::device::Memory;
@@ -67,6 +67,20 @@ impl Outputs {
             hidden_size,
             run_time,
         })
+    }
+
+    /// These outputs with the hidden states of `before` in front of their own.
+    ///
+    /// # Errors
+    /// When ONNX Runtime cannot hold them.
+    pub(super) fn behind(mut self, before: &Self) -> Result<Self, RunError> {
+        if let (Some(_), Some(_)) = (&before.hidden, &self.hidden) {
+            let rows = [before.hidden()?, self.hidden()?].concat();
+            let shape = [1, rows.len() / self.hidden_size, self.hidden_size];
+            self.hidden = Some(Tensor::from_array((shape, rows))?.upcast());
+        }
+        self.run_time += before.run_time;
+        Ok(self)
     }
 
     /// Logits of the last position, `[vocab_size]`.

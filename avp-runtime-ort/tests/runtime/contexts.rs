@@ -582,6 +582,27 @@ fn thinking_on_a_longer_prompt_computes_the_rest_alone_and_comes_to_the_same() {
 }
 
 #[test]
+fn generating_from_a_longer_prompt_gives_the_answer_of_all_of_it() {
+    let model = qwen();
+    let context = model.think(Prompt::Raw(TEXT.into()), 4, None).unwrap();
+    let longer = Prompt::Raw(format!("{TEXT} And a cat, named"));
+    let known = model.tokenize(&Prompt::Raw(TEXT.into())).unwrap().len();
+    let options = GenerateOptions {
+        max_tokens: 8,
+        // Looks at the prompt, reused or not.
+        repetition_penalty: 1.3,
+        reuse_prefix: true,
+        ..GenerateOptions::default()
+    };
+    let reusing = model.generate(longer.clone(), Some(&context), &options).unwrap();
+    let fresh = model.generate(longer, None, &options).unwrap();
+    assert_eq!(reusing.tokens, fresh.tokens);
+    assert_eq!(reusing.prompt_tokens, fresh.prompt_tokens);
+    assert_eq!((reusing.reused_tokens, fresh.reused_tokens), (known, 0));
+    assert_eq!((reusing.context_tokens, fresh.context_tokens), (known, 0));
+}
+
+#[test]
 fn a_fork_leaves_its_origin_as_it_was() {
     let model = qwen();
     let origin = model.think(TEXT, 1, None).unwrap();

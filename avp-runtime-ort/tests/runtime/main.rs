@@ -6,5 +6,6 @@ mod contexts;
 mod engine;
 mod exchange;
 mod families;
+mod generate;
 mod parity;
 mod refusals;
