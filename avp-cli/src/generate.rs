@@ -12,7 +12,7 @@ use avp_runtime_ort::{Context, DebugConfig, GenerateOptions, Generation, Model, 
 use clap::Args;
 
 use crate::{
-    ModelArgs,
+    model::ModelArgs,
     output::{Input, Output},
     prompt::PromptArgs,
     think::{read_context, report_structural_match, seconds, write_metrics},

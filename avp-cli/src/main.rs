@@ -10,16 +10,16 @@ mod generate;
 mod identity;
 mod inspect;
 mod kv;
+mod model;
 mod output;
 mod prepare;
 mod prompt;
 mod think;
 mod world;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
-use avp_runtime_ort::{Dtype, LoadOptions, Model, OrtLibrary, Runtime};
 use clap::{Args, Parser, Subcommand};
 
 /// Hand over what a language model has computed, not what it has said.
@@ -58,7 +58,7 @@ enum Command {
 #[derive(Args)]
 struct AgentProcess {
     #[command(flatten)]
-    model: ModelArgs,
+    model: model::ModelArgs,
     /// Name to sign frames with
     #[arg(long, default_value = "agent")]
     name: String,
@@ -68,37 +68,6 @@ impl AgentProcess {
     fn run(&self) -> Result<()> {
         let runtime = self.model.runtime()?;
         agent::serve(&runtime, &self.model.load(&runtime)?, &self.name)
-    }
-}
-
-/// The model to run, and what to run it with.
-#[derive(Args)]
-struct ModelArgs {
-    /// Folder with config.json, tokenizer.json and model.onnx
-    #[arg(value_name = "MODEL_DIR")]
-    folder: PathBuf,
-    /// ONNX Runtime library; otherwise ORT_DYLIB_PATH names it, or it is looked for where it is usually installed
-    #[arg(long, value_name = "FILE")]
-    onnxruntime: Option<PathBuf>,
-    /// Threads of one run, at most one for each core; 0 takes all
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
-    /// Form of the model: fp32, fp16, q4, q4f16, int8, uint8, bnb4 or quantized; otherwise model.onnx
-    #[arg(long, value_name = "DTYPE")]
-    dtype: Option<Dtype>,
-}
-
-impl ModelArgs {
-    fn runtime(&self) -> Result<Runtime> {
-        Ok(Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?)
-    }
-
-    fn load(&self, runtime: &Runtime) -> Result<Model> {
-        Ok(Model::load(
-            runtime,
-            &self.folder,
-            &LoadOptions { threads: self.threads, dtype: self.dtype, ..LoadOptions::default() },
-        )?)
     }
 }
 

@@ -11,8 +11,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    ModelArgs,
     encode::parse_dialect,
+    model::ModelArgs,
     output::{Input, Output},
     prompt::PromptArgs,
 };

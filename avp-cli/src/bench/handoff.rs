@@ -18,7 +18,7 @@ use super::{
     report::{ModelFacts, PipelineReport, Report, Tally},
     write_json,
 };
-use crate::{ModelArgs, output::Output, world::World};
+use crate::{model::ModelArgs, output::Output, world::World};
 
 /// Compare hand-over with text and with one agent alone, on a data set
 ///

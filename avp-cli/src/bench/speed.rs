@@ -20,7 +20,7 @@ use super::{
     report::{bytes, write_table},
     write_json,
 };
-use crate::{ModelArgs, output::Output};
+use crate::{model::ModelArgs, output::Output};
 
 /// Measure reading, thinking, writing and handing over at growing lengths
 ///

@@ -129,3 +129,16 @@ fn wrong_folders_and_libraries_are_told_in_one_sentence() {
     assert!(failure(&output).contains("temperature"));
     assert!(text(&output.stdout).is_empty());
 }
+
+#[test]
+fn a_gpu_that_cannot_be_had_is_an_error_and_never_the_processor() {
+    let folder = repository("models/facts");
+    let asked = |device: &str| {
+        let folder = folder.display().to_string();
+        avp(["generate", folder.as_str(), "--prompt", "Hello", "--device", device])
+    };
+    assert!(asked("cpu").status.success());
+    let gpu = asked("cuda:4000");
+    assert!(failure(&gpu).contains("CUDA device 4000") && gpu.stdout.is_empty());
+    assert_eq!(asked("gpu").status.code(), Some(2));
+}
