@@ -102,6 +102,36 @@ impl Decoder {
         Ok(Self { session, layout, signature })
     }
 
+    /// `vector`, `[hidden_size]`, as a latent input in the model's number format.
+    ///
+    /// # Errors
+    /// When it has another length.
+    pub(crate) fn latent(&self, vector: &[f32]) -> Result<DynTensor, RunError> {
+        let unused = &self.signature.unused_latent;
+        let hidden_size = unused.shape().num_elements();
+        if vector.len() != hidden_size {
+            return Err(RunError::Output {
+                output: names::LATENT_EMBEDS.to_owned(),
+                expected: format!("{hidden_size} values"),
+                got: format!("{} values", vector.len()),
+            });
+        }
+        let shape = [1, 1, hidden_size];
+        Ok(match unused.data_type() {
+            TensorElementType::Float16 => Tensor::from_array((
+                shape,
+                vector.iter().map(|&value| half::f16::from_f32(value)).collect::<Vec<_>>(),
+            ))?
+            .upcast(),
+            TensorElementType::Bfloat16 => Tensor::from_array((
+                shape,
+                vector.iter().map(|&value| half::bf16::from_f32(value)).collect::<Vec<_>>(),
+            ))?
+            .upcast(),
+            _ => Tensor::from_array((shape, vector.to_vec()))?.upcast(),
+        })
+    }
+
     /// Runs `input` behind `past` and gives the longer cache with what was wanted.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ mod library;
 mod model;
 mod onnx;
 mod prepare;
+pub mod rosetta;
 mod runtime;
 mod sample;
 mod think;

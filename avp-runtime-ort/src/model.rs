@@ -1,7 +1,7 @@
 //! A model folder, loaded: it thinks, and it generates.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -30,6 +30,7 @@ pub struct Model {
     end_of_turn: Vec<u32>,
     layout: CacheLayout,
     window: usize,
+    graph_path: PathBuf,
 }
 
 /// How to load a model.
@@ -76,6 +77,7 @@ impl Model {
             window: config.max_position_embeddings,
             end_of_turn: generation.end_of_turn(config),
             layout: prepared.report.cache,
+            graph_path,
         })
     }
 
@@ -115,6 +117,11 @@ impl Model {
     /// Tokens the model can attend to.
     pub fn window(&self) -> usize {
         self.window
+    }
+
+    /// The export, which carries the weights.
+    pub(crate) fn graph_path(&self) -> &Path {
+        &self.graph_path
     }
 
     /// Its text to token ids and back.

@@ -1,6 +1,6 @@
 //! Text to token ids and back.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use avp_core::hash;
 use tokenizers::{
@@ -40,6 +40,20 @@ impl Tokens {
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, RunError> {
         let encoding = self.tokenizer.encode_fast(text, false).map_err(tokenizer_error)?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// As [`encode`](Self::encode), with the special tokens that the tokenizer puts around a text of its own.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot read it.
+    pub(crate) fn encode_with_special_tokens(&self, text: &str) -> Result<Vec<u32>, RunError> {
+        let encoding = self.tokenizer.encode_fast(text, true).map_err(tokenizer_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Ids by the token's text, added tokens among them.
+    pub(crate) fn vocabulary(&self) -> HashMap<String, u32> {
+        self.tokenizer.get_vocab(true).into_iter().collect()
     }
 
     /// SHA-256 of the vocabulary as peers compute it, in hex.

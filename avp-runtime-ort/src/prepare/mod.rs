@@ -26,6 +26,7 @@ mod head;
 mod inputs;
 mod latent;
 mod realign;
+mod tables;
 
 use std::path::Path;
 
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use cache::{Cache, PreparedModel, prepare_cached};
 pub use error::PrepareError;
 pub use inputs::CacheLayout;
+pub(crate) use tables::{Tables, TokenRows, read_tables};
 
 use crate::onnx::{GraphIndex, ModelProto, Weights};
 

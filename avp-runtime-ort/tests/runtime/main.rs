@@ -3,4 +3,6 @@
 
 mod common;
 mod parity;
+mod projection;
 mod refusals;
+mod rosetta;

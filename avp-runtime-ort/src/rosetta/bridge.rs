@@ -1,0 +1,213 @@
+//! From what one model thought to what another answers.
+
+use avp_core::OwnedModelIdentity;
+
+use super::{
+    AvpMap, CalibrateOptions, MapFolder, MapModel, Method, ProjectOptions, Projection, QualityConfig,
+    RosettaError, TransferQuality, ValidateOptions, Validation, assess_transfer,
+    calibrate::{self, Side},
+    connect::LoadedSide,
+    project::nearest_cosine,
+    validate,
+};
+use crate::{Context, GenerateOptions, Generation, Model, Prompt};
+
+/// Two models, and a map from the hidden states of the first to the input space of the second.
+///
+/// ```
+/// # use avp_runtime_ort::{*, rosetta::Rosetta};
+/// # let runtime = Runtime::find()?;
+/// # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
+/// let (source, target) = (load("parity/tiny-qwen2")?, load("rosetta/tiny-wide")?);
+/// let rosetta = Rosetta::between(&source, &target)?;
+/// let answer = rosetta.generate("Where does Rosa live?", 8, &GenerateOptions::default())?;
+/// assert_eq!(answer.generation.context_tokens, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Rosetta<'m> {
+    source: LoadedSide<'m>,
+    target: LoadedSide<'m>,
+    map: AvpMap,
+    options: TransferOptions,
+}
+
+/// How contexts are handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TransferOptions {
+    /// How to project.
+    pub project: ProjectOptions,
+    /// When to advise against a transfer. The advice is given with the transfer, which happens all the same, as in `avp`
+    /// 0.6.2.
+    pub quality: QualityConfig,
+}
+
+/// A context of the target that holds what the source thought, and how it came to be.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    /// One position: the projected vector, read by the target. Put it in front of the target's prompt.
+    pub context: Context,
+    /// The vector and what it was made of.
+    pub projection: Projection,
+    /// Whether one vector is likely to be enough.
+    pub quality: TransferQuality,
+    /// The map's method.
+    pub method: Method,
+}
+
+/// What the target answered.
+#[derive(Debug, Clone)]
+pub struct CrossGeneration {
+    /// The answer.
+    pub generation: Generation,
+    /// What was handed over for it.
+    pub transfer: Transfer,
+}
+
+impl<'m> Rosetta<'m> {
+    /// Takes the pair's map from [`MapFolder::from_env`] where there is one, else makes one through the vocabulary, which
+    /// learns nothing and takes no longer than reading the weights. Nothing is written.
+    ///
+    /// # Errors
+    /// When both models are one, the stored map cannot be used, or the vocabularies share too few tokens.
+    pub fn between(source: &'m Model, target: &'m Model) -> Result<Self, RosettaError> {
+        let hashes = (&source.identity().model_hash, &target.identity().model_hash);
+        // Without a folder there is no stored map: no reason not to make one.
+        match MapFolder::from_env().ok().map(|folder| folder.load(hashes.0, hashes.1)).transpose()?.flatten()
+        {
+            Some(map) => Self::with_map(source, target, map),
+            None => Self::calibrate(source, target, &CalibrateOptions::default()),
+        }
+    }
+
+    /// Makes a new map.
+    ///
+    /// # Errors
+    /// When both models are one, or the method asked for is not for them; the error says what it needs.
+    pub fn calibrate(
+        source: &'m Model,
+        target: &'m Model,
+        options: &CalibrateOptions,
+    ) -> Result<Self, RosettaError> {
+        check_pair(source, target)?;
+        let (source, target) = (LoadedSide::new(source), LoadedSide::new(target));
+        let map = calibrate::calibrate(&source, &target, options)?;
+        Ok(Self { source, target, map, options: TransferOptions::default() })
+    }
+
+    /// Takes a map as it is.
+    ///
+    /// # Errors
+    /// When it is for other models; the first field that differs is named.
+    pub fn with_map(source: &'m Model, target: &'m Model, map: AvpMap) -> Result<Self, RosettaError> {
+        check_pair(source, target)?;
+        check_end(&map.source, source.identity(), ["source_hash", "source_dim"])?;
+        check_end(&map.target, target.identity(), ["target_hash", "target_dim"])?;
+        let options = TransferOptions::default();
+        Ok(Self { source: LoadedSide::new(source), target: LoadedSide::new(target), map, options })
+    }
+
+    /// Hands over with other options than the default.
+    #[must_use]
+    pub fn with_options(self, options: TransferOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// The map.
+    pub fn map(&self) -> &AvpMap {
+        &self.map
+    }
+
+    /// Projects a hidden state of the source, after its final norm.
+    ///
+    /// # Errors
+    /// When it has another width or is not finite.
+    pub fn project(&self, hidden: &[f32]) -> Result<Projection, RosettaError> {
+        self.map.project(hidden, self.source.head()?, &self.options.project)
+    }
+
+    /// The largest cosine similarity of a projected vector and an embedding it was made of; `None` for learned maps. Reads
+    /// all of them, which projecting does not.
+    ///
+    /// # Errors
+    /// When the vector has another width.
+    pub fn nearest_cosine(&self, projection: &Projection) -> Result<Option<f32>, RosettaError> {
+        self.map.table().map(|table| nearest_cosine(&projection.vector, table)).transpose()
+    }
+
+    /// Hands over what the source thought: its last hidden state, projected, stands as one input embedding in front of all
+    /// that the target will read, as in `avp` 0.6.2.
+    ///
+    /// # Errors
+    /// When the context is not the source's, or has no hidden state because it was received.
+    pub fn transfer(&self, context: &Context) -> Result<Transfer, RosettaError> {
+        let source = self.source.model();
+        source.accepts(context).map_err(crate::RunError::from)?;
+        let hidden = context.last_hidden_state().ok_or(RosettaError::NoHiddenState)?;
+        let prompt_tokens = context.seq_len().saturating_sub(context.num_steps());
+        let quality = assess_transfer(prompt_tokens, None, &self.options.quality)?;
+        let projection = self.project(hidden)?;
+        let context = self.target.model().read_vector(&projection.vector, context.num_steps())?;
+        Ok(Transfer { context, projection, quality, method: self.map.method() })
+    }
+
+    /// The source thinks about `prompt` for `steps` latent steps, and the target answers the same prompt with that in front
+    /// of it. Where the two read different prompts, use [`Model::think`], [`transfer`](Self::transfer) and
+    /// [`Model::generate`].
+    ///
+    /// # Errors
+    /// As those three.
+    pub fn generate(
+        &self,
+        prompt: impl Into<Prompt>,
+        steps: usize,
+        options: &GenerateOptions,
+    ) -> Result<CrossGeneration, RosettaError> {
+        let prompt = prompt.into();
+        let thought = self.source.model().think(prompt.clone(), steps, None)?;
+        let transfer = self.transfer(&thought)?;
+        let generation = self.target.model().generate(prompt, Some(&transfer.context), options)?;
+        Ok(CrossGeneration { generation, transfer })
+    }
+
+    /// Tries the map on a few texts: first the direction of the projected vectors, then what the target makes of them.
+    ///
+    /// # Errors
+    /// When a text has no tokens, or running a model fails.
+    pub fn validate(&self, options: &ValidateOptions) -> Result<Validation, RosettaError> {
+        validate::validate(&self.source, &self.target, &self.map, options)
+    }
+}
+
+impl std::fmt::Debug for Rosetta<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Rosetta")
+            .field("source", self.source.model())
+            .field("target", self.target.model())
+            .field("method", &self.map.method())
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_pair(source: &Model, target: &Model) -> Result<(), RosettaError> {
+    let hash = &source.identity().model_hash;
+    if *hash == target.identity().model_hash {
+        return Err(RosettaError::SameModel { hash: hash.clone() });
+    }
+    Ok(())
+}
+
+fn check_end(
+    end: &MapModel,
+    model: &OwnedModelIdentity,
+    fields: [&'static str; 2],
+) -> Result<(), RosettaError> {
+    let values = [
+        (model.model_hash.clone(), end.model_hash.clone()),
+        (model.hidden_dim.to_string(), end.hidden_dim.to_string()),
+    ];
+    match fields.into_iter().zip(values).find(|(_, (expected, got))| expected != got) {
+        Some((field, (expected, got))) => Err(RosettaError::OtherModels { field, expected, got }),
+        None => Ok(()),
+    }
+}
