@@ -2,6 +2,7 @@
 
 mod aacp;
 mod agent;
+mod bench;
 mod demo;
 mod encode;
 mod generate;
@@ -10,6 +11,7 @@ mod inspect;
 mod kv;
 mod output;
 mod think;
+mod world;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -40,6 +42,8 @@ enum Command {
     #[command(subcommand)]
     Aacp(aacp::Aacp),
     Demo(demo::Demo),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     #[command(hide = true)]
     Agent(AgentProcess),
 }
@@ -81,7 +85,11 @@ impl ModelArgs {
     }
 
     fn load(&self, runtime: &Runtime) -> Result<Model> {
-        Ok(Model::load(runtime, &self.folder, &LoadOptions { threads: self.threads })?)
+        Ok(Model::load(
+            runtime,
+            &self.folder,
+            &LoadOptions { threads: self.threads, ..LoadOptions::default() },
+        )?)
     }
 }
 
@@ -98,6 +106,7 @@ fn main() -> ExitCode {
         Command::Handshake(handshake) => handshake.run(),
         Command::Kv(kv) => kv.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Agent(agent) => agent.run(),
     };
     exit_code(done.map(|()| true))

@@ -1,6 +1,9 @@
 //! CRC-32 (IEEE) of the uncompressed body, as field 15 of the metadata carries it.
 
-use crate::DecodeError;
+use crate::{
+    DecodeError,
+    parallel::{copy, share},
+};
 
 /// CRC-32 (IEEE) of `bytes`.
 ///
@@ -20,6 +23,62 @@ pub fn crc32_parts(parts: &[&[u8]]) -> u32 {
         hasher.update(part);
     }
     hasher.finalize()
+}
+
+/// Bytes that fit a processor's own cache, so that what was summed need not come from memory again to be copied.
+const CHUNK: usize = 64 << 10;
+
+/// Pieces of [`copy_parts`] and [`copy_parts_summed`] that one thread takes at a time.
+pub(crate) const PIECE: usize = 1 << 20;
+
+/// Copies `parts`, joined, to `target`, which is as long as they are together.
+pub(crate) fn copy_parts(threads: usize, piece: usize, parts: &[&[u8]], target: &mut [u8]) {
+    share(threads, pieces(piece, parts, target), |(source, target)| copy(source, target));
+}
+
+/// Copies `parts`, joined, to `target`, which is as long as they are together, and returns their CRC-32: both in one
+/// pass over memory.
+#[cfg(feature = "std")]
+pub(crate) fn copy_parts_summed(threads: usize, piece: usize, parts: &[&[u8]], target: &mut [u8]) -> u32 {
+    let count = parts.iter().map(|part| part.len().div_ceil(piece)).sum();
+    let mut sums = alloc::vec![crc32fast::Hasher::new(); count];
+    share(threads, pieces(piece, parts, target).zip(&mut sums), |((source, target), sum)| {
+        copy_summed(source, target, sum);
+    });
+    let mut whole = crc32fast::Hasher::new();
+    sums.iter().for_each(|sum| whole.combine(sum));
+    whole.finalize()
+}
+
+/// Copies `parts`, joined, to `target`, which is as long as they are together, and returns their CRC-32: both in one
+/// pass over memory.
+#[cfg(not(feature = "std"))]
+pub(crate) fn copy_parts_summed(_threads: usize, piece: usize, parts: &[&[u8]], target: &mut [u8]) -> u32 {
+    // On one thread the pieces come in order, so one hasher, and no memory, does.
+    let mut sum = crc32fast::Hasher::new();
+    pieces(piece, parts, target).for_each(|(source, target)| copy_summed(source, target, &mut sum));
+    sum.finalize()
+}
+
+fn copy_summed(source: &[u8], target: &mut [u8], sum: &mut crc32fast::Hasher) {
+    for (source, target) in source.chunks(CHUNK).zip(target.chunks_mut(CHUNK)) {
+        sum.update(source);
+        copy(source, target);
+    }
+}
+
+/// Every part cut to pieces of at most `piece` bytes, each with its place in `target`.
+fn pieces<'s, 't>(
+    piece: usize,
+    parts: &[&'s [u8]],
+    target: &'t mut [u8],
+) -> impl Iterator<Item = (&'s [u8], &'t mut [u8])> + Send {
+    let mut rest = target;
+    parts.iter().flat_map(move |part| {
+        let (target, after) = core::mem::take(&mut rest).split_at_mut(part.len());
+        rest = after;
+        part.chunks(piece).zip(target.chunks_mut(piece))
+    })
 }
 
 /// A frame's checksum beside the one that its body has.
@@ -56,5 +115,25 @@ mod tests {
     fn parts_sum_like_the_whole() {
         assert_eq!(crc32_parts(&[b"1234", b"", b"56789"]), crc32(b"123456789"));
         assert_eq!(crc32_parts(&[]), 0);
+    }
+
+    #[test]
+    fn copies_and_sums_are_those_of_the_whole_however_they_are_shared() {
+        let bytes: [u8; 300] = core::array::from_fn(|index| (index * index / 7) as u8);
+        for threads in 1..4 {
+            for piece in [3, 63, 64, 150, 5000] {
+                for parts in [&[&bytes[..]][..], &[&bytes[..1], &[], &bytes[1..200], &bytes[200..]], &[]] {
+                    let len = parts.iter().map(|part| part.len()).sum();
+                    let (mut copied, mut summed) = ([0xee; 300], [0xee; 300]);
+                    copy_parts(threads, piece, parts, &mut copied[..len]);
+                    let sum = copy_parts_summed(threads, piece, parts, &mut summed[..len]);
+                    assert_eq!(
+                        (copied, summed),
+                        (bytes.map(|byte| if len == 0 { 0xee } else { byte }), copied)
+                    );
+                    assert_eq!(sum, crc32_parts(parts), "{threads} {piece}");
+                }
+            }
+        }
     }
 }

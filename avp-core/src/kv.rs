@@ -19,7 +19,7 @@ pub use self::{
     paged::{BlockShape, BlockTable},
     select::{KvSelection, concat_header, concat_into},
 };
-use crate::{DType, DecodeError, EncodeError};
+use crate::{DType, DecodeError, EncodeError, parallel::copy};
 
 mod element;
 mod error;
@@ -423,16 +423,6 @@ where
     }
     writer.finish()?;
     Ok(body)
-}
-
-/// Copies in pieces of a kilobyte.
-///
-/// From 2 KiB on, glibc copies with `rep movsb`, which several processors do at half speed where the target is not
-/// aligned; behind the 17 bytes of its header a KV-cache's tensors seldom are. The `paged` benchmark shows it.
-fn copy(source: &[u8], target: &mut [u8]) {
-    for (source, target) in source.chunks(1024).zip(target.chunks_mut(1024)) {
-        target.copy_from_slice(source);
-    }
 }
 
 fn product(factors: &[u32]) -> Option<usize> {

@@ -38,6 +38,8 @@
 //!
 //! - `alloc`: results of their own, such as [`FrameEncoder::encode`](FrameEncoder); hashes and JSON messages.
 //! - `std` (implies `alloc`): checksums and number conversion find SIMD at run time; a `SessionManager` for threads.
+//!   Copies of 8 MiB and more, into a frame or between a KV-cache and its paged blocks, are shared among up to four
+//!   threads that end before the call returns.
 //! - `serde`: value types can be serialized.
 //! - `zstd` (implies `alloc`): compressed bodies, in pure Rust, with or without std.
 //! - `zstd-native` (implies `std` and `zstd`): the same through the C library, with all its levels.
@@ -78,6 +80,7 @@ mod message;
 #[cfg(feature = "alloc")]
 pub mod messages;
 mod metadata;
+mod parallel;
 mod protobuf;
 #[cfg(feature = "alloc")]
 pub mod session;

@@ -5,7 +5,8 @@ use std::{fs, path::Path};
 
 use avp_core::{
     Chunk, ChunkKind, Compression, DType, Dialect, Frame, FrameEncoder, FrameHead, Hybrid, KvDType, KvHeader,
-    KvView, MetadataFields, Mode, PayloadType, hybrid, kv,
+    KvView, MetadataFields, Mode, PayloadType, hybrid,
+    kv::{self, BlockShape, BlockTable},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -205,6 +206,46 @@ fn every_vector_with_any_lying_length_gives_a_frame_or_an_error() {
                 frame[4..12].copy_from_slice(&honest);
             }
         }
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "megabytes take Miri hours")]
+fn bodies_large_enough_to_be_shared_among_threads_are_written_whole() {
+    let shape = BlockShape {
+        num_blocks: 80,
+        num_kv_heads: 2,
+        block_size: 16,
+        head_dim: 128,
+        dtype: KvDType::Float32,
+    };
+    let layer_len = shape.layer_len().expect("a small pool");
+    let pools: Vec<Vec<u8>> =
+        (0..4_usize).map(|layer| (0..layer_len).map(|index| (index % 251 + layer) as u8).collect()).collect();
+    let layers: Vec<&[u8]> = pools.iter().map(Vec::as_slice).collect();
+    let blocks: Vec<u32> = (0..80).map(|index| index * 37 % 80).collect();
+    let table = BlockTable::new(&blocks, shape).expect("a sound table");
+    let body = table.gather(&layers, 80 * 16).expect("a cache");
+    assert!(body.len() > 8 << 20);
+    // Token 17 of key head 1 is token 1 of the second block, 37.
+    let cache = KvView::decode(&body).expect("a cache");
+    let (row, head) = (128 * 4, 16 * 128 * 4);
+    let in_block = &pools[3][37 * 4 * head + head + row..][..row];
+    assert_eq!(&cache.layer(3).key()[(80 * 16 + 17) * row..][..row], in_block);
+    let mut scattered = vec![vec![0; layer_len]; 4];
+    let mut targets: Vec<&mut [u8]> = scattered.iter_mut().map(Vec::as_mut_slice).collect();
+    table.scatter(&cache, &mut targets).expect("room");
+    assert!(scattered == pools);
+
+    let encoder = FrameEncoder::new(MetadataFields { session_id: "s", ..Default::default() });
+    let frame = encoder.encode(&body).expect("a frame");
+    let head = encoder.encode_head(&[&body]).expect("a head");
+    assert!(frame[..head.len()] == head && frame[head.len()..] == body);
+    // One buffer has room to spare, the other has not.
+    for spare in [64, 0] {
+        let mut out = vec![0xee; frame.len() + spare];
+        assert_eq!(encoder.encode_into(&body, &mut out), Ok(frame.len()));
+        assert!(out[..frame.len()] == frame);
     }
 }
 

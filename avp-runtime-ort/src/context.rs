@@ -46,13 +46,13 @@ impl Default for FrameOptions {
 
 impl Context {
     pub(crate) fn new(
-        cache: KvCache,
+        cache: impl Into<Arc<KvCache>>,
         identity: Arc<OwnedModelIdentity>,
         num_steps: usize,
         last_hidden_state: Vec<f32>,
     ) -> Self {
         let last_hidden_state = Some(last_hidden_state.into());
-        Self { cache: Arc::new(cache), identity, num_steps, last_hidden_state }
+        Self { cache: cache.into(), identity, num_steps, last_hidden_state }
     }
 
     /// Tokens and latent steps in the cache.

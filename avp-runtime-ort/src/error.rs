@@ -59,6 +59,14 @@ pub enum ModelError {
     /// The graph cannot be made ready for latent work.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// The device that was asked for cannot be had.
+    #[error("{device}: {message}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What is missing.
+        message: String,
+    },
     /// ONNX Runtime does not take the model.
     #[error("ONNX Runtime refuses the model: {message}")]
     Runtime {
@@ -139,6 +147,44 @@ pub enum RunError {
     NotFinite {
         /// Tokens generated before, or latent steps taken.
         step: usize,
+    },
+    /// Numbers that were to be read as vectors are not whole ones.
+    #[error("{got} numbers are no vectors of {hidden_dim}")]
+    Vectors {
+        /// The model's hidden_dim.
+        hidden_dim: usize,
+        /// Numbers there are.
+        got: usize,
+    },
+    /// The model's queue is full. Try again when a call has been answered, or make a blocking call, which waits.
+    #[error("the model's queue is full: {places} calls are waiting")]
+    Busy {
+        /// Places in the queue.
+        places: usize,
+    },
+    /// The caller cancelled the call.
+    #[error("cancelled")]
+    Cancelled,
+    /// The call's time was up.
+    #[error("not done within {after:?}")]
+    TimedOut {
+        /// The time it was given.
+        after: std::time::Duration,
+    },
+    /// The call met a fault of this program and was given up; the model goes on.
+    #[error("the call panicked: {message}")]
+    Panicked {
+        /// The panic's words.
+        message: String,
+    },
+    /// The model's thread has ended. Load the model again.
+    #[error("the model's thread has ended")]
+    Stopped,
+    /// The device or the host has no memory left for the run. What is in memory stays usable.
+    #[error("out of memory: {message}")]
+    OutOfMemory {
+        /// ONNX Runtime's words, which give the size.
+        message: String,
     },
     /// ONNX Runtime failed.
     #[error("ONNX Runtime: {message}")]
@@ -233,6 +279,9 @@ pub enum Error {
     /// Handing a context over.
     #[error(transparent)]
     Context(#[from] ContextError),
+    /// Handing over to another model.
+    #[error(transparent)]
+    Rosetta(#[from] crate::rosetta::RosettaError),
 }
 
 fn file_name(path: &std::path::Path) -> String {
@@ -241,7 +290,13 @@ fn file_name(path: &std::path::Path) -> String {
 
 impl<R> From<ort::Error<R>> for RunError {
     fn from(error: ort::Error<R>) -> Self {
-        Self::Runtime { message: error.message().to_owned() }
+        let message = error.message().to_owned();
+        // ONNX Runtime has no code for it. Its arenas, its device allocators and C++ have these words.
+        let out_of_memory = ["Failed to allocate memory", "bad_alloc", "bad allocation", "out of memory"];
+        if out_of_memory.iter().any(|words| message.contains(words)) {
+            return Self::OutOfMemory { message };
+        }
+        Self::Runtime { message }
     }
 }
 

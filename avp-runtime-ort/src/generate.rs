@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Context, Model, Prompt, RunError,
-    decoder::{Input, Want, to_f32},
+    decoder::{Input, Outputs, Sequence, Want},
     sample::Sampler,
 };
 
@@ -101,9 +101,12 @@ impl Model {
         let mut tokens = Vec::new();
         let mut first_token_time = None;
 
-        let mut step = self.decoder().run(Input::Tokens(&prompt), &past, Want::Logits)?;
+        let prompt_tokens = prompt.len();
+        let expected = prompt_tokens.saturating_add(options.max_tokens).min(self.window());
+        let sequence = self.with_decoder(move |decoder| decoder.begin(past, expected))?;
+        let (mut sequence, mut outputs) = self.read(sequence, prompt)?;
         let finish = loop {
-            let logits = to_f32(&step.output)?;
+            let logits = outputs.logits()?;
             let token = sampler.next(&logits).ok_or(RunError::NotFinite { step: tokens.len() })?;
             first_token_time.get_or_insert_with(|| start.elapsed());
             if self.end_of_turn().contains(&token) {
@@ -119,10 +122,10 @@ impl Model {
             if tokens.len() == options.max_tokens {
                 break Finish::MaxTokens;
             }
-            if step.cache.seq_len() >= self.window() {
+            if sequence.seq_len() >= self.window() {
                 break Finish::Window;
             }
-            step = self.decoder().run(Input::Tokens(&[token]), &step.cache, Want::Logits)?;
+            (sequence, outputs) = self.read(sequence, vec![token])?;
         };
         let total_time = start.elapsed();
         let text = self.tokens().decode(&tokens)?;
@@ -137,10 +140,17 @@ impl Model {
             text,
             tokens,
             finish,
-            prompt_tokens: prompt.len(),
+            prompt_tokens,
             context_tokens: context.map_or(0, Context::seq_len),
             first_token_time: first_token_time.unwrap_or(total_time),
             total_time,
+        })
+    }
+
+    fn read(&self, mut sequence: Sequence, tokens: Vec<u32>) -> Result<(Sequence, Outputs), RunError> {
+        self.with_decoder(move |decoder| {
+            let outputs = decoder.run(&mut sequence, Input::Tokens(&tokens), Want::LOGITS)?;
+            Ok((sequence, outputs))
         })
     }
 }

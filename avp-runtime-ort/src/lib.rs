@@ -32,6 +32,7 @@ mod chat;
 mod config;
 mod context;
 mod decoder;
+mod engine;
 mod error;
 mod folder;
 mod generate;
@@ -49,6 +50,8 @@ mod tokens;
 
 pub use chat::{Message, Prompt};
 pub use context::{Context, FrameOptions};
+pub use decoder::Device;
+pub use engine::{Canceller, Pending, PendingFuture};
 pub use error::{ContextError, Error, ModelError, RunError};
 pub use generate::{Finish, GenerateOptions, Generation};
 pub use identity::{read_identity, tokenizer_hash};
@@ -56,6 +59,7 @@ pub use library::{LibraryError, LibrarySource, OrtLibrary};
 pub use model::{LoadOptions, Model};
 pub use prepare::{CacheLayout, PrepareError};
 pub use runtime::Runtime;
+pub use think::{OutputType, ThinkOptions, Thought};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

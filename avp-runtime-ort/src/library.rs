@@ -12,6 +12,7 @@
 //! A candidate counts when it loads, exports `OrtGetApiBase`, and is of a release that serves the API level this crate
 //! was built for ([`ort::MINOR_VERSION`]). Loading a library runs its initializers: look only where code may come from.
 
+mod cuda;
 mod elf;
 mod places;
 
@@ -21,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use cuda::check as check_cuda;
 use libloading::Library;
 
 /// A library that loads and is a recent enough ONNX Runtime.

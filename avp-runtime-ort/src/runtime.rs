@@ -1,6 +1,9 @@
 //! The one ONNX Runtime environment of a process.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use ort::{environment::Environment, logging::LogLevel};
 
@@ -10,10 +13,11 @@ use crate::{LibraryError, OrtLibrary};
 #[derive(Debug, Clone)]
 pub struct Runtime {
     environment: Environment,
+    library: &'static Path,
 }
 
 /// ONNX Runtime allows one environment a process, and unloading its library on exit is not safe: it is never dropped.
-static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+static ENVIRONMENT: OnceLock<(Environment, PathBuf)> = OnceLock::new();
 
 impl Runtime {
     /// Loads `library` into the process. A later call gives the environment that the first one made.
@@ -23,8 +27,8 @@ impl Runtime {
     pub fn load(library: &OrtLibrary) -> Result<Self, LibraryError> {
         static LOADING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(environment) = ENVIRONMENT.get() {
-            return Ok(Self { environment: environment.clone() });
+        if let Some(loaded) = ENVIRONMENT.get() {
+            return Ok(Self::of(loaded));
         }
         let refuse = |message: String| LibraryError::Unusable { path: library.path().to_owned(), message };
         let environment = ort::init_from(library.path())
@@ -34,7 +38,11 @@ impl Runtime {
             .build()
             .map_err(|error| refuse(error.message().to_owned()))?;
         environment.set_log_level(LogLevel::Error);
-        Ok(Self { environment: ENVIRONMENT.get_or_init(|| environment).clone() })
+        Ok(Self::of(ENVIRONMENT.get_or_init(|| (environment, library.path().to_owned()))))
+    }
+
+    fn of((environment, library): &'static (Environment, PathBuf)) -> Self {
+        Self { environment: environment.clone(), library }
     }
 
     /// Finds the library as [`OrtLibrary::find`] does and loads it.
@@ -47,5 +55,13 @@ impl Runtime {
 
     pub(crate) fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Whether sessions can compute on a CUDA device, as far as libraries go.
+    ///
+    /// # Errors
+    /// What is missing, and the mend.
+    pub(crate) fn check_cuda(&self) -> Result<(), String> {
+        crate::library::check_cuda(self.library)
     }
 }

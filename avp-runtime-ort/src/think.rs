@@ -1,9 +1,81 @@
 //! Thinking: a prompt read, latent steps taken, all of it kept as a context.
 
-use crate::{
-    Context, Model, Prompt, RunError,
-    decoder::{Input, Want, last_row},
+use std::{
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use avp_core::OwnedModelIdentity;
+use ort::value::DynTensor;
+
+use crate::{
+    Context, Model, Pending, Prompt, RunError,
+    decoder::{Decoder, Input, Outputs, Sequence, Want},
+    engine::Task,
+    kv::KvCache,
+};
+
+/// What thinking is to keep; named as in `avp` 0.6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OutputType {
+    /// As [`KvCache`](Self::KvCache): what the same model can go on from.
+    #[default]
+    Auto,
+    /// The KV-cache and the last hidden state.
+    KvCache,
+    /// The last hidden state alone; the KV-cache is freed. For another model, which has no use for the cache.
+    HiddenState,
+}
+
+/// How to think.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThinkOptions {
+    /// Latent steps to take behind the prompt; 20 by default, as `avp` has it. With 0 the prompt is only read.
+    pub steps: usize,
+    /// What to keep.
+    pub output: OutputType,
+    /// Give up after this time, counted from the call; `None` takes what it takes.
+    pub timeout: Option<Duration>,
+    /// Measure the norm of the hidden state at each step, which has to leave the device for it.
+    pub diagnostics: bool,
+}
+
+impl Default for ThinkOptions {
+    fn default() -> Self {
+        Self { steps: 20, output: OutputType::Auto, timeout: None, diagnostics: false }
+    }
+}
+
+impl ThinkOptions {
+    /// The default with this number of latent steps.
+    pub fn steps(steps: usize) -> Self {
+        Self { steps, ..Self::default() }
+    }
+}
+
+/// What thinking came to.
+#[derive(Debug, Clone)]
+pub struct Thought {
+    /// All that was read and thought; `None` where only the hidden state was to be kept.
+    pub context: Option<Context>,
+    /// The hidden state of the last position after the final norm, `[hidden_dim]`.
+    pub last_hidden_state: Arc<[f32]>,
+    /// Tokens of the prompt, or vectors in their place, all of them evaluated.
+    pub prompt_tokens: usize,
+    /// Tokens and latent steps of the context it went on from, none of them evaluated again.
+    pub context_tokens: usize,
+    /// Latent steps taken.
+    pub num_steps: usize,
+    /// Euclidean norms of the last position's hidden state, behind the prompt and behind each step: `num_steps + 1` of
+    /// them where [`ThinkOptions::diagnostics`] asked for it, else none.
+    pub hidden_norms: Vec<f32>,
+    /// From the first run to the end of the prompt.
+    pub prompt_time: Duration,
+    /// From the first run to the end.
+    pub total_time: Duration,
+}
 
 impl Model {
     /// Reads `prompt` behind `context` and thinks for `steps` latent steps; gives all of it as a new context.
@@ -20,19 +92,203 @@ impl Model {
         steps: usize,
         context: Option<&Context>,
     ) -> Result<Context, RunError> {
+        let thought = self.think_with(prompt, ThinkOptions::steps(steps), context)?;
+        thought.context.ok_or(RunError::Stopped)
+    }
+
+    /// As [`think`](Self::think), with every option; waits for a place in the model's queue.
+    ///
+    /// # Errors
+    /// As [`think`](Self::think), and [`RunError::TimedOut`].
+    pub fn think_with(
+        &self,
+        prompt: impl Into<Prompt>,
+        options: ThinkOptions,
+        context: Option<&Context>,
+    ) -> Result<Thought, RunError> {
+        let timeout = options.timeout;
         let tokens = self.tokenize(&prompt.into())?;
-        let past = self.past(context, tokens.len(), steps)?;
-        let want = |left| if left == 0 { Want::Hidden } else { Want::NextLatent };
-        let mut step = self.decoder().run(Input::Tokens(&tokens), &past, want(steps))?;
-        for left in (0..steps).rev() {
-            let latent = step.output;
-            step = self.decoder().run(Input::Latent(&latent), &step.cache, want(left))?;
+        self.run(Thinking::new(self, Reading::Tokens(tokens), options, context)?, timeout)
+    }
+
+    /// As [`think_with`](Self::think_with), reading `vectors` where tokens would stand: `[length, hidden_dim]`, in the space
+    /// of the model's input embeddings. So is read what another model knows, once it is projected there.
+    ///
+    /// # Errors
+    /// As [`think_with`](Self::think_with), and when `vectors` are not whole ones or not finite.
+    pub fn think_vectors(
+        &self,
+        vectors: &[f32],
+        options: ThinkOptions,
+        context: Option<&Context>,
+    ) -> Result<Thought, RunError> {
+        let timeout = options.timeout;
+        let hidden_dim = self.identity().hidden_dim as usize;
+        if !vectors.len().is_multiple_of(hidden_dim) {
+            return Err(RunError::Vectors { hidden_dim, got: vectors.len() });
         }
-        let last_hidden_state = last_row(&step.output, self.identity().hidden_dim as usize)?;
+        if !vectors.iter().all(|value| value.is_finite()) {
+            return Err(RunError::NotFinite { step: 0 });
+        }
+        let reading = Reading::Vectors { values: vectors.to_vec(), length: vectors.len() / hidden_dim };
+        self.run(Thinking::new(self, reading, options, context)?, timeout)
+    }
+
+    /// As [`think_with`](Self::think_with), without waiting: the answer is awaited, waited for, or cancelled.
+    ///
+    /// Every error is in the answer, [`RunError::Busy`] too: the model's queue was full.
+    pub fn start_think(
+        &self,
+        prompt: impl Into<Prompt>,
+        options: ThinkOptions,
+        context: Option<&Context>,
+    ) -> Pending<Thought> {
+        let timeout = options.timeout;
+        let thinking = self
+            .tokenize(&prompt.into())
+            .and_then(|tokens| Thinking::new(self, Reading::Tokens(tokens), options, context));
+        match thinking {
+            Ok(thinking) => self.start(thinking, timeout),
+            Err(error) => Pending::refused(error),
+        }
+    }
+}
+
+/// A think call on the model's thread.
+struct Thinking {
+    reading: Reading,
+    options: ThinkOptions,
+    identity: Arc<OwnedModelIdentity>,
+    steps_before: usize,
+    context_tokens: usize,
+    state: State,
+    hidden_norms: Vec<f32>,
+    start: Instant,
+    prompt_time: Duration,
+}
+
+/// What is read before the first latent step.
+enum Reading {
+    Tokens(Vec<u32>),
+    Vectors { values: Vec<f32>, length: usize },
+}
+
+impl Reading {
+    fn len(&self) -> usize {
+        match self {
+            Self::Tokens(tokens) => tokens.len(),
+            Self::Vectors { length, .. } => *length,
+        }
+    }
+}
+
+enum State {
+    Unread(Arc<KvCache>),
+    Thinking { sequence: Sequence, latent: DynTensor, taken: usize },
+    Done,
+}
+
+impl Thinking {
+    fn new(
+        model: &Model,
+        reading: Reading,
+        options: ThinkOptions,
+        context: Option<&Context>,
+    ) -> Result<Self, RunError> {
+        let past = model.past(context, reading.len(), options.steps)?;
+        Ok(Self {
+            reading,
+            identity: model.shared_identity(),
+            steps_before: context.map_or(0, Context::num_steps),
+            context_tokens: past.seq_len(),
+            state: State::Unread(past),
+            hidden_norms: Vec::new(),
+            options,
+            start: Instant::now(),
+            prompt_time: Duration::ZERO,
+        })
+    }
+
+    /// The last run gives the hidden state, each before it the next latent input.
+    fn want(&self, taken: usize) -> Want {
+        let last = taken == self.options.steps;
+        Want { logits: false, hidden: last || self.options.diagnostics, next_latent: !last }
+    }
+
+    fn finish(
+        &mut self,
+        decoder: &mut Decoder,
+        sequence: Sequence,
+        outputs: &Outputs,
+    ) -> Result<Thought, RunError> {
+        let last_hidden_state = outputs.last_hidden()?;
+        let steps = self.options.steps;
         if !last_hidden_state.iter().all(|value| value.is_finite()) {
             return Err(RunError::NotFinite { step: steps });
         }
-        let before = context.map_or(0, Context::num_steps);
-        Ok(Context::new(step.cache, self.shared_identity(), before + steps, last_hidden_state))
+        let context = match self.options.output {
+            OutputType::HiddenState => None,
+            OutputType::Auto | OutputType::KvCache => Some(Context::new(
+                decoder.end(sequence)?,
+                self.identity.clone(),
+                self.steps_before + steps,
+                last_hidden_state.clone(),
+            )),
+        };
+        Ok(Thought {
+            context,
+            last_hidden_state: last_hidden_state.into(),
+            prompt_tokens: self.reading.len(),
+            context_tokens: self.context_tokens,
+            num_steps: steps,
+            hidden_norms: std::mem::take(&mut self.hidden_norms),
+            prompt_time: self.prompt_time,
+            total_time: self.start.elapsed(),
+        })
     }
+}
+
+impl Task for Thinking {
+    type Output = Thought;
+
+    fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<Thought>, RunError> {
+        let (sequence, mut outputs, taken) = match std::mem::replace(&mut self.state, State::Done) {
+            State::Unread(past) => {
+                self.start = Instant::now();
+                let mut sequence = decoder.begin(past, self.reading.len() + self.options.steps)?;
+                let outputs = match &self.reading {
+                    Reading::Tokens(tokens) => {
+                        decoder.run(&mut sequence, Input::Tokens(tokens), self.want(0))?
+                    }
+                    Reading::Vectors { values, .. } => {
+                        let latents = decoder.latents(values)?;
+                        decoder.run(&mut sequence, Input::Latent(&latents), self.want(0))?
+                    }
+                };
+                self.prompt_time = self.start.elapsed();
+                (sequence, outputs, 0)
+            }
+            State::Thinking { mut sequence, latent, taken } => {
+                let taken = taken + 1;
+                let outputs = decoder.run(&mut sequence, Input::Latent(&latent), self.want(taken))?;
+                (sequence, outputs, taken)
+            }
+            // A task that has given its answer is not asked again.
+            State::Done => return Err(RunError::Stopped),
+        };
+        if self.options.diagnostics {
+            self.hidden_norms.push(norm(&outputs.last_hidden()?));
+        }
+        if taken == self.options.steps {
+            return self.finish(decoder, sequence, &outputs).map(ControlFlow::Break);
+        }
+        let latent = outputs.take_next_latent()?;
+        self.state = State::Thinking { sequence, latent, taken };
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Summed in float64: a hidden state has thousands of numbers.
+fn norm(values: &[f32]) -> f32 {
+    values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
 }

@@ -9,10 +9,10 @@ use aacp::learn::{
     Encoder, Instruction, PatternLog,
     http::{Anthropic, OpenAi},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 
-use super::rules::load;
+use super::{local::Local, rules::load};
 
 /// Put an instruction in English into a packet
 ///
@@ -35,8 +35,8 @@ pub(crate) struct Encode {
     /// The log of patterns; made where it is not there
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// A model to ask, as `anthropic:NAME` or `openai:NAME`; the key comes from the environment
-    #[arg(long, value_name = "SERVICE:NAME")]
+    /// A model to ask: `anthropic:NAME` or `openai:NAME`, with the key from the environment, or `onnx:MODEL_DIR`
+    #[arg(long, value_name = "KIND:NAME")]
     model: Option<String>,
     /// Print one JSON object: `packet`, `tier`, `loss_note`
     #[arg(long)]
@@ -52,14 +52,25 @@ impl Encode {
         if let Some(log) = &self.log {
             encoder = encoder.log(PatternLog::open(log).with_context(|| log.display().to_string())?);
         }
+        let mut failure = None;
         encoder = match self.model.as_deref().map(|model| model.split_once(':')) {
             None => encoder,
             Some(Some(("anthropic", name))) => encoder.model(Anthropic::from_env(name)?),
             Some(Some(("openai", name))) => encoder.model(OpenAi::from_env(name)?),
-            Some(_) => bail!("--model takes anthropic:NAME or openai:NAME"),
+            Some(Some(("onnx", folder))) => {
+                let local = Local::load(folder)?;
+                failure = Some(local.failure());
+                encoder.model(local)
+            }
+            Some(_) => bail!("--model takes anthropic:NAME, openai:NAME or onnx:MODEL_DIR"),
         };
         let instruction = Instruction::new(&self.english, &self.domain, &self.return_agent);
-        let encoded = encoder.encode(&instruction)?;
+        let encoded = encoder.encode(&instruction).map_err(|error| {
+            match failure.and_then(|failure| failure.take()) {
+                Some(cause) => Error::new(cause).context("the model gave no completion"),
+                None => Error::new(error),
+            }
+        })?;
         if self.json {
             let line = serde_json::json!({
                 "packet": encoded.packet,

@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod encode;
+mod local;
 mod rules;
 mod tokens;
 

@@ -5,11 +5,11 @@ use std::{path::Path, time::Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{
-    report::{Mode, Outcome, Way},
+use super::report::{Mode, Outcome, Way};
+use crate::{
+    agent::Agent,
     world::{Task, World},
 };
-use crate::agent::Agent;
 
 /// A summary of four people takes about a hundred tokens.
 const MAX_SUMMARY_TOKENS: usize = 160;

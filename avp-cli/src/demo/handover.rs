@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use avp_core::Frame;
 use console::style;
 
-use super::world::{Task, World};
+use crate::world::{Task, World};
 
 const STEPS: &str = "8";
 

@@ -3,7 +3,6 @@
 mod compare;
 mod handover;
 mod report;
-mod world;
 
 use std::{io::Write, path::PathBuf};
 
@@ -11,7 +10,8 @@ use anyhow::{Result, ensure};
 use rand::{SeedableRng, rngs::ChaCha8Rng};
 
 use compare::compare;
-use world::{Hops, Task, World};
+
+use crate::world::{Hops, Task, World};
 
 /// Shows what a hand-over saves: agent B answers questions about facts that only agent A has read.
 #[derive(clap::Args)]

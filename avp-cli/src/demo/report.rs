@@ -5,7 +5,7 @@ use std::fmt;
 use console::style;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::world::{Hops, Task};
+use crate::world::{Hops, Task};
 
 /// The whole comparison.
 #[derive(Serialize)]

@@ -150,3 +150,14 @@ fn inspect_explains_the_packet_that_a_frame_carries() {
     let report = avp_with_input(["inspect", "-"], stdout(&frame));
     assert!(text(stdout(&report)).contains("Return to: HR-Agent."));
 }
+
+#[test]
+fn a_model_folder_that_cannot_answer_says_why() {
+    let asked = |folder: &str| {
+        let model = format!("onnx:{}", repository(folder).display());
+        let call = ["encode", "Fetch the salaries", "--domain", "HR", "--return", "A", "--model"];
+        aacp(&[&call[..], &[model.as_str()]].concat())
+    };
+    assert!(failure(&asked("test-vectors/parity/tiny-qwen2")).contains("window is 512"));
+    assert!(failure(&asked("docs")).contains("config.json"));
+}

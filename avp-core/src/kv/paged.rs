@@ -3,7 +3,8 @@
 //! The blocks of one layer are `[num_blocks, 2, num_kv_heads, block_size, head_dim]`, row-major: in each block first
 //! the keys, then the values. Entry `i` of a block table names the block that holds tokens `i * block_size` and on.
 
-use super::{KvDType, KvError, KvHeader, KvView, copy, product};
+use super::{KvDType, KvError, KvHeader, KvView, product};
+use crate::parallel::{copy, share, threads_for};
 
 /// The shape of one layer's blocks.
 ///
@@ -84,11 +85,24 @@ impl<'a> BlockTable<'a> {
     /// Collects the first `seq_len` tokens from each layer's blocks into a KV-cache body at the start of `out`, and
     /// returns its length in bytes.
     ///
+    /// With `std`, the layers of a cache of 8 MiB or more are shared among up to four threads, which end before this
+    /// returns; [`scatter`](Self::scatter) does the same.
+    ///
     /// # Errors
     ///
     /// [`KvError::Mismatch`] where the table has too few blocks or a layer the wrong length, [`KvError::Buffer`],
     /// [`KvError::Overflow`]. Nothing is written then.
     pub fn gather_into(&self, layers: &[&[u8]], seq_len: u32, out: &mut [u8]) -> Result<usize, KvError> {
+        self.gather_on(threads_for, layers, seq_len, out)
+    }
+
+    fn gather_on(
+        &self,
+        threads: impl Fn(usize) -> usize,
+        layers: &[&[u8]],
+        seq_len: u32,
+        out: &mut [u8],
+    ) -> Result<usize, KvError> {
         let header = self.header(layers.len(), seq_len)?;
         let body_len = header.body_len().ok_or(KvError::Overflow)?;
         self.check(layers.iter().map(|layer| layer.len()), seq_len)?;
@@ -99,11 +113,12 @@ impl<'a> BlockTable<'a> {
         let Some(tensor_len) = header.tensor_len().filter(|&len| len > 0) else {
             return Ok(body_len);
         };
-        for (layer, target) in layers.iter().zip(tensors.chunks_exact_mut(2 * tensor_len)) {
+        let layers = layers.iter().zip(tensors.chunks_exact_mut(2 * tensor_len));
+        share(threads(body_len), layers, |(layer, target)| {
             for run in self.runs(seq_len) {
                 copy(&layer[run.paged], &mut target[run.contiguous]);
             }
-        }
+        });
         Ok(body_len)
     }
 
@@ -131,6 +146,15 @@ impl<'a> BlockTable<'a> {
     ///
     /// [`KvError::Mismatch`] where cache, table and layers differ in shape. Nothing is written then.
     pub fn scatter(&self, cache: &KvView<'_>, layers: &mut [&mut [u8]]) -> Result<(), KvError> {
+        self.scatter_on(threads_for, cache, layers)
+    }
+
+    fn scatter_on(
+        &self,
+        threads: impl Fn(usize) -> usize,
+        cache: &KvView<'_>,
+        layers: &mut [&mut [u8]],
+    ) -> Result<(), KvError> {
         let header = cache.header();
         let shape = &self.shape;
         for (field, expected, got) in [
@@ -152,11 +176,12 @@ impl<'a> BlockTable<'a> {
         self.check(layers.iter().map(|layer| layer.len()), header.seq_len)?;
         let tensor_len = header.tensor_len().unwrap_or(0);
         if tensor_len > 0 {
-            for (layer, source) in layers.iter_mut().zip(cache.tensors().chunks_exact(2 * tensor_len)) {
+            let layers = layers.iter_mut().zip(cache.tensors().chunks_exact(2 * tensor_len));
+            share(threads(cache.tensors().len()), layers, |(layer, source)| {
                 for run in self.runs(header.seq_len) {
-                    layer[run.paged].copy_from_slice(&source[run.contiguous]);
+                    copy(&source[run.contiguous], &mut layer[run.paged]);
                 }
-            }
+            });
         }
         Ok(())
     }
@@ -231,6 +256,12 @@ fn first_repeated(blocks: &[u32]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "std")]
+    use {
+        proptest::{collection::vec, prelude::*, sample::select},
+        std::vec::Vec,
+    };
+
     use super::*;
 
     const SHAPE: BlockShape =
@@ -304,5 +335,59 @@ mod tests {
         let mut out = [0; 17];
         assert_eq!(table.gather_into(&[&[]], 0, &mut out), Ok(17));
         assert_eq!(table.gather_into(&[&[]], 1, &mut out).unwrap_err().kind(), "kv_mismatch");
+    }
+
+    /// A shape, a table for it, and how many tokens it holds; small, so that Miri can walk it.
+    #[cfg(feature = "std")]
+    fn paged() -> impl Strategy<Value = (BlockShape, Vec<u32>, u32)> {
+        let dtypes = select(&[KvDType::Float32, KvDType::Float16, KvDType::BFloat16][..]);
+        (1..4_u32, 1..5_u32, 1..70_u32, 1..9_u32, dtypes)
+            .prop_map(|(num_kv_heads, block_size, head_dim, num_blocks, dtype)| BlockShape {
+                num_blocks,
+                num_kv_heads,
+                block_size,
+                head_dim,
+                dtype,
+            })
+            .prop_flat_map(|shape| {
+                let blocks = Just((0..shape.num_blocks).collect::<Vec<_>>()).prop_shuffle();
+                (Just(shape), blocks, 0..=shape.num_blocks * shape.block_size)
+            })
+    }
+
+    #[cfg(feature = "std")]
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 128 },
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
+        #[test]
+        fn threads_change_no_byte_of_what_is_gathered_or_scattered(
+            (shape, blocks, seq_len) in paged(),
+            num_layers in 0..6_usize,
+            threads in 2..5_usize,
+            seed in vec(any::<u8>(), 251),
+        ) {
+            let table = BlockTable::new(&blocks, shape).unwrap();
+            let layer_len = shape.layer_len().unwrap();
+            let mut bytes = seed.iter().copied().cycle();
+            let pools: Vec<Vec<u8>> = (0..num_layers).map(|_| bytes.by_ref().take(layer_len).collect()).collect();
+            let layers: Vec<&[u8]> = pools.iter().map(Vec::as_slice).collect();
+
+            let alone = table.gather(&layers, seq_len).unwrap();
+            let mut together = std::vec![0xee; alone.len()];
+            prop_assert_eq!(table.gather_on(|_| threads, &layers, seq_len, &mut together), Ok(alone.len()));
+            prop_assert_eq!(&together, &alone);
+
+            let cache = KvView::decode(&alone).unwrap();
+            let scattered = |threads: usize| {
+                let mut pools = std::vec![std::vec![0xee; layer_len]; num_layers];
+                let mut layers: Vec<&mut [u8]> = pools.iter_mut().map(Vec::as_mut_slice).collect();
+                table.scatter_on(|_| threads, &cache, &mut layers).map(|()| pools)
+            };
+            prop_assert_eq!(scattered(threads), scattered(1));
+        }
     }
 }

@@ -10,9 +10,9 @@ use super::{
     project::nearest_cosine,
     validate,
 };
-use crate::{Context, GenerateOptions, Generation, Model, Prompt};
+use crate::{Context, GenerateOptions, Generation, Model, OutputType, Prompt, RunError, ThinkOptions};
 
-/// Two models, and a map from the hidden states of the first to the input space of the second.
+/// Two models, and a map from the hidden states of the first to the input space of the second. Any thread may use it.
 ///
 /// ```
 /// # use avp_runtime_ort::{*, rosetta::Rosetta};
@@ -22,11 +22,11 @@ use crate::{Context, GenerateOptions, Generation, Model, Prompt};
 /// let rosetta = Rosetta::between(&source, &target)?;
 /// let answer = rosetta.generate("Where does Rosa live?", 8, &GenerateOptions::default())?;
 /// assert_eq!(answer.generation.context_tokens, 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), Error>(())
 /// ```
-pub struct Rosetta<'m> {
-    source: LoadedSide<'m>,
-    target: LoadedSide<'m>,
+pub struct Rosetta {
+    source: LoadedSide,
+    target: LoadedSide,
     map: AvpMap,
     options: TransferOptions,
 }
@@ -63,13 +63,13 @@ pub struct CrossGeneration {
     pub transfer: Transfer,
 }
 
-impl<'m> Rosetta<'m> {
+impl Rosetta {
     /// Takes the pair's map from [`MapFolder::from_env`] where there is one, else makes one through the vocabulary, which
     /// learns nothing and takes no longer than reading the weights. Nothing is written.
     ///
     /// # Errors
     /// When both models are one, the stored map cannot be used, or the vocabularies share too few tokens.
-    pub fn between(source: &'m Model, target: &'m Model) -> Result<Self, RosettaError> {
+    pub fn between(source: &Model, target: &Model) -> Result<Self, RosettaError> {
         let hashes = (&source.identity().model_hash, &target.identity().model_hash);
         // Without a folder there is no stored map: no reason not to make one.
         match MapFolder::from_env().ok().map(|folder| folder.load(hashes.0, hashes.1)).transpose()?.flatten()
@@ -84,8 +84,8 @@ impl<'m> Rosetta<'m> {
     /// # Errors
     /// When both models are one, or the method asked for is not for them; the error says what it needs.
     pub fn calibrate(
-        source: &'m Model,
-        target: &'m Model,
+        source: &Model,
+        target: &Model,
         options: &CalibrateOptions,
     ) -> Result<Self, RosettaError> {
         check_pair(source, target)?;
@@ -98,7 +98,7 @@ impl<'m> Rosetta<'m> {
     ///
     /// # Errors
     /// When it is for other models; the first field that differs is named.
-    pub fn with_map(source: &'m Model, target: &'m Model, map: AvpMap) -> Result<Self, RosettaError> {
+    pub fn with_map(source: &Model, target: &Model, map: AvpMap) -> Result<Self, RosettaError> {
         check_pair(source, target)?;
         check_end(&map.source, source.identity(), ["source_hash", "source_dim"])?;
         check_end(&map.target, target.identity(), ["target_hash", "target_dim"])?;
@@ -110,6 +110,16 @@ impl<'m> Rosetta<'m> {
     #[must_use]
     pub fn with_options(self, options: TransferOptions) -> Self {
         Self { options, ..self }
+    }
+
+    /// The model that thinks.
+    pub fn source(&self) -> &Model {
+        self.source.model()
+    }
+
+    /// The model that answers.
+    pub fn target(&self) -> &Model {
+        self.target.model()
     }
 
     /// The map.
@@ -140,13 +150,26 @@ impl<'m> Rosetta<'m> {
     /// # Errors
     /// When the context is not the source's, or has no hidden state because it was received.
     pub fn transfer(&self, context: &Context) -> Result<Transfer, RosettaError> {
-        let source = self.source.model();
-        source.accepts(context).map_err(crate::RunError::from)?;
+        self.source.model().accepts(context).map_err(RunError::from)?;
         let hidden = context.last_hidden_state().ok_or(RosettaError::NoHiddenState)?;
         let prompt_tokens = context.seq_len().saturating_sub(context.num_steps());
+        self.transfer_state(hidden, prompt_tokens, context.num_steps())
+    }
+
+    /// As [`transfer`](Self::transfer), of a hidden state after the source's final norm that was kept alone
+    /// ([`OutputType::HiddenState`]) or received; `prompt_tokens` and `num_steps` say how the source came to it.
+    ///
+    /// # Errors
+    /// When the state has another width or is not finite.
+    pub fn transfer_state(
+        &self,
+        hidden: &[f32],
+        prompt_tokens: usize,
+        num_steps: usize,
+    ) -> Result<Transfer, RosettaError> {
         let quality = assess_transfer(prompt_tokens, None, &self.options.quality)?;
         let projection = self.project(hidden)?;
-        let context = self.target.model().read_vector(&projection.vector, context.num_steps())?;
+        let context = self.target.read_vector(&projection.vector, num_steps)?;
         Ok(Transfer { context, projection, quality, method: self.map.method() })
     }
 
@@ -163,8 +186,9 @@ impl<'m> Rosetta<'m> {
         options: &GenerateOptions,
     ) -> Result<CrossGeneration, RosettaError> {
         let prompt = prompt.into();
-        let thought = self.source.model().think(prompt.clone(), steps, None)?;
-        let transfer = self.transfer(&thought)?;
+        let think = ThinkOptions { output: OutputType::HiddenState, ..ThinkOptions::steps(steps) };
+        let thought = self.source.model().think_with(prompt.clone(), think, None)?;
+        let transfer = self.transfer_state(&thought.last_hidden_state, thought.prompt_tokens, steps)?;
         let generation = self.target.model().generate(prompt, Some(&transfer.context), options)?;
         Ok(CrossGeneration { generation, transfer })
     }
@@ -178,7 +202,7 @@ impl<'m> Rosetta<'m> {
     }
 }
 
-impl std::fmt::Debug for Rosetta<'_> {
+impl std::fmt::Debug for Rosetta {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Rosetta")

@@ -1,6 +1,6 @@
 //! What calibrating, validating and handing over ask of a loaded [`Model`]: the one file here that knows how it runs.
 
-use std::cell::OnceCell;
+use std::sync::{Arc, OnceLock};
 
 use avp_core::OwnedModelIdentity;
 
@@ -9,25 +9,40 @@ use super::{
     calibrate::{MAX_TEXT_TOKENS, Side},
 };
 use crate::{
-    Context, Model, RunError,
-    decoder::{Input, Step, Want, last_row, to_f32},
+    Context, Model, RunError, ThinkOptions,
+    decoder::{Decoder, Input, Sequence, Want},
     kv::KvCache,
     prepare::{Tables, TokenRows, read_tables},
 };
 
+const HIDDEN: Want = Want { logits: false, hidden: true, next_latent: false };
+
 /// A loaded model with its embedding and its head, which are read from its file when they are first asked for.
-pub(super) struct LoadedSide<'m> {
-    model: &'m Model,
-    tables: OnceCell<Tables>,
+pub(super) struct LoadedSide {
+    model: Model,
+    tables: OnceLock<Tables>,
 }
 
-impl<'m> LoadedSide<'m> {
-    pub(super) fn new(model: &'m Model) -> Self {
-        Self { model, tables: OnceCell::new() }
+impl LoadedSide {
+    pub(super) fn new(model: &Model) -> Self {
+        Self { model: model.clone(), tables: OnceLock::new() }
     }
 
-    pub(super) fn model(&self) -> &'m Model {
-        self.model
+    pub(super) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// A context that holds `vector` alone, `[hidden size]`, where a first token would stand; `num_steps` says how many
+    /// latent steps were taken on the way to it.
+    ///
+    /// # Errors
+    /// When the vector has another length, or the model makes no finite numbers of it.
+    pub(super) fn read_vector(&self, vector: &[f32], num_steps: usize) -> Result<Context, RunError> {
+        let model = &self.model;
+        let read = model.think_vectors(vector, ThinkOptions::steps(0), None)?;
+        let cache = read.context.ok_or(RunError::Stopped)?.cache_in(model.cache_layout().dtype)?;
+        let hidden = read.last_hidden_state.to_vec();
+        Ok(Context::new(cache, model.shared_identity(), num_steps, hidden))
     }
 
     fn tables(&self) -> Result<&Tables, RosettaError> {
@@ -37,9 +52,22 @@ impl<'m> LoadedSide<'m> {
         let tables = read_tables(self.model.graph_path())?;
         Ok(self.tables.get_or_init(|| tables))
     }
+
+    /// Runs of their own, behind nothing: other calls of the model wait until all of them are done.
+    fn with_new_sequence<T: Send + 'static>(
+        &self,
+        expected: usize,
+        work: impl FnOnce(&mut Decoder, &mut Sequence) -> Result<T, RunError> + Send + 'static,
+    ) -> Result<T, RosettaError> {
+        let past = Arc::new(KvCache::empty(self.model.cache_layout()).map_err(RunError::from)?);
+        Ok(self.model.with_decoder(move |decoder| {
+            let mut sequence = decoder.begin(past, expected)?;
+            work(decoder, &mut sequence)
+        })?)
+    }
 }
 
-impl Side for LoadedSide<'_> {
+impl Side for LoadedSide {
     fn identity(&self) -> &OwnedModelIdentity {
         self.model.identity()
     }
@@ -63,55 +91,35 @@ impl Side for LoadedSide<'_> {
     }
 
     fn last_hidden_state(&self, tokens: &[u32]) -> Result<Vec<f32>, RosettaError> {
-        let step = self.model.step(Input::Tokens(tokens), &self.model.no_past()?, Want::Hidden)?;
-        Ok(last_row(&step.output, self.model.identity().hidden_dim as usize)?)
+        let tokens = tokens.to_vec();
+        self.with_new_sequence(tokens.len(), move |decoder, sequence| {
+            decoder.run(sequence, Input::Tokens(&tokens), HIDDEN)?.last_hidden()
+        })
     }
 
     fn hidden_states(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, RosettaError> {
-        let mut cache = self.model.no_past()?;
+        let tokens = tokens.to_vec();
         // Token by token: some exports keep the last position's hidden state only.
-        let mut next = |&token: &u32| {
-            let step = self.model.step(Input::Tokens(&[token]), &cache, Want::Hidden)?;
-            cache = step.cache;
-            Ok(to_f32(&step.output)?.into_owned())
-        };
-        tokens.iter().map(&mut next).collect()
+        self.with_new_sequence(tokens.len(), move |decoder, sequence| {
+            let mut next = |token: &u32| {
+                decoder.run(sequence, Input::Tokens(std::slice::from_ref(token)), HIDDEN)?.last_hidden()
+            };
+            tokens.iter().map(&mut next).collect()
+        })
     }
 
     fn logits_behind(&self, vector: &[f32], tokens: &[u32]) -> Result<Vec<Vec<f32>>, RosettaError> {
-        let latent = self.model.decoder().latent(vector)?;
-        let mut step = self.model.step(Input::Latent(&latent), &self.model.no_past()?, Want::Logits)?;
-        let mut logits = vec![to_f32(&step.output)?.into_owned()];
-        for &token in tokens.split_last().map_or(tokens, |(_, before)| before) {
-            step = self.model.step(Input::Tokens(&[token]), &step.cache, Want::Logits)?;
-            logits.push(to_f32(&step.output)?.into_owned());
-        }
-        Ok(logits)
-    }
-}
-
-impl Model {
-    /// A context that holds `vector` alone, `[hidden size]`, where a first token would stand; `num_steps` says how many
-    /// latent steps were taken on the way to it.
-    ///
-    /// # Errors
-    /// When the vector has another length, or the model makes no finite numbers of it.
-    pub(super) fn read_vector(&self, vector: &[f32], num_steps: usize) -> Result<Context, RunError> {
-        let latent = self.decoder().latent(vector)?;
-        let step = self.step(Input::Latent(&latent), &self.no_past()?, Want::Hidden)?;
-        let hidden = last_row(&step.output, self.identity().hidden_dim as usize)?;
-        if !hidden.iter().all(|value| value.is_finite()) {
-            return Err(RunError::NotFinite { step: 0 });
-        }
-        Ok(Context::new(step.cache, self.shared_identity(), num_steps, hidden))
-    }
-
-    fn step(&self, input: Input<'_>, past: &KvCache, want: Want) -> Result<Step, RunError> {
-        self.decoder().run(input, past, want)
-    }
-
-    fn no_past(&self) -> Result<KvCache, RunError> {
-        Ok(KvCache::empty(self.cache_layout())?)
+        let (vector, tokens) = (vector.to_vec(), tokens.to_vec());
+        self.with_new_sequence(tokens.len(), move |decoder, sequence| {
+            let latent = decoder.latents(&vector)?;
+            let behind_vector = decoder.run(sequence, Input::Latent(&latent), Want::LOGITS)?;
+            let mut logits = vec![behind_vector.logits()?.into_owned()];
+            for token in tokens.split_last().map_or(&tokens[..], |(_, before)| before) {
+                let input = Input::Tokens(std::slice::from_ref(token));
+                logits.push(decoder.run(sequence, input, Want::LOGITS)?.logits()?.into_owned());
+            }
+            Ok(logits)
+        })
     }
 }
 

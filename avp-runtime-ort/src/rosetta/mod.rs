@@ -10,7 +10,7 @@
 //! let answer = target.generate("Where?", Some(&handed_over.context), &GenerateOptions::default())?;
 //! # assert_eq!((handed_over.context.seq_len(), handed_over.context.num_steps()), (1, 8));
 //! # assert!(handed_over.quality.recommend_latent && answer.context_tokens == 1);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok::<(), Error>(())
 //! ```
 //!
 //! # What happens

@@ -63,6 +63,7 @@ struct DocumentForm {
 #[derive(Deserialize)]
 struct SummaryForm {
     request: String,
+    prefix: String,
 }
 
 #[derive(Deserialize)]
@@ -101,7 +102,7 @@ impl World {
     pub(crate) fn load(model: &Path) -> Result<Self> {
         let path = model.join("world.json");
         let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("the demo needs the embedded model, which --model names: cannot read {}", path.display())
+            format!("the questions of the embedded model are in its folder: cannot read {}", path.display())
         })?;
         let world: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
         let [fewest, most] = world.people_per_document;
@@ -123,6 +124,40 @@ impl World {
             bail!("world.json has no questions of one of the kinds");
         };
         Ok(Task { document, question: fill(&form.text, person), answer: fill(&form.answer, person), hops })
+    }
+
+    /// Whether a model's folder holds a world.
+    pub(crate) fn is_in(model: &Path) -> bool {
+        model.join("world.json").is_file()
+    }
+
+    /// The document's sentences dealt out to `count` readers in turn, each part a document of its own; empty parts are
+    /// left out.
+    pub(crate) fn parts(&self, document: &str, count: usize) -> Vec<String> {
+        let form = &self.document;
+        let facts = document.strip_prefix(&form.prefix).unwrap_or(document);
+        let sentences: Vec<&str> =
+            facts.split_inclusive('.').map(str::trim).filter(|sentence| !sentence.is_empty()).collect();
+        sentences
+            .chunks(sentences.len().div_ceil(count.max(1)).max(1))
+            .map(|part| {
+                let parts: Vec<&str> =
+                    [form.prefix.as_str()].into_iter().chain(part.iter().copied()).collect();
+                parts.join(&form.separator)
+            })
+            .collect()
+    }
+
+    /// Summaries of several documents as one.
+    pub(crate) fn merged<'s>(&self, summaries: impl Iterator<Item = &'s str>) -> String {
+        let bare = summaries.map(|text| text.trim().trim_start_matches(&self.summary.prefix).trim());
+        let parts: Vec<&str> = [self.summary.prefix.as_str()].into_iter().chain(bare).collect();
+        parts.join(&self.document.separator)
+    }
+
+    /// The request for a summary alone, for an agent that has the document in its context.
+    pub(crate) fn summary_request(&self) -> &str {
+        &self.summary.request
     }
 
     /// The one prompt of an agent that reads document and question itself.
@@ -297,6 +332,20 @@ mod tests {
             (world.direct_prompt(&task), task.answer)
         };
         assert_eq!(draw(), draw());
+    }
+
+    #[test]
+    fn a_document_is_dealt_out_whole_and_its_summaries_join_to_one() {
+        let world = world();
+        let document = "Notes: Rosa lives in Lisbon. Rosa is a pilot. Rosa has a cat. Omar lives in Rome.";
+        let parts = world.parts(document, 3);
+        assert_eq!(
+            parts,
+            ["Notes: Rosa lives in Lisbon. Rosa is a pilot.", "Notes: Rosa has a cat. Omar lives in Rome."]
+        );
+        assert_eq!(world.parts(document, 1), [document]);
+        assert_eq!(world.parts(document, 9).len(), 4);
+        assert_eq!(world.merged(["Summary: A.", " B.\n"].into_iter()), "Summary: A. B.");
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! A model folder as the model behind the encoder.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aacp::learn::{Completion, Model as LanguageModel, ModelError, Prompt};
+use anyhow::Result;
+use avp_runtime_ort::{GenerateOptions, LoadOptions, Message, Model, OrtLibrary, RunError, Runtime};
+
+/// A model in this process, asked greedily: the same instruction gives the same packet.
+pub(crate) struct Local {
+    model: Model,
+    failure: Failure,
+}
+
+/// What a run of the model failed with, since the encoder's own error only says that it failed.
+#[derive(Clone, Default)]
+pub(crate) struct Failure(Arc<Mutex<Option<RunError>>>);
+
+impl Local {
+    /// Loads the model in `folder`.
+    ///
+    /// # Errors
+    /// When ONNX Runtime or the folder cannot be used.
+    pub(crate) fn load(folder: &str) -> Result<Self> {
+        let runtime = Runtime::load(&OrtLibrary::find(None)?)?;
+        let model = Model::load(&runtime, folder, &LoadOptions::default())?;
+        Ok(Self { model, failure: Failure::default() })
+    }
+
+    pub(crate) fn failure(&self) -> Failure {
+        self.failure.clone()
+    }
+}
+
+impl Failure {
+    /// The failure of the last run, if it failed.
+    pub(crate) fn take(&self) -> Option<RunError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl LanguageModel for Local {
+    fn complete(&self, prompt: &Prompt) -> Result<Completion, ModelError> {
+        let messages =
+            vec![Message::new("system", prompt.system.as_str()), Message::new("user", prompt.user.as_str())];
+        let options =
+            GenerateOptions { max_tokens: prompt.max_tokens as usize, ..GenerateOptions::default() };
+        match self.model.generate(messages, None, &options) {
+            Ok(generation) => Ok(Completion {
+                tokens_in: generation.prompt_tokens as u64,
+                tokens_out: generation.tokens.len() as u64,
+                text: generation.text,
+            }),
+            Err(error) => {
+                *self.failure.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Err(ModelError::Failed)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn local(folder: &str) -> Local {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+        Local::load(&folder.display().to_string()).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    fn prompt(user: &str) -> Prompt {
+        Prompt { system: "You answer from the notes.".into(), user: user.into(), max_tokens: 24 }
+    }
+
+    #[test]
+    fn the_model_reads_system_and_user_and_counts_its_tokens() {
+        let completion = local("models/facts")
+            .complete(&prompt("Notes: Rosa lives in Lisbon. Rosa has a parrot. Where does Rosa live?"))
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert!(!completion.text.is_empty());
+        assert!(completion.tokens_in > 20 && (1..=24).contains(&completion.tokens_out), "{completion:?}");
+    }
+
+    #[test]
+    fn a_failed_run_is_kept_for_who_reports_it() {
+        let local = local("test-vectors/parity/tiny-qwen2");
+        let failure = local.failure();
+        let refused = local.complete(&prompt(&"word ".repeat(600)));
+        assert_eq!(refused, Err(ModelError::Failed));
+        assert!(matches!(failure.take(), Some(RunError::PromptTooLong { window: 512, .. })));
+        assert!(failure.take().is_none());
+    }
+}

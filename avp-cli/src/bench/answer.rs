@@ -1,0 +1,243 @@
+//! One question, answered in one way: the agents take their turns, and every hand-over goes through a real frame.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use avp_runtime_ort::{
+    Context, ContextError, Finish, FrameOptions, GenerateOptions, Model, RunError, Runtime,
+};
+use serde::{Serialize, Serializer};
+
+use super::plan::{Note, Plan, Turn};
+
+/// How one agent comes to know what another has worked out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// There is no other: one agent does it all.
+    Direct,
+    /// It reads what the others have written.
+    Text,
+    /// It takes their KV-cache, behind which each took this many latent steps.
+    Latent { steps: usize },
+}
+
+/// The model, and how much it may write.
+pub(super) struct Agents<'m> {
+    pub(super) runtime: &'m Runtime,
+    pub(super) model: &'m Model,
+    /// Tokens that an agent before the last may write.
+    pub(super) max_note_tokens: usize,
+    /// Tokens of an answer.
+    pub(super) max_answer_tokens: usize,
+}
+
+/// What came of a question.
+pub(super) enum Outcome {
+    Answered(Answer),
+    /// Something did not fit the model's window; why, in words without numbers, so that like is counted with like.
+    Skipped(&'static str),
+}
+
+/// An answer and what it took.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) text: String,
+    /// Whether the model ended its turn itself.
+    pub(super) finished: bool,
+    /// Each agent's part, in order.
+    pub(super) agents: Vec<Part>,
+    /// Bytes handed over, text or frames, all hand-overs together.
+    pub(super) handover_bytes: usize,
+    /// Writing and reading frames.
+    pub(super) handover_time: Duration,
+    /// From the moment the last agent may begin, hand-over included, to its first token.
+    pub(super) first_token_time: Duration,
+    /// From the first agent's start to the last token.
+    pub(super) total_time: Duration,
+}
+
+/// One agent's part in an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Part {
+    pub(super) agent: String,
+    /// Tokens of its prompt, all of them evaluated.
+    pub(super) tokens_read: usize,
+    pub(super) tokens_written: usize,
+    pub(super) latent_steps: usize,
+    pub(super) time: Duration,
+}
+
+impl Way {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Text => "text",
+            Self::Latent { .. } => "latent",
+        }
+    }
+
+    /// The name with the latent steps.
+    pub(super) fn label(self) -> String {
+        match self {
+            Self::Latent { steps } => format!("latent, {steps} steps"),
+            way => way.name().to_owned(),
+        }
+    }
+
+    pub(super) fn steps(self) -> usize {
+        match self {
+            Self::Direct | Self::Text => 0,
+            Self::Latent { steps } => steps,
+        }
+    }
+}
+
+impl Serialize for Way {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl Agents<'_> {
+    /// Carries `plan` out.
+    ///
+    /// # Errors
+    /// When the model fails for any other reason than that something does not fit its window.
+    pub(super) fn answer(&self, plan: &Plan<'_>, way: Way) -> Result<Outcome> {
+        let done = match way {
+            Way::Direct => self.direct(&plan.direct),
+            Way::Text => self.in_text(&plan.turns),
+            Way::Latent { steps } => self.latent(&plan.turns, steps),
+        };
+        match done {
+            Ok(answer) => Ok(Outcome::Answered(answer)),
+            Err(error) => match error.downcast_ref::<RunError>() {
+                Some(RunError::PromptTooLong { .. }) => {
+                    Ok(Outcome::Skipped("a prompt is longer than the window"))
+                }
+                Some(RunError::ContextTooLong { .. }) => {
+                    Ok(Outcome::Skipped("context, prompt and steps are longer than the window"))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn direct(&self, prompt: &str) -> Result<Answer> {
+        let written = self.write("solver", prompt, None, self.max_answer_tokens)?;
+        let total_time = written.part.time;
+        Ok(written.into_answer(Vec::new(), Handed::default(), total_time))
+    }
+
+    fn in_text(&self, turns: &[Turn<'_>]) -> Result<Answer> {
+        let start = Instant::now();
+        let (last, before) = turns.split_last().context("a pipeline has an agent")?;
+        let mut notes = Vec::new();
+        let mut parts = Vec::new();
+        let mut handed = Handed::default();
+        for turn in before {
+            let written = self.write(&turn.agent, &(turn.from_text)(&notes), None, self.max_note_tokens)?;
+            handed.bytes += written.text.len();
+            parts.push(written.part);
+            notes.push(Note { agent: turn.agent.clone(), text: written.text });
+        }
+        let written = self.write(&last.agent, &(last.from_text)(&notes), None, self.max_answer_tokens)?;
+        Ok(written.into_answer(parts, handed, start.elapsed()))
+    }
+
+    fn latent(&self, turns: &[Turn<'_>], steps: usize) -> Result<Answer> {
+        let start = Instant::now();
+        let (last, before) = turns.split_last().context("a pipeline has an agent")?;
+        let mut frame = Vec::new();
+        let mut parts = Vec::new();
+        let mut handed = Handed::default();
+        for turn in before {
+            let turn_start = Instant::now();
+            let received = self.receive(&frame)?;
+            let imported = turn_start.elapsed();
+            let known = received.as_ref().map_or(0, Context::seq_len);
+            let context = self.model.think(turn.behind_context.as_str(), steps, received.as_ref())?;
+            let export = Instant::now();
+            frame = context
+                .to_frame(&FrameOptions { source_agent_id: turn.agent.clone(), ..FrameOptions::default() })?;
+            handed.bytes += frame.len();
+            handed.time += imported + export.elapsed();
+            parts.push(Part {
+                agent: turn.agent.clone(),
+                tokens_read: context.seq_len().saturating_sub(known + steps),
+                tokens_written: 0,
+                latent_steps: steps,
+                time: turn_start.elapsed(),
+            });
+        }
+        let last_start = Instant::now();
+        let received = self.receive(&frame)?;
+        let imported = last_start.elapsed();
+        handed.time += imported;
+        let mut written =
+            self.write(&last.agent, &last.behind_context, received.as_ref(), self.max_answer_tokens)?;
+        written.first_token_time += imported;
+        written.part.time += imported;
+        Ok(written.into_answer(parts, handed, start.elapsed()))
+    }
+
+    /// The context in a frame; the first agent has none to take.
+    fn receive(&self, frame: &[u8]) -> Result<Option<Context>, ContextError> {
+        if frame.is_empty() { Ok(None) } else { Context::from_frame(self.runtime, frame).map(Some) }
+    }
+
+    fn write(
+        &self,
+        agent: &str,
+        prompt: &str,
+        context: Option<&Context>,
+        max_tokens: usize,
+    ) -> Result<Written, RunError> {
+        let start = Instant::now();
+        let options = GenerateOptions { max_tokens, ..GenerateOptions::default() };
+        let generation = self.model.generate(prompt, context, &options)?;
+        let part = Part {
+            agent: agent.to_owned(),
+            tokens_read: generation.prompt_tokens,
+            tokens_written: generation.tokens.len(),
+            latent_steps: 0,
+            time: start.elapsed(),
+        };
+        Ok(Written {
+            finished: generation.finish == Finish::EndOfTurn,
+            first_token_time: generation.first_token_time,
+            text: generation.text,
+            part,
+        })
+    }
+}
+
+/// What has gone from agent to agent.
+#[derive(Default)]
+struct Handed {
+    bytes: usize,
+    time: Duration,
+}
+
+/// A text that an agent wrote.
+struct Written {
+    text: String,
+    finished: bool,
+    part: Part,
+    first_token_time: Duration,
+}
+
+impl Written {
+    fn into_answer(self, mut agents: Vec<Part>, handed: Handed, total_time: Duration) -> Answer {
+        agents.push(self.part);
+        Answer {
+            text: self.text,
+            finished: self.finished,
+            agents,
+            handover_bytes: handed.bytes,
+            handover_time: handed.time,
+            first_token_time: self.first_token_time,
+            total_time,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Questions to ask: read from a file in the form in which its authors publish it, or made for the embedded model.
+//!
+//! One JSON object a line with `question` and `answer`: GSM8K, whose reference ends in `#### 42`, or any other. With
+//! `context`, `[[title, [sentence, …]], …]`, it is HotpotQA, whose own files are one JSON array; both are read.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use rand::{SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::score::Metric;
+use crate::world::{Hops, World};
+
+/// One question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Task {
+    /// Its place in the data: a line or an element, from 1.
+    pub(super) number: usize,
+    pub(super) question: String,
+    /// What there is to read; empty where the question says it all.
+    pub(super) paragraphs: Vec<String>,
+    pub(super) answer: String,
+    pub(super) metric: Metric,
+}
+
+/// Questions and where they come from.
+#[derive(Debug, Clone)]
+pub(super) struct Dataset {
+    pub(super) name: String,
+    pub(super) tasks: Vec<Task>,
+}
+
+/// A record, as published; other fields, such as `supporting_facts`, are not needed.
+#[derive(Deserialize)]
+struct Record {
+    question: String,
+    answer: String,
+    #[serde(default)]
+    context: Option<Paragraphs>,
+}
+
+/// HotpotQA's own form, and the columns that data-set libraries make of it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Paragraphs {
+    Listed(Vec<(String, Vec<String>)>),
+    Columns { title: Vec<String>, sentences: Vec<Vec<String>> },
+}
+
+impl Dataset {
+    /// Reads a file of questions.
+    ///
+    /// # Errors
+    /// When it cannot be read, holds no question, or a record is not one; file and line or element are named.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        let records =
+            if text.trim_ascii_start().starts_with(b"[") { array(path, text)? } else { lines(path, text)? };
+        let tasks: Vec<Task> = records.into_iter().map(|(number, record)| record.into_task(number)).collect();
+        if tasks.is_empty() {
+            bail!("{} holds no question", path.display());
+        }
+        Ok(Self { name: path.display().to_string(), tasks })
+    }
+
+    /// Makes `count` questions over documents of `world`: half of them in one hop and half in two, or all in two.
+    pub(super) fn generate(world: &World, count: usize, seed: u64, kind: Generated) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let tasks = (0..count)
+            .map(|index| {
+                let (hops, metric) = match kind {
+                    Generated::Mixed if index % 2 == 0 => (Hops::One, Metric::Verbatim),
+                    Generated::Mixed => (Hops::Two, Metric::Verbatim),
+                    Generated::Reading => (Hops::Two, Metric::Words),
+                };
+                let task = world.task(&mut rng, hops)?;
+                Ok(Task {
+                    number: index + 1,
+                    question: task.question,
+                    paragraphs: vec![task.document],
+                    answer: task.answer,
+                    metric,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { name: kind.to_string(), tasks })
+    }
+
+    /// Keeps `limit` questions, drawn with `seed`.
+    pub(super) fn draw(&mut self, limit: usize, seed: u64) {
+        self.tasks.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        self.tasks.truncate(limit);
+    }
+
+    /// Whether every question comes with something to read.
+    pub(super) fn has_documents(&self) -> bool {
+        self.tasks.iter().all(|task| !task.paragraphs.is_empty())
+    }
+}
+
+/// What is made for the embedded model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Generated {
+    /// Questions in one hop and in two, judged by the whole sentence.
+    Mixed,
+    /// Questions in two hops, judged as HotpotQA judges.
+    Reading,
+}
+
+impl fmt::Display for Generated {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Mixed => "generated: facts in one hop and in two",
+            Self::Reading => "generated: facts in two hops",
+        })
+    }
+}
+
+impl Record {
+    fn into_task(self, number: usize) -> Task {
+        let metric = if self.context.is_none() && self.answer.contains("####") {
+            Metric::Number
+        } else {
+            Metric::Words
+        };
+        let paragraph = |title: String, sentences: Vec<String>| format!("{title}: {}", sentences.concat());
+        let paragraphs = match self.context {
+            None => Vec::new(),
+            Some(Paragraphs::Listed(listed)) => {
+                listed.into_iter().map(|(title, sentences)| paragraph(title, sentences)).collect()
+            }
+            Some(Paragraphs::Columns { title, sentences }) => title
+                .into_iter()
+                .zip(sentences)
+                .map(|(title, sentences)| paragraph(title, sentences))
+                .collect(),
+        };
+        Task { number, question: self.question, paragraphs, answer: self.answer, metric }
+    }
+}
+
+fn lines(path: &Path, text: &[u8]) -> Result<Vec<(usize, Record)>> {
+    text.split(|&byte| byte == b'\n')
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
+        .map(|(number, line)| {
+            let record = serde_json::from_slice(line).map_err(|error| BadRecord {
+                path: path.to_owned(),
+                place: format!("line {number}, column {}", error.column()),
+                why: without_place(&error),
+            })?;
+            Ok((number, record))
+        })
+        .collect()
+}
+
+fn array(path: &Path, text: &[u8]) -> Result<Vec<(usize, Record)>> {
+    let values: Vec<Value> = serde_json::from_slice(text).map_err(|error| BadRecord {
+        path: path.to_owned(),
+        place: format!("line {}, column {}", error.line(), error.column()),
+        why: without_place(&error),
+    })?;
+    values
+        .into_iter()
+        .enumerate()
+        .map(|(index, value)| {
+            let record = serde_json::from_value(value).map_err(|error| BadRecord {
+                path: path.to_owned(),
+                place: format!("element {}", index + 1),
+                why: error.to_string(),
+            })?;
+            Ok((index + 1, record))
+        })
+        .collect()
+}
+
+#[derive(Debug)]
+struct BadRecord {
+    path: PathBuf,
+    place: String,
+    why: String,
+}
+
+impl fmt::Display for BadRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}, {}: {}", self.path.display(), self.place, self.why)
+    }
+}
+
+impl std::error::Error for BadRecord {}
+
+/// What is wrong, without the line within the line that serde_json adds.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Dataset> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.jsonl");
+        std::fs::write(&path, text).unwrap();
+        Dataset::read(&path)
+    }
+
+    fn refused(text: &str) -> String {
+        format!("{:#}", read(text).unwrap_err())
+    }
+
+    #[test]
+    fn gsm8k_is_read_as_published() {
+        let data = read("{\"question\": \"How many?\", \"answer\": \"<<1+1=2>>2\\n#### 2\"}\n\n").unwrap();
+        assert_eq!(data.tasks.len(), 1);
+        assert_eq!((data.tasks[0].metric, data.has_documents()), (Metric::Number, false));
+    }
+
+    #[test]
+    fn hotpotqa_is_read_from_its_array_from_lines_and_from_columns() {
+        let listed = r#"{"_id":"x","question":"Where?","answer":"Rome","supporting_facts":[["A",0]],
+            "context":[["A",["One."," Two."]],["B",[]]],"type":"bridge","level":"hard"}"#
+            .replace('\n', "");
+        let columns = r#"{"question":"Where?","answer":"Rome",
+            "context":{"title":["A","B"],"sentences":[["One."," Two."],[]]}}"#
+            .replace('\n', "");
+        for text in [format!("[{listed}]"), listed, format!("{columns}\r\n")] {
+            let data = read(&text).unwrap();
+            assert_eq!(data.tasks[0].paragraphs, ["A: One. Two.", "B: "]);
+            assert_eq!((data.tasks[0].metric, data.has_documents()), (Metric::Words, true));
+        }
+    }
+
+    #[test]
+    fn a_bad_record_is_named_by_file_and_line() {
+        let good = r#"{"question":"q","answer":"a"}"#;
+        let message = refused(&format!("{good}\n{{\"question\": \"q\"}}\n"));
+        assert!(message.contains("data.jsonl, line 2,") && message.contains("`answer`"), "{message}");
+        assert!(refused(&format!("{good}\n{good}\nnot json\n")).contains("line 3"));
+        assert!(refused(&format!("[{good}, 7]")).contains("element 2"));
+        assert!(refused("[\n{\"question\": \n").contains("line 3"));
+        let message = format!("{:#}", {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("data.jsonl");
+            std::fs::write(&path, b"{\"question\": \"\xff\"}").unwrap();
+            Dataset::read(&path).unwrap_err()
+        });
+        assert!(message.contains("line 1"), "{message}");
+    }
+
+    #[test]
+    fn no_question_is_an_error() {
+        assert!(refused("").contains("holds no question"));
+        assert!(refused("\n[]").contains("holds no question"));
+        let error = Dataset::read(Path::new("/no/such/file")).unwrap_err();
+        assert!(format!("{error:#}").contains("/no/such/file"));
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_questions() {
+        let text: String = (0..50).map(|n| format!("{{\"question\":\"{n}\",\"answer\":\"a\"}}\n")).collect();
+        let draw = |seed| {
+            let mut data = read(&text).unwrap();
+            data.draw(5, seed);
+            data.tasks.iter().map(|task| task.number).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+}

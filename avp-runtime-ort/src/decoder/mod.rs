@@ -1,0 +1,172 @@
+//! A session over a prepared graph: tokens or latent vectors in, a longer KV-cache out.
+//!
+//! ```text
+//! let mut sequence = decoder.begin(past, expected)?;                          // a KV-cache to go on from
+//! let mut outputs = decoder.run(&mut sequence, Input::Tokens(&ids), want_next_latent)?;
+//! let latent = outputs.take_next_latent()?;                                   // stays on the device
+//! let outputs = decoder.run(&mut sequence, Input::Latent(&latent), Want::LOGITS)?;
+//! let logits = outputs.logits()?;                                             // on the host, float32
+//! let cache = decoder.end(sequence)?;                                         // what a context holds
+//! ```
+//!
+//! Everything passes through an `IoBinding`: the cache and `next_latent` are bound to the session's device, on which the
+//! next run finds them; logits and hidden states are bound to host memory, and are made only where they are wanted. Inputs
+//! that do not change from one run to the next stay bound.
+
+mod device;
+mod outputs;
+mod sequence;
+mod signature;
+
+use std::{path::Path, sync::Arc};
+
+use ort::{
+    session::{IoBinding, RunOptions, Session},
+    value::DynTensor,
+};
+
+pub use self::device::Device;
+use self::{device::Memory, signature::Signature};
+pub(crate) use self::{
+    outputs::{Outputs, Want},
+    sequence::Sequence,
+};
+use crate::{
+    LoadOptions, ModelError, RunError,
+    kv::KvCache,
+    prepare::{CacheLayout, PrepareReport, PreparedModel},
+    runtime::Runtime,
+};
+
+/// A session over a prepared graph, for one thread at a time.
+pub(crate) struct Decoder {
+    // Before the session in the order of dropping: it speaks to it.
+    binding: IoBinding,
+    session: Session,
+    signature: Signature,
+    memory: Memory,
+    layout: CacheLayout,
+    hidden_size: usize,
+    run_options: Option<Arc<RunOptions>>,
+}
+
+/// What a run reads, behind what its sequence holds.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// Token ids, at least one.
+    Tokens(&'a [u32]),
+    /// Vectors in the place of tokens, `[1, length, hidden_size]`: a `next_latent`, or what
+    /// [`latents`](Decoder::latents) makes.
+    Latent(&'a DynTensor),
+}
+
+impl Decoder {
+    /// Makes a session over a prepared graph whose external data lies in `folder`.
+    ///
+    /// # Errors
+    /// When the device cannot be had, ONNX Runtime refuses the graph, or its inputs are not what preparing promised.
+    pub(crate) fn new(
+        runtime: &Runtime,
+        prepared: &PreparedModel,
+        folder: &Path,
+        options: &LoadOptions,
+    ) -> Result<Self, ModelError> {
+        let PrepareReport { cache: layout, hidden_size, .. } = prepared.report;
+        let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+        let builder = Session::builder(runtime.environment())?
+            // More threads than cores wait for each other.
+            .with_intra_threads(options.threads.min(cores))?
+            // Without it a model loaded from memory looks for its external data in the working directory.
+            .with_config_entry(
+                "session.model_external_initializers_file_folder_path",
+                folder.to_string_lossy(),
+            )?;
+        let session = options.device.register(runtime, builder)?.commit_from_memory(&prepared.bytes)?;
+        let memory = options.device.memory()?;
+        let signature = Signature::new(&session, &layout, hidden_size)?;
+        let binding = session.create_binding()?;
+        Ok(Self { binding, session, signature, memory, layout, hidden_size, run_options: None })
+    }
+
+    /// A sequence that goes on from `past`, by about `expected` more tokens and latent steps. `past` stays as it was.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(crate) fn begin(&mut self, past: Arc<KvCache>, _expected: usize) -> Result<Sequence, RunError> {
+        Ok(Sequence::new(past))
+    }
+
+    /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted.
+    ///
+    /// # Errors
+    /// When ONNX Runtime fails or the run was stopped; `sequence` stays as it was.
+    pub(crate) fn run(
+        &mut self,
+        sequence: &mut Sequence,
+        input: Input<'_>,
+        want: Want,
+    ) -> Result<Outputs, RunError> {
+        let result = self.bind_and_run(sequence, input, want);
+        if result.is_err() {
+            // Whatever was bound half is not what the next run takes as bound.
+            self.release();
+        }
+        result
+    }
+
+    /// What `sequence` holds, as a context keeps it.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(crate) fn end(&mut self, sequence: Sequence) -> Result<Arc<KvCache>, RunError> {
+        Ok(sequence.into_cache())
+    }
+
+    /// `[1, length, hidden_size]` vectors for [`Input::Latent`], in the graph's number format.
+    ///
+    /// # Errors
+    /// When `vectors` are not whole ones, as [`RunError::Output`] says it.
+    pub(crate) fn latents(&self, vectors: &[f32]) -> Result<DynTensor, RunError> {
+        let length = vectors.len() / self.hidden_size;
+        Ok(self.signature.latents(vectors, [1, length, self.hidden_size])?)
+    }
+
+    /// Lets go of everything that the last run left bound. Called where no run is to follow at once.
+    pub(crate) fn release(&mut self) {
+        self.binding.clear();
+        self.signature.forget();
+    }
+
+    /// Runs from here on can be ended through `options`.
+    pub(crate) fn set_run_options(&mut self, options: Option<Arc<RunOptions>>) {
+        self.run_options = options;
+    }
+
+    fn bind_and_run(
+        &mut self,
+        sequence: &mut Sequence,
+        input: Input<'_>,
+        want: Want,
+    ) -> Result<Outputs, RunError> {
+        let length = match input {
+            Input::Tokens(tokens) => tokens.len(),
+            Input::Latent(latent) => latent.shape().get(1).map_or(0, |&length| length as usize),
+        };
+        let past = sequence.cache();
+        let seq_len = past.seq_len() + length;
+        self.signature.bind_inputs(&mut self.binding, input, past.seq_len()..seq_len, want)?;
+        self.signature.bind_past(&mut self.binding, past)?;
+        // A binding gives an output of one run to the next, and refuses it where it has grown: each run binds anew.
+        self.binding.clear_outputs();
+        self.signature.bind_present(&mut self.binding, &self.memory)?;
+        want.bind(&mut self.binding, &self.memory)?;
+        let mut values = match &self.run_options {
+            Some(options) => self.session.run_binding_with_options(&self.binding, options)?,
+            None => self.session.run_binding(&self.binding)?,
+        };
+        let present = self.signature.take_present(&mut values)?;
+        let outputs = Outputs::take(&mut values, want, self.hidden_size)?;
+        sequence.grow(KvCache::from_outputs(self.layout, seq_len, present.into_iter())?);
+        Ok(outputs)
+    }
+}

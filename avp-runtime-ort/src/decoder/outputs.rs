@@ -1,0 +1,117 @@
+//! What a run is asked for beside the cache, and what it gives.
+
+use std::borrow::Cow;
+
+use ort::{
+    session::{IoBinding, SessionOutputs},
+    value::{DynTensor, TensorElementType},
+};
+
+use super::device::Memory;
+use crate::{RunError, prepare::names};
+
+/// What a run is asked for beside the cache. What is not asked for does not leave the device, and `next_latent` is not even
+/// computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Want {
+    /// Logits of the last position.
+    pub(crate) logits: bool,
+    /// Hidden states of every position, after the final norm.
+    pub(crate) hidden: bool,
+    /// The latent input of the next step.
+    pub(crate) next_latent: bool,
+}
+
+impl Want {
+    pub(crate) const LOGITS: Self = Self { logits: true, hidden: false, next_latent: false };
+
+    pub(super) fn bind(self, binding: &mut IoBinding, memory: &Memory) -> ort::Result<()> {
+        if self.logits {
+            binding.bind_output_to_device("logits", &memory.host)?;
+        }
+        if self.hidden {
+            binding.bind_output_to_device(names::HIDDEN_STATES, &memory.host)?;
+        }
+        if self.next_latent {
+            binding.bind_output_to_device(names::NEXT_LATENT, &memory.device)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a run gave beside the cache.
+pub(crate) struct Outputs {
+    logits: Option<DynTensor>,
+    hidden: Option<DynTensor>,
+    next_latent: Option<DynTensor>,
+    hidden_size: usize,
+}
+
+impl Outputs {
+    pub(super) fn take(
+        values: &mut SessionOutputs<'_>,
+        want: Want,
+        hidden_size: usize,
+    ) -> Result<Self, RunError> {
+        let mut take = |wanted: bool, name: &str| -> Result<Option<DynTensor>, RunError> {
+            let value = if wanted { Some(values.remove(name).ok_or_else(|| missing(name))?) } else { None };
+            Ok(value.map(ort::value::Value::downcast).transpose()?)
+        };
+        Ok(Self {
+            logits: take(want.logits, "logits")?,
+            hidden: take(want.hidden, names::HIDDEN_STATES)?,
+            next_latent: take(want.next_latent, names::NEXT_LATENT)?,
+            hidden_size,
+        })
+    }
+
+    /// Logits of the last position, `[vocab_size]`.
+    ///
+    /// # Errors
+    /// When they were not asked for.
+    pub(crate) fn logits(&self) -> Result<Cow<'_, [f32]>, RunError> {
+        to_f32(self.logits.as_ref().ok_or_else(|| missing("logits"))?)
+    }
+
+    /// Hidden states, `[length, hidden_size]`.
+    ///
+    /// # Errors
+    /// When they were not asked for.
+    pub(crate) fn hidden(&self) -> Result<Cow<'_, [f32]>, RunError> {
+        to_f32(self.hidden.as_ref().ok_or_else(|| missing(names::HIDDEN_STATES))?)
+    }
+
+    /// The hidden state of the last position, `[hidden_size]`.
+    ///
+    /// # Errors
+    /// When hidden states were not asked for.
+    pub(crate) fn last_hidden(&self) -> Result<Vec<f32>, RunError> {
+        let values = self.hidden()?;
+        Ok(values[values.len().saturating_sub(self.hidden_size)..].to_vec())
+    }
+
+    /// The latent input of the next step, `[1, 1, hidden_size]`, on the device.
+    ///
+    /// # Errors
+    /// When it was not asked for, or was taken before.
+    pub(crate) fn take_next_latent(&mut self) -> Result<DynTensor, RunError> {
+        self.next_latent.take().ok_or_else(|| missing(names::NEXT_LATENT))
+    }
+}
+
+/// A tensor's elements as float32, borrowed where they are already.
+fn to_f32(tensor: &DynTensor) -> Result<Cow<'_, [f32]>, RunError> {
+    Ok(match tensor.data_type() {
+        TensorElementType::Float16 => {
+            tensor.try_extract_tensor::<half::f16>()?.1.iter().map(|value| value.to_f32()).collect()
+        }
+        TensorElementType::Bfloat16 => {
+            tensor.try_extract_tensor::<half::bf16>()?.1.iter().map(|value| value.to_f32()).collect()
+        }
+        _ => Cow::Borrowed(tensor.try_extract_tensor::<f32>()?.1),
+    })
+}
+
+fn missing(name: &str) -> RunError {
+    RunError::Runtime { message: format!("gave no output {name}") }
+}

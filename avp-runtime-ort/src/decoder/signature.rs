@@ -1,0 +1,186 @@
+//! The inputs and outputs of a prepared graph by name, and what each run binds to them.
+
+use std::ops::Range;
+
+use ort::{
+    memory::Allocator,
+    session::{IoBinding, Session, SessionOutputs},
+    value::{DynTensor, DynValue, Tensor, TensorElementType},
+};
+
+use super::{Input, Want, device::Memory};
+use crate::{
+    ModelError, RunError,
+    kv::KvCache,
+    prepare::{CacheLayout, names},
+};
+
+/// The names a run binds, and the values that are bound again and again.
+pub(super) struct Signature {
+    cache_names: Vec<CacheNames>,
+    takes_attention_mask: bool,
+    takes_position_ids: bool,
+    constants: Constants,
+    /// What the binding holds already of the inputs that rarely change.
+    bound: Option<Switches>,
+}
+
+struct CacheNames {
+    past: [String; 2],
+    present: [String; 2],
+}
+
+/// Made once: their values never change.
+struct Constants {
+    /// A vector that no run looks at: ordinary runs pass it with a false mask.
+    unused_latent: DynTensor,
+    mask: [Tensor<bool>; 2],
+    step: [Tensor<bool>; 2],
+    any_id: Tensor<i64>,
+    /// Where the graph takes it.
+    num_logits_to_keep: Option<Tensor<i64>>,
+}
+
+/// Which of the constants a run binds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Switches {
+    latent: bool,
+    step: bool,
+}
+
+impl Signature {
+    pub(super) fn new(
+        session: &Session,
+        layout: &CacheLayout,
+        hidden_size: usize,
+    ) -> Result<Self, ModelError> {
+        let takes = |name: &str| session.inputs().iter().any(|input| input.name() == name);
+        let latent = session.inputs().iter().find(|input| input.name() == names::LATENT_EMBEDS);
+        let latent_type =
+            latent.and_then(|input| input.dtype().tensor_type()).ok_or_else(|| ModelError::Runtime {
+                message: format!("the prepared graph has no input {}", names::LATENT_EMBEDS),
+            })?;
+        let flag = |shape: &[usize], value| Tensor::from_array((shape.to_vec(), vec![value]));
+        let constants = Constants {
+            unused_latent: DynTensor::new(&Allocator::default(), latent_type, [1, 1, hidden_size])?,
+            mask: [flag(&[1, 1, 1], false)?, flag(&[1, 1, 1], true)?],
+            step: [flag(&[1], false)?, flag(&[1], true)?],
+            any_id: row(vec![0])?,
+            num_logits_to_keep: takes("num_logits_to_keep")
+                .then(|| Tensor::from_array((Vec::<i64>::new(), vec![1i64])))
+                .transpose()?,
+        };
+        Ok(Self {
+            cache_names: (0..layout.num_layers).map(CacheNames::of_layer).collect(),
+            takes_attention_mask: takes("attention_mask"),
+            takes_position_ids: takes("position_ids"),
+            constants,
+            bound: None,
+        })
+    }
+
+    /// Binds all inputs but the cache for a run over the positions `range`.
+    pub(super) fn bind_inputs(
+        &mut self,
+        binding: &mut IoBinding,
+        input: Input<'_>,
+        range: Range<usize>,
+        want: Want,
+    ) -> ort::Result<()> {
+        let switches = Switches { latent: matches!(input, Input::Latent(_)), step: want.next_latent };
+        if self.bound != Some(switches) {
+            self.bound = None;
+            let constants = &self.constants;
+            binding.bind_input(names::LATENT_MASK, &constants.mask[usize::from(switches.latent)])?;
+            binding.bind_input(names::LATENT_STEP, &constants.step[usize::from(switches.step)])?;
+            if !switches.latent {
+                binding.bind_input(names::LATENT_EMBEDS, &constants.unused_latent)?;
+            }
+            if let Some(count) = &constants.num_logits_to_keep {
+                binding.bind_input("num_logits_to_keep", count)?;
+            }
+            self.bound = Some(switches);
+        }
+        match input {
+            Input::Tokens(tokens) => {
+                binding.bind_input("input_ids", &row(tokens.iter().map(|&id| i64::from(id)).collect())?)?;
+            }
+            Input::Latent(latent) => {
+                binding.bind_input(names::LATENT_EMBEDS, latent)?;
+                // Any id will do: the mask puts the vector in its place.
+                match range.len() {
+                    1 => binding.bind_input("input_ids", &self.constants.any_id)?,
+                    length => binding.bind_input("input_ids", &row(vec![0; length])?)?,
+                }
+            }
+        }
+        if self.takes_attention_mask {
+            binding.bind_input("attention_mask", &row(vec![1; range.end])?)?;
+        }
+        if self.takes_position_ids {
+            binding.bind_input("position_ids", &row((range.start as i64..range.end as i64).collect())?)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn bind_past(&self, binding: &mut IoBinding, past: &KvCache) -> ort::Result<()> {
+        for (names, layer) in self.cache_names.iter().zip(past.layers()) {
+            for (name, tensor) in names.past.iter().zip(layer) {
+                binding.bind_input(name, tensor)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets ONNX Runtime make the longer cache on the device.
+    pub(super) fn bind_present(&self, binding: &mut IoBinding, memory: &Memory) -> ort::Result<()> {
+        for name in self.cache_names.iter().flat_map(|names| &names.present) {
+            binding.bind_output_to_device(name, &memory.device)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_present(
+        &self,
+        values: &mut SessionOutputs<'_>,
+    ) -> Result<Vec<[DynValue; 2]>, RunError> {
+        let mut take = |name: &str| {
+            values.remove(name).ok_or_else(|| RunError::Runtime { message: format!("gave no output {name}") })
+        };
+        let layers = self.cache_names.iter();
+        layers.map(|names| Ok([take(&names.present[0])?, take(&names.present[1])?])).collect()
+    }
+
+    /// Vectors in the number format that the graph takes in the place of tokens.
+    pub(super) fn latents(&self, values: &[f32], shape: [usize; 3]) -> ort::Result<DynTensor> {
+        Ok(match self.constants.unused_latent.data_type() {
+            TensorElementType::Float16 => {
+                let values: Vec<_> = values.iter().copied().map(half::f16::from_f32).collect();
+                Tensor::from_array((shape, values))?.upcast()
+            }
+            TensorElementType::Bfloat16 => {
+                let values: Vec<_> = values.iter().copied().map(half::bf16::from_f32).collect();
+                Tensor::from_array((shape, values))?.upcast()
+            }
+            _ => Tensor::from_array((shape, values.to_vec()))?.upcast(),
+        })
+    }
+
+    /// The binding has been cleared.
+    pub(super) fn forget(&mut self) {
+        self.bound = None;
+    }
+}
+
+impl CacheNames {
+    fn of_layer(layer: usize) -> Self {
+        Self {
+            past: ["key", "value"].map(|part| format!("past_key_values.{layer}.{part}")),
+            present: ["key", "value"].map(|part| format!("present.{layer}.{part}")),
+        }
+    }
+}
+
+fn row(values: Vec<i64>) -> ort::Result<Tensor<i64>> {
+    Tensor::from_array(([1, values.len()], values))
+}

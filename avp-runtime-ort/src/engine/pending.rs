@@ -1,0 +1,151 @@
+//! The caller's end of a call: waited for, awaited, or cancelled.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    sync::Weak,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use oneshot::{AsyncReceiver, Receiver, RecvTimeoutError};
+
+use super::call::{Call, Stop};
+use crate::RunError;
+
+/// An answer on its way: [`wait`](Self::wait) for it, or `.await` it in any async runtime. Dropping it cancels the call.
+///
+/// ```
+/// # use avp_runtime_ort::{Error, LoadOptions, Model, Runtime, ThinkOptions};
+/// # let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
+/// let pending = model.start_think("Rosa lives in Lisbon.", ThinkOptions::steps(4), None);
+/// let thought = pending.wait()?;
+/// assert_eq!(thought.num_steps, 4);
+/// # Ok::<(), Error>(())
+/// ```
+#[must_use = "dropping it cancels the call"]
+pub struct Pending<T> {
+    answer: Receiver<Result<T, RunError>>,
+    cancel: CancelOnDrop,
+}
+
+/// A [`Pending`] that is awaited. Dropping it cancels the call.
+#[must_use = "dropping it cancels the call"]
+pub struct PendingFuture<T> {
+    answer: AsyncReceiver<Result<T, RunError>>,
+    _cancel: CancelOnDrop,
+}
+
+/// Cancels a call from anywhere; cheap to clone, and it keeps nothing alive.
+#[derive(Clone)]
+pub struct Canceller(Weak<dyn Stop>);
+
+/// A call, and the end at which its answer arrives.
+pub(super) fn pending<T: Send + 'static>(timeout: Option<Duration>) -> (Call<T>, Pending<T>) {
+    let (sender, answer) = oneshot::channel();
+    let (call, stop) = Call::new(sender, timeout);
+    (call, Pending { answer, cancel: CancelOnDrop(Canceller(stop)) })
+}
+
+impl<T: Send + 'static> Pending<T> {
+    /// A call that was refused before it began.
+    pub(crate) fn refused(reason: RunError) -> Self {
+        let (call, pending) = pending(None);
+        call.answer(Err(reason));
+        pending
+    }
+}
+
+impl<T> Pending<T> {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The call's own; [`RunError::Cancelled`], [`RunError::TimedOut`], [`RunError::Busy`], [`RunError::Panicked`] or
+    /// [`RunError::Stopped`].
+    pub fn wait(self) -> Result<T, RunError> {
+        let Self { answer, cancel } = self;
+        let answer = answer.recv().unwrap_or(Err(RunError::Stopped));
+        drop(cancel);
+        answer
+    }
+
+    /// Waits for the answer, at most `time`; gives itself back where it has not come. The call goes on: to end it, drop
+    /// what is given back, or set a time when starting it.
+    ///
+    /// # Errors
+    /// Itself, still pending. The answer within is as [`wait`](Self::wait) gives it.
+    pub fn wait_timeout(self, time: Duration) -> Result<Result<T, RunError>, Self> {
+        match self.answer.recv_timeout(time) {
+            Ok(answer) => Ok(answer),
+            Err(RecvTimeoutError::Timeout) => Err(self),
+            Err(RecvTimeoutError::Disconnected) => Ok(Err(RunError::Stopped)),
+        }
+    }
+
+    /// Whether the answer is there.
+    pub fn is_ready(&self) -> bool {
+        self.answer.has_message() || self.answer.is_closed()
+    }
+
+    /// What cancels this call from another place.
+    pub fn canceller(&self) -> Canceller {
+        self.cancel.0.clone()
+    }
+}
+
+impl<T> IntoFuture for Pending<T> {
+    type Output = Result<T, RunError>;
+    type IntoFuture = PendingFuture<T>;
+
+    fn into_future(self) -> PendingFuture<T> {
+        PendingFuture { answer: self.answer.into_future(), _cancel: self.cancel }
+    }
+}
+
+impl<T> Future for PendingFuture<T> {
+    type Output = Result<T, RunError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(context).map(|answer| answer.unwrap_or(Err(RunError::Stopped)))
+    }
+}
+
+impl Canceller {
+    /// Ends the call with [`RunError::Cancelled`], also in the middle of a long prompt. Does nothing after its answer.
+    pub fn cancel(&self) {
+        self.stop(RunError::Cancelled);
+    }
+
+    pub(super) fn stop(&self, reason: RunError) {
+        if let Some(call) = self.0.upgrade() {
+            call.stop(reason);
+        }
+    }
+}
+
+struct CancelOnDrop(Canceller);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Pending").field("is_ready", &self.is_ready()).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for PendingFuture<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PendingFuture").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Canceller").finish_non_exhaustive()
+    }
+}
