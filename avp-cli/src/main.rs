@@ -10,6 +10,7 @@ mod identity;
 mod inspect;
 mod kv;
 mod output;
+mod rosetta;
 mod think;
 mod world;
 
@@ -41,6 +42,8 @@ enum Command {
     Kv(kv::Kv),
     #[command(subcommand)]
     Aacp(aacp::Aacp),
+    #[command(subcommand)]
+    Rosetta(rosetta::RosettaCommand),
     Demo(demo::Demo),
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Command::Identity(identity) => identity.run(),
         Command::Handshake(handshake) => handshake.run(),
         Command::Kv(kv) => kv.run(),
+        Command::Rosetta(rosetta) => return rosetta.run(),
         Command::Demo(demo) => demo.run(),
         Command::Bench(bench) => bench.run(),
         Command::Agent(agent) => agent.run(),

@@ -9,3 +9,4 @@ mod handover;
 mod inspect;
 mod kv;
 mod protocol;
+mod rosetta;
