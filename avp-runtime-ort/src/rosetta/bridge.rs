@@ -1,16 +1,11 @@
 //! From what one model thought to what another answers.
 
-use avp_core::OwnedModelIdentity;
-
 use super::{
-    AvpMap, CalibrateOptions, MapFolder, MapModel, Method, ProjectOptions, Projection, QualityConfig,
-    RosettaError, TransferQuality, ValidateOptions, Validation, assess_transfer,
-    calibrate::{self, Side},
-    connect::LoadedSide,
-    project::nearest_cosine,
-    validate,
+    AvpMap, CalibrateOptions, MapFolder, Method, ProjectOptions, Projection, Projector, QualityConfig,
+    RosettaError, TransferQuality, ValidateOptions, Validation, assess_transfer, calibrate,
+    connect::LoadedSide, projector::check_end, validate,
 };
-use crate::{Context, GenerateOptions, Generation, Model, OutputType, Prompt, RunError, ThinkOptions};
+use crate::{Context, GenerateOptions, Generation, Model, OutputType, Prompt, ThinkOptions};
 
 /// Two models, and a map from the hidden states of the first to the input space of the second. Any thread may use it.
 ///
@@ -24,11 +19,11 @@ use crate::{Context, GenerateOptions, Generation, Model, OutputType, Prompt, Run
 /// assert_eq!(answer.generation.context_tokens, 1);
 /// # Ok::<(), Error>(())
 /// ```
+#[derive(Debug)]
 pub struct Rosetta {
-    source: LoadedSide,
+    projector: Projector,
     target: LoadedSide,
-    map: AvpMap,
-    options: TransferOptions,
+    quality: QualityConfig,
 }
 
 /// How contexts are handed over.
@@ -91,7 +86,7 @@ impl Rosetta {
         check_pair(source, target)?;
         let (source, target) = (LoadedSide::new(source), LoadedSide::new(target));
         let map = calibrate::calibrate(&source, &target, options)?;
-        Ok(Self { source, target, map, options: TransferOptions::default() })
+        Ok(Self { projector: Projector::of(source, map), target, quality: QualityConfig::default() })
     }
 
     /// Takes a map as it is.
@@ -100,21 +95,26 @@ impl Rosetta {
     /// When it is for other models; the first field that differs is named.
     pub fn with_map(source: &Model, target: &Model, map: AvpMap) -> Result<Self, RosettaError> {
         check_pair(source, target)?;
-        check_end(&map.source, source.identity(), ["source_hash", "source_dim"])?;
-        check_end(&map.target, target.identity(), ["target_hash", "target_dim"])?;
-        let options = TransferOptions::default();
-        Ok(Self { source: LoadedSide::new(source), target: LoadedSide::new(target), map, options })
+        let projector = Projector::new(source, map)?;
+        check_end(&projector.map().target, target.identity(), ["target_hash", "target_dim"])?;
+        Ok(Self { projector, target: LoadedSide::new(target), quality: QualityConfig::default() })
     }
 
     /// Hands over with other options than the default.
     #[must_use]
     pub fn with_options(self, options: TransferOptions) -> Self {
-        Self { options, ..self }
+        let projector = self.projector.with_options(options.project);
+        Self { projector, quality: options.quality, ..self }
+    }
+
+    /// The source with the map.
+    pub fn projector(&self) -> &Projector {
+        &self.projector
     }
 
     /// The model that thinks.
     pub fn source(&self) -> &Model {
-        self.source.model()
+        self.projector.model()
     }
 
     /// The model that answers.
@@ -124,24 +124,7 @@ impl Rosetta {
 
     /// The map.
     pub fn map(&self) -> &AvpMap {
-        &self.map
-    }
-
-    /// Projects a hidden state of the source, after its final norm.
-    ///
-    /// # Errors
-    /// When it has another width or is not finite.
-    pub fn project(&self, hidden: &[f32]) -> Result<Projection, RosettaError> {
-        self.map.project(hidden, self.source.head()?, &self.options.project)
-    }
-
-    /// The largest cosine similarity of a projected vector and an embedding it was made of; `None` for learned maps. Reads
-    /// all of them, which projecting does not.
-    ///
-    /// # Errors
-    /// When the vector has another width.
-    pub fn nearest_cosine(&self, projection: &Projection) -> Result<Option<f32>, RosettaError> {
-        self.map.table().map(|table| nearest_cosine(&projection.vector, table)).transpose()
+        self.projector.map()
     }
 
     /// Hands over what the source thought: its last hidden state, projected, stands as one input embedding in front of all
@@ -150,8 +133,7 @@ impl Rosetta {
     /// # Errors
     /// When the context is not the source's, or has no hidden state because it was received.
     pub fn transfer(&self, context: &Context) -> Result<Transfer, RosettaError> {
-        self.source.model().accepts(context).map_err(RunError::from)?;
-        let hidden = context.last_hidden_state().ok_or(RosettaError::NoHiddenState)?;
+        let hidden = self.projector.hidden_state(context)?;
         let prompt_tokens = context.seq_len().saturating_sub(context.num_steps());
         self.transfer_state(hidden, prompt_tokens, context.num_steps())
     }
@@ -167,10 +149,10 @@ impl Rosetta {
         prompt_tokens: usize,
         num_steps: usize,
     ) -> Result<Transfer, RosettaError> {
-        let quality = assess_transfer(prompt_tokens, None, &self.options.quality)?;
-        let projection = self.project(hidden)?;
+        let quality = assess_transfer(prompt_tokens, None, &self.quality)?;
+        let projection = self.projector.project(hidden)?;
         let context = self.target.read_vector(&projection.vector, num_steps)?;
-        Ok(Transfer { context, projection, quality, method: self.map.method() })
+        Ok(Transfer { context, projection, quality, method: self.map().method() })
     }
 
     /// The source thinks about `prompt` for `steps` latent steps, and the target answers the same prompt with that in front
@@ -187,9 +169,9 @@ impl Rosetta {
     ) -> Result<CrossGeneration, RosettaError> {
         let prompt = prompt.into();
         let think = ThinkOptions { output: OutputType::HiddenState, ..ThinkOptions::steps(steps) };
-        let thought = self.source.model().think_with(prompt.clone(), think, None)?;
+        let thought = self.source().think_with(prompt.clone(), think, None)?;
         let transfer = self.transfer_state(&thought.last_hidden_state, thought.prompt_tokens, steps)?;
-        let generation = self.target.model().generate(prompt, Some(&transfer.context), options)?;
+        let generation = self.target().generate(prompt, Some(&transfer.context), options)?;
         Ok(CrossGeneration { generation, transfer })
     }
 
@@ -198,18 +180,7 @@ impl Rosetta {
     /// # Errors
     /// When a text has no tokens, or running a model fails.
     pub fn validate(&self, options: &ValidateOptions) -> Result<Validation, RosettaError> {
-        validate::validate(&self.source, &self.target, &self.map, options)
-    }
-}
-
-impl std::fmt::Debug for Rosetta {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Rosetta")
-            .field("source", self.source.model())
-            .field("target", self.target.model())
-            .field("method", &self.map.method())
-            .finish_non_exhaustive()
+        validate::validate(self.projector.side(), &self.target, self.map(), options)
     }
 }
 
@@ -219,19 +190,4 @@ fn check_pair(source: &Model, target: &Model) -> Result<(), RosettaError> {
         return Err(RosettaError::SameModel { hash: hash.clone() });
     }
     Ok(())
-}
-
-fn check_end(
-    end: &MapModel,
-    model: &OwnedModelIdentity,
-    fields: [&'static str; 2],
-) -> Result<(), RosettaError> {
-    let values = [
-        (model.model_hash.clone(), end.model_hash.clone()),
-        (model.hidden_dim.to_string(), end.hidden_dim.to_string()),
-    ];
-    match fields.into_iter().zip(values).find(|(_, (expected, got))| expected != got) {
-        Some((field, (expected, got))) => Err(RosettaError::OtherModels { field, expected, got }),
-        None => Ok(()),
-    }
 }

@@ -67,6 +67,12 @@ impl LoadedSide {
     }
 }
 
+impl std::fmt::Debug for LoadedSide {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.model.fmt(formatter)
+    }
+}
+
 impl Side for LoadedSide {
     fn identity(&self) -> &OwnedModelIdentity {
         self.model.identity()

@@ -42,6 +42,7 @@ mod folder;
 mod learn;
 mod map;
 mod project;
+mod projector;
 mod quality;
 mod rows;
 mod validate;
@@ -57,6 +58,7 @@ pub use project::{
     ProjectOptions, Projection, ProjectionMetrics, SharedTokens, SoftEmbedding, nearest_cosine,
     soft_embedding, through_matrix, through_vocabulary,
 };
+pub use projector::Projector;
 pub use quality::{QualityConfig, TransferQuality, assess_transfer};
 pub use rows::{Rows, Table};
 pub use validate::{ValidateOptions, Validation};

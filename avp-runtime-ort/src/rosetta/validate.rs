@@ -79,7 +79,9 @@ pub(super) fn validate(
     }
     let cosine = mean(&cosines);
     let threshold = options.cosine_threshold;
-    if cosine < threshold {
+    // A comparison with NaN holds neither way: only a cosine that is high enough goes on.
+    let passes = cosine >= threshold;
+    if !passes {
         let detail =
             format!("cos_sim={cosine:.3} < {threshold:?} threshold — projection unreliable, using JSON");
         return Ok(Validation {
@@ -107,10 +109,10 @@ pub(super) fn validate(
         .collect::<Result<Vec<_>, _>>()?;
     let perplexity = mean(&perplexities);
     let limit = options.max_perplexity;
-    let (recommended_mode, verdict) = if perplexity > limit {
-        (Mode::Json, format!("> {limit:?} — projection unreliable, using JSON"))
-    } else {
+    let (recommended_mode, verdict) = if perplexity <= limit {
         (Mode::Latent, "— projection viable, using LATENT".to_owned())
+    } else {
+        (Mode::Json, format!("> {limit:?} — projection unreliable, using JSON"))
     };
     Ok(Validation {
         cosine_similarity: cosine,
@@ -177,4 +179,151 @@ fn perplexity(target: &dyn Side, vector: &[f32], tokens: &[u32]) -> Result<f32, 
 fn mean(values: &[f32]) -> f32 {
     let sum: f64 = values.iter().copied().map(f64::from).sum();
     (sum / values.len().max(1) as f64) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use avp_core::OwnedModelIdentity;
+
+    use super::*;
+    use crate::rosetta::{
+        CalibrateOptions, Rows, Table, Vocabulary,
+        calibrate::{Side, calibrate},
+    };
+
+    const TOKENS: u32 = 128;
+
+    /// A model whose tokens are characters, one dimension each. It knows the next one up to `doubt`, and predicts every
+    /// token with the same `perplexity`.
+    struct Oracle {
+        identity: OwnedModelIdentity,
+        table: Table,
+        doubt: f32,
+        perplexity: f32,
+    }
+
+    impl Oracle {
+        fn new(name: &str, tokenizer_hash: &str, doubt: f32, perplexity: f32) -> Self {
+            let width = TOKENS as usize;
+            let one = |at: usize| if at.is_multiple_of(width + 1) { 1. } else { 0. };
+            Self {
+                identity: OwnedModelIdentity {
+                    model_hash: name.repeat(16),
+                    tokenizer_hash: tokenizer_hash.to_owned(),
+                    hidden_dim: TOKENS,
+                    ..OwnedModelIdentity::default()
+                },
+                table: Table::new(width, (0..width * width).map(one).collect()).unwrap(),
+                doubt,
+                perplexity,
+            }
+        }
+    }
+
+    impl Side for Oracle {
+        fn identity(&self) -> &OwnedModelIdentity {
+            &self.identity
+        }
+
+        fn vocabulary(&self) -> Vocabulary {
+            (0..TOKENS).map(|id| (id.to_string(), id)).collect()
+        }
+
+        fn embedding(&self) -> Result<&dyn Rows, RosettaError> {
+            Ok(&self.table)
+        }
+
+        fn head(&self) -> Result<&dyn Rows, RosettaError> {
+            Ok(&self.table)
+        }
+
+        fn encode(&self, text: &str) -> Result<Vec<u32>, RosettaError> {
+            Ok(text.bytes().map(u32::from).collect())
+        }
+
+        fn last_hidden_state(&self, tokens: &[u32]) -> Result<Vec<f32>, RosettaError> {
+            Ok(self.hidden_states(tokens)?.pop().unwrap())
+        }
+
+        fn hidden_states(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, RosettaError> {
+            let next = tokens.iter().skip(1).chain([&0]);
+            Ok(next
+                .map(|&id| {
+                    let mut state = vec![0.; TOKENS as usize];
+                    state[id as usize] = 100.;
+                    state[id as usize ^ 1] = 100. * self.doubt;
+                    state
+                })
+                .collect())
+        }
+
+        fn logits_behind(&self, _: &[f32], tokens: &[u32]) -> Result<Vec<Vec<f32>>, RosettaError> {
+            let others = (self.perplexity - 1.) / (TOKENS - 1) as f32;
+            Ok(tokens
+                .iter()
+                .map(|&token| (0..TOKENS).map(|id| if id == token { 0. } else { others.ln() }).collect())
+                .collect())
+        }
+    }
+
+    fn verdict(doubt: f32, perplexity: f32, target_tokenizer: &str) -> Validation {
+        let source = Oracle::new("a", "tokens", doubt, 1.);
+        let target = Oracle::new("b", target_tokenizer, 0., perplexity);
+        let map = calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+        validate(&source, &target, &map, &ValidateOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn a_map_that_finds_the_next_token_is_viable_up_to_a_perplexity_of_100() {
+        let viable = verdict(0., 99.9, "tokens");
+        assert_eq!(viable.recommended_mode, Mode::Latent);
+        assert_eq!(viable.detail, "cos_sim=1.000, perplexity=99.9 — projection viable, using LATENT");
+        let too_high = verdict(0., 100.2, "tokens");
+        assert_eq!(too_high.recommended_mode, Mode::Json);
+        assert_eq!(
+            too_high.detail,
+            "cos_sim=1.000, perplexity=100.2 > 100.0 — projection unreliable, using JSON"
+        );
+    }
+
+    #[test]
+    fn a_map_that_points_elsewhere_is_refused_before_the_target_is_asked() {
+        let refused = verdict(2., 1.5, "tokens");
+        assert_eq!((refused.recommended_mode, refused.perplexity), (Mode::Json, None));
+        assert_eq!(refused.detail, "cos_sim=0.000 < 0.5 threshold — projection unreliable, using JSON");
+    }
+
+    #[test]
+    fn without_a_shared_tokenizer_the_direction_alone_decides() {
+        let high = verdict(0., 1000., "other tokens");
+        assert_eq!((high.recommended_mode, high.perplexity), (Mode::Latent, None));
+        assert_eq!(
+            high.detail,
+            "cos_sim=1.000 (high) — no shared tokenizer for perplexity check, recommending LATENT"
+        );
+        // Half of the probability on a wrong token: 45 degrees off.
+        let moderate = verdict(1., 1000., "other tokens");
+        assert!((moderate.cosine_similarity - 0.5f32.sqrt()).abs() < 1e-5);
+        assert!(moderate.detail.starts_with("cos_sim=0.707 (moderate) — no shared tokenizer"));
+    }
+
+    #[test]
+    fn texts_that_say_nothing_are_no_proof() {
+        let (source, target) = (Oracle::new("a", "t", 0., 1.), Oracle::new("b", "t", 0., 1.));
+        let map = calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+        let with = |texts: &[&str], cosine_threshold| {
+            let texts = texts.iter().map(|&text| text.to_owned()).collect();
+            validate(
+                &source,
+                &target,
+                &map,
+                &ValidateOptions { texts, cosine_threshold, ..Default::default() },
+            )
+        };
+        assert!(matches!(with(&[], 0.5), Err(RosettaError::Option { option: "texts", .. })));
+        // One token has no next one: nothing to compare, and infinitely surprising.
+        let one = with(&["x"], -1.).unwrap();
+        assert_eq!((one.cosine_similarity, one.perplexity), (0., Some(f32::INFINITY)));
+        assert_eq!(one.recommended_mode, Mode::Json);
+    }
 }

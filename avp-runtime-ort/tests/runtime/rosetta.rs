@@ -143,7 +143,7 @@ fn projected_vectors_and_their_metrics_equal_the_peers() {
         for case in &pair.cases {
             let what = format!("{} to {}, {} steps", pair.source, pair.target, case.steps);
             // The peer's own hidden state first, then ours: the steps before it may not add what the map takes away.
-            let projection = rosetta.project(&case.hidden_state).unwrap();
+            let projection = rosetta.projector().project(&case.hidden_state).unwrap();
             let difference = largest_difference(&projection.vector, &case.projected);
             assert!(difference <= TOLERANCE, "{what}: {difference}");
             let metrics = projection.metrics.unwrap();
@@ -152,7 +152,7 @@ fn projected_vectors_and_their_metrics_equal_the_peers() {
                 ("max_prob", metrics.max_prob),
                 ("logit_gap", metrics.logit_gap),
                 ("hidden_state_norm", projection.hidden_state_norm),
-                ("nearest_cos_sim", rosetta.nearest_cosine(&projection).unwrap().unwrap()),
+                ("nearest_cos_sim", rosetta.projector().nearest_cosine(&projection).unwrap().unwrap()),
             ] {
                 assert_close(&format!("{what}, {name}"), value, case.metrics[name], TOLERANCE);
             }
@@ -237,7 +237,7 @@ fn ridge_maps_from_the_same_anchors_project_as_the_peers_do() {
         // The peer solves in float32.
         assert_facts(rosetta.map(), &pair.map, 1e-4);
         for case in &pair.cases {
-            let projection = rosetta.project(&case.hidden_state).unwrap();
+            let projection = rosetta.projector().project(&case.hidden_state).unwrap();
             assert_eq!(projection.metrics, None);
             let what = format!("{} to {}", pair.source, pair.target);
             let difference = largest_difference(&projection.vector, &case.projected_float64);
@@ -277,7 +277,7 @@ fn a_map_written_by_python_is_read() {
     let (source, target) = (model(&pair.source), model(&pair.target));
     let rosetta = Rosetta::with_map(&source, &target, map).unwrap();
     for case in &pair.cases {
-        let projection = rosetta.project(&case.hidden_state).unwrap();
+        let projection = rosetta.projector().project(&case.hidden_state).unwrap();
         assert!(largest_difference(&projection.vector, &case.projected) <= TOLERANCE);
     }
 }
