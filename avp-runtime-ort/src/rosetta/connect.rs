@@ -7,6 +7,7 @@ use avp_core::OwnedModelIdentity;
 use super::{
     RosettaError, Rows, Vocabulary,
     calibrate::{MAX_TEXT_TOKENS, Side},
+    rows::dot,
 };
 use crate::{
     Context, Model, RunError, ThinkOptions,
@@ -157,8 +158,12 @@ impl Rows for TokenRows {
             }
             sums
         } else {
-            let product = |row| self.matrix.row(row).zip(vector).map(|(a, b)| a * b).sum();
-            (0..count).map(product).collect()
+            let mut row = vec![0.; self.width()];
+            let mut product = |index| {
+                self.read(index, &mut row);
+                dot(&row, vector)
+            };
+            (0..count).map(&mut product).collect()
         }
     }
 }

@@ -48,7 +48,7 @@ impl Pairs {
     }
 
     /// The orthogonal `W`, `[width, width]` row by row, that brings the rows of `x` closest to those of `y` (Schönemann
-    /// 1966): with `Y^T X = U S V^T`, `W = V U^T`.
+    /// 1966): with `Y^T X = U S V^T`, `W = V U^T`. Time grows with the cube of the width.
     ///
     /// # Errors
     /// When the widths differ, or the decomposition does not converge, as with NaN.

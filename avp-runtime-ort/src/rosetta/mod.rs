@@ -62,4 +62,4 @@ pub use projector::Projector;
 pub use quality::{QualityConfig, TransferQuality, assess_transfer};
 pub use rows::{Rows, Table};
 pub use validate::{ValidateOptions, Validation};
-pub use vocabulary::{Vocabulary, shared_tokens};
+pub use vocabulary::{Vocabulary, read_vocabulary, shared_tokens};

@@ -1,6 +1,8 @@
 //! Which tokens two vocabularies share.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
+
+use crate::{ModelError, tokens::Tokens};
 
 /// A vocabulary: ids by the token's text.
 pub type Vocabulary = HashMap<String, u32>;
@@ -38,13 +40,22 @@ impl Overlap {
     }
 }
 
+/// The vocabulary of a model folder, added tokens among it, without loading the model.
+///
+/// # Errors
+/// When its `tokenizer.json` is missing or is no tokenizer.
+pub fn read_vocabulary(folder: impl AsRef<Path>) -> Result<Vocabulary, ModelError> {
+    Ok(Tokens::load(folder.as_ref())?.vocabulary())
+}
+
 /// How many tokens two vocabularies share, for the handshake's [`Evidence`](avp_core::Evidence).
 ///
 /// ```
-/// # use avp_runtime_ort::rosetta::{Vocabulary, shared_tokens};
-/// let one = Vocabulary::from([("the".into(), 0), ("cat".into(), 1)]);
-/// let other = Vocabulary::from([("cat".into(), 7), ("sat".into(), 8)]);
-/// assert_eq!(shared_tokens(&one, &other), 1);
+/// # use avp_runtime_ort::rosetta::{read_vocabulary, shared_tokens};
+/// let ours = read_vocabulary("../test-vectors/parity/tiny-qwen2")?;
+/// let theirs = read_vocabulary("../test-vectors/rosetta/tiny-other")?;
+/// assert_eq!(shared_tokens(&ours, &theirs), 266);
+/// # Ok::<(), avp_runtime_ort::ModelError>(())
 /// ```
 pub fn shared_tokens(one: &Vocabulary, other: &Vocabulary) -> usize {
     one.keys().filter(|token| other.contains_key(*token)).count()
