@@ -84,9 +84,11 @@ impl Rosetta {
         options: &CalibrateOptions,
     ) -> Result<Self, RosettaError> {
         check_pair(source, target)?;
-        let (source, target) = (LoadedSide::new(source), LoadedSide::new(target));
-        let map = calibrate::calibrate(&source, &target, options)?;
-        Ok(Self { projector: Projector::of(source, map), target, quality: QualityConfig::default() })
+        let source = LoadedSide::new(source);
+        let map = calibrate::calibrate(&source, &LoadedSide::new(target), options)?;
+        let projector = Projector::of(source, map);
+        // Not the side that calibrating used: the map holds what it needs of the target's weights.
+        Ok(Self { projector, target: LoadedSide::new(target), quality: QualityConfig::default() })
     }
 
     /// Takes a map as it is.
