@@ -103,7 +103,7 @@ impl Model {
 
         let prompt_tokens = prompt.len();
         let expected = prompt_tokens.saturating_add(options.max_tokens).min(self.window());
-        let sequence = self.with_decoder(move |decoder| decoder.begin(past, expected))?;
+        let sequence = self.with_decoder(move |decoder| Ok(decoder.begin(past, expected)))?;
         let (mut sequence, mut outputs) = self.read(sequence, prompt)?;
         let finish = loop {
             let logits = outputs.logits()?;

@@ -59,7 +59,7 @@ pub use library::{LibraryError, LibrarySource, OrtLibrary};
 pub use model::{LoadOptions, Model};
 pub use prepare::{CacheLayout, PrepareError};
 pub use runtime::Runtime;
-pub use think::{OutputType, ThinkOptions, Thought};
+pub use think::{OutputType, StepsTime, ThinkOptions, Thought};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

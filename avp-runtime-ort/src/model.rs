@@ -47,6 +47,9 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Where the model computes.
     pub device: Device,
+    /// Whether threads without work wait for it awake, as they do by default. Awake they start sooner, which tells in small
+    /// models; turn it off where several models share the cores.
+    pub spinning: bool,
     /// Calls that may wait for their turn; 64 by default, at least 1. Past it, blocking calls wait for a place and calls
     /// that are started get [`RunError::Busy`].
     pub queue: usize,
@@ -56,7 +59,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { threads: 0, device: Device::Cpu, queue: 64, in_flight: 8 }
+        Self { threads: 0, device: Device::Cpu, spinning: true, queue: 64, in_flight: 8 }
     }
 }
 

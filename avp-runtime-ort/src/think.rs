@@ -75,6 +75,18 @@ pub struct Thought {
     pub prompt_time: Duration,
     /// From the first run to the end.
     pub total_time: Duration,
+    /// Time of the latent steps: all of it, and what of it passed inside ONNX Runtime. The rest is this crate's, and the
+    /// other calls' where several are in flight.
+    pub steps_time: StepsTime,
+}
+
+/// Where the time of latent steps went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StepsTime {
+    /// From the end of the prompt to the end of the last step.
+    pub total: Duration,
+    /// Of it, inside ONNX Runtime.
+    pub inside_runtime: Duration,
 }
 
 impl Model {
@@ -165,6 +177,7 @@ struct Thinking {
     hidden_norms: Vec<f32>,
     start: Instant,
     prompt_time: Duration,
+    steps_time: StepsTime,
 }
 
 /// What is read before the first latent step.
@@ -206,6 +219,7 @@ impl Thinking {
             options,
             start: Instant::now(),
             prompt_time: Duration::ZERO,
+            steps_time: StepsTime::default(),
         })
     }
 
@@ -244,6 +258,7 @@ impl Thinking {
             hidden_norms: std::mem::take(&mut self.hidden_norms),
             prompt_time: self.prompt_time,
             total_time: self.start.elapsed(),
+            steps_time: self.steps_time,
         })
     }
 }
@@ -255,7 +270,7 @@ impl Task for Thinking {
         let (sequence, mut outputs, taken) = match std::mem::replace(&mut self.state, State::Done) {
             State::Unread(past) => {
                 self.start = Instant::now();
-                let mut sequence = decoder.begin(past, self.reading.len() + self.options.steps)?;
+                let mut sequence = decoder.begin(past, self.reading.len() + self.options.steps);
                 let outputs = match &self.reading {
                     Reading::Tokens(tokens) => {
                         decoder.run(&mut sequence, Input::Tokens(tokens), self.want(0))?
@@ -271,6 +286,8 @@ impl Task for Thinking {
             State::Thinking { mut sequence, latent, taken } => {
                 let taken = taken + 1;
                 let outputs = decoder.run(&mut sequence, Input::Latent(&latent), self.want(taken))?;
+                self.steps_time.inside_runtime += outputs.run_time;
+                self.steps_time.total = self.start.elapsed().saturating_sub(self.prompt_time);
                 (sequence, outputs, taken)
             }
             // A task that has given its answer is not asked again.

@@ -1,7 +1,7 @@
 //! A session over a prepared graph: tokens or latent vectors in, a longer KV-cache out.
 //!
 //! ```text
-//! let mut sequence = decoder.begin(past, expected)?;                          // a KV-cache to go on from
+//! let mut sequence = decoder.begin(past, expected);                           // a KV-cache to go on from
 //! let mut outputs = decoder.run(&mut sequence, Input::Tokens(&ids), want_next_latent)?;
 //! let latent = outputs.take_next_latent()?;                                   // stays on the device
 //! let outputs = decoder.run(&mut sequence, Input::Latent(&latent), Want::LOGITS)?;
@@ -15,18 +15,20 @@
 
 mod device;
 mod outputs;
+mod resize;
 mod sequence;
 mod signature;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use ort::{
     session::{IoBinding, RunOptions, Session},
     value::DynTensor,
 };
+use prost::Message;
 
 pub use self::device::Device;
-use self::{device::Memory, signature::Signature};
+use self::{device::Memory, resize::Resizer, sequence::Buffers, signature::Signature};
 pub(crate) use self::{
     outputs::{Outputs, Want},
     sequence::Sequence,
@@ -34,6 +36,7 @@ pub(crate) use self::{
 use crate::{
     LoadOptions, ModelError, RunError,
     kv::KvCache,
+    onnx::ModelProto,
     prepare::{CacheLayout, PrepareReport, PreparedModel},
     runtime::Runtime,
 };
@@ -47,6 +50,8 @@ pub(crate) struct Decoder {
     memory: Memory,
     layout: CacheLayout,
     hidden_size: usize,
+    /// Where past and present of the graph may be one buffer.
+    resizer: Option<Resizer>,
     run_options: Option<Arc<RunOptions>>,
 }
 
@@ -76,6 +81,11 @@ impl Decoder {
         let builder = Session::builder(runtime.environment())?
             // More threads than cores wait for each other.
             .with_intra_threads(options.threads.min(cores))?
+            // Idle threads that spin start sooner, at the cost of whoever else wants the core.
+            .with_intra_op_spinning(options.spinning)?
+            // Each length of the cache is another shape. A memory plan for each would be made once, kept for ever, and save
+            // less than it took: on the tiny model 327 us for a step with plans and 275 us without.
+            .with_memory_pattern(false)?
             // Without it a model loaded from memory looks for its external data in the working directory.
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
@@ -85,15 +95,22 @@ impl Decoder {
         let memory = options.device.memory()?;
         let signature = Signature::new(&session, &layout, hidden_size)?;
         let binding = session.create_binding()?;
-        Ok(Self { binding, session, signature, memory, layout, hidden_size, run_options: None })
+        let graph = ModelProto::decode(prepared.bytes.clone())
+            .map_err(|error| ModelError::Runtime { message: error.to_string() })?;
+        // Sharing saves time; a device that cannot resize what is shared does without.
+        let resizer = sequence::shares_buffers(&graph, &layout)
+            .then(|| Resizer::new(runtime, options.device, &layout).ok())
+            .flatten();
+        Ok(Self { binding, session, signature, memory, layout, hidden_size, resizer, run_options: None })
     }
 
-    /// A sequence that goes on from `past`, by about `expected` more tokens and latent steps. `past` stays as it was.
-    ///
-    /// # Errors
-    /// When there is no memory for it.
-    pub(crate) fn begin(&mut self, past: Arc<KvCache>, _expected: usize) -> Result<Sequence, RunError> {
-        Ok(Sequence::new(past))
+    /// A sequence that goes on from `past`, by `expected` more tokens and latent steps at most; a run behind those works,
+    /// and takes longer. `past` stays as it was.
+    pub(crate) fn begin(&self, past: Arc<KvCache>, expected: usize) -> Sequence {
+        match self.resizer {
+            None => Sequence::Growing(past),
+            Some(_) => Sequence::Shared(Buffers::new(past, expected)),
+        }
     }
 
     /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted.
@@ -119,7 +136,11 @@ impl Decoder {
     /// # Errors
     /// When there is no memory for it.
     pub(crate) fn end(&mut self, sequence: Sequence) -> Result<Arc<KvCache>, RunError> {
-        Ok(sequence.into_cache())
+        match (sequence, &mut self.resizer) {
+            (Sequence::Growing(cache), _) => Ok(cache),
+            (Sequence::Shared(buffers), Some(resizer)) => buffers.into_cache(resizer, &self.memory),
+            (Sequence::Shared(_), None) => Err(RunError::Stopped),
+        }
     }
 
     /// `[1, length, hidden_size]` vectors for [`Input::Latent`], in the graph's number format.
@@ -152,21 +173,42 @@ impl Decoder {
             Input::Tokens(tokens) => tokens.len(),
             Input::Latent(latent) => latent.shape().get(1).map_or(0, |&length| length as usize),
         };
-        let past = sequence.cache();
-        let seq_len = past.seq_len() + length;
-        self.signature.bind_inputs(&mut self.binding, input, past.seq_len()..seq_len, want)?;
-        self.signature.bind_past(&mut self.binding, past)?;
+        let start = sequence.seq_len();
+        let seq_len = start + length;
+        self.signature.bind_inputs(&mut self.binding, input, start..seq_len, want)?;
         // A binding gives an output of one run to the next, and refuses it where it has grown: each run binds anew.
         self.binding.clear_outputs();
-        self.signature.bind_present(&mut self.binding, &self.memory)?;
+        match sequence {
+            Sequence::Growing(past) => {
+                self.signature.bind_past(&mut self.binding, past.layers())?;
+                self.signature.bind_present(&mut self.binding, &self.memory)?;
+            }
+            Sequence::Shared(buffers) => {
+                if let Some(resizer) = &mut self.resizer {
+                    buffers.reserve(resizer, &self.memory, seq_len)?;
+                }
+                self.signature.bind_past(&mut self.binding, buffers.layers())?;
+                self.signature.bind_shared(&mut self.binding, buffers.layers_mut())?;
+            }
+        }
         want.bind(&mut self.binding, &self.memory)?;
+        let run_start = Instant::now();
         let mut values = match &self.run_options {
             Some(options) => self.session.run_binding_with_options(&self.binding, options)?,
             None => self.session.run_binding(&self.binding)?,
         };
-        let present = self.signature.take_present(&mut values)?;
-        let outputs = Outputs::take(&mut values, want, self.hidden_size)?;
-        sequence.grow(KvCache::from_outputs(self.layout, seq_len, present.into_iter())?);
+        let run_time = run_start.elapsed();
+        let outputs = Outputs::take(&mut values, want, self.hidden_size, run_time)?;
+        match sequence {
+            Sequence::Growing(cache) => {
+                let present = self.signature.take_present(&mut values)?;
+                *cache = Arc::new(KvCache::from_outputs(self.layout, seq_len, present.into_iter())?);
+            }
+            Sequence::Shared(buffers) => buffers.written(seq_len),
+        }
         Ok(outputs)
     }
 }
+
+#[cfg(test)]
+mod tests;

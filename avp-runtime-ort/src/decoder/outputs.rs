@@ -1,6 +1,6 @@
 //! What a run is asked for beside the cache, and what it gives.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use ort::{
     session::{IoBinding, SessionOutputs},
@@ -45,6 +45,8 @@ pub(crate) struct Outputs {
     hidden: Option<DynTensor>,
     next_latent: Option<DynTensor>,
     hidden_size: usize,
+    /// Time spent in ONNX Runtime.
+    pub(crate) run_time: Duration,
 }
 
 impl Outputs {
@@ -52,6 +54,7 @@ impl Outputs {
         values: &mut SessionOutputs<'_>,
         want: Want,
         hidden_size: usize,
+        run_time: Duration,
     ) -> Result<Self, RunError> {
         let mut take = |wanted: bool, name: &str| -> Result<Option<DynTensor>, RunError> {
             let value = if wanted { Some(values.remove(name).ok_or_else(|| missing(name))?) } else { None };
@@ -62,6 +65,7 @@ impl Outputs {
             hidden: take(want.hidden, names::HIDDEN_STATES)?,
             next_latent: take(want.next_latent, names::NEXT_LATENT)?,
             hidden_size,
+            run_time,
         })
     }
 

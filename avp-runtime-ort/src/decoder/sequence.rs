@@ -1,33 +1,137 @@
 //! A KV-cache in the making.
+//!
+//! There are two ways to make one longer. Any export reads the past and writes the present, which is the past and the new
+//! rows, into fresh memory. An export whose attention is `GroupQueryAttention` can have both in one buffer with room behind
+//! the past: a run then writes the new rows and copies nothing. The room is what the call may need, but no more than as much
+//! again as there is, so that a window of 128k tokens is not paid for by a short answer; where it runs out, it doubles.
+//!
+//! Contexts never change, whatever is made of them: a sequence that has room to write in was copied.
 
 use std::sync::Arc;
 
-use crate::kv::KvCache;
+use ort::value::DynTensor;
+
+use super::{device::Memory, resize::Resizer};
+use crate::{
+    RunError,
+    kv::KvCache,
+    onnx::{GraphIndex, ModelProto},
+    prepare::CacheLayout,
+};
 
 /// A KV-cache that runs make longer. Contexts hold finished ones, which never change.
-pub(crate) struct Sequence {
-    cache: Arc<KvCache>,
+pub(crate) enum Sequence {
+    /// Each run makes a longer one.
+    Growing(Arc<KvCache>),
+    /// Runs write into the room of this one.
+    Shared(Buffers),
 }
 
-impl Sequence {
-    pub(super) fn new(past: Arc<KvCache>) -> Self {
-        Self { cache: past }
-    }
+/// Key and value of each layer, `[1, num_kv_heads, capacity, head_dim]`, of which `seq_len` rows are written.
+pub(crate) struct Buffers {
+    layers: Vec<[DynTensor; 2]>,
+    /// What to copy from before the first run; `layers` are empty till then.
+    past: Option<Arc<KvCache>>,
+    layout: CacheLayout,
+    seq_len: usize,
+    capacity: usize,
+    /// Rows that the call needs at most.
+    limit: usize,
+}
 
+/// Rows of room at least, so that short calls need no second buffer.
+const MIN_ROOM: usize = 128;
+
+impl Sequence {
     /// Tokens and latent steps so far.
     pub(crate) fn seq_len(&self) -> usize {
-        self.cache.seq_len()
+        match self {
+            Self::Growing(cache) => cache.seq_len(),
+            Self::Shared(buffers) => buffers.seq_len,
+        }
+    }
+}
+
+impl Buffers {
+    /// To be a copy of `past` with room for `expected` rows, or for the first of them.
+    pub(super) fn new(past: Arc<KvCache>, expected: usize) -> Self {
+        let (layout, seq_len) = (past.layout(), past.seq_len());
+        let limit = seq_len.saturating_add(expected);
+        Self { layers: Vec::new(), past: Some(past), layout, seq_len, capacity: seq_len, limit }
     }
 
-    pub(super) fn cache(&self) -> &KvCache {
-        &self.cache
+    /// Sees that there is room for `seq_len` rows.
+    ///
+    /// # Errors
+    /// When there is no memory for it; everything stays as it was.
+    pub(super) fn reserve(
+        &mut self,
+        resizer: &mut Resizer,
+        memory: &Memory,
+        seq_len: usize,
+    ) -> Result<(), RunError> {
+        if seq_len <= self.capacity && self.past.is_none() {
+            return Ok(());
+        }
+        let capacity = seq_len.saturating_add(seq_len.max(MIN_ROOM)).min(self.limit).max(seq_len);
+        let layers = self.past.as_ref().map_or(&self.layers[..], |past| past.layers());
+        self.layers = resizer.resize_all(layers, self.capacity, capacity, memory)?;
+        self.past = None;
+        self.capacity = capacity;
+        Ok(())
     }
 
-    pub(super) fn grow(&mut self, longer: KvCache) {
-        self.cache = Arc::new(longer);
+    /// A run has written up to `seq_len`.
+    pub(super) fn written(&mut self, seq_len: usize) {
+        self.seq_len = seq_len;
     }
 
-    pub(super) fn into_cache(self) -> Arc<KvCache> {
-        self.cache
+    pub(super) fn layers(&self) -> &[[DynTensor; 2]] {
+        &self.layers
     }
+
+    pub(super) fn layers_mut(&mut self) -> &mut [[DynTensor; 2]] {
+        &mut self.layers
+    }
+
+    /// What was written, without the room behind it.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(super) fn into_cache(self, resizer: &mut Resizer, memory: &Memory) -> Result<Arc<KvCache>, RunError> {
+        if let Some(unchanged) = self.past {
+            return Ok(unchanged);
+        }
+        let layers = if self.capacity == self.seq_len {
+            self.layers
+        } else {
+            resizer.resize_all(&self.layers, self.capacity, self.seq_len, memory)?
+        };
+        let values = layers.into_iter().map(|layer| layer.map(DynTensor::into_dyn));
+        KvCache::from_outputs(self.layout, self.seq_len, values).map(Arc::new)
+    }
+}
+
+/// Whether past and present may be one buffer: `GroupQueryAttention`, and nothing else, reads each past and writes the
+/// present of the same layer. Other operators would take the room behind the past for tokens.
+pub(super) fn shares_buffers(model: &ModelProto, layout: &CacheLayout) -> bool {
+    /// Where the operator takes the past, and where it gives the present.
+    const SLOTS: [(&str, usize, usize); 2] = [("key", 3, 1), ("value", 4, 2)];
+    let Some(graph) = &model.graph else { return false };
+    let index = GraphIndex::new(graph);
+    (0..layout.num_layers).all(|layer| {
+        SLOTS.iter().all(|&(part, input, output)| {
+            let past = format!("past_key_values.{layer}.{part}");
+            let present = format!("present.{layer}.{part}");
+            let mut readers = index.consumers(&past);
+            let reader = readers.next().map(|(_, node)| node);
+            readers.next().is_none()
+                && index.consumers(&present).next().is_none()
+                && reader.is_some_and(|node| {
+                    node.op_type() == "GroupQueryAttention"
+                        && node.input.get(input) == Some(&past)
+                        && node.output.get(output) == Some(&present)
+                })
+        })
+    })
 }

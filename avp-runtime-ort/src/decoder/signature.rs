@@ -11,7 +11,6 @@ use ort::{
 use super::{Input, Want, device::Memory};
 use crate::{
     ModelError, RunError,
-    kv::KvCache,
     prepare::{CacheLayout, names},
 };
 
@@ -123,8 +122,8 @@ impl Signature {
         Ok(())
     }
 
-    pub(super) fn bind_past(&self, binding: &mut IoBinding, past: &KvCache) -> ort::Result<()> {
-        for (names, layer) in self.cache_names.iter().zip(past.layers()) {
+    pub(super) fn bind_past(&self, binding: &mut IoBinding, past: &[[DynTensor; 2]]) -> ort::Result<()> {
+        for (names, layer) in self.cache_names.iter().zip(past) {
             for (name, tensor) in names.past.iter().zip(layer) {
                 binding.bind_input(name, tensor)?;
             }
@@ -136,6 +135,20 @@ impl Signature {
     pub(super) fn bind_present(&self, binding: &mut IoBinding, memory: &Memory) -> ort::Result<()> {
         for name in self.cache_names.iter().flat_map(|names| &names.present) {
             binding.bind_output_to_device(name, &memory.device)?;
+        }
+        Ok(())
+    }
+
+    /// Has the longer cache written into `buffers`.
+    pub(super) fn bind_shared(
+        &self,
+        binding: &mut IoBinding,
+        buffers: &mut [[DynTensor; 2]],
+    ) -> ort::Result<()> {
+        for (names, layer) in self.cache_names.iter().zip(buffers) {
+            for (name, tensor) in names.present.iter().zip(layer) {
+                binding.bind_output(name, tensor)?;
+            }
         }
         Ok(())
     }

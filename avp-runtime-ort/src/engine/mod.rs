@@ -21,6 +21,10 @@ use std::{
     collections::VecDeque,
     io,
     ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -48,6 +52,8 @@ pub(crate) trait Task: Send + 'static {
 pub(crate) struct Engine {
     queue: Option<Sender<Box<dyn Job>>>,
     places: usize,
+    /// Set before the worker looks into its queue for the last time.
+    ended: Arc<AtomicBool>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -59,10 +65,12 @@ impl Engine {
     pub(crate) fn new(decoder: Decoder, places: usize, in_flight: usize) -> io::Result<Self> {
         let places = places.max(1);
         let (queue, jobs) = bounded(places);
+        let ended = Arc::new(AtomicBool::new(false));
+        let jobs = Jobs { jobs, ended: ended.clone() };
         let worker = thread::Builder::new()
             .name("avp-model".to_owned())
             .spawn(move || work(decoder, &jobs, in_flight.max(1)))?;
-        Ok(Self { queue: Some(queue), places, worker: Some(worker) })
+        Ok(Self { queue: Some(queue), places, ended, worker: Some(worker) })
     }
 
     /// Hands `task` over, to be answered within `timeout`. Never waits: a full queue is the answer.
@@ -74,6 +82,7 @@ impl Engine {
             Some(Err(TrySendError::Disconnected(job))) => job.refuse(RunError::Stopped),
             None => pending.canceller().stop(RunError::Stopped),
         }
+        self.stop_if_ended(&pending);
         pending
     }
 
@@ -96,7 +105,15 @@ impl Engine {
             }
             Err(SendTimeoutError::Disconnected(job)) => job.refuse(RunError::Stopped),
         }
+        self.stop_if_ended(&pending);
         pending.wait()
+    }
+
+    /// A queue without a reader keeps what is in it. What came too late to be found there is answered here.
+    fn stop_if_ended<T>(&self, pending: &Pending<T>) {
+        if self.ended.load(Ordering::SeqCst) {
+            pending.canceller().stop(RunError::Stopped);
+        }
     }
 }
 
@@ -160,8 +177,24 @@ impl<T: Task> Drop for Working<T> {
     }
 }
 
+/// The worker's end of the queue.
+struct Jobs {
+    jobs: Receiver<Box<dyn Job>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for Jobs {
+    /// However the worker ends: what still waits is not going to be done.
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        for job in self.jobs.try_iter() {
+            job.refuse(RunError::Stopped);
+        }
+    }
+}
+
 /// Ends when every handle is gone and all that was accepted is done.
-fn work(mut decoder: Decoder, jobs: &Receiver<Box<dyn Job>>, in_flight: usize) {
+fn work(mut decoder: Decoder, Jobs { jobs, .. }: &Jobs, in_flight: usize) {
     let mut running: VecDeque<Box<dyn Job>> = VecDeque::new();
     loop {
         if running.is_empty() {
@@ -188,3 +221,6 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let words = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     words.unwrap_or("no message").to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,10 @@ pub(crate) fn check(library: &Path) -> Result<(), String> {
     if !cfg!(feature = "cuda") {
         return Err("this program was built without the `cuda` feature of avp-runtime-ort".to_owned());
     }
+    load_provider(library)
+}
+
+fn load_provider(library: &Path) -> Result<(), String> {
     let provider = library.with_file_name(PROVIDER);
     if !provider.is_file() {
         return Err(format!(
@@ -41,4 +45,36 @@ pub(crate) fn check(library: &Path) -> Result<(), String> {
     // ONNX Runtime loads it next: unloading it in between would end what its initializers began.
     std::mem::forget(loaded);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_library_without_its_cuda_part_is_told_by_the_missing_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = load_provider(&folder.path().join("libonnxruntime.so")).unwrap_err();
+        assert!(message.contains("without CUDA") && message.contains(PROVIDER), "{message}");
+    }
+
+    #[test]
+    fn a_cuda_part_that_does_not_load_is_told_by_the_loaders_words() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(PROVIDER), "no library").unwrap();
+        let message = load_provider(&folder.path().join("libonnxruntime.so")).unwrap_err();
+        assert!(message.contains("does not load"), "{message}");
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    fn a_cuda_part_that_is_cut_off_is_not_even_mapped() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+        fs::write(folder.path().join(PROVIDER), &own[..4096]).unwrap();
+        let message = load_provider(&folder.path().join("libonnxruntime.so")).unwrap_err();
+        assert!(message.contains("cut off at"), "{message}");
+    }
 }

@@ -1,0 +1,109 @@
+//! Makes the tensors of a KV-cache longer or shorter along `seq_len`, on whatever device they lie.
+//!
+//! ONNX Runtime lends no way to copy within a device, but its operators do: a graph of one `Pad`, which crops where the
+//! padding is negative.
+
+use ort::{
+    memory::MemoryInfo,
+    session::{IoBinding, Session, builder::GraphOptimizationLevel},
+    value::{DynTensor, Tensor},
+};
+use prost::Message;
+
+use super::device::{Device, Memory};
+use crate::{
+    ModelError, RunError,
+    onnx::{GraphProto, ModelProto, node, tensor_proto::DataType, tensor_value},
+    prepare::CacheLayout,
+    runtime::Runtime,
+};
+
+/// A session that changes lengths.
+pub(super) struct Resizer {
+    // Before the session in the order of dropping: it speaks to it.
+    binding: IoBinding,
+    session: Session,
+}
+
+impl Resizer {
+    /// # Errors
+    /// When ONNX Runtime has no `Pad` for the layout's number format on this device.
+    pub(super) fn new(runtime: &Runtime, device: Device, layout: &CacheLayout) -> Result<Self, ModelError> {
+        let builder = Session::builder(runtime.environment())?
+            // One operator: nothing to optimise, nothing to do side by side.
+            .with_optimization_level(GraphOptimizationLevel::Disable)?
+            .with_intra_threads(1)?
+            // Each length is another shape, and a memory plan for each would never be used again.
+            .with_memory_pattern(false)?;
+        let session = device.register(runtime, builder)?.commit_from_memory(&graph(layout))?;
+        let binding = session.create_binding()?;
+        Ok(Self { binding, session })
+    }
+
+    /// `tensor`, `[1, num_kv_heads, from, head_dim]`, with `to` for `from`: its first rows, and zeros behind them.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(super) fn resize(
+        &mut self,
+        tensor: &DynTensor,
+        from: usize,
+        to: usize,
+        device: &MemoryInfo<'_>,
+    ) -> Result<DynTensor, RunError> {
+        let mut pads = vec![0; 8];
+        // Starts of the four axes, then their ends. Lengths are far below 2^63: they count tensors that exist.
+        pads[6] = to as i64 - from as i64;
+        self.binding.bind_input("data", tensor)?;
+        self.binding.bind_input("pads", &Tensor::from_array(([8], pads))?)?;
+        self.binding.bind_output_to_device("resized", device)?;
+        let resized =
+            self.session.run_binding(&self.binding).map_err(RunError::from).and_then(|mut values| {
+                let value = values.remove("resized");
+                let value =
+                    value.ok_or_else(|| RunError::Runtime { message: "gave no output resized".into() })?;
+                Ok(value.downcast()?)
+            });
+        self.binding.clear();
+        resized
+    }
+
+    /// Both tensors of each layer.
+    ///
+    /// # Errors
+    /// As [`resize`](Self::resize).
+    pub(super) fn resize_all(
+        &mut self,
+        layers: &[[DynTensor; 2]],
+        from: usize,
+        to: usize,
+        memory: &Memory,
+    ) -> Result<Vec<[DynTensor; 2]>, RunError> {
+        let mut resize = |tensor| self.resize(tensor, from, to, &memory.device);
+        layers.iter().map(|[key, value]| Ok([resize(key)?, resize(value)?])).collect()
+    }
+}
+
+fn graph(layout: &CacheLayout) -> Vec<u8> {
+    let elem_type = match layout.dtype {
+        avp_core::KvDType::Float32 => DataType::Float,
+        avp_core::KvDType::Float16 => DataType::Float16,
+        avp_core::KvDType::BFloat16 => DataType::Bfloat16,
+    } as i32;
+    let tensor = |name: &str, length| {
+        let sizes = [Ok(1), Ok(layout.num_kv_heads as i64), Err(length), Ok(layout.head_dim as i64)];
+        tensor_value(name, elem_type, &sizes)
+    };
+    let graph = GraphProto {
+        name: Some("resize".to_owned()),
+        node: vec![node("Pad", "pad", ["data", "pads"], ["resized"])],
+        input: vec![tensor("data", "from"), tensor_value("pads", DataType::Int64 as i32, &[Ok(8)])],
+        output: vec![tensor("resized", "to")],
+        ..GraphProto::default()
+    };
+    let mut model = ModelProto { ir_version: Some(8), graph: Some(graph), ..ModelProto::default() };
+    // The first operator set whose `Pad` takes every number format of a cache.
+    model.opset_import.push(Default::default());
+    model.opset_import[0].version = Some(13);
+    model.encode_to_vec()
+}

@@ -1,0 +1,215 @@
+//! Against ONNX Runtime itself: what a sequence gives does not depend on how it is kept.
+
+use std::{fs, path::Path, sync::OnceLock};
+
+use ort::memory::Allocator;
+use serde::Deserialize;
+
+use super::*;
+use crate::{LoadOptions, Model, Prompt};
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::find().unwrap())
+}
+
+fn vectors(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors").join(path)
+}
+
+/// The model of `engine/shared-buffers`, whose vocabulary is that of `parity/tiny-qwen2`.
+fn shared_buffers() -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    for source in [vectors("engine/shared-buffers"), vectors("parity/tiny-qwen2")] {
+        for file in fs::read_dir(source).unwrap().map(Result::unwrap) {
+            let target = folder.path().join(file.file_name());
+            if file.file_type().unwrap().is_file() && !target.exists() {
+                fs::copy(file.path(), target).unwrap();
+            }
+        }
+    }
+    Model::load(runtime(), folder.path(), &LoadOptions::default()).unwrap()
+}
+
+fn growing() -> Model {
+    Model::load(runtime(), vectors("parity/tiny-qwen2"), &LoadOptions::default()).unwrap()
+}
+
+#[derive(Deserialize)]
+struct Record {
+    pieces: Vec<Piece>,
+}
+
+#[derive(Deserialize)]
+struct Piece {
+    ids: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+fn record() -> Record {
+    serde_json::from_slice(&fs::read(vectors("engine/shared-buffers/record.json")).unwrap()).unwrap()
+}
+
+fn assert_close(what: &str, actual: &[f32], expected: &[f32]) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    let difference = actual.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference <= 1e-5, "{what}: differs by {difference}");
+}
+
+/// The cache's bytes after all pieces, with the logits behind each checked.
+fn read_pieces(decoder: &mut Decoder, record: &Record, past: Arc<KvCache>, expected: usize) -> Vec<u8> {
+    let mut sequence = decoder.begin(past, expected);
+    for piece in &record.pieces {
+        let outputs = decoder.run(&mut sequence, Input::Tokens(&piece.ids), Want::LOGITS).unwrap();
+        assert_close(&format!("{:?}", piece.ids), &outputs.logits().unwrap(), &piece.logits);
+    }
+    decoder.end(sequence).unwrap().planes().flat_map(|plane| plane.unwrap().to_vec()).collect()
+}
+
+#[test]
+fn one_buffer_for_past_and_present_gives_what_growing_gives() {
+    let model = shared_buffers();
+    let past = model.past(None, 1, 0).unwrap();
+    let (grown, shared) = model
+        .with_decoder(move |decoder| {
+            let record = record();
+            let exact = record.pieces.iter().map(|piece| piece.ids.len()).sum();
+            assert!(decoder.resizer.is_some());
+            // Exactly enough room, more than needed, and far too little, so that it has to be found on the way.
+            let shared =
+                [exact, 1000, 0].map(|expected| read_pieces(decoder, &record, past.clone(), expected));
+            decoder.resizer = None;
+            Ok((read_pieces(decoder, &record, past, exact), shared))
+        })
+        .unwrap();
+    for shared in shared {
+        assert!(shared == grown);
+    }
+}
+
+#[test]
+fn a_context_is_copied_before_it_is_written_behind() {
+    let model = shared_buffers();
+    let bytes =
+        |cache: &KvCache| -> Vec<u8> { cache.planes().flat_map(|plane| plane.unwrap().to_vec()).collect() };
+    let context = model.think(Prompt::Raw("Rosa".into()), 2, None).unwrap();
+    let cache = model.past(Some(&context), 1, 0).unwrap();
+    let before = bytes(&cache);
+    let one = model.think(Prompt::Raw("lives".into()), 3, Some(&context)).unwrap();
+    let two = model.think(Prompt::Raw("lives".into()), 3, Some(&context)).unwrap();
+    assert!(bytes(&cache) == before);
+    let cache_of = |context| bytes(&model.past(Some(context), 1, 0).unwrap());
+    assert!(cache_of(&one) == cache_of(&two));
+}
+
+#[test]
+fn buffers_are_shared_only_where_one_operator_reads_and_writes_them() {
+    let graph = |path: &str| ModelProto::decode(fs::read(vectors(path)).unwrap().as_slice()).unwrap();
+    let layout = shared_buffers().cache_layout();
+    let sound = graph("engine/shared-buffers/model.onnx");
+    assert!(sequence::shares_buffers(&sound, &layout));
+    let concatenated = graph("parity/tiny-qwen2/model.onnx");
+    assert!(!sequence::shares_buffers(&concatenated, &growing().cache_layout()));
+
+    // A second reader would take the room behind the past for tokens.
+    let mut read_twice = sound.clone();
+    let reader = crate::onnx::node("Identity", "reader", ["past_key_values.1.value"], ["read"]);
+    read_twice.graph.as_mut().unwrap().node.push(reader);
+    assert!(!sequence::shares_buffers(&read_twice, &layout));
+
+    let mut crossed = sound;
+    for node in &mut crossed.graph.as_mut().unwrap().node {
+        if node.op_type() == "GroupQueryAttention" {
+            node.input.swap(3, 4);
+        }
+    }
+    assert!(!sequence::shares_buffers(&crossed, &layout));
+}
+
+#[test]
+fn vectors_from_the_host_are_read_as_the_devices_own() {
+    let model = growing();
+    let ids = model.tokenize(&Prompt::Raw("Rosa lives".into())).unwrap();
+    let past = model.past(None, ids.len(), 3).unwrap();
+    model
+        .with_decoder(move |decoder| {
+            let next = Want { next_latent: true, ..Want::default() };
+            let hidden = Want { hidden: true, ..Want::default() };
+            let mut sequence = decoder.begin(past.clone(), ids.len() + 2);
+            let latent = decoder.run(&mut sequence, Input::Tokens(&ids), next)?.take_next_latent()?;
+            let first = to_host(&latent);
+            let latent = decoder.run(&mut sequence, Input::Latent(&latent), next)?.take_next_latent()?;
+            let second = to_host(&latent);
+            let expected = decoder.run(&mut sequence, Input::Latent(&latent), hidden)?.last_hidden()?;
+
+            let mut sequence = decoder.begin(past, ids.len() + 2);
+            decoder.run(&mut sequence, Input::Tokens(&ids), Want::default())?;
+            let both = decoder.latents(&[first, second].concat())?;
+            let outputs = decoder.run(&mut sequence, Input::Latent(&both), hidden)?;
+            assert_eq!(outputs.hidden()?.len(), 2 * expected.len());
+            assert_close("both at once", &outputs.last_hidden()?, &expected);
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn to_host(latent: &DynTensor) -> Vec<f32> {
+    latent.try_extract_tensor::<f32>().unwrap().1.to_vec()
+}
+
+#[test]
+fn a_run_that_is_ended_leaves_its_sequence_and_the_session_as_they_were() {
+    for model in [growing(), shared_buffers()] {
+        let past = model.past(None, 3, 0).unwrap();
+        model
+            .with_decoder(move |decoder| {
+                let mut sequence = decoder.begin(past, 8);
+                decoder.run(&mut sequence, Input::Tokens(&[5, 6, 7]), Want::LOGITS)?;
+                let usual = decoder.run_options.clone();
+                let ended = Arc::new(RunOptions::new()?);
+                ended.terminate()?;
+                decoder.set_run_options(Some(ended));
+                assert!(decoder.run(&mut sequence, Input::Tokens(&[8, 9]), Want::LOGITS).is_err());
+                assert_eq!(sequence.seq_len(), 3);
+                decoder.set_run_options(usual);
+                let after = decoder.run(&mut sequence, Input::Tokens(&[8, 9]), Want::LOGITS)?;
+                assert_eq!(sequence.seq_len(), 5);
+
+                let empty = Arc::new(KvCache::empty(decoder.layout)?);
+                let mut at_once = decoder.begin(empty, 8);
+                let expected = decoder.run(&mut at_once, Input::Tokens(&[5, 6, 7, 8, 9]), Want::LOGITS)?;
+                assert_close("after an ended run", &after.logits()?, &expected.logits()?);
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn what_was_not_asked_for_is_an_error_and_nothing_stays_bound_after_it() {
+    let model = growing();
+    let past = model.past(None, 1, 0).unwrap();
+    model
+        .with_decoder(move |decoder| {
+            let mut sequence = decoder.begin(past, 4);
+            let mut outputs = decoder.run(&mut sequence, Input::Tokens(&[5]), Want::LOGITS)?;
+            assert!(outputs.hidden().is_err() && outputs.take_next_latent().is_err());
+            // The next run asks for something else.
+            let outputs =
+                decoder.run(&mut sequence, Input::Tokens(&[6]), Want { hidden: true, ..Want::default() })?;
+            assert!(outputs.logits().is_err() && outputs.hidden().is_ok());
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn memory_that_cannot_be_had_is_told_from_other_errors() {
+    // ONNX Runtime is loaded before its allocator is asked.
+    let _loaded = runtime();
+    let float = ort::value::TensorElementType::Float32;
+    let error = DynTensor::new(&Allocator::default(), float, [1_i64 << 45]).unwrap_err();
+    assert!(matches!(RunError::from(error), RunError::OutOfMemory { .. }));
+    let error = RunError::from(ort::Error::new("another"));
+    assert_eq!(error, RunError::Runtime { message: "another".into() });
+}

@@ -1,0 +1,253 @@
+//! Turns, refusals, cancelling and faults, with tasks that a test can hold still.
+
+use std::{
+    path::Path,
+    sync::{
+        Mutex, OnceLock,
+        mpsc::{self, Receiver, Sender},
+    },
+};
+
+use super::*;
+use crate::{
+    LoadOptions, Model, Prompt, Runtime,
+    decoder::{Input, Want},
+    kv::KvCache,
+};
+
+fn model(options: &LoadOptions) -> Model {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| Runtime::find().unwrap());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2");
+    Model::load(runtime, folder, options).unwrap()
+}
+
+fn works(model: &Model) -> bool {
+    model.think(Prompt::Raw("a".into()), 1, None).is_ok()
+}
+
+/// A task made of a closure, called until it breaks.
+struct Steps<F>(F);
+
+impl<T, F> Task for Steps<F>
+where
+    T: Send + 'static,
+    F: FnMut() -> Result<ControlFlow<T>, RunError> + Send + 'static,
+{
+    type Output = T;
+
+    fn step(&mut self, _decoder: &mut Decoder) -> Result<ControlFlow<T>, RunError> {
+        (self.0)()
+    }
+}
+
+/// A task of one step that lasts until the sender is dropped, and a receiver that hears when it has begun.
+fn held() -> (impl Task<Output = ()>, Sender<()>, Receiver<()>) {
+    let (release, held) = mpsc::channel::<()>();
+    let (begin, begun) = mpsc::channel();
+    let task = Steps(move || {
+        let _nobody_listens = begin.send(());
+        let _released = held.recv();
+        Ok(ControlFlow::Break(()))
+    });
+    (task, release, begun)
+}
+
+#[test]
+fn tasks_in_flight_take_turns() {
+    let model = model(&LoadOptions::default());
+    let (gate, release, begun) = held();
+    let gate = model.start(gate, None);
+    begun.recv().unwrap();
+    let log = Arc::new(Mutex::new(String::new()));
+    let steps = |name: char, count: usize| {
+        let (log, mut left) = (log.clone(), count);
+        model.start(
+            Steps(move || {
+                log.lock().unwrap().push(name);
+                left -= 1;
+                Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            }),
+            None,
+        )
+    };
+    let pending = [steps('a', 4), steps('b', 2), steps('c', 3)];
+    drop(release);
+    gate.wait().unwrap();
+    for pending in pending {
+        pending.wait().unwrap();
+    }
+    assert_eq!(*log.lock().unwrap(), "abcabcaca");
+}
+
+#[test]
+fn a_full_queue_refuses_what_is_started_and_keeps_waiting_what_blocks() {
+    let model = model(&LoadOptions { queue: 1, in_flight: 1, ..LoadOptions::default() });
+    let (gate, release, begun) = held();
+    let gate = model.start(gate, None);
+    begun.recv().unwrap();
+    let queued = model.start(Steps(|| Ok(ControlFlow::Break(1))), None);
+    let refused = model.start(Steps(|| Ok(ControlFlow::Break(2))), None);
+    assert_eq!(refused.wait(), Err(RunError::Busy { places: 1 }));
+
+    let after = Duration::from_millis(20);
+    let no_place = model.run(Steps(|| Ok(ControlFlow::Break(3))), Some(after));
+    assert_eq!(no_place, Err(RunError::TimedOut { after }));
+
+    let waiting = thread::spawn({
+        let model = model.clone();
+        move || model.run(Steps(|| Ok(ControlFlow::Break(4))), None)
+    });
+    drop(release);
+    assert_eq!((gate.wait(), queued.wait(), waiting.join().unwrap()), (Ok(()), Ok(1), Ok(4)));
+}
+
+#[test]
+fn a_call_that_waits_is_cancelled_and_timed_out_at_once() {
+    let model = model(&LoadOptions { in_flight: 1, ..LoadOptions::default() });
+    let (gate, release, begun) = held();
+    let gate = model.start(gate, None);
+    begun.recv().unwrap();
+    // The worker is held, so these answers do not come from it.
+    let cancelled = model.start(Steps(|| Ok(ControlFlow::Break(()))), None);
+    cancelled.canceller().cancel();
+    assert_eq!(cancelled.wait(), Err(RunError::Cancelled));
+    let after = Duration::from_millis(5);
+    let late = model.start(Steps(|| Ok(ControlFlow::Break(()))), Some(after));
+    assert_eq!(late.wait(), Err(RunError::TimedOut { after }));
+    drop(release);
+    gate.wait().unwrap();
+    assert!(works(&model));
+}
+
+#[test]
+fn the_first_time_that_is_up_is_not_kept_waiting_by_a_later_one() {
+    let model = model(&LoadOptions { in_flight: 1, ..LoadOptions::default() });
+    let (gate, release, begun) = held();
+    let gate = model.start(gate, None);
+    begun.recv().unwrap();
+    let hour = model.start(Steps(|| Ok(ControlFlow::Break(7))), Some(Duration::from_secs(3600)));
+    let after = Duration::from_millis(5);
+    let soon = model.start(Steps(|| Ok(ControlFlow::Break(7))), Some(after));
+    assert_eq!(soon.wait(), Err(RunError::TimedOut { after }));
+    drop(release);
+    assert_eq!((gate.wait(), hour.wait()), (Ok(()), Ok(7)));
+}
+
+#[test]
+fn dropping_the_answer_cancels_the_call() {
+    let model = model(&LoadOptions::default());
+    let (alive, dropped) = mpsc::channel::<()>();
+    let endless = model.start(
+        Steps(move || -> Result<ControlFlow<()>, RunError> {
+            let _kept_alive = &alive;
+            Ok(ControlFlow::Continue(()))
+        }),
+        None,
+    );
+    drop(endless);
+    // Ends when the worker has let go of the task.
+    assert!(dropped.recv().is_err());
+    assert!(works(&model));
+}
+
+#[test]
+fn cancelling_ends_the_run_that_is_under_way() {
+    struct CancelledRun {
+        past: Arc<KvCache>,
+        canceller: Receiver<Canceller>,
+        ran: Sender<bool>,
+    }
+    impl Task for CancelledRun {
+        type Output = ();
+        fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<()>, RunError> {
+            self.canceller.recv().unwrap().cancel();
+            let mut sequence = decoder.begin(self.past.clone(), 1);
+            let outputs = decoder.run(&mut sequence, Input::Tokens(&[5]), Want::LOGITS);
+            self.ran.send(outputs.is_ok()).unwrap();
+            outputs.map(|_| ControlFlow::Break(()))
+        }
+    }
+    let model = model(&LoadOptions::default());
+    let (give, take) = mpsc::channel();
+    let (tell, hear) = mpsc::channel();
+    let past = model.past(None, 1, 0).unwrap();
+    let pending = model.start(CancelledRun { past, canceller: take, ran: tell }, None);
+    give.send(pending.canceller()).unwrap();
+    assert_eq!(pending.wait(), Err(RunError::Cancelled));
+    assert!(!hear.recv().unwrap(), "the run went on");
+    assert!(works(&model));
+}
+
+#[test]
+fn a_task_that_panics_is_reported_and_the_others_go_on() {
+    let model = model(&LoadOptions::default());
+    let (gate, release, begun) = held();
+    let gate = model.start(gate, None);
+    begun.recv().unwrap();
+    let panics = model.start(Steps(|| -> Result<ControlFlow<()>, RunError> { panic!("on purpose") }), None);
+    let number = 7;
+    let formats = model
+        .start(Steps(move || -> Result<ControlFlow<()>, RunError> { panic!("on purpose {number}") }), None);
+    let sound = model.start(Steps(|| Ok(ControlFlow::Break(5))), None);
+    drop(release);
+    gate.wait().unwrap();
+    assert_eq!(panics.wait(), Err(RunError::Panicked { message: "on purpose".into() }));
+    assert_eq!(formats.wait(), Err(RunError::Panicked { message: "on purpose 7".into() }));
+    assert_eq!(sound.wait(), Ok(5));
+    assert!(works(&model));
+}
+
+#[test]
+fn nobody_waits_for_a_thread_that_has_ended() {
+    /// Takes the thread with it.
+    struct Mine;
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    let model = model(&LoadOptions { in_flight: 2, ..LoadOptions::default() });
+    let (gate, release, begun) = held();
+    let gate = model.start(gate, None);
+    begun.recv().unwrap();
+    let mine = Mine;
+    let fatal = model.start(
+        Steps(move || {
+            let _kept = &mine;
+            Ok(ControlFlow::Break(1))
+        }),
+        None,
+    );
+    let in_flight =
+        model.start(Steps(|| -> Result<ControlFlow<()>, RunError> { Ok(ControlFlow::Continue(())) }), None);
+    let queued = model.start(Steps(|| Ok(ControlFlow::Break(2))), None);
+    drop(release);
+    gate.wait().unwrap();
+    // Its own answer came before the fault.
+    assert_eq!(fatal.wait(), Ok(1));
+    assert_eq!((in_flight.wait(), queued.wait()), (Err(RunError::Stopped), Err(RunError::Stopped)));
+    assert_eq!(model.run(Steps(|| Ok(ControlFlow::Break(3))), None), Err(RunError::Stopped));
+    assert_eq!(model.start(Steps(|| Ok(ControlFlow::Break(4))), None).wait(), Err(RunError::Stopped));
+}
+
+#[test]
+fn a_task_may_hold_the_last_handle_of_its_model() {
+    let model = model(&LoadOptions::default());
+    let (gate, release, begun) = held();
+    let gate = model.start(gate, None);
+    begun.recv().unwrap();
+    let (tell, hear) = mpsc::channel();
+    let own = model.clone();
+    let pending = model.start(
+        Steps(move || {
+            tell.send(own.window()).unwrap();
+            Ok(ControlFlow::Break(own.window()))
+        }),
+        None,
+    );
+    drop(release);
+    let (window, dropping) = (model.window(), thread::spawn(move || drop(model)));
+    assert_eq!((gate.wait(), pending.wait(), hear.recv()), (Ok(()), Ok(window), Ok(window)));
+    dropping.join().unwrap();
+}

@@ -1,0 +1,195 @@
+//! A model under several callers: threads, async callers, time limits; and devices that are not there.
+
+use std::{
+    future::IntoFuture,
+    pin::pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use avp_runtime_ort::{
+    Context, Device, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError, OutputType, Prompt,
+    RunError, ThinkOptions,
+};
+
+use crate::common::{load, repository, runtime};
+
+fn model() -> Model {
+    load("test-vectors/parity/tiny-qwen2")
+}
+
+fn bytes(context: &Context) -> Vec<u8> {
+    context.to_frame(&FrameOptions::default()).unwrap()
+}
+
+#[test]
+fn handles_are_shared_by_threads_and_each_gets_what_it_would_get_alone() {
+    fn is_shared<T: Send + Sync + Clone>() {}
+    is_shared::<Model>();
+    let model = model();
+    let prompts = ["Rosa lives in Lisbon.", "Tom has a parrot.", "Where?", "Who?"];
+    let alone: Vec<_> =
+        prompts.iter().map(|&prompt| bytes(&model.think(prompt, 12, None).unwrap())).collect();
+    let answers: Vec<_> = prompts
+        .iter()
+        .map(|&prompt| model.generate(prompt, None, &GenerateOptions::default()).unwrap().text)
+        .collect();
+    thread::scope(|scope| {
+        for ((prompt, alone), answer) in prompts.into_iter().zip(&alone).zip(&answers) {
+            let (one, two) = (model.clone(), model.clone());
+            scope.spawn(move || assert!(bytes(&one.think(prompt, 12, None).unwrap()) == *alone));
+            scope.spawn(move || {
+                let generation = two.generate(prompt, None, &GenerateOptions::default()).unwrap();
+                assert_eq!(generation.text, *answer);
+            });
+        }
+    });
+}
+
+#[test]
+fn started_calls_are_waited_for_in_any_order_and_outlive_their_model() {
+    let model = model();
+    let expected = bytes(&model.think("Who?", 3, None).unwrap());
+    let long = model.start_think("Who?", ThinkOptions::steps(60), None);
+    let short = model.start_think("Who?", ThinkOptions::steps(3), None);
+    // Waits for what was accepted.
+    drop(model);
+    assert!(short.is_ready() && long.is_ready());
+    assert!(bytes(&short.wait().unwrap().context.unwrap()) == expected);
+    assert_eq!(long.wait().unwrap().context.unwrap().num_steps(), 60);
+}
+
+/// The smallest of async runtimes.
+fn block_on<F: IntoFuture>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let mut future = pin!(future.into_future());
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        match future.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn answers_are_awaited_in_any_async_runtime() {
+    let model = model();
+    let expected = bytes(&model.think("Who?", 5, None).unwrap());
+    let thought = block_on(async {
+        let first = model.start_think("Who?", ThinkOptions::steps(2), None).await?;
+        model.start_think("Where?", ThinkOptions::steps(4), first.context.as_ref()).await?;
+        model.start_think("Who?", ThinkOptions::steps(5), None).await
+    });
+    assert!(bytes(&thought.unwrap().context.unwrap()) == expected);
+    let refused = block_on(model.start_think(Prompt::Raw(String::new()), ThinkOptions::default(), None));
+    assert_eq!(refused.unwrap_err(), RunError::EmptyPrompt);
+}
+
+#[test]
+fn a_call_without_time_ends_with_the_time_it_had_and_the_model_goes_on() {
+    let model = model();
+    let after = Duration::ZERO;
+    let options = ThinkOptions { timeout: Some(after), ..ThinkOptions::steps(300) };
+    assert_eq!(model.think_with("Who?", options.clone(), None).unwrap_err(), RunError::TimedOut { after });
+    assert_eq!(model.start_think("Who?", options, None).wait().unwrap_err(), RunError::TimedOut { after });
+    let enough = ThinkOptions { timeout: Some(Duration::MAX), ..ThinkOptions::steps(2) };
+    assert_eq!(model.think_with("Who?", enough, None).unwrap().num_steps, 2);
+}
+
+#[test]
+fn a_cancelled_call_ends_and_leaves_its_context_usable() {
+    let model = model();
+    let context = model.think("Rosa lives in Lisbon.", 2, None).unwrap();
+    let before = bytes(&context);
+    let pending = model.start_think("Who?", ThinkOptions::steps(400), Some(&context));
+    pending.canceller().cancel();
+    assert_eq!(pending.wait().unwrap_err(), RunError::Cancelled);
+    assert!(bytes(&context) == before);
+    assert!(model.think("Who?", 2, Some(&context)).is_ok());
+}
+
+#[test]
+fn an_answer_that_has_not_come_in_time_can_be_waited_for_again() {
+    let model = model();
+    let mut pending = model.start_think("Who?", ThinkOptions::steps(100), None);
+    let thought = loop {
+        match pending.wait_timeout(Duration::from_micros(50)) {
+            Ok(answer) => break answer.unwrap(),
+            Err(not_yet) => pending = not_yet,
+        }
+    };
+    assert_eq!(thought.num_steps, 100);
+}
+
+#[test]
+fn a_hidden_state_alone_is_that_of_the_whole_context() {
+    let model = model();
+    let whole = model.think_with("Who?", ThinkOptions::steps(3), None).unwrap();
+    let options = ThinkOptions { output: OutputType::HiddenState, ..ThinkOptions::steps(3) };
+    let alone = model.think_with("Who?", options, None).unwrap();
+    assert!(alone.context.is_none());
+    assert_eq!(alone.last_hidden_state, whole.last_hidden_state);
+    assert_eq!(whole.context.unwrap().last_hidden_state(), Some(&*alone.last_hidden_state));
+}
+
+#[test]
+fn diagnostics_give_the_norm_behind_the_prompt_and_each_step() {
+    let model = model();
+    let plain = model.think_with("Who?", ThinkOptions::steps(4), None).unwrap();
+    assert!(plain.hidden_norms.is_empty());
+    let options = ThinkOptions { diagnostics: true, ..ThinkOptions::steps(4) };
+    let thought = model.think_with("Who?", options, None).unwrap();
+    assert_eq!(thought.last_hidden_state, plain.last_hidden_state);
+    let norm_after = |steps| {
+        let hidden = model.think("Who?", steps, None).unwrap();
+        hidden.last_hidden_state().unwrap().iter().map(|value| value * value).sum::<f32>().sqrt()
+    };
+    assert_eq!(thought.hidden_norms.len(), 5);
+    for (steps, norm) in thought.hidden_norms.into_iter().enumerate() {
+        assert!((norm - norm_after(steps)).abs() < 1e-4, "{steps} steps: {norm}");
+    }
+}
+
+#[test]
+fn vectors_stand_where_tokens_would() {
+    let model = model();
+    let hidden_dim = model.identity().hidden_dim as usize;
+    let vectors: Vec<f32> = (0..3 * hidden_dim).map(|index| (index as f32).sin() / 10.0).collect();
+    let context = model.think("Who?", 0, None).unwrap();
+    let at_once = model.think_vectors(&vectors, ThinkOptions::steps(0), Some(&context)).unwrap();
+    assert_eq!((at_once.prompt_tokens, at_once.context_tokens), (3, context.seq_len()));
+    let mut one_by_one = context;
+    for vector in vectors.chunks(hidden_dim) {
+        let thought = model.think_vectors(vector, ThinkOptions::steps(0), Some(&one_by_one)).unwrap();
+        one_by_one = thought.context.unwrap();
+    }
+    let expected = one_by_one.last_hidden_state().unwrap();
+    for (actual, expected) in at_once.last_hidden_state.iter().zip(expected) {
+        assert!((actual - expected).abs() <= 1e-5, "{actual} and {expected}");
+    }
+
+    let refused = |vectors: &[f32]| model.think_vectors(vectors, ThinkOptions::steps(0), None).unwrap_err();
+    assert_eq!(refused(&vectors[1..]), RunError::Vectors { hidden_dim, got: 3 * hidden_dim - 1 });
+    assert_eq!(refused(&vec![f32::NAN; hidden_dim]), RunError::NotFinite { step: 0 });
+    assert_eq!(refused(&[]), RunError::EmptyPrompt);
+}
+
+/// The library under test computes on processors alone.
+#[test]
+fn a_device_that_cannot_be_had_is_an_error_that_says_what_is_missing() {
+    let options =
+        LoadOptions { device: Device::Cuda { id: 0, memory_limit: None }, ..LoadOptions::default() };
+    let error = Model::load(runtime(), repository("test-vectors/parity/tiny-qwen2"), &options).unwrap_err();
+    let ModelError::Device { device, message } = error else { panic!("{error}") };
+    assert_eq!(device, "CUDA device 0");
+    let missing = if cfg!(feature = "cuda") { "onnxruntime_providers_cuda" } else { "`cuda` feature" };
+    assert!(message.contains(missing), "{message}");
+}
