@@ -10,6 +10,7 @@ mod identity;
 mod inspect;
 mod kv;
 mod output;
+mod prepare;
 mod rosetta;
 mod think;
 mod world;
@@ -17,7 +18,7 @@ mod world;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use avp_runtime_ort::{LoadOptions, Model, OrtLibrary, Runtime};
+use avp_runtime_ort::{Dtype, LoadOptions, Model, OrtLibrary, Runtime};
 use clap::{Args, Parser, Subcommand};
 
 /// Hand over what a language model has computed, not what it has said.
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     Think(think::Think),
     Generate(generate::Generate),
+    Prepare(prepare::Prepare),
     Inspect(inspect::Inspect),
     Encode(encode::Encode),
     #[command(subcommand)]
@@ -80,6 +82,9 @@ struct ModelArgs {
     /// Threads of one run, at most one for each core; 0 takes all
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
+    /// Form of the model: fp32, fp16, q4, q4f16, int8, uint8, bnb4 or quantized; otherwise model.onnx
+    #[arg(long, value_name = "DTYPE")]
+    dtype: Option<Dtype>,
 }
 
 impl ModelArgs {
@@ -91,7 +96,7 @@ impl ModelArgs {
         Ok(Model::load(
             runtime,
             &self.folder,
-            &LoadOptions { threads: self.threads, ..LoadOptions::default() },
+            &LoadOptions { threads: self.threads, dtype: self.dtype, ..LoadOptions::default() },
         )?)
     }
 }
@@ -101,6 +106,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Think(think) => think.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Prepare(prepare) => prepare.run(),
         Command::Inspect(inspect) => return inspect.run(),
         Command::Aacp(aacp) => return aacp.run(),
         Command::Encode(encode) => encode.run(),

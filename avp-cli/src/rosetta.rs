@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use avp_core::Mode;
 use avp_runtime_ort::{
-    GenerateOptions, LoadOptions, Model, OrtLibrary, Runtime,
+    Dtype, GenerateOptions, LoadOptions, Model, OrtLibrary, Runtime,
     rosetta::{AvpMap, CalibrateOptions, MapFolder, MapModel, Method, Rosetta, ValidateOptions},
 };
 use clap::{Args, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser};
@@ -58,6 +58,12 @@ struct Pair {
     /// Folder of the model that answers
     #[arg(value_name = "TARGET_DIR")]
     target: PathBuf,
+    /// Form of the source to load, where its folder holds several
+    #[arg(long, value_name = "DTYPE")]
+    source_dtype: Option<Dtype>,
+    /// Form of the target to load, where its folder holds several
+    #[arg(long, value_name = "DTYPE")]
+    target_dtype: Option<Dtype>,
     /// ONNX Runtime library; otherwise ORT_DYLIB_PATH names it, or it is looked for where it is usually installed
     #[arg(long, value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
@@ -69,11 +75,11 @@ struct Pair {
 impl Pair {
     fn load(&self) -> Result<(Model, Model)> {
         let runtime = Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?;
-        let options = LoadOptions { threads: self.threads, ..LoadOptions::default() };
-        let load = |folder: &Path| {
+        let load = |folder: &Path, dtype| {
+            let options = LoadOptions { threads: self.threads, dtype, ..LoadOptions::default() };
             Model::load(&runtime, folder, &options).with_context(|| folder.display().to_string())
         };
-        Ok((load(&self.source)?, load(&self.target)?))
+        Ok((load(&self.source, self.source_dtype)?, load(&self.target, self.target_dtype)?))
     }
 
     /// Both models with the map in `file`, else with the one kept for them, else with a new one.

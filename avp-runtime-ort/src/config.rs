@@ -1,10 +1,82 @@
 //! `config.json` and `generation_config.json`: what a model says of how it is run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::{ModelError, folder::read_json};
+use crate::{
+    ModelError,
+    folder::{read_json, read_text},
+};
+
+/// The path and text of what says who the model is: `config.json`. The onnxruntime-genai builder writes none, but says the
+/// same in a `genai_config.json` of its own; there the text is that, under the names that Transformers uses.
+///
+/// # Errors
+/// When neither file is there, or the one that is cannot be read or does not hold a decoder's sizes.
+pub(crate) fn read(folder: &Path) -> Result<(PathBuf, String), ModelError> {
+    let path = folder.join("config.json");
+    let missing = match read_text(&path) {
+        Ok(text) => return Ok((path, text)),
+        Err(ModelError::MissingFile { path }) => ModelError::MissingFile { path },
+        Err(error) => return Err(error),
+    };
+    let path = folder.join("genai_config.json");
+    match read_json::<GenaiConfig>(&path) {
+        Ok(genai) => Ok((path, genai.model.into_config().to_string())),
+        Err(ModelError::MissingFile { .. }) => Err(missing),
+        Err(error) => Err(error),
+    }
+}
+
+/// What onnxruntime-genai keeps for its own runs.
+#[derive(Deserialize)]
+struct GenaiConfig {
+    model: GenaiModel,
+}
+
+#[derive(Deserialize)]
+struct GenaiModel {
+    #[serde(rename = "type")]
+    model_type: String,
+    context_length: usize,
+    vocab_size: usize,
+    #[serde(default)]
+    bos_token_id: Value,
+    #[serde(default)]
+    eos_token_id: Value,
+    #[serde(default)]
+    pad_token_id: Value,
+    decoder: GenaiDecoder,
+}
+
+#[derive(Deserialize)]
+struct GenaiDecoder {
+    head_size: usize,
+    hidden_size: usize,
+    num_attention_heads: usize,
+    num_hidden_layers: usize,
+    num_key_value_heads: usize,
+}
+
+impl GenaiModel {
+    fn into_config(self) -> Value {
+        json!({
+            "model_type": self.model_type,
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.decoder.hidden_size,
+            "num_hidden_layers": self.decoder.num_hidden_layers,
+            "num_attention_heads": self.decoder.num_attention_heads,
+            "num_key_value_heads": self.decoder.num_key_value_heads,
+            "head_dim": self.decoder.head_size,
+            "max_position_embeddings": self.context_length,
+            "bos_token_id": self.bos_token_id,
+            "eos_token_id": self.eos_token_id,
+            "pad_token_id": self.pad_token_id,
+        })
+    }
+}
 
 /// What running needs of `config.json`; the rest is the model's identity.
 #[derive(Deserialize)]
@@ -77,6 +149,20 @@ mod tests {
         assert_eq!(generation(r#"{"eos_token_id":[1,2]}"#).end_of_turn(config()), [1, 2]);
         assert_eq!(generation(r#"{"eos_token_id":null}"#).end_of_turn(config()), [3]);
         assert_eq!(generation("{}").end_of_turn(config()), [3]);
+    }
+
+    #[test]
+    fn a_folder_of_the_genai_builder_has_its_sizes_in_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(
+            matches!(read(folder.path()), Err(ModelError::MissingFile { path }) if path.ends_with("config.json"))
+        );
+        let genai = r#"{"model":{"type":"qwen2","context_length":9,"vocab_size":5,"eos_token_id":[1,2],"decoder":
+            {"head_size":3,"hidden_size":4,"num_attention_heads":2,"num_hidden_layers":1,"num_key_value_heads":1}}}"#;
+        std::fs::write(folder.path().join("genai_config.json"), genai).unwrap();
+        let (_, text) = read(folder.path()).unwrap();
+        let read = config(&text);
+        assert_eq!((read.max_position_embeddings, read.eos_token_id.0), (9, vec![1, 2]));
     }
 
     #[test]

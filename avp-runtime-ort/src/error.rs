@@ -14,6 +14,14 @@ pub enum ModelError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// The graph that was asked for is not there, but others are.
+    #[error("the model folder has no {wanted}; it has {}", there.join(", "))]
+    NoSuchGraph {
+        /// The file's name.
+        wanted: String,
+        /// The graphs that are there, relative to the folder.
+        there: Vec<String>,
+    },
     /// A file cannot be read.
     #[error("cannot read {}: {message}", path.display())]
     Unreadable {

@@ -4,9 +4,9 @@ use std::{collections::HashMap, path::Path};
 
 use avp_core::{OwnedModelIdentity, hash};
 
-use crate::{ModelError, folder::read_text, prepare::PrepareReport, tokens::Tokens};
+use crate::{ModelError, config, folder::read_text, prepare::PrepareReport, tokens::Tokens};
 
-/// The identity of a model without loading it: of a folder with `config.json` and, where it is there, `tokenizer.json`;
+/// The identity of a model without loading it: of a folder with `config.json` (or `genai_config.json`) and, where it is there, `tokenizer.json`;
 /// or of a config file alone.
 ///
 /// # Errors
@@ -16,8 +16,8 @@ pub fn read_identity(path: impl AsRef<Path>) -> Result<OwnedModelIdentity, Model
     if !path.is_dir() {
         return from_config(path, &read_text(path)?);
     }
-    let config = path.join("config.json");
-    let identity = from_config(&config, &read_text(&config)?)?;
+    let (config, text) = config::read(path)?;
+    let identity = from_config(&config, &text)?;
     match Tokens::load(path) {
         Ok(tokens) => Ok(OwnedModelIdentity { tokenizer_hash: tokens.hash(), ..identity }),
         Err(ModelError::MissingFile { .. }) => Ok(identity),
@@ -64,7 +64,12 @@ pub(crate) fn check(identity: &OwnedModelIdentity, graph: &PrepareReport) -> Res
     }
 }
 
-fn from_config(path: &Path, config: &str) -> Result<OwnedModelIdentity, ModelError> {
+/// The width of one head as the config has it, for graphs that leave it open.
+pub(crate) fn head_dim(identity: &OwnedModelIdentity) -> Option<usize> {
+    usize::try_from(identity.head_dim).ok().filter(|&size| size > 0)
+}
+
+pub(crate) fn from_config(path: &Path, config: &str) -> Result<OwnedModelIdentity, ModelError> {
     OwnedModelIdentity::from_config(config)
         .map_err(|error| ModelError::Json { path: path.to_owned(), message: error.to_string() })
 }

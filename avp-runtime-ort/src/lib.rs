@@ -22,9 +22,11 @@
 //!
 //! # Which models
 //!
-//! Decoders exported with their KV-cache, as Optimum's `text-generation-with-past` does it: token ids in, `logits` and
-//! `present.N.key` / `.value` out, an embedding by `Gather`, a head by `MatMul`, float32, float16 or bfloat16.
-//! Anything else is refused by name: see [`PrepareError`].
+//! Decoders exported with their KV-cache (token ids in, `logits` and `present.N.key` / `.value` out): by Optimum's
+//! `text-generation-with-past`, by the onnxruntime-genai model builder, or as onnx-community publishes them. Weights may be
+//! float32, float16 or bfloat16, or quantized: `GatherBlockQuantized`, `MatMulNBits`, `MatMulBnb4`, `MatMulInteger`.
+//! [`prepare_report`] says what was found in a graph and [`check_prepared`] compares it with the export; anything else is
+//! refused by name: see [`PrepareError`].
 
 #![deny(missing_docs)]
 
@@ -53,11 +55,14 @@ pub use context::{Context, FrameOptions};
 pub use decoder::Device;
 pub use engine::{Canceller, Pending, PendingFuture};
 pub use error::{ContextError, Error, ModelError, RunError};
+pub use folder::{Dtype, UnknownDtype};
 pub use generate::{Finish, GenerateOptions, Generation};
 pub use identity::{read_identity, tokenizer_hash};
 pub use library::{LibraryError, LibrarySource, OrtLibrary};
 pub use model::{LoadOptions, Model};
-pub use prepare::{CacheLayout, PrepareError};
+pub use prepare::{
+    CacheLayout, CheckOptions, PrepareCheck, PrepareError, PrepareReport, check_prepared, prepare_report,
+};
 pub use runtime::Runtime;
 pub use think::{OutputType, StepsTime, ThinkOptions, Thought};
 

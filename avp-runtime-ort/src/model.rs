@@ -12,10 +12,10 @@ use avp_core::{OwnedModelIdentity, Rule};
 use crate::{
     CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
     chat::{ChatTemplate, render_plain},
-    config::{GenerationConfig, ModelConfig},
+    config::{self, GenerationConfig, ModelConfig},
     decoder::{Decoder, Device},
     engine::{Engine, Pending, Task},
-    folder::{parse_json, read_text},
+    folder::{self, Dtype, parse_json},
     identity,
     kv::KvCache,
     prepare::{Cache, prepare_cached},
@@ -45,6 +45,8 @@ struct Loaded {
 pub struct LoadOptions {
     /// Threads of one run, at most one for each core; 0 leaves it to ONNX Runtime, which takes the physical cores.
     pub threads: usize,
+    /// Which form of the model to load, where the folder holds several; `None` loads `model.onnx`.
+    pub dtype: Option<Dtype>,
     /// Where the model computes.
     pub device: Device,
     /// Whether threads without work wait for it awake, as they do by default. Awake they start sooner, which tells in small
@@ -59,13 +61,14 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { threads: 0, device: Device::Cpu, spinning: true, queue: 64, in_flight: 8 }
+        Self { threads: 0, dtype: None, device: Device::Cpu, spinning: true, queue: 64, in_flight: 8 }
     }
 }
 
 impl Model {
-    /// Loads a folder with `config.json`, `tokenizer.json` and `model.onnx`; `generation_config.json`,
-    /// `tokenizer_config.json` and `chat_template.jinja` are used where they are there.
+    /// Loads a folder with `config.json` (or `genai_config.json`), `tokenizer.json` and `model.onnx`, or another graph by
+    /// [`LoadOptions::dtype`]; `generation_config.json`, `tokenizer_config.json` and `chat_template.jinja` are used where
+    /// they are there.
     ///
     /// The graph is prepared once and kept under `AVP_CACHE_DIR`, else in the user's cache folder.
     ///
@@ -78,20 +81,16 @@ impl Model {
         options: &LoadOptions,
     ) -> Result<Self, ModelError> {
         let folder = folder.as_ref();
-        let config_path = folder.join("config.json");
-        let config_text = read_text(&config_path)?;
+        let (config_path, config_text) = config::read(folder)?;
         let config: ModelConfig = parse_json(&config_path, &config_text)?;
         let generation = GenerationConfig::load(folder)?;
         let tokens = Tokens::load(folder)?;
         let template = ChatTemplate::load(folder)?;
         let identity = identity::identify(&config_path, &config_text, &tokens)?;
-        let graph_path = folder.join("model.onnx");
-        if !graph_path.is_file() {
-            return Err(ModelError::MissingFile { path: graph_path });
-        }
-        let prepared = prepare_cached(&graph_path, &Cache::from_env())?;
+        let graph = folder::graph(folder, options.dtype)?;
+        let prepared = prepare_cached(&graph, identity::head_dim(&identity), &Cache::from_env())?;
         identity::check(&identity, &prepared.report)?;
-        let decoder = Decoder::new(runtime, &prepared, folder, options)?;
+        let decoder = Decoder::new(runtime, &prepared, options)?;
         let engine = Engine::new(decoder, options.queue, options.in_flight)
             .map_err(|error| ModelError::Runtime { message: format!("no thread to run it: {error}") })?;
         Ok(Self(Arc::new(Loaded {
@@ -102,7 +101,7 @@ impl Model {
             window: config.max_position_embeddings,
             end_of_turn: generation.end_of_turn(config),
             layout: prepared.report.cache,
-            graph_path,
+            graph_path: graph,
         })))
     }
 

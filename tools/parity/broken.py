@@ -168,6 +168,95 @@ def external_data_outside():
     return with_external_data("../tiny.onnx_data"), CONFIG
 
 
+@folder("nothing: it takes the scalar `num_logits_to_keep` and cuts the hidden state by it before the head")
+def num_logits_to_keep():
+    graph = decoder()
+    graph.graph.input.append(tensor("num_logits_to_keep", [], TensorProto.INT64))
+    head = next(node for node in graph.graph.node if node.output[0] == "logits")
+    head.input[0] = "kept"
+    graph.graph.initializer.extend([numpy_helper.from_array(np.array([value]), name)
+                                    for name, value in (("one", 1), ("sequence_axis", 1), ("end", 2**63 - 1))])
+    position = list(graph.graph.node).index(head)
+    for node in (helper.make_node("Slice", ["hidden", "start", "end", "sequence_axis"], ["kept"], name="/keep/Slice"),
+                 helper.make_node("Reshape", ["negative", "one"], ["start"], name="/keep/Reshape"),
+                 helper.make_node("Neg", ["num_logits_to_keep"], ["negative"], name="/keep/Neg")):
+        graph.graph.node.insert(position, node)
+    return sound(graph), CONFIG
+
+
+@folder("nothing: the head is a `Gemm` over the flattened hidden state")
+def gemm_head():
+    graph = decoder()
+    head = next(node for node in graph.graph.node if node.output[0] == "logits")
+    position = list(graph.graph.node).index(head)
+    graph.graph.node.remove(head)
+    graph.graph.initializer.extend([
+        numpy_helper.from_array(np.array([-1, HIDDEN_SIZE]), "flat"),
+        numpy_helper.from_array(np.array([VOCAB_SIZE]), "vocab"),
+        numpy_helper.from_array(np.linspace(-1, 1, VOCAB_SIZE, dtype=np.float32), "bias")])
+    for node in (helper.make_node("Reshape", ["flat_logits", "logits_shape"], ["logits"], name="/lm_head/Reshape_1"),
+                 helper.make_node("Concat", ["ids_shape", "vocab"], ["logits_shape"], name="/lm_head/Concat", axis=0),
+                 helper.make_node("Shape", ["input_ids"], ["ids_shape"], name="/lm_head/Shape"),
+                 helper.make_node("Gemm", ["flat_hidden", "head", "bias"], ["flat_logits"], name="/lm_head/Gemm"),
+                 helper.make_node("Reshape", ["hidden", "flat"], ["flat_hidden"], name="/lm_head/Reshape")):
+        graph.graph.node.insert(position, node)
+    return sound(graph), CONFIG
+
+
+@folder("the head multiplies with a weight that is nowhere")
+def absent_initializer():
+    graph = decoder()
+    next(node for node in graph.graph.node if node.output[0] == "logits").input[1] = "absent"
+    return graph.SerializeToString(), CONFIG
+
+
+@folder("the table claims 2^62 rows of 2^62 columns and holds 5 kB")
+def absurd_shape():
+    graph = decoder()
+    weight = next(item for item in graph.graph.initializer if item.name == "head")
+    weight.dims[:] = [2**62, 2**62]
+    return graph.SerializeToString(), CONFIG
+
+
+@folder("the table claims 2^40 tokens, which fit the machine's numbers, and holds 5 kB")
+def huge_vocabulary():
+    graph = decoder()
+    weight = next(item for item in graph.graph.initializer if item.name == "head")
+    weight.dims[:] = [HIDDEN_SIZE, 2**40]
+    return graph.SerializeToString(), CONFIG
+
+
+@folder("the head is a `MatMulNBits` whose K, N and block size are absurd")
+def absurd_blocks():
+    graph = decoder()
+    head = next(node for node in graph.graph.node if node.output[0] == "logits")
+    head.op_type, head.domain = "MatMulNBits", "com.microsoft"
+    head.input[:] = ["hidden", "packed", "scales"]
+    head.attribute.extend([helper.make_attribute(name, value) for name, value in
+                           (("K", 2**62), ("N", 2**62), ("bits", 4), ("block_size", 2**62))])
+    graph.graph.initializer.extend([numpy_helper.from_array(np.zeros(16, np.uint8), "packed"),
+                                    numpy_helper.from_array(np.zeros(1, np.float32), "scales")])
+    graph.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return graph.SerializeToString(), CONFIG
+
+
+@folder("the head runs in a circle behind `logits`")
+def cyclic_head():
+    graph = decoder()
+    head = next(node for node in graph.graph.node if node.output[0] == "logits")
+    head.op_type = "Tanh"
+    head.input[:] = ["logits"]
+    return graph.SerializeToString(), CONFIG
+
+
+@folder("a layer numbered 4,000,000,000: nothing may be allocated by that number")
+def huge_layer():
+    graph = decoder()
+    shape = ["batch_size", HEADS, "past_sequence_length", HEAD_DIM]
+    graph.graph.input.append(tensor("past_key_values.4000000000.key", shape))
+    return graph.SerializeToString(), CONFIG
+
+
 def decoder():
     """One layer: keys and values are the embedded tokens, the hidden state adds the mean of all values to them.
 

@@ -8,5 +8,6 @@ mod demo;
 mod handover;
 mod inspect;
 mod kv;
+mod prepare;
 mod protocol;
 mod rosetta;

@@ -19,24 +19,22 @@ mod resize;
 mod sequence;
 mod signature;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use ort::{
     session::{IoBinding, RunOptions, Session},
     value::DynTensor,
 };
-use prost::Message;
 
 pub use self::device::Device;
 use self::{device::Memory, resize::Resizer, sequence::Buffers, signature::Signature};
 pub(crate) use self::{
-    outputs::{Outputs, Want},
+    outputs::{Outputs, Want, to_f32},
     sequence::Sequence,
 };
 use crate::{
     LoadOptions, ModelError, RunError,
     kv::KvCache,
-    onnx::ModelProto,
     prepare::{CacheLayout, PrepareReport, PreparedModel},
     runtime::Runtime,
 };
@@ -53,6 +51,8 @@ pub(crate) struct Decoder {
     /// Where past and present of the graph may be one buffer.
     resizer: Option<Resizer>,
     run_options: Option<Arc<RunOptions>>,
+    /// Whether the graph reads one token at a time behind a cache.
+    one_token_behind_cache: bool,
 }
 
 /// What a run reads, behind what its sequence holds.
@@ -65,18 +65,27 @@ pub(crate) enum Input<'a> {
     Latent(&'a DynTensor),
 }
 
+impl Input<'_> {
+    /// Rows it adds to a sequence.
+    fn len(&self) -> usize {
+        match self {
+            Self::Tokens(tokens) => tokens.len(),
+            Self::Latent(latents) => latents.shape().get(1).map_or(0, |&length| length as usize),
+        }
+    }
+}
+
 impl Decoder {
-    /// Makes a session over a prepared graph whose external data lies in `folder`.
+    /// Makes a session over a prepared graph.
     ///
     /// # Errors
     /// When the device cannot be had, ONNX Runtime refuses the graph, or its inputs are not what preparing promised.
     pub(crate) fn new(
         runtime: &Runtime,
         prepared: &PreparedModel,
-        folder: &Path,
         options: &LoadOptions,
     ) -> Result<Self, ModelError> {
-        let PrepareReport { cache: layout, hidden_size, .. } = prepared.report;
+        let PrepareReport { cache: layout, hidden_size, one_token_behind_cache, .. } = prepared.report;
         let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
         let builder = Session::builder(runtime.environment())?
             // More threads than cores wait for each other.
@@ -84,24 +93,32 @@ impl Decoder {
             // Idle threads that spin start sooner, at the cost of whoever else wants the core.
             .with_intra_op_spinning(options.spinning)?
             // Each length of the cache is another shape. A memory plan for each would be made once, kept for ever, and save
-            // less than it took: on the tiny model 327 us for a step with plans and 275 us without.
+            // less than it took, as timing steps of a tiny model with and without showed.
             .with_memory_pattern(false)?
             // Without it a model loaded from memory looks for its external data in the working directory.
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
-                folder.to_string_lossy(),
+                prepared.external_folder.to_string_lossy(),
             )?;
         let session = options.device.register(runtime, builder)?.commit_from_memory(&prepared.bytes)?;
         let memory = options.device.memory()?;
         let signature = Signature::new(&session, &layout, hidden_size)?;
         let binding = session.create_binding()?;
-        let graph = ModelProto::decode(prepared.bytes.clone())
-            .map_err(|error| ModelError::Runtime { message: error.to_string() })?;
         // Sharing saves time; a device that cannot resize what is shared does without.
-        let resizer = sequence::shares_buffers(&graph, &layout)
+        let resizer = (prepared.report.shared_buffers && sequence::shares_buffers(&prepared.bytes, &layout))
             .then(|| Resizer::new(runtime, options.device, &layout).ok())
             .flatten();
-        Ok(Self { binding, session, signature, memory, layout, hidden_size, resizer, run_options: None })
+        Ok(Self {
+            binding,
+            session,
+            signature,
+            memory,
+            layout,
+            hidden_size,
+            resizer,
+            run_options: None,
+            one_token_behind_cache,
+        })
     }
 
     /// A sequence that goes on from `past`, by `expected` more tokens and latent steps at most; a run behind those works,
@@ -123,7 +140,11 @@ impl Decoder {
         input: Input<'_>,
         want: Want,
     ) -> Result<Outputs, RunError> {
-        let result = self.bind_and_run(sequence, input, want);
+        let result = if self.one_token_behind_cache && sequence.seq_len() > 0 && input.len() > 1 {
+            self.run_one_by_one(sequence, input, want)
+        } else {
+            self.bind_and_run(sequence, input, want)
+        };
         if result.is_err() {
             // Whatever was bound half is not what the next run takes as bound.
             self.release();
@@ -163,18 +184,51 @@ impl Decoder {
         self.run_options = options;
     }
 
+    /// Runs the tokens or vectors of `input` behind a cache, each for itself.
+    fn run_one_by_one(
+        &mut self,
+        sequence: &mut Sequence,
+        input: Input<'_>,
+        want: Want,
+    ) -> Result<Outputs, RunError> {
+        let start = sequence.mark();
+        let mut run_all = || {
+            let mut all: Option<Outputs> = None;
+            for place in 0..input.len() {
+                let last = place + 1 == input.len();
+                let want = if last { want } else { Want { hidden: want.hidden, ..Want::default() } };
+                let outputs = match input {
+                    Input::Tokens(tokens) => {
+                        self.bind_and_run(sequence, Input::Tokens(&tokens[place..=place]), want)?
+                    }
+                    Input::Latent(latents) => {
+                        let vector = place * self.hidden_size..(place + 1) * self.hidden_size;
+                        let latent = self.latents(&to_f32(latents)?[vector])?;
+                        self.bind_and_run(sequence, Input::Latent(&latent), want)?
+                    }
+                };
+                all = Some(match all {
+                    None => outputs,
+                    Some(before) => outputs.behind(&before)?,
+                });
+            }
+            all.ok_or(RunError::EmptyPrompt)
+        };
+        let result = run_all();
+        if result.is_err() {
+            sequence.return_to(start);
+        }
+        result
+    }
+
     fn bind_and_run(
         &mut self,
         sequence: &mut Sequence,
         input: Input<'_>,
         want: Want,
     ) -> Result<Outputs, RunError> {
-        let length = match input {
-            Input::Tokens(tokens) => tokens.len(),
-            Input::Latent(latent) => latent.shape().get(1).map_or(0, |&length| length as usize),
-        };
         let start = sequence.seq_len();
-        let seq_len = start + length;
+        let seq_len = start + input.len();
         self.signature.bind_inputs(&mut self.binding, input, start..seq_len, want)?;
         // A binding gives an output of one run to the next, and refuses it where it has grown: each run binds anew.
         self.binding.clear_outputs();

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use ort::{
     session::{IoBinding, SessionOutputs},
-    value::{DynTensor, TensorElementType},
+    value::{DynTensor, Tensor, TensorElementType},
 };
 
 use super::device::Memory;
@@ -69,6 +69,20 @@ impl Outputs {
         })
     }
 
+    /// These outputs with the hidden states of `before` in front of their own.
+    ///
+    /// # Errors
+    /// When ONNX Runtime cannot hold them.
+    pub(super) fn behind(mut self, before: &Self) -> Result<Self, RunError> {
+        if let (Some(_), Some(_)) = (&before.hidden, &self.hidden) {
+            let rows = [before.hidden()?, self.hidden()?].concat();
+            let shape = [1, rows.len() / self.hidden_size, self.hidden_size];
+            self.hidden = Some(Tensor::from_array((shape, rows))?.upcast());
+        }
+        self.run_time += before.run_time;
+        Ok(self)
+    }
+
     /// Logits of the last position, `[vocab_size]`.
     ///
     /// # Errors
@@ -104,7 +118,7 @@ impl Outputs {
 }
 
 /// A tensor's elements as float32, borrowed where they are already.
-fn to_f32(tensor: &DynTensor) -> Result<Cow<'_, [f32]>, RunError> {
+pub(crate) fn to_f32(tensor: &DynTensor) -> Result<Cow<'_, [f32]>, RunError> {
     Ok(match tensor.data_type() {
         TensorElementType::Float16 => {
             tensor.try_extract_tensor::<half::f16>()?.1.iter().map(|value| value.to_f32()).collect()

@@ -9,7 +9,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use ort::value::DynTensor;
+use prost::Message;
 
 use super::{device::Memory, resize::Resizer};
 use crate::{
@@ -50,6 +52,30 @@ impl Sequence {
             Self::Shared(buffers) => buffers.seq_len,
         }
     }
+
+    /// Where the sequence is, to [return to](Self::return_to).
+    pub(super) fn mark(&self) -> Mark {
+        match self {
+            Self::Growing(cache) => Mark::Cache(cache.clone()),
+            Self::Shared(buffers) => Mark::SeqLen(buffers.seq_len),
+        }
+    }
+
+    /// Forgets what was run behind `mark`.
+    pub(super) fn return_to(&mut self, mark: Mark) {
+        match (self, mark) {
+            (Self::Growing(cache), Mark::Cache(before)) => *cache = before,
+            (Self::Shared(buffers), Mark::SeqLen(before)) => buffers.written(before),
+            // A sequence stays what it is.
+            _ => {}
+        }
+    }
+}
+
+/// Where a sequence was.
+pub(super) enum Mark {
+    Cache(Arc<KvCache>),
+    SeqLen(usize),
 }
 
 impl Buffers {
@@ -114,11 +140,12 @@ impl Buffers {
 
 /// Whether past and present may be one buffer: `GroupQueryAttention`, and nothing else, reads each past and writes the
 /// present of the same layer. Other operators would take the room behind the past for tokens.
-pub(super) fn shares_buffers(model: &ModelProto, layout: &CacheLayout) -> bool {
+pub(super) fn shares_buffers(model: &Bytes, layout: &CacheLayout) -> bool {
     /// Where the operator takes the past, and where it gives the present.
     const SLOTS: [(&str, usize, usize); 2] = [("key", 3, 1), ("value", 4, 2)];
-    let Some(graph) = &model.graph else { return false };
-    let index = GraphIndex::new(graph);
+    // ONNX Runtime has read it: it decodes.
+    let Ok(ModelProto { graph: Some(graph), .. }) = ModelProto::decode(model.clone()) else { return false };
+    let index = GraphIndex::new(&graph);
     (0..layout.num_layers).all(|layer| {
         SLOTS.iter().all(|&(part, input, output)| {
             let past = format!("past_key_values.{layer}.{part}");

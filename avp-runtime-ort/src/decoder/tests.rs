@@ -3,10 +3,11 @@
 use std::{fs, path::Path, sync::OnceLock};
 
 use ort::memory::Allocator;
+use prost::Message;
 use serde::Deserialize;
 
 use super::*;
-use crate::{LoadOptions, Model, Prompt};
+use crate::{LoadOptions, Model, Prompt, onnx::ModelProto};
 
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -88,6 +89,35 @@ fn one_buffer_for_past_and_present_gives_what_growing_gives() {
 }
 
 #[test]
+fn exports_of_the_genai_builder_share_buffers_and_give_what_growing_gives() {
+    let mut sharing = Vec::new();
+    for name in ["gemma-int4", "llama-fp16", "llama-int4", "qwen2-fp16", "qwen2-fp32", "qwen2-int4"] {
+        let folder = vectors(&format!("models/genai-{name}"));
+        let model = Model::load(runtime(), folder, &LoadOptions::default()).unwrap();
+        let past = model.past(None, 1, 0).unwrap();
+        let shared = model.with_decoder(move |decoder| {
+            let shares = decoder.resizer.is_some();
+            let [shared, grown] = [(); 2].map(|()| {
+                let mut sequence = decoder.begin(past.clone(), 12);
+                let mut all_logits = Vec::new();
+                for ids in [&[5, 9, 17][..], &[8], &[20, 21], &[7]] {
+                    let outputs = decoder.run(&mut sequence, Input::Tokens(ids), Want::LOGITS).unwrap();
+                    all_logits.extend_from_slice(&outputs.logits().unwrap());
+                }
+                decoder.resizer = None;
+                all_logits
+            });
+            assert_close("logits", &shared, &grown);
+            Ok(shares)
+        });
+        if shared.unwrap() {
+            sharing.push(name);
+        }
+    }
+    assert_eq!(sharing, ["gemma-int4", "llama-int4", "qwen2-fp32", "qwen2-int4"]);
+}
+
+#[test]
 fn a_context_is_copied_before_it_is_written_behind() {
     let model = shared_buffers();
     let bytes =
@@ -107,15 +137,18 @@ fn buffers_are_shared_only_where_one_operator_reads_and_writes_them() {
     let graph = |path: &str| ModelProto::decode(fs::read(vectors(path)).unwrap().as_slice()).unwrap();
     let layout = shared_buffers().cache_layout();
     let sound = graph("engine/shared-buffers/model.onnx");
-    assert!(sequence::shares_buffers(&sound, &layout));
+    let shares = |model: &ModelProto, layout: &CacheLayout| {
+        sequence::shares_buffers(&model.encode_to_vec().into(), layout)
+    };
+    assert!(shares(&sound, &layout));
     let concatenated = graph("parity/tiny-qwen2/model.onnx");
-    assert!(!sequence::shares_buffers(&concatenated, &growing().cache_layout()));
+    assert!(!shares(&concatenated, &growing().cache_layout()));
 
     // A second reader would take the room behind the past for tokens.
     let mut read_twice = sound.clone();
     let reader = crate::onnx::node("Identity", "reader", ["past_key_values.1.value"], ["read"]);
     read_twice.graph.as_mut().unwrap().node.push(reader);
-    assert!(!sequence::shares_buffers(&read_twice, &layout));
+    assert!(!shares(&read_twice, &layout));
 
     let mut crossed = sound;
     for node in &mut crossed.graph.as_mut().unwrap().node {
@@ -123,7 +156,7 @@ fn buffers_are_shared_only_where_one_operator_reads_and_writes_them() {
             node.input.swap(3, 4);
         }
     }
-    assert!(!sequence::shares_buffers(&crossed, &layout));
+    assert!(!shares(&crossed, &layout));
 }
 
 #[test]
@@ -212,4 +245,41 @@ fn memory_that_cannot_be_had_is_told_from_other_errors() {
     assert!(matches!(RunError::from(error), RunError::OutOfMemory { .. }));
     let error = RunError::from(ort::Error::new("another"));
     assert_eq!(error, RunError::Runtime { message: "another".into() });
+}
+
+#[test]
+fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
+    let model = growing();
+    let past = model.past(None, 1, 0).unwrap();
+    model
+        .with_decoder(move |decoder| {
+            let want = Want { logits: true, hidden: true, next_latent: false };
+            let vectors: Vec<f32> =
+                (0..3 * decoder.hidden_size).map(|index| (index as f32).sin() / 10.0).collect();
+            let latents = decoder.latents(&vectors)?;
+            for input in [Input::Tokens(&[8, 9, 10]), Input::Latent(&latents)] {
+                let mut both = Vec::new();
+                for one_by_one in [false, true] {
+                    decoder.one_token_behind_cache = one_by_one;
+                    let mut sequence = decoder.begin(past.clone(), 5);
+                    decoder.run(&mut sequence, Input::Tokens(&[5, 6]), Want::default())?;
+                    let outputs = decoder.run(&mut sequence, input, want)?;
+                    assert_eq!(sequence.seq_len(), 5);
+                    both.push((outputs.logits()?.to_vec(), outputs.hidden()?.to_vec()));
+                }
+                assert_eq!(both[0].1.len(), vectors.len());
+                assert_close("logits", &both[1].0, &both[0].0);
+                assert_close("hidden states", &both[1].1, &both[0].1);
+            }
+
+            let ended = Arc::new(RunOptions::new()?);
+            ended.terminate()?;
+            let mut sequence = decoder.begin(past, 5);
+            decoder.run(&mut sequence, Input::Tokens(&[5, 6]), Want::default())?;
+            decoder.set_run_options(Some(ended));
+            assert!(decoder.run(&mut sequence, Input::Tokens(&[8, 9]), want).is_err());
+            assert_eq!(sequence.seq_len(), 2);
+            Ok(())
+        })
+        .unwrap();
 }

@@ -153,13 +153,16 @@ impl<T: Task> Job for Working<T> {
             return ControlFlow::Break(());
         }
         decoder.set_run_options(self.call.run_options());
-        // Unwind safe: the decoder keeps no state from one run to the next, and the task is dropped.
+        // Unwind safe: the task is dropped, and the decoder forgets what it had bound.
         let step = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.task.step(decoder)));
         let answer = match step {
             Ok(Ok(ControlFlow::Continue(()))) => return ControlFlow::Continue(()),
             Ok(Ok(ControlFlow::Break(output))) => Ok(output),
             Ok(Err(error)) => Err(error),
-            Err(panic) => Err(RunError::Panicked { message: panic_message(&*panic) }),
+            Err(panic) => {
+                decoder.release();
+                Err(RunError::Panicked { message: panic_message(&*panic) })
+            }
         };
         self.call.answer(answer);
         ControlFlow::Break(())

@@ -4,12 +4,15 @@
 //! there on purpose: prost drops fields it does not know, and a dropped field would change the model.
 
 mod build;
+mod external;
 mod graph;
 #[expect(clippy::all, unreachable_pub, reason = "generated from onnx.proto")]
 mod proto;
+mod quantized;
 mod weights;
 
 pub(crate) use build::{constant, float_tensor, if_node, int64_tensor, node, set_dim, tensor_value};
+pub(crate) use external::{ExternalFiles, external_location, external_locations};
 pub(crate) use graph::GraphIndex;
 #[cfg(test)]
 pub(crate) use proto::StringStringEntryProto;
@@ -18,4 +21,5 @@ pub(crate) use proto::{
     tensor_shape_proto::{Dimension, dimension},
     type_proto,
 };
-pub(crate) use weights::{Matrix, Weights, external_location};
+pub(crate) use quantized::{Blocks, Codebook, Stored, Table};
+pub(crate) use weights::{Matrix, Weights};

@@ -3,13 +3,18 @@
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use super::{TensorProto, tensor_proto::DataLocation, tensor_proto::DataType};
+use super::{
+    TensorProto,
+    external::{external_file, unreadable},
+    tensor_proto::DataLocation,
+    tensor_proto::DataType,
+};
 use crate::prepare::PrepareError;
 
 /// Reads weights of one model, whose external data files lie in `folder`.
@@ -25,11 +30,23 @@ pub(crate) struct Matrix {
     bytes: Bytes,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Element {
+/// The elements of an initializer of any shape, as they lie in the file; 4-bit elements two a byte, low half first.
+pub(crate) struct Elements {
+    pub(crate) element: Element,
+    pub(crate) count: usize,
+    pub(crate) bytes: Bytes,
+}
+
+/// What one element of a weight is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
     F32,
     F16,
     Bf16,
+    U8,
+    I8,
+    U4,
+    I4,
 }
 
 impl<'p> Weights<'p> {
@@ -43,22 +60,11 @@ impl<'p> Weights<'p> {
     /// # Errors
     /// When it is not a float matrix, or its data does not fill its shape.
     pub(crate) fn shape(&self, tensor: &TensorProto) -> Result<(usize, usize), PrepareError> {
-        let Layout { rows, cols, element, size } = Layout::of(tensor)?;
-        let stored = match (tensor.data_location(), &tensor.raw_data, element) {
-            (DataLocation::External, ..) => {
-                let (path, offset) = self.place(tensor)?;
-                let file = std::fs::metadata(&path).map_err(|error| unreadable(tensor, &path, &error))?;
-                let available = usize::try_from(file.len().saturating_sub(offset)).unwrap_or(usize::MAX);
-                available.min(size)
-            }
-            (_, Some(raw), _) if !raw.is_empty() => raw.len(),
-            (_, _, Element::F32) => tensor.float_data.len().saturating_mul(element.size()),
-            (_, _, Element::F16 | Element::Bf16) => tensor.int32_data.len().saturating_mul(element.size()),
-        };
-        if stored == size {
-            Ok((rows, cols))
-        } else {
-            Err(refuse(tensor, "the data does not fill the shape"))
+        let layout = self.check(tensor)?;
+        match layout.dims[..] {
+            [rows, cols] if layout.element.is_float() => Ok((rows, cols)),
+            [_, _] => Err(refuse(tensor, "expected float32, float16 or bfloat16 elements")),
+            _ => Err(refuse(tensor, "expected two dimensions")),
         }
     }
 
@@ -67,24 +73,52 @@ impl<'p> Weights<'p> {
     /// # Errors
     /// As [`shape`](Self::shape), and when its file cannot be read.
     pub(crate) fn matrix(&self, tensor: &TensorProto) -> Result<Matrix, PrepareError> {
-        self.shape(tensor)?;
-        let Layout { rows, cols, element, size } = Layout::of(tensor)?;
-        let bytes = self.bytes(tensor, element, size)?;
+        let (rows, cols) = self.shape(tensor)?;
+        let Elements { element, bytes, .. } = self.elements(tensor)?;
         Ok(Matrix { rows, cols, element, bytes })
+    }
+
+    /// Reads an initializer of any shape.
+    ///
+    /// # Errors
+    /// When its element type is none that weights have, its data does not fill its shape, or its file cannot be read.
+    pub(crate) fn elements(&self, tensor: &TensorProto) -> Result<Elements, PrepareError> {
+        let Layout { element, count, size, .. } = self.check(tensor)?;
+        Ok(Elements { element, count, bytes: self.bytes(tensor, element, size)? })
+    }
+
+    fn check(&self, tensor: &TensorProto) -> Result<Layout, PrepareError> {
+        let layout = Layout::of(tensor)?;
+        let Layout { element, size, .. } = layout;
+        let stored = match (tensor.data_location(), &tensor.raw_data, element) {
+            (DataLocation::External, ..) => {
+                let (path, offset) = self.place(tensor)?;
+                let file =
+                    std::fs::metadata(&path).map_err(|error| unreadable(tensor.name(), &path, &error))?;
+                let available = usize::try_from(file.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+                available.min(size)
+            }
+            (_, Some(raw), _) if !raw.is_empty() => raw.len(),
+            (_, _, Element::F32) => tensor.float_data.len().saturating_mul(4),
+            (_, _, Element::F16 | Element::Bf16) => tensor.int32_data.len().saturating_mul(2),
+            (_, _, Element::U8 | Element::I8 | Element::U4 | Element::I4) => tensor.int32_data.len(),
+        };
+        if stored == size { Ok(layout) } else { Err(refuse(tensor, "the data does not fill the shape")) }
     }
 
     fn bytes(&self, tensor: &TensorProto, element: Element, expected: usize) -> Result<Bytes, PrepareError> {
         if tensor.data_location() == DataLocation::External {
             return self.external(tensor, expected);
         }
-        match (&tensor.raw_data, element) {
-            (Some(raw), _) if !raw.is_empty() => Ok(raw.clone()),
-            (_, Element::F32) => Ok(tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect()),
-            // ONNX keeps half-precision elements in the low 16 bits of `int32_data`.
+        Ok(match (&tensor.raw_data, element) {
+            (Some(raw), _) if !raw.is_empty() => raw.clone(),
+            (_, Element::F32) => tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            // ONNX keeps smaller elements in the low bits of `int32_data`.
             (_, Element::F16 | Element::Bf16) => {
-                Ok(tensor.int32_data.iter().flat_map(|&value| (value as u16).to_le_bytes()).collect())
+                tensor.int32_data.iter().flat_map(|&value| (value as u16).to_le_bytes()).collect()
             }
-        }
+            _ => tensor.int32_data.iter().map(|&value| value as u8).collect(),
+        })
     }
 
     fn external(&self, tensor: &TensorProto, size: usize) -> Result<Bytes, PrepareError> {
@@ -95,69 +129,44 @@ impl<'p> Weights<'p> {
                 file.seek(SeekFrom::Start(offset))?;
                 file.read_exact(&mut bytes)
             })
-            .map_err(|error| unreadable(tensor, &path, &error))?;
+            .map_err(|error| unreadable(tensor.name(), &path, &error))?;
         Ok(bytes.into())
     }
 
     /// The file and the byte in it where a tensor's external data begins.
     fn place(&self, tensor: &TensorProto) -> Result<(PathBuf, u64), PrepareError> {
-        let path = self.folder.join(external_location(tensor)?);
+        let path = external_file(tensor, self.folder)?;
         let offset = tensor.external_data.iter().find(|entry| entry.key() == "offset");
         let offset = offset.map_or(Ok(0), |entry| entry.value().parse());
         Ok((path, offset.map_err(|_| refuse(tensor, "the external data's offset is no number"))?))
     }
 }
 
-/// A matrix as its initializer describes it; `size` is in bytes.
+/// A tensor as its initializer describes it; `size` is in bytes.
 struct Layout {
-    rows: usize,
-    cols: usize,
+    dims: Vec<usize>,
     element: Element,
+    count: usize,
     size: usize,
 }
 
 impl Layout {
     fn of(tensor: &TensorProto) -> Result<Self, PrepareError> {
-        let [rows, cols] = tensor.dims[..] else { return Err(refuse(tensor, "expected two dimensions")) };
-        let element = match DataType::try_from(tensor.data_type()) {
-            Ok(DataType::Float) => Element::F32,
-            Ok(DataType::Float16) => Element::F16,
-            Ok(DataType::Bfloat16) => Element::Bf16,
-            _ => return Err(refuse(tensor, "expected float32, float16 or bfloat16 elements")),
-        };
-        let dim = |dim: i64| usize::try_from(dim).ok().filter(|&dim| dim > 0);
-        let sizes = dim(rows).zip(dim(cols));
-        let (rows, cols) = sizes.ok_or_else(|| refuse(tensor, "expected positive dimensions"))?;
-        let size = rows.checked_mul(cols).and_then(|count| count.checked_mul(element.size()));
-        let size = size.ok_or_else(|| refuse(tensor, "the shape is too large for this machine"))?;
-        Ok(Self { rows, cols, element, size })
+        let element = Element::of(tensor).ok_or_else(|| {
+            refuse(tensor, "expected float32, float16, bfloat16, or 8-bit or 4-bit integer elements")
+        })?;
+        let dims: Option<Vec<usize>> =
+            tensor.dims.iter().map(|&dim| usize::try_from(dim).ok().filter(|&dim| dim > 0)).collect();
+        let dims = dims.ok_or_else(|| refuse(tensor, "expected positive dimensions"))?;
+        let count = dims.iter().try_fold(1_usize, |count, &dim| count.checked_mul(dim));
+        let sizes = count.and_then(|count| Some((count, count.checked_mul(element.bits())?.div_ceil(8))));
+        let (count, size) = sizes.ok_or_else(|| refuse(tensor, "the shape is too large for this machine"))?;
+        Ok(Self { dims, element, count, size })
     }
 }
 
-fn refuse(tensor: &TensorProto, reason: &'static str) -> PrepareError {
+pub(super) fn refuse(tensor: &TensorProto, reason: &'static str) -> PrepareError {
     PrepareError::Weight { name: tensor.name().to_owned(), reason }
-}
-
-fn unreadable(tensor: &TensorProto, path: &Path, error: &std::io::Error) -> PrepareError {
-    PrepareError::ExternalData {
-        name: tensor.name().to_owned(),
-        path: path.to_owned(),
-        message: error.to_string(),
-    }
-}
-
-/// Where a tensor's external data lies, relative to the model's folder.
-///
-/// # Errors
-/// When the path is missing, absolute, or leaves the folder: a model file must not read what it does not own.
-pub(crate) fn external_location(tensor: &TensorProto) -> Result<PathBuf, PrepareError> {
-    let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
-    let path = PathBuf::from(location.map(|entry| entry.value()).unwrap_or_default());
-    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if path.as_os_str().is_empty() || !inside {
-        return Err(PrepareError::ExternalPath { name: tensor.name().to_owned(), path });
-    }
-    Ok(path)
 }
 
 impl Matrix {
@@ -176,27 +185,67 @@ impl Matrix {
         self.element.read(&self.bytes[start..start + self.element.size()])
     }
 
-    /// Whether both matrices hold the same bytes in the same shape.
-    pub(crate) fn same_as(&self, other: &Matrix) -> bool {
-        (self.rows, self.cols, self.element) == (other.rows, other.cols, other.element)
-            && self.bytes == other.bytes
+    pub(crate) fn element(&self) -> Element {
+        self.element
+    }
+}
+
+impl Elements {
+    /// Every element as float32, as it stands: an integer is its own value.
+    pub(crate) fn to_f32(&self) -> Vec<f32> {
+        (0..self.count).map(|position| self.at(position)).collect()
     }
 
-    /// Whether `other` is this matrix transposed, element for element.
-    pub(crate) fn is_transpose_of(&self, other: &Matrix) -> bool {
-        (self.rows, self.cols) == (other.cols, other.rows)
-            && (0..self.rows).all(|row| {
-                self.row(row).enumerate().all(|(col, value)| value.to_bits() == other.at(col, row).to_bits())
-            })
+    /// Element `position` as float32.
+    ///
+    /// # Panics
+    /// When `position` is not below `count`.
+    pub(crate) fn at(&self, position: usize) -> f32 {
+        match self.element {
+            Element::U4 | Element::I4 => {
+                let half = self.bytes[position / 2] >> (position % 2 * 4) & 0xf;
+                let signed = self.element == Element::I4 && half > 7;
+                f32::from(half) - if signed { 16.0 } else { 0.0 }
+            }
+            element => {
+                let start = position * element.size();
+                element.read(&self.bytes[start..start + element.size()])
+            }
+        }
     }
 }
 
 impl Element {
-    fn size(self) -> usize {
+    /// What an initializer is made of; `None` for types that no weight has.
+    pub(crate) fn of(tensor: &TensorProto) -> Option<Self> {
+        Some(match DataType::try_from(tensor.data_type()).ok()? {
+            DataType::Float => Self::F32,
+            DataType::Float16 => Self::F16,
+            DataType::Bfloat16 => Self::Bf16,
+            DataType::Uint8 => Self::U8,
+            DataType::Int8 => Self::I8,
+            DataType::Uint4 => Self::U4,
+            DataType::Int4 => Self::I4,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    fn bits(self) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 32,
+            Self::F16 | Self::Bf16 => 16,
+            Self::U8 | Self::I8 => 8,
+            Self::U4 | Self::I4 => 4,
         }
+    }
+
+    /// Bytes of one element; half a byte counts as one.
+    fn size(self) -> usize {
+        self.bits().div_ceil(8)
     }
 
     fn decode(self, bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
@@ -208,7 +257,9 @@ impl Element {
             (Self::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
             (Self::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
             (Self::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
-            // Callers cut slices of exactly `size()` bytes.
+            (Self::U8, &[a]) => a.into(),
+            (Self::I8, &[a]) => (a as i8).into(),
+            // Callers cut slices of exactly `size()` bytes, and take 4-bit elements apart themselves.
             _ => f32::NAN,
         }
     }
@@ -217,32 +268,33 @@ impl Element {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::onnx::{float_tensor, proto::StringStringEntryProto};
-
-    fn external(entries: &[(&str, &str)]) -> TensorProto {
-        TensorProto {
-            name: Some("w".into()),
-            dims: vec![2, 2],
-            data_type: Some(DataType::Float as i32),
-            data_location: Some(DataLocation::External as i32),
-            external_data: entries
-                .iter()
-                .map(|&(key, value)| StringStringEntryProto {
-                    key: Some(key.into()),
-                    value: Some(value.into()),
-                })
-                .collect(),
-            ..TensorProto::default()
-        }
-    }
+    use crate::onnx::{external::tests::external, float_tensor};
 
     #[test]
     fn rows_are_read_from_inside_the_file() {
         let weights = Weights::new(Path::new("."));
         let matrix = weights.matrix(&float_tensor("w", &[2, 3], &[1., 2., 3., 4., 5., 6.])).unwrap();
         assert_eq!(matrix.row(1).collect::<Vec<_>>(), [4., 5., 6.]);
-        let transposed = weights.matrix(&float_tensor("t", &[3, 2], &[1., 4., 2., 5., 3., 6.])).unwrap();
-        assert!(matrix.is_transpose_of(&transposed) && !matrix.same_as(&transposed));
+        assert_eq!(matrix.at(0, 2), 3.);
+    }
+
+    #[test]
+    fn small_integers_are_read_as_their_own_values() {
+        let tensor = |data_type: DataType, dims: &[i64], bytes: &'static [u8]| TensorProto {
+            dims: dims.to_vec(),
+            data_type: Some(data_type as i32),
+            raw_data: Some(Bytes::from_static(bytes)),
+            ..TensorProto::default()
+        };
+        let weights = Weights::new(Path::new("."));
+        let read = |tensor: &TensorProto| weights.elements(tensor).unwrap().to_f32();
+        assert_eq!(read(&tensor(DataType::Uint8, &[2], &[1, 255])), [1., 255.]);
+        assert_eq!(read(&tensor(DataType::Int8, &[2], &[1, 255])), [1., -1.]);
+        assert_eq!(read(&tensor(DataType::Uint4, &[3], &[0x21, 0x0f])), [1., 2., 15.]);
+        assert_eq!(read(&tensor(DataType::Int4, &[1, 3], &[0x81, 0x0f])), [1., -8., -1.]);
+        assert_eq!(read(&tensor(DataType::Uint8, &[], &[7])), [7.]);
+        assert!(weights.elements(&tensor(DataType::Uint4, &[3], &[0x21])).is_err());
+        assert!(weights.elements(&tensor(DataType::Double, &[1], &[0; 8])).is_err());
     }
 
     #[test]
@@ -259,15 +311,6 @@ mod tests {
             weights.matrix(&external(&[("location", "w.data"), ("offset", "18446744073709551615")])).is_err()
         );
         assert!(weights.matrix(&external(&[("location", "none")])).is_err());
-    }
-
-    #[test]
-    fn external_paths_stay_inside_the_folder() {
-        for path in ["../w", "/etc/passwd", "a/../../w", ""] {
-            let refused = external_location(&external(&[("location", path)]));
-            assert!(matches!(refused, Err(PrepareError::ExternalPath { .. })), "{path}");
-        }
-        assert!(external_location(&external(&[("location", "./sub/w")])).is_ok());
     }
 
     #[test]

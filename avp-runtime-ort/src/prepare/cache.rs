@@ -1,7 +1,6 @@
 //! Prepared graphs on disk, one per model content, written whole or not at all.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -11,11 +10,15 @@ use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::{PrepareError, PrepareReport, prepare};
-use crate::onnx::{ModelProto, external_location};
+use super::{
+    PrepareError, PrepareReport,
+    fingerprint::{self, Fingerprint, hex},
+    prepare,
+};
+use crate::onnx::{ExternalFiles, ModelProto, external_locations};
 
 /// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
-const PREPARE_VERSION: u32 = 1;
+const PREPARE_VERSION: u32 = 4;
 
 /// The folder that prepared graphs are kept in.
 #[derive(Debug, Clone)]
@@ -29,6 +32,8 @@ pub(crate) struct PreparedModel {
     pub(crate) bytes: Bytes,
     /// What preparing found.
     pub(crate) report: PrepareReport,
+    /// Where ONNX Runtime is to look for the graph's external data.
+    pub(crate) external_folder: PathBuf,
 }
 
 impl Cache {
@@ -49,32 +54,37 @@ impl Cache {
         Self { folder: Some(folder.to_owned()) }
     }
 
+    fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     fn path(&self, key: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(format!("{key}.onnx")))
     }
 
     /// The graph under `key`, if its file is whole.
-    fn read(&self, key: &str) -> Option<PreparedModel> {
+    fn read(&self, key: &str) -> Option<(Bytes, PrepareReport)> {
         let file = Bytes::from(fs::read(self.path(key)?).ok()?);
         let (digest, content) = file.split_at_checked(DIGEST_SIZE)?;
         if Sha256::digest(content).as_slice() != digest {
             return None;
         }
         let line_end = content.iter().position(|&byte| byte == b'\n')?;
-        let report = serde_json::from_slice(&content[..line_end]).ok()?;
-        Some(PreparedModel { bytes: file.slice(DIGEST_SIZE + line_end + 1..), report })
+        let report: PrepareReport = serde_json::from_slice(&content[..line_end]).ok()?;
+        let report = PrepareReport { from_cache: true, ..report };
+        Some((file.slice(DIGEST_SIZE + line_end + 1..), report))
     }
 
     /// Writes digest, report on one line, graph. A cache that cannot be written only costs time: no error.
-    fn write(&self, key: &str, model: &PreparedModel) {
+    fn write(&self, key: &str, bytes: &[u8], report: &PrepareReport) {
         let Some(path) = self.path(key) else { return };
-        let Ok(mut report) = serde_json::to_vec(&model.report) else { return };
+        let Ok(mut report) = serde_json::to_vec(report) else { return };
         report.push(b'\n');
-        let digest = Sha256::new().chain_update(&report).chain_update(&model.bytes).finalize();
+        let digest = Sha256::new().chain_update(&report).chain_update(bytes).finalize();
         let write = |folder: &Path| -> io::Result<()> {
             fs::create_dir_all(folder)?;
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            for part in [digest.as_slice(), &report, &model.bytes] {
+            for part in [digest.as_slice(), &report, bytes] {
                 file.write_all(part)?;
             }
             file.persist(&path)?;
@@ -86,59 +96,69 @@ impl Cache {
 
 const DIGEST_SIZE: usize = 32;
 
-/// Reads the export at `path` and prepares it, or takes the prepared graph from `cache`.
+/// Reads the export at `path` and prepares it, or takes the prepared graph from `cache`. `head_dim` is the config's, for
+/// exports that leave it open.
 ///
 /// # Errors
 /// When the file cannot be read or [`prepare`] refuses the graph.
-pub(crate) fn prepare_cached(path: &Path, cache: &Cache) -> Result<PreparedModel, PrepareError> {
-    let export = fs::read(path)
-        .map(Bytes::from)
-        .map_err(|error| PrepareError::Unreadable { path: path.to_owned(), message: error.to_string() })?;
+pub(crate) fn prepare_cached(
+    path: &Path,
+    head_dim: Option<usize>,
+    cache: &Cache,
+) -> Result<PreparedModel, PrepareError> {
     let folder = path.parent().unwrap_or(Path::new("."));
+    let named = |(bytes, report): (Bytes, PrepareReport), external: ExternalFiles| PreparedModel {
+        bytes,
+        report: PrepareReport { file: path.to_owned(), ..report },
+        external_folder: external.root,
+    };
+    // A file that is known need not be read: its prepared graph has all of it.
+    if let Some(known) = fingerprint::kept(path, cache.folder()) {
+        let external = ExternalFiles::find(folder, &known.external)?;
+        if let Some(prepared) = cache.read(&key(&known, &external, head_dim, cache)?) {
+            return Ok(named(prepared, external));
+        }
+    }
+    let unreadable =
+        |error: io::Error| PrepareError::Unreadable { path: path.to_owned(), message: error.to_string() };
+    let export = fs::read(path).map(Bytes::from).map_err(unreadable)?;
     let mut model = ModelProto::decode(export.clone())
         .map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
-    let key = key(&export, &model, folder)?;
+    let locations = external_locations(&model)?;
+    let external = ExternalFiles::find(folder, &locations)?;
+    let fingerprint = fingerprint::of_content(path, &export, locations).map_err(unreadable)?;
+    let key = key(&fingerprint, &external, head_dim, cache)?;
+    fingerprint::keep(&fingerprint, cache.folder());
     if let Some(prepared) = cache.read(&key) {
-        return Ok(prepared);
+        return Ok(named(prepared, external));
     }
-    let report = prepare(&mut model, folder)?;
-    let prepared = PreparedModel { bytes: model.encode_to_vec().into(), report };
-    cache.write(&key, &prepared);
-    Ok(prepared)
+    external.relocate(&mut model);
+    let report = prepare(&mut model, &external.root, head_dim)?;
+    // The graph's weights are slices of `export`: writing them out is the one copy of them.
+    let bytes = Bytes::from(model.encode_to_vec());
+    cache.write(&key, &bytes, &report);
+    Ok(named((bytes, report), external))
 }
 
-/// A hash over all that preparing reads: the export and, where weights lie beside it, those files. Two fine-tunes often
-/// share a graph and differ in the data beside it.
-fn key(export: &[u8], model: &ModelProto, folder: &Path) -> Result<String, PrepareError> {
-    let initializers = model.graph.iter().flat_map(|graph| &graph.initializer);
-    let files = initializers
-        .filter(|tensor| !tensor.external_data.is_empty())
-        .map(external_location)
-        .collect::<Result<BTreeSet<PathBuf>, _>>()?;
-    let mut hash = Sha256::new().chain_update(export);
-    for file in files {
-        let path = folder.join(&file);
-        let read = fs::File::open(&path).and_then(|mut data| io::copy(&mut data, &mut HashWriter(&mut hash)));
-        read.map_err(|error| PrepareError::Unreadable { path, message: error.to_string() })?;
+/// A hash over all that preparing reads: the export and, where weights lie beside it, those files and their places. Two
+/// fine-tunes often share a graph and differ in the data beside it.
+fn key(
+    export: &Fingerprint,
+    external: &ExternalFiles,
+    head_dim: Option<usize>,
+    cache: &Cache,
+) -> Result<String, PrepareError> {
+    let mut hash = Sha256::new().chain_update(&export.sha256);
+    for (location, file) in &external.files {
+        let path = external.root.join(file);
+        let sha256 = fingerprint::of_file(&path, cache.folder())
+            .map_err(|error| PrepareError::Unreadable { path, message: error.to_string() })?;
+        for place in [location, file] {
+            hash.update(Sha256::digest(place.as_os_str().as_encoded_bytes()));
+        }
+        hash.update(sha256);
     }
-    Ok(format!("{}-v{PREPARE_VERSION}", hex(&hash.finalize())))
-}
-
-struct HashWriter<'h>(&'h mut Sha256);
-
-impl Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(format!("{}-{}-v{PREPARE_VERSION}", hex(&hash.finalize()), head_dim.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -151,20 +171,22 @@ mod tests {
     }
 
     fn only_file(folder: &Path) -> PathBuf {
-        let mut files = fs::read_dir(folder).unwrap();
-        let file = files.next().unwrap().unwrap().path();
-        assert!(files.next().is_none(), "more than one file");
-        file
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        files[0].clone()
     }
 
     #[test]
     fn a_model_is_prepared_once_and_read_back_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
-        let first = prepare_cached(&export(), &cache).unwrap();
+        let first = prepare_cached(&export(), None, &cache).unwrap();
         let written = fs::metadata(only_file(folder.path())).unwrap().modified().unwrap();
-        let second = prepare_cached(&export(), &cache).unwrap();
-        assert_eq!((&first.bytes, &first.report), (&second.bytes, &second.report));
+        let second = prepare_cached(&export(), None, &cache).unwrap();
+        assert_eq!((first.report.from_cache, second.report.from_cache), (false, true));
+        let second_report = PrepareReport { from_cache: false, ..second.report };
+        assert_eq!((&first.bytes, &first.report), (&second.bytes, &second_report));
         assert_eq!(fs::metadata(only_file(folder.path())).unwrap().modified().unwrap(), written);
     }
 
@@ -172,12 +194,12 @@ mod tests {
     fn a_damaged_file_is_replaced_and_never_believed() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
-        let sound = prepare_cached(&export(), &cache).unwrap();
+        let sound = prepare_cached(&export(), None, &cache).unwrap();
         let file = only_file(folder.path());
         let whole = fs::read(&file).unwrap();
         for damaged in [&whole[..whole.len() - 1], &whole[1..], b"", &[0; 40]] {
             fs::write(&file, damaged).unwrap();
-            assert_eq!(prepare_cached(&export(), &cache).unwrap().bytes, sound.bytes);
+            assert_eq!(prepare_cached(&export(), None, &cache).unwrap().bytes, sound.bytes);
             assert_eq!(fs::read(&file).unwrap(), whole);
         }
     }
@@ -194,14 +216,57 @@ mod tests {
         };
         let graph = GraphProto { initializer: vec![tensor], ..GraphProto::default() };
         let model = ModelProto { graph: Some(graph), ..ModelProto::default() };
-        let key_with = |weights: &[u8]| {
-            fs::write(folder.path().join("weights"), weights).unwrap();
-            key(b"export", &model, folder.path()).unwrap()
+        let cache = Cache::at(&folder.path().join("cache"));
+        let export = folder.path().join("model.onnx");
+        fs::write(&export, model.encode_to_vec()).unwrap();
+        let weights = folder.path().join("weights");
+        let key_now = || {
+            let locations = external_locations(&model)?;
+            let external = ExternalFiles::find(folder.path(), &locations)?;
+            let fingerprint = fingerprint::of_content(&export, b"export", locations).unwrap();
+            key(&fingerprint, &external, None, &cache)
+        };
+        // Files of an hour ago, so that their hashes are kept.
+        let key_with = |content: &[u8]| {
+            fs::write(&weights, content).unwrap();
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            fs::File::options().append(true).open(&weights).unwrap().set_modified(time).unwrap();
+            key_now().unwrap()
         };
         assert_ne!(key_with(b"one"), key_with(b"two"));
         assert_eq!(key_with(b"one"), key_with(b"one"));
-        fs::remove_file(folder.path().join("weights")).unwrap();
-        assert!(matches!(key(b"export", &model, folder.path()), Err(PrepareError::Unreadable { .. })));
+        fs::remove_file(&weights).unwrap();
+        assert!(matches!(key_now(), Err(PrepareError::ExternalData { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_to_other_weights_now_is_another_model() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let source = export().with_file_name("../../models/community-qwen2/onnx");
+        for (file, from) in
+            [("model.onnx", "model.onnx"), ("one", "model.onnx_data"), ("two", "model.onnx_data")]
+        {
+            fs::copy(source.join(from), folder.path().join(file)).unwrap();
+        }
+        let mut changed = fs::read(folder.path().join("two")).unwrap();
+        changed[0] ^= 1;
+        fs::write(folder.path().join("two"), changed).unwrap();
+        for file in ["model.onnx", "one", "two"] {
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            let file = fs::File::options().append(true).open(folder.path().join(file)).unwrap();
+            file.set_modified(time).unwrap();
+        }
+        let cache = Cache::at(&folder.path().join("cache"));
+        let link = folder.path().join("model.onnx_data");
+        let from_cache = |target: &str| {
+            let _absent = fs::remove_file(&link);
+            symlink(target, &link).unwrap();
+            let model = folder.path().join("model.onnx");
+            prepare_cached(&model, None, &cache).unwrap().report.from_cache
+        };
+        assert_eq!(["one", "one", "two", "two", "one"].map(from_cache), [false, true, false, true, true]);
     }
 
     #[test]
@@ -209,7 +274,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, b"in the way").unwrap();
-        assert!(prepare_cached(&export(), &Cache::at(&file)).is_ok());
+        assert!(prepare_cached(&export(), None, &Cache::at(&file)).is_ok());
         assert_eq!(only_file(folder.path()), file);
     }
 
@@ -217,8 +282,8 @@ mod tests {
     fn tied_and_untied_heads_are_told_apart_by_their_weights() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
-        assert!(prepare_cached(&export(), &cache).unwrap().report.tied);
+        assert!(prepare_cached(&export(), None, &cache).unwrap().report.tied);
         let untied = export().with_file_name("../tiny-llama/model.onnx");
-        assert!(!prepare_cached(&untied, &cache).unwrap().report.tied);
+        assert!(!prepare_cached(&untied, None, &cache).unwrap().report.tied);
     }
 }

@@ -3,10 +3,11 @@
 use super::{
     PrepareError,
     embedding::Embedding,
-    head::Head,
+    head::{Cut, Head},
     latent::LatentStep,
     names::{HIDDEN_STATES, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, NEXT_LATENT},
     realign::Realignment,
+    soft_embedding::{self, cast},
 };
 use crate::onnx::{
     GraphProto, NodeProto, constant, float_tensor, if_node, int64_tensor, node, set_dim,
@@ -20,17 +21,27 @@ pub(super) fn check_names_are_free(graph: &GraphProto) -> Result<(), PrepareErro
     let inputs = graph.input.iter().map(|value| value.name());
     let values = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).chain(inputs);
     for value in values {
-        if let Some(name) = added.into_iter().find(|&name| name == value) {
+        let taken = added.into_iter().find(|&name| name == value);
+        if let Some(name) = taken.or_else(|| value.starts_with(PREFIX).then_some(PREFIX)) {
             return Err(PrepareError::NameTaken { name });
         }
     }
     Ok(())
 }
 
+/// What the names of all other values begin with that preparing adds.
+const PREFIX: &str = "avp.";
+
 /// Adds the latent inputs and outputs. Nodes go where their inputs are already made, from the last to the first, so
 /// that positions found before the edit stay valid while it goes on.
-pub(super) fn apply(graph: &mut GraphProto, embedding: &Embedding, head: &Head, step: &LatentStep) {
-    add_next_latent(graph, embedding, step);
+pub(super) fn apply(
+    graph: &mut GraphProto,
+    embedding: &Embedding,
+    head: &Head,
+    step: &LatentStep,
+    max_rows: usize,
+) {
+    add_next_latent(graph, embedding, head, step, max_rows);
     keep_last_row(graph, head);
     add_latent_input(graph, embedding);
 
@@ -41,7 +52,7 @@ pub(super) fn apply(graph: &mut GraphProto, embedding: &Embedding, head: &Head, 
     graph.input.extend([mask, embeds, tensor_value(LATENT_STEP, DataType::Bool as i32, &[Ok(1)])]);
 
     let hidden = [Err("batch_size"), Err("sequence_length"), hidden_size];
-    graph.output.push(tensor_value(HIDDEN_STATES, embedding.elem_type, &hidden));
+    graph.output.push(tensor_value(HIDDEN_STATES, head.elem_type, &hidden));
     graph.output.push(tensor_value(
         NEXT_LATENT,
         embedding.elem_type,
@@ -49,32 +60,46 @@ pub(super) fn apply(graph: &mut GraphProto, embedding: &Embedding, head: &Head, 
     ));
 }
 
+/// What the head reads of the last row, quantized where the head is.
+const LAST_INPUT: &str = "avp.last_input";
+/// The last row of the hidden state.
 const LAST_HIDDEN: &str = "avp.last_hidden";
+/// The logits of all rows, where the head needs them all.
+const ALL_LOGITS: &str = "avp.all_logits";
 
 /// The embedding keeps computing under a new name; a `Where` takes over its old one, so that every reader follows.
 fn add_latent_input(graph: &mut GraphProto, embedding: &Embedding) {
-    let gather = &mut graph.node[embedding.position];
-    let embedded = std::mem::replace(&mut gather.output[0], "avp.embedded".to_owned());
+    let position = embedding.position();
+    let embedded = std::mem::replace(&mut graph.node[position].output[0], "avp.embedded".to_owned());
     let select =
         node("Where", "avp.select_latent", [LATENT_MASK, LATENT_EMBEDS, "avp.embedded"], [embedded.as_str()]);
-    graph.node.insert(embedding.position + 1, select);
+    graph.node.insert(position + 1, select);
 }
 
 /// The head sees the last row alone, and the whole hidden state becomes an output.
 fn keep_last_row(graph: &mut GraphProto, head: &Head) {
-    graph.node[head.position].input[0] = LAST_HIDDEN.to_owned();
-    let added = [
-        node("Identity", "avp.hidden_states", [head.hidden.as_str()], [HIDDEN_STATES]),
+    let mut added = vec![
         constant("avp.last.start", "avp.last.start", int64_tensor("start", &[-1])),
         constant("avp.last.end", "avp.last.end", int64_tensor("end", &[i64::MAX])),
         constant("avp.last.axis", "avp.last.axis", int64_tensor("axis", &[1])),
-        node(
-            "Slice",
-            "avp.last",
-            [head.hidden.as_str(), "avp.last.start", "avp.last.end", "avp.last.axis"],
-            [LAST_HIDDEN],
-        ),
+        node("Identity", "avp.hidden_states", [head.hidden.as_str()], [HIDDEN_STATES]),
+        last_row(&head.hidden, LAST_HIDDEN),
     ];
+    match &head.cut {
+        Cut::Input(input) => {
+            added.push(last_row(input, LAST_INPUT));
+            graph.node[head.position].input[0] = LAST_INPUT.to_owned();
+        }
+        Cut::Logits => {
+            let outputs = graph.node.iter_mut().flat_map(|node| &mut node.output);
+            for output in outputs.filter(|output| *output == "logits") {
+                ALL_LOGITS.clone_into(output);
+            }
+            // The latent step, which reads the logits, is the last node by now.
+            let end = graph.node.len().saturating_sub(1);
+            graph.node.insert(end, last_row(ALL_LOGITS, "logits"));
+        }
+    }
     graph.node.splice(head.position..head.position, added);
     if let Some(logits) = graph.output.iter_mut().find(|output| output.name() == "logits") {
         set_dim(logits, 1, 1);
@@ -83,9 +108,23 @@ fn keep_last_row(graph: &mut GraphProto, head: &Head) {
     graph.value_info.clear();
 }
 
-fn add_next_latent(graph: &mut GraphProto, embedding: &Embedding, step: &LatentStep) {
+fn last_row(input: &str, output: &str) -> NodeProto {
+    let inputs = [input, "avp.last.start", "avp.last.end", "avp.last.axis"];
+    node("Slice", &format!("{output}.slice"), inputs, [output])
+}
+
+fn add_next_latent(
+    graph: &mut GraphProto,
+    embedding: &Embedding,
+    head: &Head,
+    step: &LatentStep,
+    max_rows: usize,
+) {
     let then_branch = match step {
-        LatentStep::Tied => branch(embedding, "avp.tied", soft_embedding(embedding)),
+        LatentStep::Tied => {
+            let nodes = soft_embedding::nodes(graph, embedding, &head.product, max_rows, BRANCH_OUTPUT);
+            branch(embedding, "avp.tied", nodes)
+        }
         LatentStep::Untied(realignment) => {
             let size = realignment.hidden_size as i64;
             graph.initializer.push(float_tensor("avp.realignment", &[size, size], &realignment.matrix));
@@ -102,21 +141,6 @@ fn add_next_latent(graph: &mut GraphProto, embedding: &Embedding, step: &LatentS
 }
 
 const BRANCH_OUTPUT: &str = "avp.branch";
-
-/// `softmax(logits) @ E`, the softmax in float32.
-fn soft_embedding(embedding: &Embedding) -> Vec<NodeProto> {
-    vec![
-        cast("logits", "avp.logits32", DataType::Float as i32),
-        node("Softmax", "avp.softmax", ["avp.logits32"], ["avp.probabilities32"]).with_int("axis", -1),
-        cast("avp.probabilities32", "avp.probabilities", embedding.elem_type),
-        node(
-            "MatMul",
-            "avp.soft_embedding",
-            ["avp.probabilities", embedding.table.as_str()],
-            [BRANCH_OUTPUT],
-        ),
-    ]
-}
 
 /// `h @ W`, scaled to the target norm, in float32.
 fn realigned(embedding: &Embedding, realignment: &Realignment) -> Vec<NodeProto> {
@@ -136,10 +160,6 @@ fn realigned(embedding: &Embedding, realignment: &Realignment) -> Vec<NodeProto>
         node("Mul", "avp.scaled", ["avp.aligned", "avp.scale"], ["avp.scaled"]),
         cast("avp.scaled", BRANCH_OUTPUT, embedding.elem_type),
     ]
-}
-
-fn cast(input: &str, output: &str, elem_type: i32) -> NodeProto {
-    node("Cast", &format!("{output}.cast"), [input], [output]).with_int("to", elem_type.into())
 }
 
 fn branch(embedding: &Embedding, name: &str, nodes: Vec<NodeProto>) -> GraphProto {

@@ -3,37 +3,56 @@
 use std::collections::HashSet;
 
 use super::PrepareError;
-use crate::onnx::{GraphIndex, Matrix, NodeProto, Weights};
+use crate::onnx::{Blocks, GraphIndex, NodeProto, Stored, TensorProto, Weights, tensor_proto::DataType};
 
 /// The token embedding of a graph.
 pub(super) struct Embedding {
-    /// The `Gather`'s place in `graph.node`.
-    pub(super) position: usize,
+    /// Places in `graph.node` of the nodes from ids to vectors: the one that reads rows and, where the rows are quantized,
+    /// the one that makes floats of them.
+    pub(super) chain: Vec<usize>,
     pub(super) node_name: String,
-    /// The value that holds the table as `[vocab_size, hidden_size]`.
-    pub(super) table: String,
-    /// The initializer the table comes from, and whether it lies transposed there.
-    pub(super) initializer: String,
-    pub(super) transposed: bool,
-    /// ONNX's number for the element type.
+    pub(super) operator: String,
+    /// The value that holds a float table as `[vocab_size, hidden_size]`; quantized tables have none.
+    pub(super) table: Option<String>,
+    pub(super) stored: Stored,
+    /// ONNX's number for the element type of the vectors.
     pub(super) elem_type: i32,
     pub(super) vocab_size: usize,
     pub(super) hidden_size: usize,
 }
 
-/// Follows `input_ids` to the one `Gather` that reads rows of a table by them.
+impl Embedding {
+    /// The place of the last node: what it makes are the vectors.
+    pub(super) fn position(&self) -> usize {
+        self.chain[self.chain.len() - 1]
+    }
+}
+
+/// Follows `input_ids` to the one node that reads rows of a table by them.
+///
+/// A scale that some families multiply their embeddings by (Gemma) comes behind it, and so behind the latent input: that is
+/// where Transformers takes `inputs_embeds`, and so what `avp` 0.2.1 feeds back.
 ///
 /// # Errors
-/// When there is none, there are several, or the table is no float matrix stored in the model.
+/// When there is none, there are several, or the table is none that is stored in the model in a known form.
 pub(super) fn find(index: &GraphIndex<'_>, weights: &Weights<'_>) -> Result<Embedding, PrepareError> {
     let (position, node) = match readers_of_ids(index)[..] {
         [one] => one,
         [] => return Err(refuse("input_ids", "a Gather that reads a table by input_ids")),
         [(_, node), ..] => return Err(refuse(node.name(), "one Gather fed by input_ids, but found several")),
     };
-    if node.op_type() != "Gather" {
-        return Err(refuse(node.name(), "a Gather over a float table"));
+    match node.op_type() {
+        "GatherBlockQuantized" => block_quantized(index, position, node),
+        _ => gather(index, weights, position, node),
     }
+}
+
+fn gather(
+    index: &GraphIndex<'_>,
+    weights: &Weights<'_>,
+    position: usize,
+    node: &NodeProto,
+) -> Result<Embedding, PrepareError> {
     if node.int_or("axis", 0) != 0 {
         return Err(refuse(node.name(), "a Gather along axis 0"));
     }
@@ -41,25 +60,125 @@ pub(super) fn find(index: &GraphIndex<'_>, weights: &Weights<'_>) -> Result<Embe
     let (tensor, transposed) = stored_matrix(index, table).ok_or_else(|| {
         refuse(node.name(), "a table stored in the model, directly or behind one Transpose")
     })?;
-    let shape = weights.shape(tensor)?;
-    let (vocab_size, hidden_size) = if transposed { (shape.1, shape.0) } else { shape };
-    Ok(Embedding {
-        position,
+    let mut embedding = Embedding {
+        chain: vec![position],
         node_name: node.name().to_owned(),
-        table: table.to_owned(),
-        initializer: tensor.name().to_owned(),
-        transposed,
+        operator: node.op_type().to_owned(),
+        table: None,
+        stored: Stored::Float { tensor: tensor.name().to_owned(), transposed },
         elem_type: tensor.data_type(),
-        vocab_size,
-        hidden_size,
+        vocab_size: 0,
+        hidden_size: 0,
+    };
+    let shape = if matches!(DataType::try_from(tensor.data_type()), Ok(DataType::Uint8 | DataType::Int8)) {
+        let (dequantize, scale_type, scale, zero_point) = dequantizer(index, node)?;
+        embedding.chain.push(dequantize);
+        embedding.operator += " and DequantizeLinear";
+        embedding.elem_type = scale_type;
+        embedding.stored = Stored::Linear { tensor: tensor.name().to_owned(), transposed, scale, zero_point };
+        let table = embedding.stored.load(index, weights)?;
+        (table.rows, table.cols)
+    } else {
+        embedding.table = Some(table.to_owned());
+        let (rows, cols) = weights.shape(tensor)?;
+        if transposed { (cols, rows) } else { (rows, cols) }
+    };
+    (embedding.vocab_size, embedding.hidden_size) = shape;
+    Ok(embedding)
+}
+
+/// The `DequantizeLinear` behind a `Gather` over integers, with the type of its output, its scale and its zero point.
+fn dequantizer(
+    index: &GraphIndex<'_>,
+    gather: &NodeProto,
+) -> Result<(usize, i32, String, Option<String>), PrepareError> {
+    let wrong = || refuse(gather.name(), "one DequantizeLinear with one scale behind a Gather over integers");
+    let mut readers = index.consumers(gather.output.first().ok_or_else(wrong)?);
+    let (Some((position, node)), None) = (readers.next(), readers.next()) else { return Err(wrong()) };
+    let input = |position: usize| node.input.get(position).filter(|name| !name.is_empty());
+    let scale = input(1).and_then(|name| index.initializer(name)).ok_or_else(wrong)?;
+    let one_scale = scale.dims.iter().all(|&dim| dim == 1);
+    if node.op_type() != "DequantizeLinear" || !one_scale {
+        return Err(wrong());
+    }
+    Ok((position, scale.data_type(), scale.name().to_owned(), input(2).cloned()))
+}
+
+fn block_quantized(
+    index: &GraphIndex<'_>,
+    position: usize,
+    node: &NodeProto,
+) -> Result<Embedding, PrepareError> {
+    let input = |position: usize| node.input.get(position).filter(|name| !name.is_empty());
+    let stored = |position: usize| input(position).and_then(|name| stored_bytes(index, name));
+    let (Some(data), Some(scales)) = (stored(0), stored(2)) else {
+        return Err(refuse(node.name(), "a quantized table and its scales, stored in the model"));
+    };
+    if (node.int_or("gather_axis", 0), node.int_or("quantize_axis", 1)) != (0, 1) {
+        return Err(refuse(node.name(), "rows gathered along axis 0 and quantized along axis 1"));
+    }
+    let size = |value: i64| usize::try_from(value).ok().filter(|&size| size > 0);
+    let bits = match DataType::try_from(data.data_type()) {
+        Ok(DataType::Uint8) => size(node.int_or("bits", 4)),
+        _ => Some(4),
+    };
+    // The operator's own input may be a reshape of the data, which has as many rows all the same.
+    let counts = || -> Option<(usize, usize, usize, usize)> {
+        let rows = size(*data.dims.first()?)?;
+        let bits = bits.filter(|bits| matches!(bits, 2 | 4 | 8))?;
+        let elements = data.dims[1..].iter().try_fold(1_usize, |all, &dim| all.checked_mul(size(dim)?))?;
+        let in_byte = if data.data_type() == DataType::Uint8 as i32 { 8 / bits } else { 1 };
+        Some((rows, elements.checked_mul(in_byte)?, bits, size(node.int_or("block_size", 128))?))
+    };
+    let (rows, cols, bits, block_size) =
+        counts().ok_or_else(|| refuse(node.name(), "a table of 2-, 4- or 8-bit integers in blocks"))?;
+    let blocks = Blocks {
+        tensor: data.name().to_owned(),
+        scales: scales.name().to_owned(),
+        zero_points: match input(3) {
+            None => None,
+            Some(_) => {
+                Some(stored(3).ok_or_else(|| refuse(node.name(), "stored zero points"))?.name().into())
+            }
+        },
+        bits,
+        block_size,
+        rows,
+        cols,
+    };
+    Ok(Embedding {
+        chain: vec![position],
+        node_name: node.name().to_owned(),
+        operator: node.op_type().to_owned(),
+        table: None,
+        stored: Stored::Blocks(blocks),
+        elem_type: scales.data_type(),
+        vocab_size: rows,
+        hidden_size: cols,
     })
 }
 
 /// The initializer behind `value`, through copies, and whether a `Transpose` lies between.
-pub(super) fn stored_matrix<'g>(
+pub(super) fn stored_matrix<'g>(index: &GraphIndex<'g>, value: &str) -> Option<(&'g TensorProto, bool)> {
+    behind(index, value, |node| match node.op_type() {
+        "Identity" => Some(false),
+        "Transpose" if matches!(node.ints("perm"), None | Some([1, 0])) => Some(true),
+        _ => None,
+    })
+}
+
+/// The initializer behind `value`, through operators that leave its bytes as they are.
+pub(super) fn stored_bytes<'g>(index: &GraphIndex<'g>, value: &str) -> Option<&'g TensorProto> {
+    behind(index, value, |node| matches!(node.op_type(), "Identity" | "Reshape").then_some(false))
+        .map(|(tensor, _)| tensor)
+}
+
+/// Walks up while `turns` knows the node, and counts whether it turned the value an odd number of times.
+fn behind<'g>(
     index: &GraphIndex<'g>,
     value: &str,
-) -> Option<(&'g crate::onnx::TensorProto, bool)> {
+    turns: impl Fn(&NodeProto) -> Option<bool>,
+) -> Option<(&'g TensorProto, bool)> {
     let mut value = value.to_owned();
     let mut transposed = false;
     // A cyclic graph would keep this walk going for ever; a table is never more than a few nodes away.
@@ -68,26 +187,10 @@ pub(super) fn stored_matrix<'g>(
             return Some((tensor, transposed));
         }
         let (_, node) = index.producer(&value)?;
-        match node.op_type() {
-            "Identity" => {}
-            "Transpose" if matches!(node.ints("perm"), None | Some([1, 0])) => transposed = !transposed,
-            _ => return None,
-        }
+        transposed ^= turns(node)?;
         value = node.input.first()?.clone();
     }
     None
-}
-
-/// The table as it is stored.
-pub(super) fn read_table(
-    index: &GraphIndex<'_>,
-    weights: &Weights<'_>,
-    embedding: &Embedding,
-) -> Result<Matrix, PrepareError> {
-    let tensor = index
-        .initializer(&embedding.initializer)
-        .ok_or_else(|| refuse(&embedding.node_name, "a table stored in the model"))?;
-    weights.matrix(tensor)
 }
 
 /// Every node that reads rows by `input_ids`, directly or through operators that leave ids what they are.
@@ -142,14 +245,17 @@ mod tests {
     #[test]
     fn the_table_is_found_directly_and_behind_a_transpose() {
         let direct = find_in(vec![node("Gather", "embed", ["table", "input_ids"], ["x"])]).unwrap();
-        assert_eq!((direct.vocab_size, direct.hidden_size, direct.transposed), (3, 2, false));
+        let stored = |tensor: &str, transposed| Stored::Float { tensor: tensor.to_owned(), transposed };
+        assert_eq!((direct.vocab_size, direct.hidden_size), (3, 2));
+        assert_eq!(direct.stored, stored("table", false));
         let turned = find_in(vec![
             node("Transpose", "turn", ["turned"], ["t"]),
             node("Gather", "embed", ["t", "input_ids"], ["x"]),
         ])
         .unwrap();
-        assert_eq!((turned.vocab_size, turned.hidden_size, turned.transposed), (3, 2, true));
-        assert_eq!((&*turned.table, turned.position), ("t", 1));
+        assert_eq!((turned.vocab_size, turned.hidden_size), (3, 2));
+        assert_eq!(turned.stored, stored("turned", true));
+        assert_eq!((turned.table.as_deref(), turned.position()), (Some("t"), 1));
     }
 
     #[test]

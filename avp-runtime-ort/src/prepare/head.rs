@@ -1,44 +1,205 @@
 //! Walks back from `logits` to the node that makes them.
 
-use super::PrepareError;
-use crate::onnx::{GraphIndex, NodeProto};
+use super::{
+    PrepareError,
+    embedding::{stored_bytes, stored_matrix},
+};
+use crate::onnx::{Blocks, Codebook, GraphIndex, NodeProto, Stored, tensor_proto::DataType};
 
 /// The language-model head: the last matrix product before `logits`.
+#[derive(Debug)]
 pub(super) struct Head {
     /// Its place in `graph.node`.
     pub(super) position: usize,
     pub(super) node_name: String,
-    /// The activation it reads: the last hidden state, after the final norm, `[batch, seq_len, hidden_size]`.
+    pub(super) operator: String,
+    /// The last hidden state, after the final norm, `[batch, seq_len, hidden_size]`.
     pub(super) hidden: String,
-    /// The weight it multiplies with, `[hidden_size, vocab_size]`.
-    pub(super) weight: String,
+    /// ONNX's number for the element type of the hidden state.
+    pub(super) elem_type: i32,
+    /// Where the last row is cut out, so that the head sees it alone.
+    pub(super) cut: Cut,
+    /// The scaled product, before a soft cap: what `avp` 0.2.1 takes the softmax of.
+    pub(super) product: String,
+    /// The weight, as rows of `[vocab_size, hidden_size]`.
+    pub(super) weight: Stored,
+}
+
+/// Where the last row is cut out.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Of the head's first input, `[batch, seq_len, hidden_size]`. A head of integers reads the quantized state: its scale
+    /// is that of all rows, as in the export, so that the logits stay what they were.
+    Input(String),
+    /// Of the logits: the head reads two dimensions, and the export's own shapes lead back to three.
+    Logits,
 }
 
 /// # Errors
 /// When the walk meets an operator that is neither element-wise nor a known matrix product; it is named.
 pub(super) fn find(index: &GraphIndex<'_>) -> Result<Head, PrepareError> {
     let mut value = "logits".to_owned();
+    // What has been passed on the way, for heads whose product is scaled behind them.
+    let mut scaled = None;
     // More steps than any real head has; a cycle ends here instead of nowhere.
     for _ in 0..32 {
         let Some((position, node)) = index.producer(&value) else {
             return Err(refuse(&value, "none", "a node that makes it"));
         };
         value = match node.op_type() {
-            "Cast" | "Tanh" | "Identity" => input(node, 0)?.to_owned(),
+            "Cast" | "Tanh" | "Identity" | "Slice" | "Reshape" => input(node, 0)?.to_owned(),
+            "Mul" if integer_product(index, node).is_some() => {
+                scaled = Some((value, node));
+                integer_product(index, node).unwrap_or_default().to_owned()
+            }
             "Add" | "Mul" | "Div" => only_variable(index, node, &[0, 1])?.to_owned(),
             "Where" => only_variable(index, node, &[1, 2])?.to_owned(),
-            "MatMul" => {
-                return Ok(Head {
-                    position,
-                    node_name: node.name().to_owned(),
-                    hidden: input(node, 0)?.to_owned(),
-                    weight: input(node, 1)?.to_owned(),
-                });
+            "MatMul" | "MatMulNBits" | "MatMulBnb4" | "MatMulInteger" | "Gemm" => {
+                return head(index, position, node, value, scaled);
             }
-            operator => return Err(refuse(node.name(), operator, "a MatMul behind element-wise operators")),
+            operator => {
+                let expected =
+                    "MatMul, Gemm, MatMulNBits, MatMulBnb4 or MatMulInteger behind element-wise operators";
+                return Err(refuse(node.name(), operator, expected));
+            }
         };
     }
     Err(refuse(&value, "cycle", "a head within 32 nodes of logits"))
+}
+
+fn head(
+    index: &GraphIndex<'_>,
+    position: usize,
+    node: &NodeProto,
+    product: String,
+    scaled: Option<(String, &NodeProto)>,
+) -> Result<Head, PrepareError> {
+    let activation = input(node, 0)?;
+    let float = |cut, hidden: &str, (weight, elem_type)| {
+        let hidden = before_slice(index, hidden).to_owned();
+        let (node_name, operator) = (node.name().to_owned(), node.op_type().to_owned());
+        Head { position, node_name, operator, hidden, elem_type, cut, product, weight }
+    };
+    let cut = Cut::Input(activation.to_owned());
+    Ok(match node.op_type() {
+        "MatMul" => float(cut, activation, matrix(index, node, false)?),
+        "MatMulNBits" => float(cut, activation, blocks(index, node)?),
+        "MatMulBnb4" => float(cut, activation, bnb4(index, node)?),
+        "Gemm" => {
+            if node.int_or("transA", 0) != 0 {
+                return Err(refuse(node.name(), "Gemm", "activations that are not transposed"));
+            }
+            let weight = matrix(index, node, node.int_or("transB", 0) != 0)?;
+            // A Gemm reads two dimensions: the hidden state is what was flattened for it.
+            let flattened = index.producer(activation).filter(|(_, node)| node.op_type() == "Reshape");
+            let (_, flatten) =
+                flattened.ok_or_else(|| refuse(node.name(), "Gemm", "a Reshape that flattens the state"))?;
+            Head { product: "logits".to_owned(), ..float(Cut::Logits, input(flatten, 0)?, weight) }
+        }
+        _ => {
+            let (product, scale) =
+                scaled.ok_or_else(|| refuse(node.name(), node.op_type(), "a scale behind the product"))?;
+            let weight = integers(index, node, scale)?;
+            let quantize = index.producer(activation);
+            let (_, quantize) =
+                quantize.filter(|(_, node)| node.op_type() == "DynamicQuantizeLinear").ok_or_else(|| {
+                    refuse(node.name(), node.op_type(), "activations from a DynamicQuantizeLinear")
+                })?;
+            Head { product, ..float(cut, input(quantize, 0)?, (weight, DataType::Float as i32)) }
+        }
+    })
+}
+
+/// The value before an export's own cut to the last rows (`num_logits_to_keep`).
+fn before_slice<'v>(index: &GraphIndex<'v>, value: &'v str) -> &'v str {
+    match index.producer(value) {
+        Some((_, node)) if node.op_type() == "Slice" => node.input.first().map_or(value, String::as_str),
+        _ => value,
+    }
+}
+
+/// A weight of floats: `[hidden_size, vocab_size]`, or the other way round where the operator turns it.
+fn matrix(index: &GraphIndex<'_>, node: &NodeProto, turned: bool) -> Result<(Stored, i32), PrepareError> {
+    let stored = stored_matrix(index, input(node, 1)?);
+    let (tensor, transposed) = stored.ok_or_else(|| unstored(node))?;
+    // Behind a transpose it lies as the table does.
+    Ok((
+        Stored::Float { tensor: tensor.name().to_owned(), transposed: transposed == turned },
+        tensor.data_type(),
+    ))
+}
+
+fn blocks(index: &GraphIndex<'_>, node: &NodeProto) -> Result<(Stored, i32), PrepareError> {
+    let stored = |position| stored_bytes(index, input(node, position)?).ok_or_else(|| unstored(node));
+    let given = |position: usize| node.input.get(position).is_some_and(|name| !name.is_empty());
+    if given(4) {
+        return Err(refuse(node.name(), node.op_type(), "blocks in order, without a group index"));
+    }
+    let (data, scales) = (stored(1)?, stored(2)?);
+    let blocks = Blocks {
+        tensor: data.name().to_owned(),
+        scales: scales.name().to_owned(),
+        zero_points: if given(3) { Some(stored(3)?.name().to_owned()) } else { None },
+        bits: size(node, "bits", 4)?,
+        block_size: size(node, "block_size", 0)?,
+        rows: size(node, "N", 0)?,
+        cols: size(node, "K", 0)?,
+    };
+    Ok((Stored::Blocks(blocks), scales.data_type()))
+}
+
+fn bnb4(index: &GraphIndex<'_>, node: &NodeProto) -> Result<(Stored, i32), PrepareError> {
+    let stored = |position| stored_bytes(index, input(node, position)?).ok_or_else(|| unstored(node));
+    let (data, absmax) = (stored(1)?, stored(2)?);
+    let codebook = match node.int_or("quant_type", 1) {
+        0 => Codebook::Fp4,
+        1 => Codebook::Nf4,
+        _ => return Err(refuse(node.name(), node.op_type(), "quant_type 0 (FP4) or 1 (NF4)")),
+    };
+    let weight = Stored::Bnb4 {
+        tensor: data.name().to_owned(),
+        absmax: absmax.name().to_owned(),
+        block_size: size(node, "block_size", 0)?,
+        codebook,
+        rows: size(node, "N", 0)?,
+        cols: size(node, "K", 0)?,
+    };
+    Ok((weight, absmax.data_type()))
+}
+
+/// A weight of integers whose scale is multiplied in behind the product: `product * (activation scale * weight scale)`.
+fn integers(index: &GraphIndex<'_>, node: &NodeProto, scale: &NodeProto) -> Result<Stored, PrepareError> {
+    let (tensor, transposed) = stored_matrix(index, input(node, 1)?).ok_or_else(|| unstored(node))?;
+    let scales = scale.input.iter().filter_map(|name| index.producer(name));
+    let constant = scales
+        .filter(|(_, node)| node.op_type() == "Mul")
+        .find_map(|(_, node)| node.input.iter().find(|name| index.initializer(name).is_some()));
+    let zero_point = node.input.get(3).filter(|name| !name.is_empty()).cloned();
+    Ok(Stored::Linear {
+        tensor: tensor.name().to_owned(),
+        transposed: !transposed,
+        scale: constant.ok_or_else(|| unstored(node))?.clone(),
+        zero_point,
+    })
+}
+
+/// The product of integers that `node` scales: `Mul(Cast(MatMulInteger), scales)`.
+fn integer_product<'n>(index: &GraphIndex<'_>, node: &'n NodeProto) -> Option<&'n str> {
+    node.input.iter().map(String::as_str).find(|value| {
+        let cast = index.producer(value).filter(|(_, node)| node.op_type() == "Cast");
+        let product = cast.and_then(|(_, node)| index.producer(node.input.first()?));
+        product.is_some_and(|(_, node)| node.op_type() == "MatMulInteger")
+    })
+}
+
+fn size(node: &NodeProto, attribute: &str, default: i64) -> Result<usize, PrepareError> {
+    let size = usize::try_from(node.int_or(attribute, default)).ok().filter(|&size| size > 0);
+    size.ok_or_else(|| refuse(node.name(), node.op_type(), "positive N, K, bits and block_size"))
+}
+
+fn unstored(node: &NodeProto) -> PrepareError {
+    let expected = "a weight stored in the model, directly or behind one Transpose";
+    refuse(node.name(), node.op_type(), expected)
 }
 
 fn input(node: &NodeProto, position: usize) -> Result<&str, PrepareError> {
@@ -91,7 +252,8 @@ mod tests {
             node("Cast", "out", ["capped"], ["logits"]),
         ]);
         let head = find(&GraphIndex::new(&graph)).unwrap();
-        assert_eq!((head.position, head.hidden.as_str(), head.weight.as_str()), (0, "h", "w"));
+        assert_eq!((head.position, head.hidden.as_str(), head.product.as_str()), (0, "h", "raw"));
+        assert_eq!(head.weight, Stored::Float { tensor: "w".into(), transposed: true });
     }
 
     #[test]

@@ -27,9 +27,11 @@ const KNOWN_INPUTS: [&str; 4] = ["input_ids", "attention_mask", "position_ids", 
 impl CacheLayout {
     /// Reads the layout from the inputs `past_key_values.N.key` and `.value`, and checks that nothing else is asked for.
     ///
+    /// Some exporters leave `head_dim` a symbol; then it is `head_dim`, from the model's config.
+    ///
     /// # Errors
     /// When the graph lacks an input or output of a decoder, or takes one whose meaning is unknown.
-    pub(crate) fn from_graph(graph: &GraphProto) -> Result<Self, PrepareError> {
+    pub(crate) fn from_graph(graph: &GraphProto, head_dim: Option<usize>) -> Result<Self, PrepareError> {
         let initialized = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
         let inputs: Vec<&ValueInfoProto> =
             graph.input.iter().filter(|input| !initialized(input.name())).collect();
@@ -49,7 +51,7 @@ impl CacheLayout {
                 if layers.len() <= layer {
                     layers.resize(layer + 1, [None; 2]);
                 }
-                layers[layer][part] = Some(cache_shape(input)?);
+                layers[layer][part] = Some(cache_shape(input, head_dim)?);
             } else if name.starts_with("past_") || name.starts_with("cache_") {
                 return Err(PrepareError::UnsupportedCache { input: name.to_owned() });
             } else if !KNOWN_INPUTS.contains(&name) {
@@ -97,7 +99,10 @@ fn cache_slot(name: &str) -> Option<(usize, usize)> {
     Some((layer.parse().ok()?, part))
 }
 
-fn cache_shape(input: &ValueInfoProto) -> Result<(usize, usize, KvDType), PrepareError> {
+fn cache_shape(
+    input: &ValueInfoProto,
+    head_dim: Option<usize>,
+) -> Result<(usize, usize, KvDType), PrepareError> {
     let refuse = |expected| PrepareError::CacheInput { input: input.name().to_owned(), expected };
     let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {
@@ -114,9 +119,10 @@ fn cache_shape(input: &ValueInfoProto) -> Result<(usize, usize, KvDType), Prepar
         return Err(refuse("four dimensions [batch, num_kv_heads, seq_len, head_dim]"));
     };
     let fixed = |dim: &crate::onnx::Dimension| usize::try_from(dim.dim_value()).ok().filter(|&size| size > 0);
-    match (fixed(heads), fixed(width)) {
+    match (fixed(heads), fixed(width).or(head_dim)) {
         (Some(heads), Some(width)) => Ok((heads, width, dtype)),
-        _ => Err(refuse("num_kv_heads and head_dim written as numbers")),
+        (None, _) => Err(refuse("num_kv_heads written as a number")),
+        (_, None) => Err(refuse("head_dim written as a number, here or in the model's config")),
     }
 }
 
@@ -155,14 +161,14 @@ mod tests {
 
     #[test]
     fn the_layout_is_read_from_names_types_and_shapes() {
-        let layout = CacheLayout::from_graph(&decoder(3)).unwrap();
+        let layout = CacheLayout::from_graph(&decoder(3), None).unwrap();
         let expected = CacheLayout { num_layers: 3, num_kv_heads: 2, head_dim: 16, dtype: KvDType::Float32 };
         assert_eq!(layout, expected);
     }
 
     #[test]
     fn what_is_no_decoder_is_refused_by_what_it_lacks() {
-        let missing = |graph: &GraphProto| match CacheLayout::from_graph(graph) {
+        let missing = |graph: &GraphProto| match CacheLayout::from_graph(graph, None) {
             Err(PrepareError::NotADecoder { missing }) => missing,
             other => panic!("{other:?}"),
         };
@@ -188,7 +194,7 @@ mod tests {
         ] {
             let mut graph = decoder(1);
             graph.input.push(tensor_value(name, DataType::Float as i32, &[Ok(1)]));
-            match CacheLayout::from_graph(&graph) {
+            match CacheLayout::from_graph(&graph, None) {
                 Err(PrepareError::UnsupportedCache { input }) => assert!(other_family && input == name),
                 Err(PrepareError::UnknownInput { input }) => assert!(!other_family && input == name),
                 other => panic!("{other:?}"),
@@ -200,6 +206,6 @@ mod tests {
     fn absurd_layer_numbers_do_not_allocate() {
         let mut graph = decoder(1);
         graph.input.push(tensor_value("past_key_values.4000000000.key", DataType::Float as i32, &[]));
-        assert!(matches!(CacheLayout::from_graph(&graph), Err(PrepareError::CacheInput { .. })));
+        assert!(matches!(CacheLayout::from_graph(&graph, None), Err(PrepareError::CacheInput { .. })));
     }
 }

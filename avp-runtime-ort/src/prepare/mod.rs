@@ -19,25 +19,29 @@
 //! Keeping `input_ids` keeps every shape computation of the export valid.
 
 mod cache;
+mod check;
 mod edit;
 mod embedding;
 mod error;
+mod fingerprint;
 mod head;
 mod inputs;
 mod latent;
 mod realign;
+mod report;
+mod soft_embedding;
 mod tables;
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 pub(crate) use cache::{Cache, PreparedModel, prepare_cached};
+pub use check::{CheckOptions, PrepareCheck, check_prepared, prepare_report};
 pub use error::PrepareError;
 pub use inputs::CacheLayout;
-pub(crate) use tables::{Tables, TokenRows, read_tables};
+pub use report::PrepareReport;
+pub(crate) use tables::{Tables, read_tables};
 
-use crate::onnx::{GraphIndex, ModelProto, Weights};
+use crate::onnx::{GraphIndex, ModelProto, Weights, external_location};
 
 /// The inputs and outputs that preparing adds.
 pub(crate) mod names {
@@ -48,58 +52,50 @@ pub(crate) mod names {
     pub(crate) const NEXT_LATENT: &str = "next_latent";
 }
 
-/// What preparing found in a graph.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PrepareReport {
-    /// The node that turns token ids into vectors.
-    pub(crate) embedding_node: String,
-    /// The node that turns the last hidden state into logits.
-    pub(crate) head_node: String,
-    /// Rows of the embedding: tokens in the vocabulary.
-    pub(crate) vocab_size: usize,
-    /// Columns of the embedding: the width of a hidden state.
-    pub(crate) hidden_size: usize,
-    /// Whether the head is the embedding transposed.
-    pub(crate) tied: bool,
-    /// How the graph takes its KV-cache.
-    pub(crate) cache: CacheLayout,
-}
-
 /// The operator set from which the operators that preparing adds mean what they mean here.
 const MIN_OPSET: i64 = 13;
 
-/// Adds the latent inputs and outputs to `model`, whose external data lies in `folder`.
+/// Adds the latent inputs and outputs to `model`, whose external data lies in `folder`. `head_dim` is the config's, for
+/// exports that leave it open.
 ///
 /// # Errors
 /// When the graph is no decoder with a KV-cache, or its embedding or head cannot be identified; the error names the
 /// node or input and what was expected of it. `model` is left as it was.
-pub(crate) fn prepare(model: &mut ModelProto, folder: &Path) -> Result<PrepareReport, PrepareError> {
+pub(crate) fn prepare(
+    model: &mut ModelProto,
+    folder: &Path,
+    head_dim: Option<usize>,
+) -> Result<PrepareReport, PrepareError> {
+    prepare_with(model, folder, head_dim, soft_embedding::MAX_ROWS)
+}
+
+/// As [`prepare`], with `max_rows` embeddings at most in one latent step of a tied model.
+fn prepare_with(
+    model: &mut ModelProto,
+    folder: &Path,
+    head_dim: Option<usize>,
+    max_rows: usize,
+) -> Result<PrepareReport, PrepareError> {
     let graph = model.graph.as_ref().ok_or(PrepareError::NoGraph)?;
     check_opset(model)?;
-    for tensor in &graph.initializer {
-        if !tensor.external_data.is_empty() {
-            crate::onnx::external_location(tensor)?;
-        }
+    for tensor in graph.initializer.iter().filter(|tensor| !tensor.external_data.is_empty()) {
+        external_location(tensor)?;
     }
-    let cache = CacheLayout::from_graph(graph)?;
+    let cache = CacheLayout::from_graph(graph, head_dim)?;
     edit::check_names_are_free(graph)?;
 
     let index = GraphIndex::new(graph);
     let weights = Weights::new(folder);
     let embedding = embedding::find(&index, &weights)?;
     let head = head::find(&index)?;
+    if embedding.position() >= head.position {
+        let expected = "a place before the head: nodes of an ONNX graph are sorted";
+        return Err(PrepareError::Embedding { node: format!("{:?}", embedding.node_name), expected });
+    }
     let step = latent::plan(&index, &weights, &embedding, &head)?;
-
-    let report = PrepareReport {
-        embedding_node: embedding.node_name.clone(),
-        head_node: head.node_name.clone(),
-        vocab_size: embedding.vocab_size,
-        hidden_size: embedding.hidden_size,
-        tied: matches!(step, latent::LatentStep::Tied),
-        cache,
-    };
+    let report = PrepareReport::new(graph, &embedding, &head, &step, cache)?;
     let graph = model.graph.as_mut().ok_or(PrepareError::NoGraph)?;
-    edit::apply(graph, &embedding, &head, &step);
+    edit::apply(graph, &embedding, &head, &step, max_rows);
     Ok(report)
 }
 

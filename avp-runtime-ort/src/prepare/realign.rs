@@ -3,7 +3,7 @@
 use nalgebra::DMatrix;
 
 use super::PrepareError;
-use crate::onnx::Matrix;
+use crate::onnx::Table;
 
 /// `W` and the norm that `h @ W` is scaled to.
 pub(super) struct Realignment {
@@ -12,12 +12,6 @@ pub(super) struct Realignment {
     pub(super) hidden_size: usize,
     /// Mean L2 norm of the rows of the input embedding.
     pub(super) target_norm: f32,
-}
-
-/// An embedding table, `[vocab_size, hidden_size]`, as it is stored or transposed.
-pub(super) struct Table<'m> {
-    pub(super) matrix: &'m Matrix,
-    pub(super) transposed: bool,
 }
 
 /// Ridge added to the Gram matrix; LatentMAS and `avp` 0.2.1 both use 1e-5.
@@ -30,15 +24,15 @@ const BLOCK: usize = 1024;
 ///
 /// # Errors
 /// When the Gram matrix is not positive definite, which takes NaN or infinite weights.
-pub(super) fn solve(input: &Table<'_>, output: &Table<'_>) -> Result<Realignment, PrepareError> {
-    let (vocab_size, hidden_size) = input.shape();
+pub(super) fn solve(input: &Table, output: &Table) -> Result<Realignment, PrepareError> {
+    let (vocab_size, hidden_size) = (input.rows, input.cols);
     let mut gram = DMatrix::<f64>::identity(hidden_size, hidden_size) * RIDGE;
     let mut cross = DMatrix::<f64>::zeros(hidden_size, hidden_size);
     let mut norms = 0.0;
     for start in (0..vocab_size).step_by(BLOCK) {
         let end = vocab_size.min(start + BLOCK);
-        let input = input.block(start, end);
-        let output = output.block(start, end);
+        let input = block(input, start, end);
+        let output = block(output, start, end);
         norms += input.row_iter().map(|row| row.norm()).sum::<f64>();
         // `gemm` is blocked and vectorised; `gemm_tr` goes column by column.
         let transposed = output.transpose();
@@ -54,22 +48,13 @@ pub(super) fn solve(input: &Table<'_>, output: &Table<'_>) -> Result<Realignment
     })
 }
 
-impl Table<'_> {
-    fn shape(&self) -> (usize, usize) {
-        let (rows, cols) = (self.matrix.rows, self.matrix.cols);
-        if self.transposed { (cols, rows) } else { (rows, cols) }
+/// Rows `[start, end)` of a table.
+fn block(table: &Table, start: usize, end: usize) -> DMatrix<f64> {
+    let mut values = vec![0.0; (end - start) * table.cols];
+    for (row, values) in (start..end).zip(values.chunks_exact_mut(table.cols)) {
+        table.read_row(row, values);
     }
-
-    /// Rows `[start, end)` of the table.
-    fn block(&self, start: usize, end: usize) -> DMatrix<f64> {
-        let (_, hidden_size) = self.shape();
-        if self.transposed {
-            DMatrix::from_fn(end - start, hidden_size, |row, col| self.matrix.at(col, start + row).into())
-        } else {
-            let values = (start..end).flat_map(|row| self.matrix.row(row)).map(f64::from);
-            DMatrix::from_row_iterator(end - start, hidden_size, values)
-        }
-    }
+    DMatrix::from_row_iterator(end - start, table.cols, values.into_iter().map(f64::from))
 }
 
 #[cfg(test)]
@@ -79,14 +64,14 @@ mod tests {
     use super::*;
     use crate::onnx::{Weights, float_tensor};
 
-    fn matrix(rows: i64, cols: i64, values: &[f32]) -> Matrix {
-        Weights::new(Path::new(".")).matrix(&float_tensor("w", &[rows, cols], values)).unwrap()
+    fn table(rows: i64, cols: i64, transposed: bool, values: &[f32]) -> Table {
+        let matrix = Weights::new(Path::new(".")).matrix(&float_tensor("w", &[rows, cols], values)).unwrap();
+        Table::float(matrix, transposed)
     }
 
     #[test]
     fn equal_tables_realign_to_the_identity() {
-        let table = matrix(3, 2, &[1., 0., 0., 2., 3., 4.]);
-        let same = Table { matrix: &table, transposed: false };
+        let same = table(3, 2, false, &[1., 0., 0., 2., 3., 4.]);
         let found = solve(&same, &same).unwrap();
         for (value, expected) in found.matrix.iter().zip([1., 0., 0., 1.]) {
             assert!((value - expected).abs() < 1e-4, "{:?}", found.matrix);
@@ -96,19 +81,17 @@ mod tests {
 
     #[test]
     fn a_transposed_table_gives_the_same_matrix() {
-        let input = matrix(3, 2, &[1., 0.5, 0., 2., 3., 4.]);
-        let output = matrix(3, 2, &[2., 1., 0.5, 1., 1., 3.]);
-        let turned = matrix(2, 3, &[2., 0.5, 1., 1., 1., 3.]);
-        let straight = Table { matrix: &input, transposed: false };
-        let one = solve(&straight, &Table { matrix: &output, transposed: false }).unwrap();
-        let other = solve(&straight, &Table { matrix: &turned, transposed: true }).unwrap();
+        let input = table(3, 2, false, &[1., 0.5, 0., 2., 3., 4.]);
+        let output = table(3, 2, false, &[2., 1., 0.5, 1., 1., 3.]);
+        let turned = table(2, 3, true, &[2., 0.5, 1., 1., 1., 3.]);
+        let one = solve(&input, &output).unwrap();
+        let other = solve(&input, &turned).unwrap();
         assert_eq!(one.matrix, other.matrix);
     }
 
     #[test]
     fn weights_that_are_no_numbers_have_no_solution() {
-        let broken = matrix(1, 2, &[f32::NAN, 1.]);
-        let table = Table { matrix: &broken, transposed: false };
-        assert!(matches!(solve(&table, &table), Err(PrepareError::Realignment)));
+        let broken = table(1, 2, false, &[f32::NAN, 1.]);
+        assert!(matches!(solve(&broken, &broken), Err(PrepareError::Realignment)));
     }
 }

@@ -1,4 +1,4 @@
-//! The two matrices of a model whose rows are tokens: its embedding and its head.
+//! The two tables of a model whose rows are tokens: its embedding and its head.
 
 use std::{path::Path, sync::Arc};
 
@@ -6,50 +6,37 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{PrepareError, embedding, head};
-use crate::onnx::{GraphIndex, Matrix, ModelProto, Weights};
+use crate::onnx::{ExternalFiles, GraphIndex, ModelProto, Table, Weights, external_locations};
 
-/// A matrix with a row for each token, `[vocab_size, hidden_size]`, as it is stored or transposed.
-pub(crate) struct TokenRows {
-    pub(crate) matrix: Arc<Matrix>,
-    pub(crate) transposed: bool,
-}
-
-/// A model's embedding and head; one matrix in memory where they are one in the model.
+/// A model's embedding and head, `[vocab_size, hidden_size]`; one table in memory where they are one in the model.
 pub(crate) struct Tables {
-    pub(crate) embedding: TokenRows,
-    pub(crate) head: TokenRows,
+    pub(crate) embedding: Arc<Table>,
+    pub(crate) head: Arc<Table>,
 }
 
-/// Reads both from the export at `path`.
+/// Reads both from the export at `path`, in whatever form it stores them.
 ///
 /// # Errors
-/// When the file cannot be read, or one of them cannot be identified or is no float matrix.
+/// When the file cannot be read, or one of them cannot be identified.
 pub(crate) fn read_tables(path: &Path) -> Result<Tables, PrepareError> {
     let export = std::fs::read(path)
         .map(Bytes::from)
         .map_err(|error| PrepareError::Unreadable { path: path.to_owned(), message: error.to_string() })?;
-    let model =
+    let mut model =
         ModelProto::decode(export).map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
+    let external =
+        ExternalFiles::find(path.parent().unwrap_or(Path::new(".")), &external_locations(&model)?)?;
+    external.relocate(&mut model);
     let graph = model.graph.as_ref().ok_or(PrepareError::NoGraph)?;
     let index = GraphIndex::new(graph);
-    let weights = Weights::new(path.parent().unwrap_or(Path::new(".")));
+    let weights = Weights::new(&external.root);
     let embedding = embedding::find(&index, &weights)?;
     let head = head::find(&index)?;
-    let (tensor, stored_as_table) =
-        embedding::stored_matrix(&index, &head.weight).ok_or_else(|| PrepareError::Head {
-            node: head.node_name.clone(),
-            operator: "its weight".to_owned(),
-            expected: "a matrix stored in the model, directly or behind one Transpose",
-        })?;
-    let table = Arc::new(embedding::read_table(&index, &weights, &embedding)?);
-    let head_matrix = if tensor.name() == embedding.initializer {
+    let table = Arc::new(embedding.stored.load(&index, &weights)?);
+    let head = if head.weight == embedding.stored {
         table.clone()
     } else {
-        Arc::new(weights.matrix(tensor)?)
+        Arc::new(head.weight.load(&index, &weights)?)
     };
-    Ok(Tables {
-        embedding: TokenRows { matrix: table, transposed: embedding.transposed },
-        // The product wants `[hidden_size, vocab_size]`; behind a transpose it is stored as the table is.
-        head: TokenRows { matrix: head_matrix, transposed: !stored_as_table },
-    })
+    Ok(Tables { embedding: table, head })
 }

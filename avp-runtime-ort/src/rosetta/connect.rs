@@ -7,13 +7,13 @@ use avp_core::OwnedModelIdentity;
 use super::{
     RosettaError, Rows, Vocabulary,
     calibrate::{MAX_TEXT_TOKENS, Side},
-    rows::dot,
 };
 use crate::{
     Context, Model, RunError, ThinkOptions,
     decoder::{Decoder, Input, Sequence, Want},
     kv::KvCache,
-    prepare::{Tables, TokenRows, read_tables},
+    onnx,
+    prepare::{Tables, read_tables},
 };
 
 const HIDDEN: Want = Want { logits: false, hidden: true, next_latent: false };
@@ -84,11 +84,11 @@ impl Side for LoadedSide {
     }
 
     fn embedding(&self) -> Result<&dyn Rows, RosettaError> {
-        Ok(&self.tables()?.embedding)
+        Ok(&*self.tables()?.embedding)
     }
 
     fn head(&self) -> Result<&dyn Rows, RosettaError> {
-        Ok(&self.tables()?.head)
+        Ok(&*self.tables()?.head)
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, RosettaError> {
@@ -130,40 +130,17 @@ impl Side for LoadedSide {
     }
 }
 
-impl Rows for TokenRows {
+/// A table as the export stores it, quantized or not.
+impl Rows for onnx::Table {
     fn count(&self) -> usize {
-        if self.transposed { self.matrix.cols } else { self.matrix.rows }
+        self.rows
     }
 
     fn width(&self) -> usize {
-        if self.transposed { self.matrix.rows } else { self.matrix.cols }
+        self.cols
     }
 
     fn read(&self, row: usize, into: &mut [f32]) {
-        assert_eq!(into.len(), self.width(), "the row's width");
-        if self.transposed {
-            into.iter_mut().enumerate().for_each(|(col, value)| *value = self.matrix.at(col, row));
-        } else {
-            into.iter_mut().zip(self.matrix.row(row)).for_each(|(to, from)| *to = from);
-        }
-    }
-
-    /// A transposed matrix is read the way it lies, not down its columns.
-    fn products(&self, vector: &[f32], count: usize) -> Vec<f32> {
-        assert_eq!(vector.len(), self.width(), "the vector's length");
-        if self.transposed {
-            let mut sums = vec![0.; count];
-            for (row, &factor) in vector.iter().enumerate() {
-                sums.iter_mut().zip(self.matrix.row(row)).for_each(|(sum, value)| *sum += factor * value);
-            }
-            sums
-        } else {
-            let mut row = vec![0.; self.width()];
-            let mut product = |index| {
-                self.read(index, &mut row);
-                dot(&row, vector)
-            };
-            (0..count).map(&mut product).collect()
-        }
+        self.read_row(row, into);
     }
 }

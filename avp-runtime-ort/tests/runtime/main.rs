@@ -3,6 +3,7 @@
 
 mod common;
 mod engine;
+mod families;
 mod parity;
 mod projection;
 mod refusals;

@@ -4,8 +4,8 @@ use std::{fs, path::Path};
 
 use avp_core::{DecodeError, Frame, FrameEncoder, KvHeader, MetadataFields, PayloadType, Rule, kv};
 use avp_runtime_ort::{
-    Context, ContextError, Finish, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError,
-    PrepareError, Prompt, RunError,
+    CheckOptions, Context, ContextError, Finish, FrameOptions, GenerateOptions, LoadOptions, Model,
+    ModelError, PrepareError, Prompt, RunError, check_prepared,
 };
 use tempfile::TempDir;
 
@@ -82,6 +82,63 @@ fn other_caches_and_split_embeddings_are_refused_by_name() {
     assert!(matches!(&error, PrepareError::Embedding { .. }), "{error}");
     let error = prepare_error("cyclic");
     assert!(matches!(&error, PrepareError::Embedding { .. }), "{error}");
+}
+
+#[test]
+fn hostile_graphs_are_refused_by_the_node_or_weight() {
+    let head_at = |name: &str, expected: &str| match prepare_error(name) {
+        PrepareError::Head { node, .. } => assert_eq!(node, expected, "{name}"),
+        other => panic!("{name}: {other:?}"),
+    };
+    head_at("absent-initializer", "/lm_head/MatMul");
+    head_at("cyclic-head", "logits");
+    for (name, weight) in [("absurd-shape", "head"), ("huge-vocabulary", "head"), ("absurd-blocks", "packed")]
+    {
+        let error = prepare_error(name);
+        assert!(matches!(&error, PrepareError::Weight { name, .. } if name == weight), "{name}: {error}");
+    }
+    let error = prepare_error("huge-layer");
+    assert!(
+        matches!(&error, PrepareError::CacheInput { input, .. } if input.contains("4000000000")),
+        "{error}"
+    );
+}
+
+#[test]
+fn unusual_heads_are_prepared_and_say_what_the_export_says() {
+    for (name, operator) in [("intact", "MatMul"), ("num-logits-to-keep", "MatMul"), ("gemm-head", "Gemm")] {
+        let folder = folder(name);
+        let check = check_prepared(runtime(), folder.path(), &CheckOptions::default()).unwrap();
+        assert_eq!(check.report.head_operator, operator);
+        assert!(check.report.tied && check.passed(), "{name}: {check:?}");
+        let keeps = check.report.inputs.iter().any(|input| input == "num_logits_to_keep");
+        assert_eq!(keeps, name == "num-logits-to-keep");
+        let model = try_load(folder.path()).unwrap();
+        let context = model.think(Prompt::Raw("a word or two".into()), 3, None).unwrap();
+        assert_eq!(context.num_steps(), 3);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn weights_behind_a_link_that_leaves_the_folder_are_refused() {
+    let folder = folder("external-data-missing");
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    fs::write(outside.path(), [0; 1 << 14]).unwrap();
+    std::os::unix::fs::symlink(outside.path(), folder.path().join("model.onnx_data")).unwrap();
+    let error = try_load(folder.path()).unwrap_err();
+    assert!(matches!(&error, ModelError::Prepare(PrepareError::ExternalPath { .. })), "{error}");
+}
+
+#[test]
+fn weights_that_end_too_early_are_refused() {
+    let folder = folder("external-data-missing");
+    fs::write(folder.path().join("model.onnx_data"), [0; 64]).unwrap();
+    let error = try_load(folder.path()).unwrap_err();
+    assert!(
+        matches!(&error, ModelError::Prepare(PrepareError::Weight { name, .. }) if name == "head"),
+        "{error}"
+    );
 }
 
 #[test]

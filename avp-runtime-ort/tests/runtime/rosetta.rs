@@ -343,3 +343,49 @@ fn what_cannot_be_handed_over_is_refused_by_name() {
     let swapped = Rosetta::with_map(&wide, &qwen, map).map(|_| ()).unwrap_err();
     assert!(matches!(swapped, RosettaError::OtherModels { field: "source_hash", .. }));
 }
+
+/// The folders of `test-vectors/models` whose graph is in the folder itself.
+fn families() -> Vec<String> {
+    let folders = fs::read_dir(repository("test-vectors/models")).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = folders
+        .filter(|folder| folder.join("model.onnx").is_file())
+        .map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() > 8, "{names:?}");
+    names
+}
+
+#[test]
+fn every_family_hands_over_and_takes_whatever_form_its_weights_have() {
+    let (source, target) = (model("tiny-qwen2"), model("tiny-wide"));
+    let options = GenerateOptions { max_tokens: 2, ..GenerateOptions::default() };
+    for name in families() {
+        let family = load(&format!("test-vectors/models/{name}"));
+        for (from, to) in [(&family, &target), (&source, &family)] {
+            let rosetta = Rosetta::calibrate(from, to, &CalibrateOptions::default())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let answer = rosetta.generate("Rosa has a parrot.", 2, &options).unwrap();
+            let vector = &answer.transfer.projection.vector;
+            assert_eq!(vector.len(), to.identity().hidden_dim as usize, "{name}");
+            let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+            assert!((norm / rosetta.map().target_norm - 1.).abs() < 1e-4, "{name}");
+        }
+    }
+}
+
+#[test]
+fn one_model_in_three_number_formats_projects_nearly_the_same() {
+    let target = model("tiny-other");
+    let project = |name: &str| {
+        let source = load(&format!("test-vectors/models/{name}"));
+        let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+        let width = source.identity().hidden_dim;
+        let hidden: Vec<f32> = (0..width).map(|at| (at as f32 * 0.7).sin()).collect();
+        rosetta.projector().project(&hidden).unwrap().vector
+    };
+    let exact = project("genai-qwen2-fp32");
+    let off = |name: &str| largest_difference(&project(name), &exact);
+    let (half, int4) = (off("genai-qwen2-fp16"), off("genai-qwen2-int4"));
+    assert!(half <= 2e-3 && half < int4 && int4 <= 0.3, "fp16 {half}, int4 {int4}");
+}

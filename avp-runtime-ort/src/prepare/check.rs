@@ -1,0 +1,214 @@
+//! What preparing a model found, and whether the prepared graph still says what the export says.
+
+use std::{borrow::Cow, path::Path};
+
+use avp_core::KvDType;
+use bytes::Bytes;
+use ort::{
+    memory::Allocator,
+    session::{Session, SessionInputValue},
+    value::{DynTensor, Tensor},
+};
+use prost::Message;
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+
+use super::{Cache, PrepareError, PrepareReport, PreparedModel, names, prepare_cached};
+use crate::{
+    Dtype, LoadOptions, ModelError, Runtime, config,
+    decoder::to_f32,
+    folder, identity,
+    kv::KvCache,
+    onnx::{ExternalFiles, ModelProto, external_locations},
+};
+
+/// How to compare a prepared graph with its export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Which form of the model, where the folder holds several.
+    pub dtype: Option<Dtype>,
+    /// Seed of the random prompt.
+    pub seed: u64,
+    /// Token ids to read instead of a random prompt.
+    pub prompt: Option<Vec<u32>>,
+}
+
+impl Default for CheckOptions {
+    /// `model.onnx`, and a random prompt of 16 tokens from seed 0.
+    fn default() -> Self {
+        Self { dtype: None, seed: 0, prompt: None }
+    }
+}
+
+/// How far the prepared graph's logits are from the export's.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PrepareCheck {
+    /// What preparing found.
+    pub report: PrepareReport,
+    /// The token ids that both graphs read.
+    pub prompt: Vec<u32>,
+    /// The prepared graph's logits of the last token, `[vocab_size]`.
+    pub logits: Vec<f32>,
+    /// The largest difference between two logits.
+    pub absolute: f32,
+    /// The same over the largest of the export's logits; NaN where a logit is none.
+    pub relative: f32,
+}
+
+impl PrepareCheck {
+    /// The largest relative difference that a sound graph may show: 1e-5 in float32, where both run the same kernels on the
+    /// same numbers, and two roundings in half precision (2^-10, bfloat16 2^-7). There ONNX Runtime keeps float32 between
+    /// some nodes of the export, and cutting out the last row before the head puts a rounding between them.
+    #[must_use]
+    pub fn tolerance(&self) -> f32 {
+        match self.report.dtype {
+            KvDType::Float32 => 1e-5,
+            KvDType::Float16 => 1.0 / 1024.0,
+            KvDType::BFloat16 => 1.0 / 128.0,
+        }
+    }
+
+    /// Whether the prepared graph says what the export says.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.relative <= self.tolerance()
+    }
+}
+
+/// Prepares the graph of a model folder, or takes it from the cache, and says what was found in it.
+///
+/// ```
+/// # use avp_runtime_ort::{LoadOptions, prepare_report};
+/// let report = prepare_report("../models/facts", &LoadOptions::default())?;
+/// assert_eq!(report.head_operator, "MatMul");
+/// assert!(!report.shared_buffers);
+/// # Ok::<(), avp_runtime_ort::ModelError>(())
+/// ```
+///
+/// # Errors
+/// When a file is missing or not what it should be, or the graph is no decoder that can be prepared. The error names the
+/// file, field or node.
+pub fn prepare_report(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<PrepareReport, ModelError> {
+    prepare_folder(folder.as_ref(), options.dtype).map(|prepared| prepared.report)
+}
+
+/// Runs the export and the prepared graph on the same prompt, on the CPU, and compares the logits of the last token.
+///
+/// # Errors
+/// As [`prepare_report`]; and when ONNX Runtime refuses either graph, or a prompt token is not in the vocabulary.
+pub fn check_prepared(
+    runtime: &Runtime,
+    folder: impl AsRef<Path>,
+    options: &CheckOptions,
+) -> Result<PrepareCheck, ModelError> {
+    let prepared = prepare_folder(folder.as_ref(), options.dtype)?;
+    let vocab_size = prepared.report.vocab_size;
+    let prompt = options.prompt.clone().unwrap_or_else(|| random_prompt(vocab_size, options.seed));
+    if prompt.is_empty() || prompt.iter().any(|&id| id as usize >= vocab_size) {
+        let message = format!("the prompt needs token ids below {vocab_size}");
+        return Err(ModelError::Runtime { message });
+    }
+    let run = |graph: &[u8]| {
+        let mut session = Session::builder(runtime.environment())?
+            .with_config_entry(
+                "session.model_external_initializers_file_folder_path",
+                prepared.external_folder.to_string_lossy(),
+            )?
+            .commit_from_memory(graph)?;
+        last_row(&mut session, &prepared.report, &prompt, "logits")
+    };
+    let expected = run(&export(&prepared.report.file)?)?;
+    let logits = run(&prepared.bytes)?;
+
+    let largest = |values: &mut dyn Iterator<Item = f32>| {
+        // `f32::max` would hide what is no number.
+        values.fold(0.0_f32, |largest, value| if value.is_nan() { value } else { value.abs().max(largest) })
+    };
+    let absolute = largest(&mut logits.iter().zip(&expected).map(|(one, other)| one - other));
+    let scale = largest(&mut expected.iter().copied());
+    let relative = if absolute == 0.0 { 0.0 } else { absolute / scale };
+    let same_size = logits.len() == expected.len();
+    let relative = if same_size { relative } else { f32::NAN };
+    Ok(PrepareCheck { report: prepared.report, prompt, logits, absolute, relative })
+}
+
+fn prepare_folder(folder: &Path, dtype: Option<Dtype>) -> Result<PreparedModel, ModelError> {
+    let (path, text) = config::read(folder)?;
+    let identity = identity::from_config(&path, &text)?;
+    let graph = folder::graph(folder, dtype)?;
+    let prepared = prepare_cached(&graph, identity::head_dim(&identity), &Cache::from_env())?;
+    identity::check(&identity, &prepared.report)?;
+    Ok(prepared)
+}
+
+/// The export, its weights found where the prepared graph finds them.
+fn export(path: &Path) -> Result<Vec<u8>, ModelError> {
+    let unreadable = |error: std::io::Error| PrepareError::Unreadable {
+        path: path.to_owned(),
+        message: error.to_string(),
+    };
+    let bytes = Bytes::from(std::fs::read(path).map_err(unreadable)?);
+    let mut model =
+        ModelProto::decode(bytes).map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    ExternalFiles::find(folder, &external_locations(&model)?)?.relocate(&mut model);
+    Ok(model.encode_to_vec())
+}
+
+fn random_prompt(vocab_size: usize, seed: u64) -> Vec<u32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let vocab_size = u32::try_from(vocab_size).unwrap_or(u32::MAX).max(1);
+    (0..16).map(|_| random.random_range(0..vocab_size)).collect()
+}
+
+/// The last row of `output`, as float32, after an export or its prepared graph has read `prompt`.
+pub(super) fn last_row(
+    session: &mut Session,
+    report: &PrepareReport,
+    prompt: &[u32],
+    output: &str,
+) -> Result<Vec<f32>, ModelError> {
+    let length = prompt.len();
+    let row = |values: Vec<i64>| Tensor::from_array(([1, values.len()], values));
+    let flag = |shape: Vec<usize>, value| Tensor::from_array((shape, vec![value]));
+    let empty = KvCache::empty(report.cache)?;
+    let latent = session.inputs().iter().find(|input| input.name() == names::LATENT_EMBEDS);
+    let latent = match latent.and_then(|input| input.dtype().tensor_type()) {
+        Some(elem_type) => {
+            Some(DynTensor::new(&Allocator::default(), elem_type, [1, 1, report.hidden_size])?)
+        }
+        None => None,
+    };
+    let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
+    for name in session.inputs().iter().map(|input| input.name().to_owned()) {
+        let value: SessionInputValue<'_> = match name.as_str() {
+            "input_ids" => row(prompt.iter().map(|&id| id.into()).collect())?.into(),
+            "attention_mask" => row(vec![1; length])?.into(),
+            "position_ids" => row((0..length as i64).collect())?.into(),
+            "num_logits_to_keep" => Tensor::from_array((Vec::<i64>::new(), vec![1_i64]))?.into(),
+            names::LATENT_MASK => flag(vec![1, 1, 1], false)?.into(),
+            names::LATENT_STEP => flag(vec![1], output == names::NEXT_LATENT)?.into(),
+            names::LATENT_EMBEDS => match &latent {
+                Some(latent) => latent.into(),
+                None => continue,
+            },
+            past => match cache_tensor(&empty, past) {
+                Some(tensor) => tensor.into(),
+                None => return Err(PrepareError::UnknownInput { input: name }.into()),
+            },
+        };
+        inputs.push((name.into(), value));
+    }
+    let values = session.run(inputs)?.remove(output);
+    let values = values.ok_or_else(|| ModelError::Runtime { message: format!("gave no output {output}") })?;
+    let values: DynTensor = values.downcast()?;
+    let width = values.shape().last().map_or(0, |&size| usize::try_from(size).unwrap_or(0));
+    let values = to_f32(&values).map_err(|error| ModelError::Runtime { message: error.to_string() })?;
+    Ok(values[values.len().saturating_sub(width)..].to_vec())
+}
+
+fn cache_tensor<'c>(cache: &'c KvCache, input: &str) -> Option<&'c DynTensor> {
+    let (layer, part) = input.strip_prefix("past_key_values.")?.split_once('.')?;
+    let part = ["key", "value"].iter().position(|&known| known == part)?;
+    cache.layers().get(layer.parse::<usize>().ok()?)?.get(part)
+}

@@ -1,0 +1,170 @@
+//! What a file holds, by its SHA-256, computed once for each state of the file.
+//!
+//! Weights of several gigabytes take seconds to hash. The hash is kept beside the prepared graphs, with everything by which
+//! the system tells that a file was changed: size, time of the last change, and on Unix the file's number and the time its
+//! record was changed, which a program cannot set back. A file changed less than two seconds ago is hashed again the
+//! next time, since a second change could carry the same time.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A file's content hash, and for a graph where it says that its weights lie beside it. Where those places lead is looked up
+/// every time: a link may have been changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fingerprint {
+    pub(super) sha256: String,
+    pub(super) external: Vec<PathBuf>,
+    state: State,
+}
+
+/// What changes when a file does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    path: PathBuf,
+    size: u64,
+    modified: Duration,
+    /// Device, number, and when the record changed (seconds and nanoseconds); zeros where the system has no such thing.
+    record: [i64; 4],
+}
+
+/// How long after a change another one may carry the same time.
+const CLOCK: Duration = Duration::from_secs(2);
+
+/// The fingerprint of a file whose content is at hand.
+pub(super) fn of_content(path: &Path, content: &[u8], external: Vec<PathBuf>) -> io::Result<Fingerprint> {
+    Ok(Fingerprint { sha256: hex(&Sha256::digest(content)), external, state: State::of(path)? })
+}
+
+/// The hash of the file at `path`: the one kept in `folder` if it is of this state of the file, else computed and kept.
+pub(super) fn of_file(path: &Path, folder: Option<&Path>) -> io::Result<String> {
+    if let Some(kept) = kept(path, folder) {
+        return Ok(kept.sha256);
+    }
+    let state = State::of(path)?;
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut HashWriter(&mut hash))?;
+    let fingerprint = Fingerprint { sha256: hex(&hash.finalize()), external: Vec::new(), state };
+    keep(&fingerprint, folder);
+    Ok(fingerprint.sha256)
+}
+
+/// The fingerprint kept for `path`, if the file is still in the state it was taken in.
+pub(super) fn kept(path: &Path, folder: Option<&Path>) -> Option<Fingerprint> {
+    let state = State::of(path).ok()?;
+    let kept: Fingerprint = serde_json::from_slice(&fs::read(state.place(folder?)).ok()?).ok()?;
+    (kept.state == state).then_some(kept)
+}
+
+/// Keeps a fingerprint, unless its file was changed just now. One that cannot be kept only costs time: no error.
+pub(super) fn keep(fingerprint: &Fingerprint, folder: Option<&Path>) {
+    let Some(folder) = folder else { return };
+    let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + fingerprint.state.modified);
+    if age.is_ok_and(|age| age > CLOCK) {
+        let write = || -> io::Result<()> {
+            let place = fingerprint.state.place(folder);
+            let parent = place.parent().unwrap_or(folder);
+            fs::create_dir_all(parent)?;
+            let mut file = tempfile::NamedTempFile::new_in(parent)?;
+            file.write_all(&serde_json::to_vec(fingerprint)?)?;
+            file.persist(place)?;
+            Ok(())
+        };
+        let _unwritten = write();
+    }
+}
+
+impl State {
+    fn of(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let metadata = fs::metadata(&path)?;
+        let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(Self { path, size: metadata.len(), modified, record: record(&metadata) })
+    }
+
+    fn place(&self, folder: &Path) -> PathBuf {
+        let name = hex(&Sha256::digest(self.path.as_os_str().as_encoded_bytes()));
+        folder.join("fingerprints").join(name).with_extension("json")
+    }
+}
+
+#[cfg(unix)]
+fn record(metadata: &Metadata) -> [i64; 4] {
+    use std::os::unix::fs::MetadataExt;
+    // Device and file numbers are only compared: wrapping keeps them apart.
+    [metadata.dev() as i64, metadata.ino() as i64, metadata.ctime(), metadata.ctime_nsec()]
+}
+
+#[cfg(not(unix))]
+fn record(_: &Metadata) -> [i64; 4] {
+    [0; 4]
+}
+
+struct HashWriter<'h>(&'h mut Sha256);
+
+impl Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, content: &[u8], age: u64) {
+        fs::write(path, content).unwrap();
+        let time = SystemTime::now() - Duration::from_secs(age);
+        File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn a_hash_is_kept_until_the_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weights");
+        write(&file, b"one", 60);
+        let first = of_file(&file, Some(folder.path())).unwrap();
+        assert_eq!(kept(&file, Some(folder.path())).unwrap().sha256, first);
+        write(&file, b"two", 60);
+        assert_eq!(kept(&file, Some(folder.path())), None);
+        assert_ne!(of_file(&file, Some(folder.path())).unwrap(), first);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_put_in_place_of_another_with_its_size_and_time_is_hashed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, other) = (folder.path().join("weights"), folder.path().join("other"));
+        write(&file, b"one", 60);
+        write(&other, b"two", 60);
+        let first = of_file(&file, Some(folder.path())).unwrap();
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        File::options().append(true).open(&other).unwrap().set_modified(time).unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert_ne!(of_file(&file, Some(folder.path())).unwrap(), first);
+    }
+
+    #[test]
+    fn the_hash_of_a_file_changed_just_now_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weights");
+        write(&file, b"one", 0);
+        of_file(&file, Some(folder.path())).unwrap();
+        assert_eq!(kept(&file, Some(folder.path())), None);
+    }
+}

@@ -1,0 +1,240 @@
+//! Every family and number format that is promised: tiny models from the real exporters, compared with what
+//! `tools/models/record.py` recorded.
+//!
+//! A float32 export is held against Transformers, any other against ONNX Runtime on the export itself, cut open in Python: it
+//! has other weights than the network it was made of.
+
+use std::{fs, path::Path};
+
+use avp_core::KvDType;
+use avp_runtime_ort::{
+    CheckOptions, Context, Dtype, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError, Prompt,
+    check_prepared, prepare_report,
+};
+use serde::Deserialize;
+
+use crate::common::{repository, runtime};
+
+#[derive(Deserialize)]
+struct Record {
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    question: String,
+    question_ids: Vec<u32>,
+    steps: usize,
+    tied: bool,
+    graphs: Vec<Graph>,
+}
+
+#[derive(Deserialize)]
+struct Graph {
+    file: String,
+    reference: String,
+    logits: Vec<f32>,
+    hidden: Vec<f32>,
+    latent_hidden: Vec<f32>,
+    greedy: Vec<u32>,
+    answer: Vec<u32>,
+}
+
+/// Folder, form, embedding, head, type of latents, and whether past and present may share a buffer.
+type Expected = (&'static str, Option<Dtype>, &'static str, &'static str, KvDType, bool);
+
+const F32: KvDType = KvDType::Float32;
+const F16: KvDType = KvDType::Float16;
+const COMMUNITY: &str = "community-qwen2";
+
+const MODELS: [Expected; 18] = [
+    ("optimum-mistral", None, "Gather", "MatMul", F32, false),
+    ("optimum-gemma", None, "Gather", "MatMul", F32, false),
+    ("optimum-gemma2", None, "Gather", "MatMul", F32, false),
+    ("optimum-phi3", None, "Gather", "MatMul", F32, false),
+    ("optimum-gpt2", None, "Gather", "MatMul", F32, false),
+    ("genai-qwen2-fp32", None, "Gather", "MatMul", F32, true),
+    ("genai-qwen2-fp16", None, "Gather", "MatMul", F16, false),
+    ("genai-qwen2-int4", None, "GatherBlockQuantized", "MatMulNBits", F32, true),
+    ("genai-llama-fp16", None, "Gather", "MatMul", F16, false),
+    ("genai-llama-int4", None, "Gather", "MatMulNBits", F32, true),
+    ("genai-gemma-int4", None, "GatherBlockQuantized", "MatMulNBits", F32, true),
+    (COMMUNITY, None, "Gather", "MatMul", F32, false),
+    (COMMUNITY, Some(Dtype::Fp16), "Gather", "MatMul", F16, false),
+    (COMMUNITY, Some(Dtype::Q4), "Gather", "MatMulNBits", F32, false),
+    (COMMUNITY, Some(Dtype::Q4F16), "GatherBlockQuantized", "MatMulNBits", F16, false),
+    (COMMUNITY, Some(Dtype::Int8), "Gather and DequantizeLinear", "MatMulInteger", F32, false),
+    (COMMUNITY, Some(Dtype::Uint8), "Gather and DequantizeLinear", "MatMulInteger", F32, false),
+    (COMMUNITY, Some(Dtype::Bnb4), "Gather", "MatMulBnb4", F32, false),
+];
+
+struct Fixture {
+    name: String,
+    record: Record,
+    graph: usize,
+    expected: Expected,
+}
+
+fn fixtures() -> impl Iterator<Item = Fixture> {
+    MODELS.into_iter().map(|expected| {
+        let (folder, dtype, ..) = expected;
+        let path = repository("test-vectors/models").join(folder).join("record.json");
+        let record: Record = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let file = dtype.unwrap_or(Dtype::Fp32).file_name();
+        let graph = record.graphs.iter().position(|graph| Path::new(&graph.file).ends_with(&file)).unwrap();
+        Fixture { name: format!("{folder}/{file}"), record, graph, expected }
+    })
+}
+
+impl Fixture {
+    fn folder(&self) -> std::path::PathBuf {
+        repository("test-vectors/models").join(self.expected.0)
+    }
+
+    fn options(&self) -> LoadOptions {
+        LoadOptions { dtype: self.expected.1, ..LoadOptions::default() }
+    }
+
+    fn load(&self) -> Model {
+        Model::load(runtime(), self.folder(), &self.options())
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
+    }
+
+    fn graph(&self) -> &Graph {
+        &self.record.graphs[self.graph]
+    }
+
+    /// The largest difference to the reference that is taken, over its largest value: 1e-4 in float32 and for integers, which
+    /// both sides compute with the same kernels; in half precision ten steps of its 11 bits.
+    fn tolerance(&self) -> f32 {
+        if self.expected.4 == F16 { 5e-3 } else { 1e-4 }
+    }
+
+    fn assert_close(&self, what: &str, actual: &[f32], expected: &[f32]) {
+        let difference = relative(actual, expected);
+        eprintln!("{}: {what}: differs from {} by {difference:.1e}", self.name, self.graph().reference);
+        assert!(difference <= self.tolerance(), "{}: {what}: differs by {difference}", self.name);
+    }
+}
+
+fn relative(actual: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(actual.len(), expected.len());
+    let largest = |values: &mut dyn Iterator<Item = f32>| {
+        values.fold(0.0, |largest: f32, value| largest.max(value.abs()))
+    };
+    assert!(actual.iter().all(|value| value.is_finite()));
+    largest(&mut actual.iter().zip(expected).map(|(one, other)| one - other))
+        / largest(&mut expected.iter().copied())
+}
+
+/// Greedy generation of as many tokens as were recorded; the one that ends a turn is the last recorded and not returned.
+fn assert_greedy(
+    fixture: &Fixture,
+    model: &Model,
+    prompt: &str,
+    context: Option<&Context>,
+    expected: &[u32],
+) {
+    let options = GenerateOptions { max_tokens: expected.len(), ..GenerateOptions::default() };
+    let generation = model.generate(Prompt::Raw(prompt.to_owned()), context, &options).unwrap();
+    let expected = expected.strip_suffix(&[2]).unwrap_or(expected);
+    assert_eq!(generation.tokens, expected, "{}", fixture.name);
+}
+
+#[test]
+fn the_report_says_what_is_in_each_graph() {
+    for fixture in fixtures() {
+        let report = prepare_report(fixture.folder(), &fixture.options()).unwrap();
+        let (_, _, embedding, head, dtype, shared_buffers) = fixture.expected;
+        assert_eq!(
+            (&*report.embedding_operator, &*report.head_operator),
+            (embedding, head),
+            "{}",
+            fixture.name
+        );
+        assert_eq!((report.dtype, report.cache.dtype), (dtype, dtype), "{}", fixture.name);
+        assert_eq!(
+            (report.tied, report.shared_buffers),
+            (fixture.record.tied, shared_buffers),
+            "{}",
+            fixture.name
+        );
+        assert!(report.inputs.iter().any(|input| input == "input_ids"));
+    }
+}
+
+#[test]
+fn prepared_graphs_give_the_logits_of_their_export_and_of_the_reference() {
+    for fixture in fixtures() {
+        let options = CheckOptions {
+            dtype: fixture.expected.1,
+            prompt: Some(fixture.record.prompt_ids.clone()),
+            ..CheckOptions::default()
+        };
+        let check = check_prepared(runtime(), fixture.folder(), &options).unwrap();
+        assert!(
+            check.passed(),
+            "{}: {:e} relative, {:e} absolute",
+            fixture.name,
+            check.relative,
+            check.absolute
+        );
+        fixture.assert_close("logits", &check.logits, &fixture.graph().logits);
+    }
+}
+
+#[test]
+fn hidden_states_latent_steps_and_greedy_tokens_equal_the_reference() {
+    for fixture in fixtures() {
+        let (model, record, graph) = (fixture.load(), &fixture.record, fixture.graph());
+        let prompt = || Prompt::Raw(record.prompt.clone());
+        assert_eq!(model.tokenize(&prompt()).unwrap(), record.prompt_ids, "{}", fixture.name);
+        assert_eq!(model.tokenize(&Prompt::Raw(record.question.clone())).unwrap(), record.question_ids);
+        let read = model.think(prompt(), 0, None).unwrap();
+        fixture.assert_close("hidden state", read.last_hidden_state().unwrap(), &graph.hidden);
+        let thought = model.think(prompt(), record.steps, None).unwrap();
+        fixture.assert_close("latent steps", thought.last_hidden_state().unwrap(), &graph.latent_hidden);
+        assert_greedy(&fixture, &model, &record.prompt, None, &graph.greedy);
+        assert_greedy(&fixture, &model, &record.question, Some(&thought), &graph.answer);
+
+        // What was thought is the same to a reader that got it as a frame.
+        let frame = thought.to_frame(&FrameOptions::default()).unwrap();
+        let received = Context::from_frame(runtime(), &frame).unwrap();
+        assert_eq!(received.seq_len(), record.prompt_ids.len() + record.steps);
+        assert_greedy(&fixture, &model, &record.question, Some(&received), &graph.answer);
+    }
+}
+
+#[test]
+fn a_form_that_is_not_there_is_refused_with_a_list_of_those_that_are() {
+    let folder = repository("test-vectors/models").join(COMMUNITY);
+    let options = LoadOptions { dtype: Some(Dtype::Quantized), ..LoadOptions::default() };
+    match Model::load(runtime(), &folder, &options) {
+        Err(ModelError::NoSuchGraph { wanted, there }) => {
+            assert_eq!((&*wanted, there.len()), ("model_quantized.onnx", 7));
+            assert!(
+                there.iter().any(|file| Path::new(file) == Path::new("onnx/model_q4f16.onnx")),
+                "{there:?}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A download cache keeps contents under `blobs` and links to them from `snapshots/REVISION`.
+#[cfg(unix)]
+#[test]
+fn a_downloaded_snapshot_loads_through_its_links() {
+    use std::os::unix::fs::symlink;
+    let cache = tempfile::tempdir().unwrap();
+    let (snapshot, blobs) = (cache.path().join("snapshots/1"), cache.path().join("blobs"));
+    fs::create_dir_all(snapshot.join("onnx")).unwrap();
+    fs::create_dir(&blobs).unwrap();
+    let source = repository("test-vectors/models").join(COMMUNITY);
+    for (number, name) in
+        ["config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data"].into_iter().enumerate()
+    {
+        let blob = blobs.join(number.to_string());
+        fs::copy(source.join(name), &blob).unwrap();
+        symlink(blob, snapshot.join(name)).unwrap();
+    }
+    let model = Model::load(runtime(), &snapshot, &LoadOptions::default()).unwrap();
+    assert!(model.think(Prompt::Raw("x".into()), 1, None).is_ok());
+}
