@@ -11,6 +11,7 @@ mod inspect;
 mod kv;
 mod output;
 mod prepare;
+mod prompt;
 mod rosetta;
 mod think;
 mod world;

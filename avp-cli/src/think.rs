@@ -1,13 +1,17 @@
 //! `avp think`: reads a prompt, takes latent steps, writes the KV-cache as a frame.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 use avp_core::Rule;
-use avp_runtime_ort::{Context, FrameOptions, Model, Runtime};
+use avp_runtime_ort::{Context, DebugConfig, FrameOptions, Model, Runtime, ThinkOptions};
 use clap::Args;
+use serde::Serialize;
 
 use crate::{
     ModelArgs,
     output::{Input, Output},
+    prompt::PromptArgs,
 };
 
 /// Read a prompt, take latent steps, and write what the model then knows as a frame
@@ -15,9 +19,8 @@ use crate::{
 pub(crate) struct Think {
     #[command(flatten)]
     model: ModelArgs,
-    /// What to read; the model's chat template makes a user's message of it
-    #[arg(long, value_name = "TEXT")]
-    prompt: String,
+    #[command(flatten)]
+    prompt: PromptArgs,
     /// Latent steps after the prompt
     #[arg(long, value_name = "N", default_value_t = 8)]
     steps: usize,
@@ -36,23 +39,38 @@ pub(crate) struct Think {
     /// Name of the agent that the frame is for, to write into the frame
     #[arg(long, value_name = "ID", default_value = "")]
     target_agent_id: String,
+    /// Give up after so long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// Write how long it took, and the norm of the hidden state at each step, as JSON; `-` for standard output
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<Output>,
 }
 
 impl Think {
     pub(crate) fn run(&self) -> Result<()> {
         self.output.check()?;
+        ensure!(
+            (&self.output, &self.metrics) != (&Output::Stdout, &Some(Output::Stdout)),
+            "frame and metrics cannot both go to standard output"
+        );
+        let prompt = self.prompt.read(self.context.as_ref())?;
         let runtime = self.model.runtime()?;
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
-        let context = model.think(self.prompt.as_str(), self.steps, context.as_ref())?;
+        let options = ThinkOptions { timeout: self.timeout, ..ThinkOptions::steps(self.steps) };
+        let debug = self.metrics.is_some().then(DebugConfig::default);
+        let (thought, metrics) = model.think_measured(prompt, options, context.as_ref(), debug)?;
+        let context = thought.context.context("thinking kept no KV-cache")?;
         let frame = context.to_frame(&FrameOptions {
             session_id: self.session_id.clone(),
             source_agent_id: self.source_agent_id.clone(),
             target_agent_id: self.target_agent_id.clone(),
             ..FrameOptions::default()
         })?;
-        self.output.write(&frame)
+        self.output.write(&frame)?;
+        self.metrics.as_ref().map_or(Ok(()), |file| write_metrics(file, &metrics))
     }
 }
 
@@ -71,6 +89,16 @@ pub(crate) fn report_structural_match(model: &Model, context: Option<&Context>) 
 
 /// Reads a frame and takes the context out of it.
 pub(crate) fn read_context(runtime: &Runtime, input: &Input) -> Result<Context> {
-    use anyhow::Context as _;
     Context::from_frame(runtime, &input.read()?).with_context(|| input.to_string())
+}
+
+/// Writes metrics as a line of JSON.
+pub(crate) fn write_metrics(file: &Output, metrics: &impl Serialize) -> Result<()> {
+    file.write(format!("{}\n", serde_json::to_string(metrics)?).as_bytes())
+}
+
+/// A number of seconds on the command line, such as `0.5`.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "expected a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "expected a number of seconds, not below 0".to_owned())
 }

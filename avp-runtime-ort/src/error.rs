@@ -123,6 +123,19 @@ pub enum RunError {
         /// The value given.
         got: f64,
     },
+    /// An option names a token that the model's vocabulary does not have.
+    #[error("{option}: there is no token {id}; the vocabulary ends at {}", vocab_size.saturating_sub(1))]
+    UnknownToken {
+        /// The option's name.
+        option: &'static str,
+        /// The id given.
+        id: u32,
+        /// One more than the largest id.
+        vocab_size: usize,
+    },
+    /// A text to stop at is empty.
+    #[error("stop must not be an empty text: it would stop everything")]
+    EmptyStop,
     /// The context belongs to another model.
     #[error(transparent)]
     Context(#[from] ContextError),
@@ -133,6 +146,12 @@ pub enum RunError {
         line: Option<usize>,
         /// The template's words.
         message: String,
+    },
+    /// The chat template does not end, or makes more text than a prompt can be.
+    #[error("chat template{}: does not end", line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    EndlessTemplate {
+        /// The line it was stopped at, from 1.
+        line: Option<usize>,
     },
     /// The tokenizer cannot read or write the text.
     #[error("tokenizer: {message}")]

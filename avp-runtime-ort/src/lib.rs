@@ -41,24 +41,25 @@ mod generate;
 mod identity;
 mod kv;
 mod library;
+mod metrics;
 mod model;
 mod onnx;
 mod prepare;
 pub mod rosetta;
 mod runtime;
-mod sample;
 mod think;
 mod tokens;
 
-pub use chat::{Message, Prompt};
+pub use chat::{Chat, Content, Message, Prompt};
 pub use context::{Context, FrameOptions};
 pub use decoder::Device;
 pub use engine::{Canceller, Pending, PendingFuture};
 pub use error::{ContextError, Error, ModelError, RunError};
 pub use folder::{Dtype, UnknownDtype};
-pub use generate::{Finish, GenerateOptions, Generation};
+pub use generate::{Finish, GenerateOptions, Generation, GenerationStream};
 pub use identity::{read_identity, tokenizer_hash};
 pub use library::{LibraryError, LibrarySource, OrtLibrary};
+pub use metrics::{DebugConfig, GenerateMetrics, ThinkMetrics, TransferDiagnostics};
 pub use model::{LoadOptions, Model};
 pub use prepare::{
     CacheLayout, CheckOptions, PrepareCheck, PrepareError, PrepareReport, check_prepared, prepare_report,

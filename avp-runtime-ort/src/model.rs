@@ -11,7 +11,7 @@ use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
     CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
-    chat::{ChatTemplate, render_plain},
+    chat::ChatTemplate,
     config::{self, GenerationConfig, ModelConfig},
     decoder::{Decoder, Device},
     engine::{Engine, Pending, Task},
@@ -110,12 +110,7 @@ impl Model {
     /// # Errors
     /// When the template refuses the messages or the tokenizer the text.
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
-        let text = match (prompt, &self.0.template) {
-            (Prompt::Raw(text), _) => text.clone(),
-            (Prompt::Chat(messages), Some(template)) => template.render(messages)?,
-            (Prompt::Chat(messages), None) => render_plain(messages),
-        };
-        self.0.tokens.encode(&text)
+        self.0.tokens.encode(&prompt.text(self.0.template.as_ref())?)
     }
 
     /// The handshake rule by which `context` fits this model: [`Rule::HashMatch`], or [`Rule::StructuralMatch`] where
@@ -203,7 +198,7 @@ impl Model {
         self.0.engine.start(task, timeout)
     }
 
-    /// Does `work` in one step of the model's thread: for what is one run, or few.
+    /// Does `work` in one step of the model's thread: for tests of the decoder.
     ///
     /// # Errors
     /// As [`run`](Self::run).

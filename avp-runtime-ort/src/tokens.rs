@@ -1,20 +1,27 @@
 //! Text to token ids and back.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use avp_core::hash;
-use tokenizers::{
-    DecodeStream, DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
-    Tokenizer,
-};
+use tokenizers::Tokenizer;
 
 use crate::{ModelError, RunError, folder::read_text};
 
 const SKIP_SPECIAL_TOKENS: bool = true;
 
-/// A model's tokenizer.
+/// What decoders write for bytes that are no UTF-8, or not yet.
+const REPLACEMENT: char = '\u{FFFD}';
+
+/// A model's tokenizer; cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Tokens {
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
+    vocab_size: usize,
 }
 
 impl Tokens {
@@ -26,11 +33,17 @@ impl Tokens {
     }
 
     /// # Errors
-    /// When `json`, the text of the file at `path`, is no tokenizer.
+    /// When `json`, the text of the file at `path`, is no tokenizer. The message says where.
     pub(crate) fn parse(path: &Path, json: &str) -> Result<Self, ModelError> {
-        let tokenizer = Tokenizer::from_bytes(json)
-            .map_err(|error| ModelError::Tokenizer { path: path.to_owned(), message: error.to_string() })?;
-        Ok(Self { tokenizer })
+        let (tokenizer, last) = guarded(|| {
+            let tokenizer = Tokenizer::from_bytes(json)?;
+            let last = tokenizer.get_vocab(true).into_values().max();
+            Ok((tokenizer, last))
+        })
+        .map_err(|message| ModelError::Tokenizer { path: path.to_owned(), message })?;
+        // Ids need not be without gaps, so that the number of tokens says little.
+        let vocab_size = last.map_or(0, |id| id as usize + 1);
+        Ok(Self { tokenizer: Arc::new(tokenizer), vocab_size })
     }
 
     /// The ids of `text`, without special tokens beyond those that the text spells out.
@@ -38,7 +51,8 @@ impl Tokens {
     /// # Errors
     /// When the tokenizer cannot read it.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u32>, RunError> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(tokenizer_error)?;
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, false));
+        let encoding = encoding.map_err(|message| RunError::Tokenizer { message })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -47,7 +61,8 @@ impl Tokens {
     /// # Errors
     /// When the tokenizer cannot read it.
     pub(crate) fn encode_with_special_tokens(&self, text: &str) -> Result<Vec<u32>, RunError> {
-        let encoding = self.tokenizer.encode_fast(text, true).map_err(tokenizer_error)?;
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, true));
+        let encoding = encoding.map_err(|message| RunError::Tokenizer { message })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -56,46 +71,261 @@ impl Tokens {
         self.tokenizer.get_vocab(true).into_iter().collect()
     }
 
+    /// One more than the largest id.
+    pub(crate) fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The id of the special token that is spelled `text`; decoded text never shows it.
+    pub(crate) fn special_token(&self, text: &str) -> Option<u32> {
+        let special = self.tokenizer.get_added_vocabulary().is_special_token(text);
+        special.then(|| self.tokenizer.token_to_id(text)).flatten()
+    }
+
+    /// Whether decoding looks at the token at all: it leaves out special tokens, and ids that it does not know.
+    fn has_text(&self, id: u32) -> bool {
+        let token = self.tokenizer.id_to_token(id);
+        token.is_some_and(|token| !self.tokenizer.get_added_vocabulary().is_special_token(&token))
+    }
+
     /// SHA-256 of the vocabulary as peers compute it, in hex.
     pub(crate) fn hash(&self) -> String {
         let vocab = self.tokenizer.get_vocab(true);
         hash::tokenizer_hash_of(vocab.iter().map(|(token, &id)| (token.as_str(), id)))
     }
 
-    /// A stream that gives each piece of text as soon as its tokens make whole characters.
-    pub(crate) fn stream(&self) -> TextStream<'_> {
-        TextStream { stream: self.tokenizer.decode_stream(SKIP_SPECIAL_TOKENS) }
-    }
-
-    /// The text of `ids`, without special tokens.
+    /// The text of `ids`, without special tokens. Ids that the tokenizer does not know have none: heads are often padded.
     ///
     /// # Errors
     /// When the tokenizer cannot write them.
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, RunError> {
-        self.tokenizer.decode(ids, SKIP_SPECIAL_TOKENS).map_err(tokenizer_error)
+        guarded(|| self.tokenizer.decode(ids, SKIP_SPECIAL_TOKENS))
+            .map_err(|message| RunError::Tokenizer { message })
     }
 }
 
-/// Text that grows token by token.
-pub(crate) struct TextStream<'t> {
-    stream: DecodeStream<
-        't,
-        ModelWrapper,
-        NormalizerWrapper,
-        PreTokenizerWrapper,
-        PostProcessorWrapper,
-        DecoderWrapper,
-    >,
+/// Text that grows token by token; a character spread over tokens waits for its last byte.
+///
+/// A token's text can depend on the one before it (a leading space that only the first loses), so each piece is what the
+/// text of the last piece's tokens and the new ones has beyond that of the last piece's. Unlike `tokenizers`' own stream it
+/// gives at the end what was still waiting, and goes on where a decoder changes text that is already given.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TextStream {
+    /// The tokens of the last piece, then those that wait.
+    ids: Vec<u32>,
+    /// How many of them are the last piece's.
+    given: usize,
+    /// The text of those.
+    given_text: String,
 }
 
-impl TextStream<'_> {
-    /// Adds a token and gives the text that is now certain: a character spread over tokens waits for its last byte. A
-    /// tokenizer that would change text already given gives no more.
-    pub(crate) fn push(&mut self, id: u32) -> Option<String> {
-        self.stream.step(id).ok().flatten()
+impl TextStream {
+    /// Adds a token and gives the text that is now certain, often none.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot write the tokens.
+    pub(crate) fn push(&mut self, tokens: &Tokens, id: u32) -> Result<String, RunError> {
+        if !tokens.has_text(id) {
+            // It would only hide what it stands behind.
+            return Ok(String::new());
+        }
+        self.ids.push(id);
+        let text = tokens.decode(&self.ids)?;
+        if text.ends_with(REPLACEMENT) {
+            return Ok(String::new());
+        }
+        self.give(tokens, &text)
+    }
+
+    /// Gives what still waits for the rest of a character that will not come any more.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub(crate) fn finish(&mut self, tokens: &Tokens) -> Result<String, RunError> {
+        let text = tokens.decode(&self.ids)?;
+        self.give(tokens, &text)
+    }
+
+    fn give(&mut self, tokens: &Tokens, text: &str) -> Result<String, RunError> {
+        let piece = match text.strip_prefix(&self.given_text) {
+            Some(piece) => piece.to_owned(),
+            None => tokens.decode(&self.ids[self.given..])?,
+        };
+        self.ids.drain(..self.given);
+        self.given = self.ids.len();
+        self.given_text = tokens.decode(&self.ids)?;
+        Ok(piece)
     }
 }
 
-fn tokenizer_error(error: tokenizers::Error) -> RunError {
-    RunError::Tokenizer { message: error.to_string() }
+/// Does `work` and gives its error in words. The library trusts its file: on some that contradict themselves it panics, which
+/// must not end the process of whoever was handed such a file.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    // Unwind safe: a tokenizer is only read, and what it caches is whole or not there.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(format!("the file contradicts itself: {words}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Every byte a token, as byte-level vocabularies begin, and a few longer tokens.
+    fn byte_level() -> Tokens {
+        let mut byte_chars: Vec<char> =
+            tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+        byte_chars.sort_unstable();
+        let mut vocab: serde_json::Map<_, _> =
+            byte_chars.iter().enumerate().map(|(id, token)| (token.to_string(), json!(id))).collect();
+        vocab.insert("Ġa".into(), json!(256));
+        parse(&json!({
+            "version": "1.0",
+            "added_tokens": [special(257)],
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        }))
+    }
+
+    /// As Llama 2 has it: a mark for spaces of which the first is dropped, and tokens for bytes.
+    fn byte_fallback() -> Tokens {
+        let mut vocab: serde_json::Map<_, _> =
+            (0..=255).map(|byte| (format!("<0x{byte:02X}>"), json!(byte))).collect();
+        for (id, token) in (256..).zip(["▁a", "b", "▁"]) {
+            vocab.insert(token.into(), json!(id));
+        }
+        parse(&json!({
+            "version": "1.0",
+            "added_tokens": [special(259)],
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+            ]},
+            "model": {"type": "BPE", "vocab": vocab, "merges": [], "byte_fallback": true},
+        }))
+    }
+
+    fn special(id: u32) -> serde_json::Value {
+        json!({"id": id, "content": "<|end|>", "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false})
+    }
+
+    fn parse(json: &serde_json::Value) -> Tokens {
+        Tokens::parse(Path::new("tokenizer.json"), &json.to_string()).unwrap()
+    }
+
+    fn streamed(tokens: &Tokens, ids: &[u32]) -> (Vec<String>, String) {
+        let mut stream = TextStream::default();
+        let pieces = ids.iter().map(|&id| stream.push(tokens, id).unwrap()).collect();
+        (pieces, stream.finish(tokens).unwrap())
+    }
+
+    fn ids(tokens: &Tokens, text: &[&str]) -> Vec<u32> {
+        text.iter().map(|token| tokens.tokenizer.token_to_id(token).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_character_spread_over_tokens_comes_whole() {
+        let tokens = byte_level();
+        // The bytes of "é" and "x".
+        let (pieces, rest) = streamed(&tokens, &ids(&tokens, &["Ã", "©", "x"]));
+        assert_eq!(pieces, ["", "é", "x"]);
+        assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn what_never_becomes_a_character_comes_at_the_end() {
+        let tokens = byte_level();
+        let (pieces, rest) = streamed(&tokens, &ids(&tokens, &["x", "Ã"]));
+        assert_eq!(pieces, ["x", ""]);
+        assert_eq!(rest, "\u{FFFD}");
+    }
+
+    #[test]
+    fn only_the_first_space_is_dropped_also_behind_special_tokens() {
+        let tokens = byte_fallback();
+        let (pieces, rest) = streamed(&tokens, &ids(&tokens, &["<|end|>", "▁a", "<|end|>", "▁a", "b"]));
+        assert_eq!(pieces, ["", "a", "", " a", "b"]);
+        assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn a_decoder_that_changes_its_mind_loses_nothing() {
+        let tokens = byte_fallback();
+        // A run of bytes that ends badly becomes replacements as a whole, also the "A" that was given before.
+        let (pieces, rest) = streamed(&tokens, &[0x41, 0xFF, 257]);
+        assert_eq!(pieces.concat() + &rest, "A\u{FFFD}b");
+    }
+
+    #[test]
+    fn ids_beyond_the_vocabulary_have_no_text_and_disturb_none() {
+        let tokens = byte_level();
+        let [a, b] = ids(&tokens, &["a", "b"])[..] else { panic!() };
+        let (pieces, rest) = streamed(&tokens, &[a, 5000, u32::MAX, b]);
+        assert_eq!((pieces.concat(), rest.as_str()), ("ab".into(), ""));
+        assert_eq!(tokens.vocab_size(), 258);
+    }
+
+    #[test]
+    fn special_tokens_are_found_by_their_text() {
+        let tokens = byte_level();
+        assert_eq!(tokens.special_token("<|end|>"), Some(257));
+        assert_eq!(tokens.special_token("Ġa"), None);
+        assert_eq!(tokens.special_token("none"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_no_tokenizer_is_refused_with_the_place() {
+        let refused = |json: &str| match Tokens::parse(Path::new("tokenizer.json"), json) {
+            Err(error @ ModelError::Tokenizer { .. }) => error.to_string(),
+            other => panic!("{:?}", other.map(|tokens| tokens.vocab_size)),
+        };
+        assert!(refused("{\"version\": \"1.0\",\n \"model\": ").contains("line 2"));
+        assert!(
+            refused("{\"version\": \"1.0\", \"model\": {\"type\": \"Riddle\"}}").contains("tokenizer.json")
+        );
+        assert!(refused("").contains("tokenizer.json"));
+    }
+
+    #[test]
+    fn a_file_that_contradicts_itself_is_an_error_and_no_panic() {
+        let json = include_str!("../../test-vectors/parity/tiny-llama/tokenizer.json");
+        let mut json: serde_json::Value = serde_json::from_str(json).unwrap();
+        // Merges whose second half is shorter than the prefix that it should begin with.
+        json["model"]["continuing_subword_prefix"] = "((".into();
+        match Tokens::parse(Path::new("tokenizer.json"), &json.to_string()) {
+            Err(ModelError::Tokenizer { message, .. }) => assert!(!message.is_empty()),
+            other => panic!("{:?}", other.map(|tokens| tokens.vocab_size)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_the_text_of_all_tokens(ids in prop::collection::vec(0u32..260, 0..60)) {
+            let tokens = byte_level();
+            let (pieces, rest) = streamed(&tokens, &ids);
+            prop_assert_eq!(pieces.concat() + &rest, tokens.decode(&ids).unwrap());
+        }
+
+        #[test]
+        fn pieces_of_utf8_make_the_text_also_with_byte_fallback(text in "[ab ]{0,4}[é€😀]{0,3}[ab ]{0,4}") {
+            let tokens = byte_fallback();
+            let ids: Vec<u32> = text.bytes().map(|byte| match byte {
+                b' ' => 258,
+                byte => u32::from(byte),
+            }).collect();
+            let (pieces, rest) = streamed(&tokens, &ids);
+            prop_assert_eq!(pieces.concat() + &rest, tokens.decode(&ids).unwrap());
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: this library and the Python peers at the same work, on one machine, in one run.
+//! `cargo xtask bench` and `cargo xtask bench runtime`: this library and the Python peers at the same work, on one machine,
+//! in one run.
 //!
 //! Prints the tables of `docs/BENCHMARKS.md`. Every figure is a median; every ratio compares figures of this run.
 
@@ -6,12 +7,29 @@ mod caches;
 mod frames;
 mod packets;
 mod peer;
+mod runtime;
+mod runtime_ours;
+mod runtime_partner;
 mod table;
 mod timing;
 
-use anyhow::Result;
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
 
 fn main() -> Result<()> {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let Some((what, rest)) = arguments.split_first() else { return protocol() };
+    match (what.to_str(), rest) {
+        (Some("runtime"), []) => runtime::run(&runtime::Settings::from_env()?),
+        (Some(runtime_ours::SERVE), _) => runtime_ours::serve(rest),
+        (Some(runtime_ours::MEMORY), _) => runtime_ours::serve_memory(rest),
+        _ => bail!("no benchmark is called {}", what.to_string_lossy()),
+    }
+}
+
+/// Frames, caches and packets.
+fn protocol() -> Result<()> {
     let peers = peer::all(&frames::SIZES)?;
     println!("{}", frames::against_peers(&peers)?);
     println!("{}", frames::against_memory()?);

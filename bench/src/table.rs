@@ -16,6 +16,10 @@ impl Table {
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
+
+    pub(crate) fn rows(&mut self, rows: impl IntoIterator<Item = Vec<String>>) {
+        self.rows.extend(rows);
+    }
 }
 
 impl fmt::Display for Table {
@@ -37,7 +41,8 @@ pub(crate) fn time(seconds: f64) -> String {
     match seconds {
         s if s < 1e-6 => format!("{:.0} ns", s * 1e9),
         s if s < 1e-3 => format!("{:.2} us", s * 1e6),
-        s => format!("{:.2} ms", s * 1e3),
+        s if s < 1.0 => format!("{:.2} ms", s * 1e3),
+        s => format!("{s:.2} s"),
     }
 }
 
@@ -70,8 +75,8 @@ mod tests {
     #[test]
     fn units_read_well() {
         assert_eq!(
-            (time(1.5e-7), time(3.2e-6), time(0.034)),
-            ("150 ns".into(), "3.20 us".into(), "34.00 ms".into())
+            (time(1.5e-7), time(3.2e-6), time(0.034), time(5.4)),
+            ("150 ns".into(), "3.20 us".into(), "34.00 ms".into(), "5.40 s".into())
         );
         assert_eq!((size(16 << 10), size(128 << 20)), ("16 KiB".into(), "128 MiB".into()));
         assert_eq!((times(9.94), times(123.4)), ("9.9x".into(), "123x".into()));

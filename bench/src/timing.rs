@@ -32,8 +32,13 @@ pub(crate) fn median_seconds<T, E: Into<anyhow::Error>>(
         }
         samples.push(start.elapsed().as_secs_f64() / f64::from(batch));
     }
+    Ok(median(samples))
+}
+
+/// The middle one of `samples`; not a number where there is none.
+pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
-    Ok(samples[samples.len() / 2])
+    samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The median time of copying `source` to `target`, which are of one length: what memory allows.

@@ -1,12 +1,15 @@
-//! `cargo xtask bench`: the tables of `docs/BENCHMARKS.md`, measured on this machine.
+//! `cargo xtask bench` and `cargo xtask bench runtime`: the tables of `docs/BENCHMARKS.md`, measured on this machine.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 
 use crate::{
-    peers,
-    process::{cargo, run as run_command},
+    onnxruntime, peers,
+    process::{cargo, run as run_command, run_aside},
 };
 
 /// Installs the Python peers and runs the side-by-side benchmark in release.
@@ -16,4 +19,59 @@ use crate::{
 pub(crate) fn run(root: &Path) -> Result<()> {
     let peers = peers::set_up(root)?;
     run_command(cargo(root).args(["run", "--release", "--package", "avp-bench"]).envs(peers))
+}
+
+/// The shape that the tables are about.
+const SHAPE: &str = "qwen2.5-0.5b";
+
+/// An environment that runs scripts of `tools/shapes`; a variable can name an interpreter that has what it needs.
+struct Scripts {
+    requirements: &'static str,
+    module: &'static str,
+    variable: &'static str,
+}
+
+const FULL: Scripts =
+    Scripts { requirements: "requirements.txt", module: "optimum", variable: "AVP_BENCH_PYTHON" };
+const INT4: Scripts = Scripts {
+    requirements: "requirements-int4.txt",
+    module: "onnxruntime_genai",
+    variable: "AVP_BENCH_INT4_PYTHON",
+};
+
+/// Makes a model of random weights at a real shape, and runs the runtime beside the Python peer and ONNX Runtime alone.
+///
+/// `shape` is one that `tools/shapes/make.py` knows.
+///
+/// # Errors
+/// When what it needs cannot be installed, the model not be made, or the benchmark fails.
+pub(crate) fn run_runtime(root: &Path, shape: Option<&str>) -> Result<()> {
+    let shape = shape.unwrap_or(SHAPE);
+    let models = root.join(".cache").join("shapes").join(shape);
+    eprintln!(
+        "This installs PyTorch, Transformers and Optimum from PyPI (some GB) and makes models in {} (5 GB at {SHAPE}); \
+         it takes about 10 GB of memory and, once all is there, some minutes.",
+        models.display()
+    );
+    let library = onnxruntime::set_up(root)?;
+    let tools = root.join("tools").join("shapes");
+    let python = FULL.python(root)?;
+    run_aside(Command::new(&python).arg(tools.join("make.py")).arg(&models).args(["--shape", shape]))?;
+    run_aside(Command::new(INT4.python(root)?).arg(tools.join("int4.py")).arg(&models))?;
+    run_command(
+        cargo(root)
+            .args(["run", "--release", "--package", "avp-bench", "--", "runtime"])
+            .envs(library.map(|library| ("ORT_DYLIB_PATH", library)))
+            .env("AVP_BENCH_MODELS", models)
+            .env("AVP_BENCH_PYTHON", python),
+    )
+}
+
+impl Scripts {
+    fn python(&self, root: &Path) -> Result<PathBuf> {
+        match std::env::var_os(self.variable).filter(|path| !path.is_empty()) {
+            Some(named) => Ok(named.into()),
+            None => peers::set_up_scripts(root, &format!("tools/shapes/{}", self.requirements), self.module),
+        }
+    }
 }

@@ -27,6 +27,8 @@ Usage: cargo xtask COMMAND
   demo [ARG...]     Two agents hand over a KV-cache: set up, build, run `avp demo ARG...`
   test [STEP...]    Everything that must hold: all steps in order, or the named ones
   bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
+  bench runtime [SHAPE]
+                    The runtime beside the Python peer and ONNX Runtime alone, at a model of random weights
   setup             Fetch the ONNX Runtime library into .cache/
   codegen           Write the Rust types of the schemas in proto/
   codegen --check   Fail where they are out of date
@@ -52,6 +54,9 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
         ("demo", _) => return demo::run(&root, arguments),
         ("test", _) => checks::run(&root, arguments)?,
         ("bench", []) => bench::run(&root)?,
+        ("bench", [what, shape @ ..]) if what == "runtime" && shape.len() < 2 => {
+            bench::run_runtime(&root, shape.first().and_then(|shape| shape.to_str()))?;
+        }
         ("setup", []) => drop(onnxruntime::set_up(&root)?),
         ("codegen", _) => codegen::run_with(&root, arguments)?,
         ("help" | "--help" | "-h", []) => println!("{HELP}\n\nSteps of `test`:\n{}", checks::list()),

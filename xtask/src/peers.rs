@@ -47,30 +47,53 @@ pub(crate) fn set_up(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
         .collect()
 }
 
-/// Gives the interpreter of an environment that has the peer.
+/// Installs what the file of requirements at `path` in the repository names, and gives the interpreter that has it.
+///
+/// # Errors
+/// As [`set_up`].
+pub(crate) fn set_up_scripts(root: &Path, path: &str, module: &str) -> Result<PathBuf> {
+    let file = root.join(path).into_os_string().into_string();
+    let file = file.map_err(|_| anyhow::anyhow!("pip takes no path that is not Unicode"))?;
+    let name = path.replace('/', "-").replace(".txt", "");
+    let recipe = fs::read_to_string(&file).with_context(|| format!("cannot read {path}"))?;
+    environment(root, &name, &["--requirement", &file], &recipe, module)
+        .with_context(|| format!("cannot install {path}"))
+}
+
+fn install(root: &Path, peer: &Peer) -> Result<PathBuf> {
+    // The release is in the name already.
+    environment(root, &peer.requirement.replace("==", "-"), &[peer.requirement], "", peer.module)
+}
+
+/// Gives the interpreter of the environment `name`, which has what `wanted` names to pip.
 ///
 /// The environment is made without pip and filled by the user's pip: Debian's Python has `venv` without the pip to put in.
-fn install(root: &Path, peer: &Peer) -> Result<PathBuf> {
-    let folder = root.join(".cache").join("peers").join(peer.requirement.replace("==", "-"));
+///
+/// `recipe` says what it was made of: where that changes, it is made anew.
+fn environment(root: &Path, name: &str, wanted: &[&str], recipe: &str, module: &str) -> Result<PathBuf> {
+    let folder = root.join(".cache").join("peers").join(name);
     let interpreter =
         if cfg!(windows) { folder.join("Scripts/python.exe") } else { folder.join("bin/python") };
     let complete = folder.join(".complete");
-    if complete.is_file() && can_import(&interpreter, peer.module) {
-        eprintln!("{}: {}", peer.requirement, interpreter.display());
+    if fs::read_to_string(&complete).is_ok_and(|made_of| made_of == recipe)
+        && can_import(&interpreter, module)
+    {
+        eprintln!("{name}: {}", interpreter.display());
         return Ok(interpreter);
     }
-    eprintln!("{}: installing from PyPI into {}", peer.requirement, folder.display());
+    eprintln!("{name}: installing from PyPI into {}", folder.display());
     let python = python::with_pip()?;
     run_aside(Command::new(python).args(["-m", "venv", "--clear", "--without-pip"]).arg(&folder))?;
     let packages = "import sysconfig; print(sysconfig.get_path('purelib'))";
     let packages = output(Command::new(&interpreter).args(["-c", packages]))?;
     run_aside(
         python::pip(python, "install")
-            .args(["--quiet", "--no-warn-conflicts", "--target", &packages, peer.requirement])
+            .args(["--quiet", "--no-warn-conflicts", "--target", &packages])
+            .args(wanted)
             // It is about the user's own packages, which stay as they are.
             .env("PIP_ROOT_USER_ACTION", "ignore"),
     )?;
-    fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
+    fs::write(&complete, recipe).with_context(|| format!("cannot write {}", complete.display()))?;
     Ok(interpreter)
 }
 

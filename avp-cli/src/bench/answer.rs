@@ -105,7 +105,7 @@ impl Agents<'_> {
     /// When the model fails for any other reason than that something does not fit its window.
     pub(super) fn answer(&self, plan: &Plan<'_>, way: Way) -> Result<Outcome> {
         let done = match way {
-            Way::Direct => self.direct(&plan.direct),
+            Way::Direct => self.direct(plan),
             Way::Text => self.in_text(&plan.turns),
             Way::Latent { steps } => self.latent(&plan.turns, steps),
         };
@@ -123,8 +123,10 @@ impl Agents<'_> {
         }
     }
 
-    fn direct(&self, prompt: &str) -> Result<Answer> {
-        let written = self.write("solver", prompt, None, self.max_answer_tokens)?;
+    /// The agent that answers does the others' work too.
+    fn direct(&self, plan: &Plan<'_>) -> Result<Answer> {
+        let last = plan.turns.last().context("a pipeline has an agent")?;
+        let written = self.write(&last.agent, &plan.direct, None, self.max_answer_tokens)?;
         let total_time = written.part.time;
         Ok(written.into_answer(Vec::new(), Handed::default(), total_time))
     }

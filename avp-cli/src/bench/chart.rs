@@ -33,7 +33,7 @@ pub(super) const COLOURS: usize = 6;
 
 const WIDTH: f64 = 720.0;
 const LABELS: f64 = 130.0;
-const VALUES: f64 = 150.0;
+const VALUES: f64 = 200.0;
 const ROW: f64 = 30.0;
 const THICKNESS: f64 = 18.0;
 const LEGEND: f64 = 28.0;
@@ -115,12 +115,13 @@ impl Bar {
         let mut end = x;
         if let Some((low, high)) = self.interval {
             let (from, to) = (LABELS + low * scale, LABELS + high * scale);
-            let _infallible = write!(
-                svg,
-                "<path class=\"whisker\" d=\"M{from:.1} {middle:.1}H{to:.1}M{from:.1} {a:.1}V{b:.1}M{to:.1} {a:.1}V{b:.1}\"/>",
-                a = middle - 5.0,
-                b = middle + 5.0,
+            let (above, below) = (middle - 5.0, middle + 5.0);
+            let path = format!(
+                "M{from:.1} {middle:.1}H{to:.1}M{from:.1} {above:.1}V{below:.1}M{to:.1} {above:.1}V{below:.1}"
             );
+            // The wider line in the ground's colour sets the other off from the bar.
+            let _infallible =
+                write!(svg, "<path class=\"halo\" d=\"{path}\"/><path class=\"whisker\" d=\"{path}\"/>");
             end = end.max(to);
         }
         let _infallible = write!(
@@ -155,8 +156,8 @@ mod tests {
 
     #[test]
     fn the_longest_row_fills_the_width_and_nothing_has_none() {
-        assert!(chart(&[1.0], &[]).contains("width=\"440.0\""));
-        assert!(chart(&[1.0, 3.0], &["p", "q"]).contains("width=\"109.0\""));
+        assert!(chart(&[1.0], &[]).contains("width=\"390.0\""));
+        assert!(chart(&[1.0, 3.0], &["p", "q"]).contains("width=\"96.5\""));
         let empty = Chart { rows: Vec::new(), title: String::new(), legend: Vec::new(), full: None };
         assert!(empty.svg("e").contains("viewBox=\"0 0 720 0\""));
         assert!(!chart(&[0.0], &[]).contains("NaN"));

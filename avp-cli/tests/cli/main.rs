@@ -5,6 +5,7 @@ mod aacp;
 mod bench;
 mod common;
 mod demo;
+mod generate;
 mod handover;
 mod inspect;
 mod kv;

@@ -68,6 +68,14 @@ impl<'p> Weights<'p> {
         }
     }
 
+    /// Checks that data fills an initializer's shape, so that its dimensions can be believed.
+    ///
+    /// # Errors
+    /// When it does not, or the element type is none that weights have.
+    pub(crate) fn check_filled(&self, tensor: &TensorProto) -> Result<(), PrepareError> {
+        self.check(tensor).map(|_| ())
+    }
+
     /// Reads a two-dimensional float initializer.
     ///
     /// # Errors

@@ -41,10 +41,15 @@ pub(super) fn find(index: &GraphIndex<'_>, weights: &Weights<'_>) -> Result<Embe
         [] => return Err(refuse("input_ids", "a Gather that reads a table by input_ids")),
         [(_, node), ..] => return Err(refuse(node.name(), "one Gather fed by input_ids, but found several")),
     };
-    match node.op_type() {
-        "GatherBlockQuantized" => block_quantized(index, position, node),
+    let embedding = match node.op_type() {
+        "GatherBlockQuantized" => block_quantized(index, weights, position, node),
         _ => gather(index, weights, position, node),
+    }?;
+    let last = index.node(embedding.position());
+    if last.output.first().is_none_or(String::is_empty) {
+        return Err(refuse(last.name(), "a node with an output"));
     }
+    Ok(embedding)
 }
 
 fn gather(
@@ -106,6 +111,7 @@ fn dequantizer(
 
 fn block_quantized(
     index: &GraphIndex<'_>,
+    weights: &Weights<'_>,
     position: usize,
     node: &NodeProto,
 ) -> Result<Embedding, PrepareError> {
@@ -114,6 +120,7 @@ fn block_quantized(
     let (Some(data), Some(scales)) = (stored(0), stored(2)) else {
         return Err(refuse(node.name(), "a quantized table and its scales, stored in the model"));
     };
+    weights.check_filled(data)?;
     if (node.int_or("gather_axis", 0), node.int_or("quantize_axis", 1)) != (0, 1) {
         return Err(refuse(node.name(), "rows gathered along axis 0 and quantized along axis 1"));
     }

@@ -107,3 +107,47 @@ fn check_opset(model: &ModelProto) -> Result<(), PrepareError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use prost::Message;
+
+    use super::*;
+
+    /// Prepares `bytes` as a file in `folder` would be; what comes of it is of no interest, as long as something does.
+    fn try_prepare(bytes: Vec<u8>, folder: &Path) -> bool {
+        ModelProto::decode(Bytes::from(bytes)).is_ok_and(|mut model| {
+            let prepared = prepare(&mut model, folder, Some(16)).is_ok();
+            let _encoded = model.encode_to_vec();
+            prepared
+        })
+    }
+
+    #[test]
+    fn no_change_of_a_byte_and_no_cut_makes_preparing_panic() {
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors");
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for file in ["runtime/gemm-head/model.onnx", "models/genai-qwen2-int4/model.onnx"] {
+            let path = vectors.join(file);
+            let folder = path.parent().unwrap();
+            let sound = std::fs::read(&path).unwrap();
+            assert!(try_prepare(sound.clone(), folder), "{file}");
+            let mut refused = 0;
+            for _ in 0..120 {
+                let mut changed = sound.clone();
+                for _ in 0..=random(3) {
+                    let at = random(changed.len());
+                    changed[at] = random(256) as u8;
+                }
+                refused += usize::from(!try_prepare(changed, folder));
+                try_prepare(sound[..random(sound.len())].to_vec(), folder);
+            }
+            assert!(refused > 0, "{file}: nothing was refused");
+        }
+    }
+}

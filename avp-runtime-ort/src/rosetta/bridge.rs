@@ -5,7 +5,9 @@ use super::{
     RosettaError, TransferQuality, ValidateOptions, Validation, assess_transfer, calibrate,
     connect::LoadedSide, projector::check_end, validate,
 };
-use crate::{Context, GenerateOptions, Generation, Model, OutputType, Prompt, ThinkOptions};
+use crate::{
+    Context, GenerateOptions, Generation, Model, OutputType, Prompt, ThinkOptions, TransferDiagnostics,
+};
 
 /// Two models, and a map from the hidden states of the first to the input space of the second. Any thread may use it.
 ///
@@ -175,6 +177,29 @@ impl Rosetta {
         let transfer = self.transfer_state(&thought.last_hidden_state, thought.prompt_tokens, steps)?;
         let generation = self.target().generate(prompt, Some(&transfer.context), options)?;
         Ok(CrossGeneration { generation, transfer })
+    }
+
+    /// What there is to say of a transfer, with the fields and words of `avp` 0.6.2; what is said of an answer stays empty. Reads
+    /// all of the embeddings for the nearest one, which the transfer did not.
+    ///
+    /// # Errors
+    /// When the transfer is another pair's and its vector has another width.
+    pub fn diagnose(&self, transfer: &Transfer) -> Result<TransferDiagnostics, RosettaError> {
+        let nearest = self.projector.nearest_cosine(&transfer.projection)?;
+        let learned = transfer.projection.metrics.is_none();
+        Ok(TransferDiagnostics {
+            transfer_mode: "rosetta".to_owned(),
+            source_model: Some(self.source().identity().model_id.clone()),
+            target_model: Some(self.target().identity().model_id.clone()),
+            prompt_tokens: transfer.quality.prompt_tokens,
+            quality_gate_passed: Some(transfer.quality.recommend_latent),
+            quality_gate_reason: transfer.quality.reason.clone(),
+            projection_method: transfer.method.as_str().to_uppercase(),
+            // The peer has no numbers for learned maps.
+            hidden_state_norm: (!learned).then_some(transfer.projection.hidden_state_norm.into()),
+            nearest_cos_sim: nearest.map(f64::from),
+            ..TransferDiagnostics::default()
+        })
     }
 
     /// Tries the map on a few texts: first the direction of the projected vectors, then what the target makes of them.

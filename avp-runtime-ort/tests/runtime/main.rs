@@ -4,6 +4,7 @@
 mod common;
 mod engine;
 mod families;
+mod generate;
 mod parity;
 mod projection;
 mod refusals;

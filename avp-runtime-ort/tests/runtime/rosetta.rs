@@ -174,6 +174,11 @@ fn answers_behind_another_models_thought_equal_the_peers() {
             let context = &transfer.context;
             assert_eq!((context.seq_len(), context.num_steps()), (case.seq_len, case.num_steps));
             assert_eq!(context.identity(), target.identity());
+            let diagnostics = rosetta.diagnose(&transfer).unwrap();
+            assert_eq!(diagnostics.projection_method, pair.map.method.to_uppercase());
+            assert_eq!((diagnostics.quality_gate_passed, diagnostics.healthy()), (Some(true), true));
+            let nearest = diagnostics.nearest_cos_sim.unwrap() as f32;
+            assert_close("nearest", nearest, case.metrics["nearest_cos_sim"], TOLERANCE);
             let options = GenerateOptions { max_tokens: case.tokens.len(), ..GenerateOptions::default() };
             let generation = target.generate(case.question.as_str(), Some(context), &options).unwrap();
             assert_eq!(generation.finish, Finish::MaxTokens);

@@ -1,0 +1,12 @@
+//! What a model is asked to read: messages, rendered by its chat template as Transformers renders them, or plain text.
+
+mod generation_tag;
+mod message;
+mod prompt;
+mod python;
+mod stack;
+mod template;
+
+pub use message::{Content, Message};
+pub use prompt::{Chat, Prompt};
+pub(crate) use template::ChatTemplate;

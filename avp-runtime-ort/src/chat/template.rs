@@ -1,0 +1,448 @@
+//! Chat templates as Hugging Face writes them: from messages to the text a model was trained on.
+
+use std::{collections::BTreeMap, path::Path};
+
+use minijinja::{Environment, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
+use serde::Deserialize;
+
+use super::{Chat, generation_tag, python, stack};
+use crate::{
+    ModelError, RunError,
+    folder::{read_json, read_text},
+};
+
+/// A model's chat templates, compiled.
+pub(crate) struct ChatTemplate {
+    environment: Environment<'static>,
+    special_tokens: SpecialTokens,
+}
+
+/// The tokens a template may write by name; those that a model does not have are undefined, as in Transformers.
+type SpecialTokens = BTreeMap<String, Value>;
+
+/// Exporters write a special token as its text or as an object that holds it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum TokenText {
+    Plain(String),
+    Object { content: String },
+}
+
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    bos_token: Option<TokenText>,
+    eos_token: Option<TokenText>,
+    unk_token: Option<TokenText>,
+    sep_token: Option<TokenText>,
+    pad_token: Option<TokenText>,
+    cls_token: Option<TokenText>,
+    mask_token: Option<TokenText>,
+    #[serde(default)]
+    additional_special_tokens: Option<Vec<TokenText>>,
+    #[serde(default)]
+    chat_template: Option<TemplateField>,
+}
+
+/// One template, or several by name of which `default` is for plain chat.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TemplateField {
+    One(String),
+    Named(Vec<NamedTemplate>),
+}
+
+#[derive(Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+const DEFAULT: &str = "default";
+const TOOL_USE: &str = "tool_use";
+
+/// Steps a rendering may take; each 64 bytes of text made on the way count as one. A conversation of a thousand messages
+/// takes some hundred thousand; this many take less than a second, or 64 MB.
+const FUEL: u64 = 1_000_000;
+
+/// The longest template that is compiled; those of published models have 1 to 30 kB.
+const LONGEST: usize = 128 << 10;
+
+impl ChatTemplate {
+    /// Loads `chat_template.jinja` and `additional_chat_templates/NAME.jinja`, else the templates inside
+    /// `tokenizer_config.json`; `None` when the model has none.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or a template does not parse, with its line.
+    pub(crate) fn load(folder: &Path) -> Result<Option<Self>, ModelError> {
+        let config: TokenizerConfig = match read_json(&folder.join("tokenizer_config.json")) {
+            Err(ModelError::MissingFile { .. }) => TokenizerConfig::default(),
+            other => other?,
+        };
+        let special_tokens = config.special_tokens();
+        let mut sources = template_files(folder)?;
+        if sources.is_empty() {
+            sources = config.chat_template.map(TemplateField::into_named).unwrap_or_default();
+        }
+        if sources.is_empty() {
+            return Ok(None);
+        }
+        Self::compile(sources, special_tokens).map(Some)
+    }
+
+    fn compile(sources: BTreeMap<String, String>, special_tokens: SpecialTokens) -> Result<Self, ModelError> {
+        let mut environment = Environment::new();
+        // What Transformers sets on its own Jinja environment.
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| template_error(&error))?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_formatter(python::format);
+        environment.add_filter("tojson", python::tojson);
+        environment.add_function("strftime_now", python::strftime_now);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.set_fuel(Some(FUEL));
+        for (name, source) in sources {
+            if source.len() > LONGEST {
+                let message = format!("{name} has {} bytes, more than {LONGEST}", source.len());
+                return Err(ModelError::Template { line: None, message });
+            }
+            let source = generation_tag::replace(&source);
+            let room = stack::for_source(source.len());
+            stack::with(room, || {
+                environment.add_template_owned(name, source).map_err(|error| template_error(&error))
+            })
+            .map_err(|message| ModelError::Template { line: None, message })??;
+        }
+        Ok(Self { environment, special_tokens })
+    }
+
+    /// Renders a conversation.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, with its own words and line, there is none of the name asked for, or it does
+    /// not end.
+    pub(crate) fn render(&self, chat: &Chat) -> Result<String, RunError> {
+        let some = |values: &[serde_json::Value]| {
+            if values.is_empty() { Value::from(()) } else { Value::from(Serde(values)) }
+        };
+        let mut variables = self.special_tokens.clone();
+        variables
+            .extend(chat.variables.iter().map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
+        variables.extend(
+            [
+                ("messages", Value::from(Serde(&chat.messages))),
+                ("tools", some(&chat.tools)),
+                ("documents", some(&chat.documents)),
+                ("add_generation_prompt", chat.add_generation_prompt.into()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        let template = self.template(chat)?;
+        // The error is turned on the spot, since it can hold what the template made.
+        stack::with(stack::FOR_VALUES, || {
+            template.render(Value::from(variables)).map_err(|error| run_error(&error))
+        })
+        .map_err(|message| RunError::Template { line: None, message })?
+    }
+
+    /// As Transformers chooses among several.
+    fn template(&self, chat: &Chat) -> Result<minijinja::Template<'_, '_>, RunError> {
+        let named = |name: &str| self.environment.get_template(name).ok();
+        let found = match &chat.template {
+            Some(name) => named(name),
+            None if !chat.tools.is_empty() => named(TOOL_USE).or_else(|| named(DEFAULT)),
+            None => named(DEFAULT),
+        };
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.environment.templates().map(|(name, _)| name).collect();
+            let wanted = chat.template.as_deref().unwrap_or(DEFAULT);
+            let message = format!("the model has none named {wanted:?}, only {}", names.join(", "));
+            RunError::Template { line: None, message }
+        })
+    }
+}
+
+/// `chat_template.jinja` as `default`, and those beside it by their names.
+fn template_files(folder: &Path) -> Result<BTreeMap<String, String>, ModelError> {
+    let mut sources = BTreeMap::new();
+    match read_text(&folder.join("chat_template.jinja")) {
+        Err(ModelError::MissingFile { .. }) => {}
+        other => {
+            sources.insert(DEFAULT.to_owned(), other?);
+        }
+    }
+    // A folder that cannot be listed is one that is not there: most models have none.
+    let more = std::fs::read_dir(folder.join("additional_chat_templates"));
+    for entry in more.into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "jinja")
+            && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+        {
+            sources.insert(name.to_owned(), read_text(&path)?);
+        }
+    }
+    Ok(sources)
+}
+
+impl TokenizerConfig {
+    fn special_tokens(&self) -> SpecialTokens {
+        let text = |token: &TokenText| Value::from(token.as_str());
+        let one = [
+            ("bos_token", &self.bos_token),
+            ("eos_token", &self.eos_token),
+            ("unk_token", &self.unk_token),
+            ("sep_token", &self.sep_token),
+            ("pad_token", &self.pad_token),
+            ("cls_token", &self.cls_token),
+            ("mask_token", &self.mask_token),
+        ];
+        let mut tokens: BTreeMap<String, Value> = one
+            .into_iter()
+            .filter_map(|(name, token)| Some((name.to_owned(), text(token.as_ref()?))))
+            .collect();
+        if let Some(more) = &self.additional_special_tokens {
+            tokens.insert("additional_special_tokens".to_owned(), more.iter().map(text).collect());
+        }
+        tokens
+    }
+}
+
+impl TokenText {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Plain(text) | Self::Object { content: text } => text,
+        }
+    }
+}
+
+impl TemplateField {
+    fn into_named(self) -> BTreeMap<String, String> {
+        match self {
+            Self::One(template) => [(DEFAULT.to_owned(), template)].into(),
+            Self::Named(templates) => {
+                templates.into_iter().map(|named| (named.name, named.template)).collect()
+            }
+        }
+    }
+}
+
+fn template_error(error: &minijinja::Error) -> ModelError {
+    ModelError::Template { line: error.line(), message: message(error) }
+}
+
+fn run_error(error: &minijinja::Error) -> RunError {
+    match error.kind() {
+        ErrorKind::OutOfFuel => RunError::EndlessTemplate { line: error.line() },
+        _ => RunError::Template { line: error.line(), message: message(error) },
+    }
+}
+
+fn message(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Message;
+
+    fn compile(source: &str) -> Result<ChatTemplate, ModelError> {
+        ChatTemplate::compile([(DEFAULT.to_owned(), source.to_owned())].into(), SpecialTokens::default())
+    }
+
+    fn render(source: &str, messages: Vec<Message>) -> Result<String, RunError> {
+        compile(source).unwrap().render(&messages.into())
+    }
+
+    #[derive(Deserialize)]
+    struct Records {
+        template: String,
+        bos_token: String,
+        eos_token: String,
+        cases: Vec<Record>,
+    }
+
+    #[derive(Deserialize)]
+    struct Record {
+        name: String,
+        messages: Vec<Message>,
+        with: With,
+        rendered: Option<String>,
+        /// What the template said against it.
+        refused: Option<String>,
+    }
+
+    #[derive(Deserialize)]
+    struct With {
+        #[serde(default)]
+        tools: Vec<serde_json::Value>,
+        #[serde(default)]
+        documents: Vec<serde_json::Value>,
+        #[serde(default = "yes")]
+        add_generation_prompt: bool,
+        #[serde(flatten)]
+        variables: serde_json::Map<String, serde_json::Value>,
+    }
+
+    fn yes() -> bool {
+        true
+    }
+
+    #[test]
+    fn conversations_are_rendered_as_transformers_renders_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/chat");
+        let mut rendered = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let records: Records = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let tokens = [("bos_token", records.bos_token), ("eos_token", records.eos_token)];
+            let tokens = tokens.map(|(name, text)| (name.to_owned(), Value::from(text))).into();
+            let sources = [(DEFAULT.to_owned(), records.template)].into();
+            let template = ChatTemplate::compile(sources, tokens).unwrap();
+            for Record { name, messages, with, rendered: expected, refused } in records.cases {
+                let With { tools, documents, add_generation_prompt, variables } = with;
+                let chat =
+                    Chat { messages, tools, documents, template: None, add_generation_prompt, variables };
+                let name = format!("{}, {name}", path.display());
+                match (template.render(&chat), expected, refused) {
+                    (Ok(text), Some(expected), None) => assert_eq!(text, expected, "{name}"),
+                    (Err(RunError::Template { line: Some(_), message }), None, Some(refused)) => {
+                        assert_eq!(message, refused, "{name}");
+                    }
+                    // Python's own error, which has other words.
+                    (Err(RunError::Template { line: Some(_), .. }), None, None) => {}
+                    other => panic!("{name}: {other:?}"),
+                }
+                rendered += 1;
+            }
+        }
+        assert!(rendered >= 30, "{rendered} cases");
+    }
+
+    #[test]
+    fn a_template_that_refuses_speaks_in_its_own_words() {
+        let refused =
+            render("{% if true %}\n{{ raise_exception('roles must alternate') }}{% endif %}", vec![]);
+        let expected = RunError::Template { line: Some(2), message: "roles must alternate".into() };
+        assert_eq!(refused, Err(expected));
+    }
+
+    #[test]
+    fn a_template_that_does_not_parse_names_its_line() {
+        let refused = compile("fine\n{% for %}").err();
+        assert!(matches!(refused, Some(ModelError::Template { line: Some(2), .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_template_that_does_not_end_is_stopped_with_its_line() {
+        for source in [
+            "a\n{% for i in range(100000) %}{% for j in range(100000) %}{{ i * j }}{% endfor %}{% endfor %}",
+            "a\n{{ 'x' * 1000000000 }}",
+            "a\n{% set ns = namespace(s='x') %}{% for i in range(90) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+        ] {
+            let error = render(source, vec![]).unwrap_err();
+            assert!(matches!(error, RunError::EndlessTemplate { line: Some(2) }), "{source}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_calls_itself_for_ever_is_stopped_with_its_line() {
+        let error =
+            render("a\n{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", vec![]).unwrap_err();
+        assert!(matches!(error, RunError::Template { line: Some(2), .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_template_nested_without_end_is_refused_not_a_stack_that_overflows() {
+        let repeat = |text: &str| text.repeat(LONGEST / text.len() - 20);
+        for source in [
+            format!("{{{{ {}1 }}}}", repeat("(")),
+            format!("{{{{ {}1", repeat("not ")),
+            format!("{{{{ {}", repeat("-")),
+            format!("{{{{ a{}", repeat("+a")),
+            format!("{{{{ a{}", repeat("()")),
+            format!("{{% if a %}}{}", repeat("{%elif a%}")),
+            repeat("{% if a %}"),
+            repeat("{% generation %}"),
+        ] {
+            assert!(source.len() <= LONGEST);
+            let refused = compile(&source).err();
+            assert!(matches!(refused, Some(ModelError::Template { .. })), "{}", &source[..20]);
+        }
+    }
+
+    #[test]
+    fn values_nested_without_end_are_stopped_not_a_stack_that_overflows() {
+        for step in ["[ns.x]", "{'a': ns.x}"] {
+            let source = format!(
+                "{{% set ns = namespace(x=1) %}}{{% for i in range(9999) %}}{{% for j in range(9999) %}}\
+                 {{% set ns.x = {step} %}}{{% endfor %}}{{% endfor %}}"
+            );
+            let error = render(&source, vec![]).unwrap_err();
+            assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{step}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_template_longer_than_any_is_refused() {
+        let refused = compile(&" ".repeat(LONGEST + 1)).err();
+        assert!(matches!(refused, Some(ModelError::Template { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_thousand_long_messages_are_far_from_the_limit() {
+        let source = "{% for m in messages %}{% if m.role == 'user' and m.content.startswith('a') %}{{ m.content | trim | tojson }}{% endif %}{% endfor %}";
+        let messages = vec![Message::new("user", "a".repeat(4000)); 1000];
+        assert_eq!(render(source, messages).unwrap().len(), 4_002_000);
+    }
+
+    #[test]
+    fn tokens_a_model_does_not_have_are_undefined() {
+        let source = "{{ bos_token is defined }} {{ tools is none }} {{ documents is none }}";
+        assert_eq!(render(source, vec![]).unwrap(), "False True True");
+    }
+
+    #[test]
+    fn tools_choose_their_own_template_and_names_any() {
+        let config = json!({
+            "eos_token": {"content": "</s>"},
+            "chat_template": [
+                {"name": "tool_use", "template": "t"}, {"name": "default", "template": "d{{ eos_token }}"},
+                {"name": "rag", "template": "{{ documents[0].text }}"},
+            ],
+        });
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let template = ChatTemplate::load(folder.path()).unwrap().unwrap();
+        let chat = || Chat::from(Vec::new());
+        assert_eq!(template.render(&chat()).unwrap(), "d</s>");
+        assert_eq!(template.render(&Chat { tools: vec![json!({})], ..chat() }).unwrap(), "t");
+        let named = |name: &str| Chat { template: Some(name.into()), ..chat() };
+        let rag = Chat { documents: vec![json!({"text": "r"})], ..named("rag") };
+        assert_eq!(template.render(&rag).unwrap(), "r");
+        let error = template.render(&named("none")).unwrap_err().to_string();
+        assert!(error.contains("tool_use") && error.contains("none"), "{error}");
+    }
+
+    #[test]
+    fn template_files_come_before_those_in_the_config() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert!(ChatTemplate::load(folder.path()).unwrap().is_none());
+        write("tokenizer_config.json", r#"{"chat_template": "config"}"#);
+        let render = |tools: Vec<serde_json::Value>| {
+            let template = ChatTemplate::load(folder.path()).unwrap().unwrap();
+            template.render(&Chat { tools, ..Chat::from(Vec::new()) }).unwrap()
+        };
+        assert_eq!(render(vec![]), "config");
+        write("chat_template.jinja", "file");
+        assert_eq!(render(vec![json!({})]), "file");
+        std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
+        write("additional_chat_templates/tool_use.jinja", "tools");
+        assert_eq!(render(vec![json!({})]), "tools");
+        assert_eq!(render(vec![]), "file");
+    }
+}

@@ -1,0 +1,122 @@
+//! What a generation gives: the text, why it ended, and what it took.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+/// Generated text and what it took.
+///
+/// Serialized, it has these fields in this order, then `generated_tokens` and `tokens_per_second`; times are in seconds,
+/// as `first_token_s` and `total_s`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Generation {
+    /// The text, without what ended it.
+    pub text: String,
+    /// All generated tokens, those of a stop text too; without the token that ended it.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of the prompt that were in the context already and were not evaluated again.
+    pub reused_tokens: usize,
+    /// Tokens of the context, none of them evaluated again; reused ones are among them.
+    pub context_tokens: usize,
+    /// From the call to the first token.
+    pub first_token_time: Duration,
+    /// From the call to the last token.
+    pub total_time: Duration,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Finish {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// One of the texts or tokens to stop at came.
+    Stop,
+    /// `max_tokens` was reached.
+    MaxTokens,
+    /// The window was full.
+    Window,
+    /// The caller stopped it.
+    Stopped,
+}
+
+impl Generation {
+    /// Tokens generated in a second, from the first to the last: reading the prompt is not in it. `None` before the second.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let seconds = self.total_time.saturating_sub(self.first_token_time).as_secs_f64();
+        let steps = self.tokens.len().checked_sub(1).filter(|&steps| steps > 0)?;
+        (seconds > 0.0).then(|| steps as f64 / seconds)
+    }
+}
+
+impl Serialize for Generation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Flat<'g> {
+            text: &'g str,
+            tokens: &'g [u32],
+            finish: Finish,
+            prompt_tokens: usize,
+            reused_tokens: usize,
+            context_tokens: usize,
+            first_token_s: f64,
+            total_s: f64,
+            generated_tokens: usize,
+            tokens_per_second: Option<f64>,
+        }
+        let flat = Flat {
+            text: &self.text,
+            tokens: &self.tokens,
+            finish: self.finish,
+            prompt_tokens: self.prompt_tokens,
+            reused_tokens: self.reused_tokens,
+            context_tokens: self.context_tokens,
+            first_token_s: self.first_token_time.as_secs_f64(),
+            total_s: self.total_time.as_secs_f64(),
+            generated_tokens: self.tokens.len(),
+            tokens_per_second: self.tokens_per_second(),
+        };
+        flat.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(tokens: usize) -> Generation {
+        Generation {
+            text: "hi".into(),
+            tokens: vec![7; tokens],
+            finish: Finish::EndOfTurn,
+            prompt_tokens: 3,
+            reused_tokens: 1,
+            context_tokens: 2,
+            first_token_time: Duration::from_millis(500),
+            total_time: Duration::from_millis(1500),
+        }
+    }
+
+    #[test]
+    fn speed_is_of_the_tokens_after_the_first() {
+        assert_eq!(generation(11).tokens_per_second(), Some(10.0));
+        assert_eq!(generation(1).tokens_per_second(), None);
+        assert_eq!(generation(0).tokens_per_second(), None);
+    }
+
+    #[test]
+    fn its_json_is_flat_and_counts_in_seconds() {
+        let json = serde_json::to_value(generation(2)).unwrap();
+        let expected = serde_json::json!({
+            "text": "hi", "tokens": [7, 7], "finish": "end_of_turn", "prompt_tokens": 3, "reused_tokens": 1,
+            "context_tokens": 2, "first_token_s": 0.5, "total_s": 1.5, "generated_tokens": 2, "tokens_per_second": 1.0,
+        });
+        assert_eq!(json, expected);
+    }
+}

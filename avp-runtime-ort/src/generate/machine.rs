@@ -1,0 +1,319 @@
+//! Generation without a model: logits in, the next token to run out, until it is done.
+//!
+//! The state of one answer, apart from the decoder that computes it: whoever drives it runs the prompt, then every token it
+//! is asked to run, and passes each run's logits in. So the loop can stand in the caller's thread or a worker's, and every
+//! rule of ending is tested without a model.
+
+use std::time::Instant;
+
+use super::{Finish, GenerateOptions, Generation, sampler::Sampler, stop::StopTexts};
+use crate::{
+    RunError,
+    tokens::{TextStream, Tokens},
+};
+
+/// An answer in the making.
+pub(crate) struct Generating {
+    tokens: Tokens,
+    sampler: Sampler,
+    stream: TextStream,
+    stop_texts: StopTexts,
+    end_of_turn: Vec<u32>,
+    stop_tokens: Vec<u32>,
+    limit: Limit,
+    start: Instant,
+    /// When the first token was there.
+    first: Option<Instant>,
+    /// When the last was.
+    last: Instant,
+    answer: Answer,
+    usage: Usage,
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    text: String,
+    tokens: Vec<u32>,
+    finish: Option<Finish>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    max_tokens: usize,
+    room: usize,
+}
+
+/// What an answer starts from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Tokens of the prompt, reused ones too.
+    pub(crate) prompt_tokens: usize,
+    /// Those of them that the context holds already.
+    pub(crate) reused_tokens: usize,
+    /// Tokens in the context.
+    pub(crate) context_tokens: usize,
+    /// Tokens that fit the window behind context and prompt.
+    pub(crate) room: usize,
+}
+
+/// What to do after a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Run this token and pass the logits in.
+    Run(u32),
+    /// There is nothing more to run.
+    Done(Finish),
+}
+
+impl Generating {
+    /// Begins an answer to `prompt`, which a token of `end_of_turn` ends.
+    ///
+    /// # Errors
+    /// When an option is out of range.
+    pub(crate) fn new(
+        options: &GenerateOptions,
+        tokens: &Tokens,
+        prompt: &[u32],
+        end_of_turn: &[u32],
+        usage: Usage,
+        start: Instant,
+    ) -> Result<Self, RunError> {
+        options.check(tokens.vocab_size())?;
+        let special = options.stop.iter().filter_map(|text| tokens.special_token(text));
+        Ok(Self {
+            tokens: tokens.clone(),
+            sampler: Sampler::new(options, prompt),
+            stream: TextStream::default(),
+            stop_texts: StopTexts::new(options.stop.clone()),
+            end_of_turn: if options.ignore_end_of_turn { Vec::new() } else { end_of_turn.to_vec() },
+            stop_tokens: options.stop_tokens.iter().copied().chain(special).collect(),
+            limit: Limit { max_tokens: options.max_tokens, room: usage.room },
+            start,
+            first: None,
+            last: start,
+            answer: Answer::default(),
+            usage,
+        })
+    }
+
+    /// Takes the logits of the last position, and gives the text that is now certain and what to do next.
+    ///
+    /// # Errors
+    /// When the logits hold no number, or the tokenizer cannot write the token.
+    pub(crate) fn advance(&mut self, logits: &[f32], now: Instant) -> Result<(String, Next), RunError> {
+        let step = self.answer.tokens.len();
+        let token = self.sampler.next(logits).ok_or(RunError::NotFinite { step })?;
+        self.first.get_or_insert(now);
+        self.last = now;
+        if self.end_of_turn.contains(&token) {
+            return self.end(Finish::EndOfTurn);
+        }
+        if self.stop_tokens.contains(&token) {
+            return self.end(Finish::Stop);
+        }
+        self.answer.tokens.push(token);
+        let piece = self.stream.push(&self.tokens, token)?;
+        let passed = self.stop_texts.push(&piece);
+        if passed.stopped {
+            self.answer.finish = Some(Finish::Stop);
+            return Ok((self.keep(passed.text), Next::Done(Finish::Stop)));
+        }
+        let text = self.keep(passed.text);
+        // The last token needs no place in the window: nothing is computed behind it.
+        let finish = if self.answer.tokens.len() >= self.limit.max_tokens {
+            Finish::MaxTokens
+        } else if self.answer.tokens.len() > self.limit.room {
+            Finish::Window
+        } else {
+            return Ok((text, Next::Run(token)));
+        };
+        let (rest, next) = self.end(finish)?;
+        Ok((text + &rest, next))
+    }
+
+    /// The tokens of the answer so far.
+    pub(crate) fn answer_tokens(&self) -> &[u32] {
+        &self.answer.tokens
+    }
+
+    /// The answer as far as it came: [`Finish::Stopped`] where it was not done.
+    pub(crate) fn into_generation(self) -> Generation {
+        let first = self.first.unwrap_or(self.last);
+        Generation {
+            text: self.answer.text,
+            tokens: self.answer.tokens,
+            finish: self.answer.finish.unwrap_or(Finish::Stopped),
+            prompt_tokens: self.usage.prompt_tokens,
+            reused_tokens: self.usage.reused_tokens,
+            context_tokens: self.usage.context_tokens,
+            first_token_time: first.duration_since(self.start),
+            total_time: self.last.duration_since(self.start),
+        }
+    }
+
+    /// Lets out what waited for more: what will not come any more cannot complete it.
+    fn end(&mut self, finish: Finish) -> Result<(String, Next), RunError> {
+        let passed = self.stop_texts.push(&self.stream.finish(&self.tokens)?);
+        let finish = if passed.stopped { Finish::Stop } else { finish };
+        let rest = if passed.stopped { passed.text } else { passed.text + &self.stop_texts.finish() };
+        self.answer.finish = Some(finish);
+        Ok((self.keep(rest), Next::Done(finish)))
+    }
+
+    fn keep(&mut self, text: String) -> String {
+        self.answer.text += &text;
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Letters as tokens 0 to 25, and `<end>` as 26.
+    fn letters() -> Tokens {
+        let vocab: serde_json::Map<_, _> =
+            (b'a'..=b'z').enumerate().map(|(id, letter)| ((letter as char).to_string(), json!(id))).collect();
+        let json = json!({
+            "version": "1.0",
+            "added_tokens": [{"id": 26, "content": "<end>", "special": true, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false}],
+            "decoder": {"type": "Fuse"},
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        });
+        Tokens::parse(Path::new("tokenizer.json"), &json.to_string()).unwrap()
+    }
+
+    fn id(letter: char) -> u32 {
+        if letter == '.' { 26 } else { letter as u32 - 'a' as u32 }
+    }
+
+    /// Logits of which `letter` is the likeliest; `.` is `<end>`.
+    fn logits(letter: char) -> Vec<f32> {
+        (0..27).map(|token| if token == id(letter) { 1.0 } else { 0.0 }).collect()
+    }
+
+    fn begin(options: &GenerateOptions, room: usize) -> Generating {
+        let usage = Usage { prompt_tokens: 1, room, ..Usage::default() };
+        Generating::new(options, &letters(), &[0], &[26], usage, Instant::now()).unwrap()
+    }
+
+    /// Has a model say `said`, and gives the pieces and the answer.
+    fn answer(options: &GenerateOptions, room: usize, said: &str) -> (Vec<String>, Generation) {
+        let mut generating = begin(options, room);
+        let mut pieces = Vec::new();
+        for letter in said.chars() {
+            let (piece, next) = generating.advance(&logits(letter), Instant::now()).unwrap();
+            pieces.push(piece);
+            match next {
+                Next::Run(token) => assert_eq!(token, id(letter)),
+                Next::Done(_) => break,
+            }
+        }
+        (pieces, generating.into_generation())
+    }
+
+    #[test]
+    fn the_token_that_ends_a_turn_is_no_part_of_it() {
+        let (pieces, answer) = answer(&GenerateOptions::default(), 99, "hi.x");
+        assert_eq!(pieces, ["h", "i", ""]);
+        assert_eq!((answer.text.as_str(), answer.finish), ("hi", Finish::EndOfTurn));
+        assert_eq!(answer.tokens, [id('h'), id('i')]);
+    }
+
+    #[test]
+    fn an_end_of_turn_can_be_ignored() {
+        let options =
+            GenerateOptions { ignore_end_of_turn: true, max_tokens: 4, ..GenerateOptions::default() };
+        let (_, answer) = answer(&options, 99, "h.ix");
+        assert_eq!((answer.text.as_str(), answer.finish, answer.tokens.len()), ("hix", Finish::MaxTokens, 4));
+    }
+
+    #[test]
+    fn tokens_and_texts_to_stop_at_are_no_part_of_the_text() {
+        let stop = |text: &str| GenerateOptions { stop: vec![text.into()], ..GenerateOptions::default() };
+        let (pieces, found) = answer(&stop("bc"), 99, "abcd");
+        assert_eq!(pieces, ["a", "", ""]);
+        assert_eq!((found.text.as_str(), found.finish, found.tokens.len()), ("a", Finish::Stop, 3));
+        let (pieces, found) = answer(&stop("bc"), 99, "ab.");
+        assert_eq!(pieces, ["a", "", "b"]);
+        assert_eq!((found.text.as_str(), found.finish), ("ab", Finish::EndOfTurn));
+
+        let options = GenerateOptions { stop_tokens: vec![id('c')], ..GenerateOptions::default() };
+        let (_, found) = answer(&options, 99, "abcd");
+        assert_eq!((found.text.as_str(), found.finish), ("ab", Finish::Stop));
+    }
+
+    #[test]
+    fn a_special_token_can_be_stopped_at_by_its_text() {
+        let options = GenerateOptions {
+            stop: vec!["<end>".into()],
+            ignore_end_of_turn: true,
+            ..GenerateOptions::default()
+        };
+        let (_, answer) = answer(&options, 99, "ab.c");
+        assert_eq!((answer.text.as_str(), answer.finish), ("ab", Finish::Stop));
+    }
+
+    #[test]
+    fn it_ends_where_tokens_or_room_are_used_up() {
+        let options = GenerateOptions { max_tokens: 2, ..GenerateOptions::default() };
+        assert_eq!(answer(&options, 99, "abc").1.finish, Finish::MaxTokens);
+        let (_, found) = answer(&GenerateOptions::default(), 2, "abcd");
+        assert_eq!((found.text.as_str(), found.finish), ("abc", Finish::Window));
+        // A text that is held back is not lost there.
+        let options = GenerateOptions { stop: vec!["bz".into()], ..options };
+        assert_eq!(answer(&options, 99, "abc").1.text, "ab");
+    }
+
+    #[test]
+    fn an_answer_that_is_left_is_as_far_as_it_came() {
+        let (_, answer) = answer(&GenerateOptions::default(), 99, "ab");
+        assert_eq!((answer.text.as_str(), answer.finish), ("ab", Finish::Stopped));
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_end_it_with_the_step() {
+        let mut generating = begin(&GenerateOptions::default(), 9);
+        generating.advance(&logits('a'), Instant::now()).unwrap();
+        let error = generating.advance(&[f32::NAN; 27], Instant::now()).unwrap_err();
+        assert_eq!(error, RunError::NotFinite { step: 1 });
+    }
+
+    #[test]
+    fn times_are_from_the_call_to_the_first_and_to_the_last_token() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut generating = Generating::new(
+            &GenerateOptions::default(),
+            &letters(),
+            &[0],
+            &[26],
+            Usage { room: 9, ..Usage::default() },
+            start,
+        )
+        .unwrap();
+        generating.advance(&logits('a'), at(2)).unwrap();
+        generating.advance(&logits('b'), at(3)).unwrap();
+        generating.advance(&logits('.'), at(5)).unwrap();
+        let answer = generating.into_generation();
+        assert_eq!((answer.first_token_time.as_secs(), answer.total_time.as_secs()), (2, 5));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_the_text(
+            said in "[abc.]{0,20}", stop in prop::collection::vec("[abc]{1,3}", 0..3), max_tokens in 1usize..30,
+        ) {
+            let options = GenerateOptions { stop: stop.clone(), max_tokens, ..GenerateOptions::default() };
+            let (pieces, answer) = answer(&options, 15, &format!("{said}."));
+            prop_assert_eq!(pieces.concat(), answer.text.as_str());
+            prop_assert!(stop.iter().all(|stop| !answer.text.contains(stop)));
+        }
+    }
+}

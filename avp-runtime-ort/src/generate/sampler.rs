@@ -1,0 +1,408 @@
+//! Picks the next token from logits: greedy, or drawn from what `top_k`, `top_p` and `min_p` leave.
+//!
+//! Logits are as many as the vocabulary has tokens, often more than 100,000, and a token is chosen from them at every
+//! step. So the greedy way allocates nothing and reads them twice, and drawing sorts only as much as is kept.
+
+use std::cmp::Ordering;
+
+use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
+
+use super::{GenerateOptions, penalties::Penalties};
+
+/// A sampler with its own stream of random numbers: the same seed and logits give the same tokens.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    penalties: Penalties,
+    choice: Choice,
+    /// Logits with penalties; kept, so that a step allocates nothing.
+    changed: Vec<f32>,
+}
+
+#[derive(Debug)]
+enum Choice {
+    Greedy,
+    Draw(Box<Draw>),
+}
+
+/// Draws from the likeliest tokens.
+#[derive(Debug)]
+struct Draw {
+    temperature: f32,
+    top_k: usize,
+    top_p: f32,
+    min_p: f32,
+    rng: ChaCha8Rng,
+    candidates: Vec<Candidate>,
+    largest: Vec<f32>,
+}
+
+/// A token that may be drawn; the likeliest has weight 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Candidate {
+    id: u32,
+    weight: f32,
+}
+
+impl Sampler {
+    /// A sampler for an answer to `prompt`; the options are in range.
+    pub(super) fn new(options: &GenerateOptions, prompt: &[u32]) -> Self {
+        let choice = if options.temperature == 0.0 {
+            Choice::Greedy
+        } else {
+            Choice::Draw(Box::new(Draw::new(options)))
+        };
+        Self { penalties: Penalties::new(options, prompt), choice, changed: Vec::new() }
+    }
+
+    /// The next token; `None` where no logit is a finite number.
+    pub(super) fn next(&mut self, logits: &[f32]) -> Option<u32> {
+        let logits = if self.penalties.are_none() {
+            logits
+        } else {
+            self.changed.clear();
+            self.changed.extend_from_slice(logits);
+            self.penalties.apply(&mut self.changed);
+            &self.changed
+        };
+        let token = match &mut self.choice {
+            Choice::Greedy => argmax(logits),
+            Choice::Draw(draw) => draw.next(logits),
+        }?;
+        if !self.penalties.are_none() {
+            self.penalties.count(token);
+        }
+        Some(token)
+    }
+}
+
+impl Draw {
+    fn new(options: &GenerateOptions) -> Self {
+        Self {
+            temperature: options.temperature,
+            top_k: options.top_k,
+            top_p: options.top_p,
+            min_p: options.min_p,
+            rng: ChaCha8Rng::seed_from_u64(options.seed),
+            candidates: Vec::new(),
+            largest: Vec::new(),
+        }
+    }
+
+    fn next(&mut self, logits: &[f32]) -> Option<u32> {
+        self.keep(logits)?;
+        let total: f64 = self.candidates.iter().map(|candidate| f64::from(candidate.weight)).sum();
+        let mut left = self.rng.random::<f64>() * total;
+        for candidate in &self.candidates {
+            left -= f64::from(candidate.weight);
+            if left < 0.0 {
+                return Some(candidate.id);
+            }
+        }
+        // Rounding can leave a crumb behind the last token.
+        self.candidates.last().map(|candidate| candidate.id)
+    }
+
+    /// Fills `candidates` with the tokens that may be drawn, in an order that depends on nothing but the logits; `None`
+    /// where no logit is finite.
+    fn keep(&mut self, logits: &[f32]) -> Option<()> {
+        let top = max_finite(logits)?;
+        let mut floor = match self.top_k {
+            0 => f32::NEG_INFINITY,
+            count => kth_largest(logits, count, &mut self.largest),
+        };
+        if self.top_p == 1.0 {
+            // Nobody needs the weight of what `min_p` drops: a logit well below its threshold is not looked at.
+            floor = floor.max(top + self.temperature * (self.min_p.ln() - 0.01));
+        }
+        let mut total = 0.0;
+        self.candidates.clear();
+        for (id, logit) in at_least(logits, floor) {
+            let weight = ((logit - top) / self.temperature).exp();
+            // `min_p` comes after `top_p`, whose mass is of all that `top_k` left. Both keep the likelier tokens, so what
+            // `min_p` drops can be left out before `top_p` sorts.
+            total += f64::from(weight);
+            if weight >= self.min_p {
+                self.candidates.push(Candidate { id, weight });
+            }
+        }
+        if self.top_p < 1.0 {
+            keep_nucleus(&mut self.candidates, f64::from(self.top_p) * total, total);
+        }
+        Some(())
+    }
+}
+
+/// The first of the largest finite values, as Transformers' argmax has it.
+fn argmax(logits: &[f32]) -> Option<u32> {
+    at_least(logits, max_finite(logits)?).next().map(|(id, _)| id)
+}
+
+/// The finite logits from `floor` on, with their tokens.
+///
+/// Most are far below: blocks are searched without a branch for each logit, and only those that have one are looked through.
+fn at_least(logits: &[f32], floor: f32) -> impl Iterator<Item = (u32, f32)> {
+    const BLOCK: usize = 64;
+    let blocks = (0u32..).step_by(BLOCK).zip(logits.chunks(BLOCK));
+    blocks
+        .filter(move |(_, block)| block.iter().fold(false, |found, &logit| found | (logit >= floor)))
+        .flat_map(|(first, block)| (first..).zip(block.iter().copied()))
+        .filter(move |(_, logit)| *logit >= floor && logit.is_finite())
+}
+
+/// The largest finite value, in lanes that do not wait for each other, so that the compiler uses vector instructions.
+fn max_finite(values: &[f32]) -> Option<f32> {
+    const LANES: usize = 16;
+    // Neither NaN nor infinity is below infinity; `f32::max` would do more than is needed here.
+    let larger = |top: f32, value: f32| {
+        let value = if value < f32::INFINITY { value } else { f32::NEG_INFINITY };
+        if value > top { value } else { top }
+    };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, value);
+        }
+    }
+    let top = rest.iter().copied().chain(lanes).fold(f32::NEG_INFINITY, larger);
+    top.is_finite().then_some(top)
+}
+
+/// The `count`th largest of the finite values; negative infinity where there are not so many.
+///
+/// `largest` never holds more than twice `count`: when it is full, its smaller half goes, and nothing smaller comes in again.
+fn kth_largest(values: &[f32], count: usize, largest: &mut Vec<f32>) -> f32 {
+    let descending = |a: &f32, b: &f32| b.total_cmp(a);
+    largest.clear();
+    if count >= values.len() {
+        return f32::NEG_INFINITY;
+    }
+    let mut floor = f32::NEG_INFINITY;
+    for block in values.chunks(64) {
+        // As a rule there is nothing in a block, and that is seen without a branch for each value.
+        if !block.iter().fold(false, |found, &value| found | (value > floor)) {
+            continue;
+        }
+        for &value in block {
+            if value > floor && value.is_finite() {
+                largest.push(value);
+                if largest.len() == 2 * count {
+                    floor = *largest.select_nth_unstable_by(count - 1, descending).1;
+                    largest.truncate(count);
+                }
+            }
+        }
+    }
+    if largest.len() < count {
+        return f32::NEG_INFINITY;
+    }
+    *largest.select_nth_unstable_by(count - 1, descending).1
+}
+
+/// Keeps the likeliest candidates, as few as together weigh at least `mass` of the `total`; sorts only those and a few more.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64, total: f64) {
+    // Candidates lighter than an equal share of what may be left out weigh less than that together, so that none of them is
+    // needed. Half the share, since sums are rounded.
+    let share = (total - mass) / (2.0 * candidates.len() as f64);
+    candidates.retain(|candidate| f64::from(candidate.weight) >= share);
+    let mut sorted = 0;
+    let mut next = 64;
+    let mut sum = 0.0;
+    while sorted < candidates.len() {
+        let rest = &mut candidates[sorted..];
+        let take = next.min(rest.len());
+        if take < rest.len() {
+            rest.select_nth_unstable_by(take - 1, likelier_first);
+        }
+        rest[..take].sort_unstable_by(likelier_first);
+        let last = rest[..take].iter().position(|candidate| {
+            sum += f64::from(candidate.weight);
+            sum >= mass
+        });
+        if let Some(last) = last {
+            candidates.truncate(sorted + last + 1);
+            return;
+        }
+        sorted += take;
+        next *= 4;
+    }
+}
+
+fn likelier_first(a: &Candidate, b: &Candidate) -> Ordering {
+    b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn sampler(options: GenerateOptions) -> Sampler {
+        Sampler::new(&options, &[])
+    }
+
+    #[test]
+    fn temperature_zero_takes_the_first_of_the_largest() {
+        assert_eq!(sampler(GenerateOptions::default()).next(&[0.5, 2.0, f32::NAN, 2.0]), Some(1));
+        let mut many = vec![f32::NEG_INFINITY; 1000];
+        many[600] = -3.0;
+        many[700] = -3.0;
+        assert_eq!(argmax(&many), Some(600));
+    }
+
+    #[test]
+    fn logits_without_a_number_give_no_token() {
+        for temperature in [0.0, 1.0] {
+            let mut sampler = sampler(GenerateOptions { temperature, ..GenerateOptions::default() });
+            assert_eq!(sampler.next(&[f32::NAN, f32::INFINITY]), None);
+            assert_eq!(sampler.next(&[]), None);
+        }
+    }
+
+    #[test]
+    fn a_single_token_left_is_greedy_whatever_the_seed() {
+        let hot = |seed| GenerateOptions { temperature: 1.5, seed, ..GenerateOptions::default() };
+        for seed in 0..20 {
+            for options in [
+                GenerateOptions { top_p: 1e-6, ..hot(seed) },
+                GenerateOptions { top_k: 1, ..hot(seed) },
+                GenerateOptions { min_p: 1.0, ..hot(seed) },
+            ] {
+                assert_eq!(sampler(options).next(&[0.1, 0.3, f32::NEG_INFINITY, 0.2]), Some(1));
+            }
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_distribution_and_repeat_with_the_seed() {
+        let logits = [0.0, 2f32.ln(), 5f32.ln()];
+        let options = GenerateOptions { temperature: 1.0, seed: 7, ..GenerateOptions::default() };
+        let mut one = sampler(options.clone());
+        let mut other = sampler(options);
+        let mut counts = [0u32; 3];
+        for _ in 0..8000 {
+            let id = one.next(&logits).unwrap();
+            assert_eq!(other.next(&logits), Some(id));
+            counts[id as usize] += 1;
+        }
+        for (count, expected) in counts.iter().zip([1000.0, 2000.0, 5000.0]) {
+            assert!((f64::from(*count) - expected).abs() < 200.0, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_said_counts_against_itself() {
+        let mut sampler = sampler(GenerateOptions { presence_penalty: 1.0, ..GenerateOptions::default() });
+        let said: Vec<_> = (0..3).filter_map(|_| sampler.next(&[1.0, 0.9, 0.8])).collect();
+        assert_eq!(said, [0, 1, 2]);
+    }
+
+    #[derive(Deserialize)]
+    struct Records {
+        cases: Vec<Record>,
+    }
+
+    #[derive(Deserialize)]
+    struct Record {
+        name: String,
+        logits: Vec<f32>,
+        prompt: Vec<u32>,
+        options: RecordedOptions,
+        /// Probability of each token that may be drawn, by id.
+        probabilities: Vec<(u32, f64)>,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct RecordedOptions {
+        temperature: f32,
+        top_k: usize,
+        top_p: f32,
+        min_p: f32,
+        repetition_penalty: f32,
+        logit_bias: std::collections::BTreeMap<u32, f32>,
+    }
+
+    impl Default for RecordedOptions {
+        fn default() -> Self {
+            Self {
+                temperature: 1.0,
+                top_k: 0,
+                top_p: 1.0,
+                min_p: 0.0,
+                repetition_penalty: 1.0,
+                logit_bias: [].into(),
+            }
+        }
+    }
+
+    #[test]
+    fn distributions_equal_transformers() {
+        let records = include_str!("../../../test-vectors/sampling/distributions.json");
+        let records: Records = serde_json::from_str(records).unwrap();
+        assert!(records.cases.len() >= 20);
+        for record in records.cases {
+            let RecordedOptions { temperature, top_k, top_p, min_p, repetition_penalty, logit_bias } =
+                record.options;
+            let options = GenerateOptions {
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                repetition_penalty,
+                logit_bias,
+                ..GenerateOptions::default()
+            };
+            let mut logits = record.logits;
+            Penalties::new(&options, &record.prompt).apply(&mut logits);
+            let mut draw = Draw::new(&options);
+            draw.keep(&logits).unwrap();
+            let total: f64 = draw.candidates.iter().map(|kept| f64::from(kept.weight)).sum();
+            let mut kept = draw.candidates;
+            kept.sort_by_key(|candidate| candidate.id);
+            let ids: Vec<u32> = kept.iter().map(|candidate| candidate.id).collect();
+            let expected: Vec<u32> = record.probabilities.iter().map(|&(id, _)| id).collect();
+            assert_eq!(ids, expected, "{}", record.name);
+            for (candidate, (id, probability)) in kept.iter().zip(&record.probabilities) {
+                let difference = (f64::from(candidate.weight) / total - probability).abs();
+                assert!(difference <= 1e-5, "{}, token {id}: differs by {difference}", record.name);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_kth_largest_is_that_of_a_full_sort(
+            values in prop::collection::vec(prop_oneof![-9i8..9, Just(i8::MIN)], 0..200), count in 1usize..40,
+        ) {
+            let values: Vec<f32> =
+                values.iter().map(|&value| if value == i8::MIN { f32::NAN } else { value.into() }).collect();
+            let mut sorted: Vec<f32> = values.iter().copied().filter(|value| value.is_finite()).collect();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            let found = kth_largest(&values, count, &mut Vec::new());
+            if count < values.len() {
+                prop_assert_eq!(found, sorted.get(count - 1).copied().unwrap_or(f32::NEG_INFINITY));
+            } else {
+                prop_assert_eq!(found, f32::NEG_INFINITY);
+            }
+        }
+
+        #[test]
+        fn the_nucleus_is_that_of_a_full_sort(weights in prop::collection::vec(0u8..50, 1..400), part in 0.0..1.0f64) {
+            let candidates: Vec<Candidate> =
+                (0..).zip(&weights).map(|(id, &weight)| Candidate { id, weight: weight.into() }).collect();
+            let total = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
+            let mass = part * total;
+            let mut sorted = candidates.clone();
+            sorted.sort_by(likelier_first);
+            let mut sum = 0.0;
+            let last = sorted.iter().position(|candidate| { sum += f64::from(candidate.weight); sum >= mass });
+            sorted.truncate(last.unwrap() + 1);
+            let mut kept = candidates;
+            keep_nucleus(&mut kept, mass, total);
+            prop_assert_eq!(kept, sorted);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! What a call took and whether what it gave looks healthy, in the words of `avp` 0.6: `ThinkMetrics`, `GenerateMetrics` and
+//! `TransferDiagnostics` have its fields, so that logs of both can be read side by side.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{Context, GenerateOptions, Generation, Model, Prompt, RunError, ThinkOptions, Thought};
+
+/// What to look at beside the answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DebugConfig {
+    /// Answer once more without the context, and say how many words both answers share. Takes as long again.
+    pub compare: bool,
+}
+
+/// Whether a transfer looks healthy. Only what a call looked at is filled in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TransferDiagnostics {
+    /// The answer is nothing but whitespace.
+    pub output_empty: bool,
+    /// A hidden state held NaN. Here that is an error of the call, so this is for those who fill it in themselves.
+    pub has_nan: bool,
+    /// A hidden state held an infinity; as [`has_nan`](Self::has_nan).
+    pub has_inf: bool,
+    /// Characters of the answer, without whitespace around it.
+    pub output_length: usize,
+    /// `latent` where a context was made or used, `rosetta` where another model's was projected, else empty.
+    pub transfer_mode: String,
+    /// The model that thought, where it is another.
+    pub source_model: Option<String>,
+    /// The model of the call.
+    pub target_model: Option<String>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Whether the quality gate let a projection pass.
+    pub quality_gate_passed: Option<bool>,
+    /// Why.
+    pub quality_gate_reason: String,
+    /// How the projection was made.
+    pub projection_method: String,
+    /// Norm of the projected hidden state.
+    pub hidden_state_norm: Option<f64>,
+    /// Cosine of the projection with the nearest embedding.
+    pub nearest_cos_sim: Option<f64>,
+    /// Norms of the hidden state behind the prompt and behind each latent step.
+    pub norm_trajectory: Option<Vec<f32>>,
+    /// The answer without the context.
+    pub text_baseline_output: Option<String>,
+    /// Words that both answers have, as a part of the longer one's: from 0 to 1.
+    pub text_overlap: Option<f64>,
+    /// What went wrong without ending the call.
+    pub warnings: Vec<String>,
+    /// What else there is to say.
+    pub extra: Map<String, Value>,
+}
+
+/// What a [`Model::think_measured`] took.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ThinkMetrics {
+    /// The model's id.
+    pub model: Option<String>,
+    /// Latent steps asked for.
+    pub steps: usize,
+    /// Whether it went on from a context.
+    pub has_prior_context: bool,
+    /// Seconds of the whole call.
+    pub duration_s: f64,
+    /// Seconds of thinking.
+    pub think_duration_s: f64,
+    /// Where they were asked for.
+    pub diagnostics: Option<TransferDiagnostics>,
+}
+
+/// What a [`Model::generate_measured`] took.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GenerateMetrics {
+    /// The model's id.
+    pub model: Option<String>,
+    /// Latent steps asked for.
+    pub steps: usize,
+    /// Whether it went on from a context.
+    pub has_prior_context: bool,
+    /// Whether the context was put into a store: for callers that have one.
+    pub stored: bool,
+    /// Seconds of the whole call.
+    pub duration_s: f64,
+    /// Seconds of thinking.
+    pub think_duration_s: f64,
+    /// Seconds of generating.
+    pub generate_duration_s: f64,
+    /// Where they were asked for.
+    pub diagnostics: Option<TransferDiagnostics>,
+}
+
+impl Model {
+    /// As [`think_with`](Self::think_with), and says what it took. With a `debug` it measures the norm of the hidden state at
+    /// each step, too.
+    ///
+    /// ```
+    /// # use avp_runtime_ort::{DebugConfig, Error, LoadOptions, Model, Runtime, ThinkOptions};
+    /// # let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
+    /// let options = ThinkOptions::steps(3);
+    /// let (_, metrics) = model.think_measured("Rosa has a parrot.", options, None, Some(DebugConfig::default()))?;
+    /// assert_eq!(metrics.diagnostics.and_then(|found| found.norm_trajectory).map(|norms| norms.len()), Some(4));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`think_with`](Self::think_with).
+    pub fn think_measured(
+        &self,
+        prompt: impl Into<Prompt>,
+        options: ThinkOptions,
+        context: Option<&Context>,
+        debug: Option<DebugConfig>,
+    ) -> Result<(Thought, ThinkMetrics), RunError> {
+        let start = Instant::now();
+        let steps = options.steps;
+        let options = ThinkOptions { diagnostics: options.diagnostics || debug.is_some(), ..options };
+        let thought = self.think_with(prompt, options, context)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let metrics = ThinkMetrics {
+            model: Some(self.identity().model_id.clone()),
+            steps,
+            has_prior_context: context.is_some(),
+            duration_s: seconds,
+            think_duration_s: seconds,
+            diagnostics: debug.map(|_| self.diagnose(&thought)),
+        };
+        Ok((thought, metrics))
+    }
+
+    /// As `avp.generate`: thinks on the prompt for `steps` latent steps, answers the prompt behind them, and says what it
+    /// took. With 0 steps it only answers, behind `context`.
+    ///
+    /// # Errors
+    /// As [`think_with`](Self::think_with) and [`generate`](Self::generate).
+    pub fn generate_measured(
+        &self,
+        prompt: impl Into<Prompt>,
+        steps: usize,
+        context: Option<&Context>,
+        options: &GenerateOptions,
+        debug: Option<DebugConfig>,
+    ) -> Result<(Generation, GenerateMetrics), RunError> {
+        let start = Instant::now();
+        let prompt = prompt.into();
+        let mut diagnostics = debug.map(|_| TransferDiagnostics {
+            target_model: Some(self.identity().model_id.clone()),
+            ..TransferDiagnostics::default()
+        });
+        let mut thought = None;
+        if steps > 0 {
+            let think = ThinkOptions {
+                timeout: options.timeout,
+                diagnostics: debug.is_some(),
+                ..ThinkOptions::steps(steps)
+            };
+            let found = self.think_with(prompt.clone(), think, context)?;
+            diagnostics = debug.map(|_| self.diagnose(&found));
+            thought = found.context;
+        }
+        let think_duration_s = start.elapsed().as_secs_f64();
+
+        let generating = Instant::now();
+        let behind = thought.as_ref().or(context);
+        let generation = self.generate(prompt.clone(), behind, options)?;
+        let generate_duration_s = generating.elapsed().as_secs_f64();
+        if let Some(diagnostics) = &mut diagnostics {
+            diagnostics.look_at(&generation, behind.is_some());
+            if debug.is_some_and(|debug| debug.compare) {
+                diagnostics.compare(&generation.text, self.generate(prompt, None, options));
+            }
+        }
+        let metrics = GenerateMetrics {
+            model: Some(self.identity().model_id.clone()),
+            steps,
+            has_prior_context: context.is_some(),
+            stored: false,
+            duration_s: start.elapsed().as_secs_f64(),
+            think_duration_s,
+            generate_duration_s,
+            diagnostics,
+        };
+        Ok((generation, metrics))
+    }
+
+    fn diagnose(&self, thought: &Thought) -> TransferDiagnostics {
+        TransferDiagnostics {
+            target_model: Some(self.identity().model_id.clone()),
+            transfer_mode: "latent".to_owned(),
+            prompt_tokens: thought.prompt_tokens,
+            norm_trajectory: Some(thought.hidden_norms.clone()),
+            ..TransferDiagnostics::default()
+        }
+    }
+}
+
+impl TransferDiagnostics {
+    /// Whether there is an answer, and numbers behind it.
+    pub fn healthy(&self) -> bool {
+        !self.output_empty && !self.has_nan && !self.has_inf
+    }
+
+    /// All of it in one line, as the peer prints it.
+    ///
+    /// ```
+    /// # use avp_runtime_ort::TransferDiagnostics;
+    /// let found = TransferDiagnostics { output_empty: true, transfer_mode: "latent".into(), ..Default::default() };
+    /// assert_eq!(found.summary(), "UNHEALTHY[EMPTY_OUTPUT] | mode=latent");
+    /// ```
+    pub fn summary(&self) -> String {
+        let flags: Vec<&str> =
+            [(self.output_empty, "EMPTY_OUTPUT"), (self.has_nan, "NaN"), (self.has_inf, "Inf")]
+                .into_iter()
+                .filter_map(|(raised, flag)| raised.then_some(flag))
+                .collect();
+        let health = if flags.is_empty() { "OK".into() } else { format!("UNHEALTHY[{}]", flags.join(",")) };
+        let named = |name: &str, value: &str| (!value.is_empty()).then(|| format!("{name}={value}"));
+        let norms = self.norm_trajectory.as_deref().and_then(|norms| Some((norms.first()?, norms.last()?)));
+        let warnings = self.warnings.len();
+        let parts = [
+            Some(health),
+            named("mode", &self.transfer_mode),
+            named("projection", &self.projection_method),
+            self.nearest_cos_sim.map(|cosine| format!("cos_sim={cosine:.3}")),
+            norms.map(|(first, last)| format!("norms=[{first:.1}..{last:.1}]")),
+            self.text_overlap.map(|overlap| format!("overlap={:.0}%", overlap * 100.0)),
+            (warnings > 0).then(|| format!("warnings={warnings}")),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" | ")
+    }
+
+    fn look_at(&mut self, generation: &Generation, behind_a_context: bool) {
+        let text = generation.text.trim();
+        self.output_length = text.chars().count();
+        self.output_empty = text.is_empty();
+        if self.prompt_tokens == 0 {
+            self.prompt_tokens = generation.prompt_tokens;
+        }
+        if behind_a_context {
+            self.transfer_mode = "latent".to_owned();
+        }
+    }
+
+    fn compare(&mut self, text: &str, baseline: Result<Generation, RunError>) {
+        match baseline {
+            Ok(baseline) => {
+                self.text_overlap = Some(word_overlap(text, &baseline.text));
+                self.text_baseline_output = Some(baseline.text.trim().to_owned());
+            }
+            Err(error) => self.warnings.push(format!("compare baseline failed: {error}")),
+        }
+    }
+}
+
+/// Different words that both texts have, by the number of the text with more; 1 where both have none.
+fn word_overlap(one: &str, other: &str) -> f64 {
+    let (one, other) = (one.to_lowercase(), other.to_lowercase());
+    let [one, other] = [&one, &other].map(|text| text.split_whitespace().collect::<BTreeSet<&str>>());
+    match one.len().max(other.len()) {
+        0 => 1.0,
+        words => one.intersection(&other).count() as f64 / words as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Records {
+        summaries: Vec<Summary>,
+        overlaps: Vec<(String, String, f64)>,
+        /// The peer's fields, by class.
+        fields: std::collections::BTreeMap<String, Vec<String>>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Summary {
+        output_empty: bool,
+        has_nan: bool,
+        has_inf: bool,
+        transfer_mode: String,
+        projection_method: String,
+        nearest_cos_sim: Option<f64>,
+        norm_trajectory: Option<Vec<f32>>,
+        text_overlap: Option<f64>,
+        warnings: Vec<String>,
+        summary: String,
+        healthy: bool,
+    }
+
+    fn records() -> Records {
+        serde_json::from_str(include_str!("../../test-vectors/metrics/avp-0.6.2.json")).unwrap()
+    }
+
+    #[test]
+    fn summaries_read_as_the_peers() {
+        let records = records();
+        assert!(records.summaries.len() >= 5);
+        for record in records.summaries {
+            let found = TransferDiagnostics {
+                output_empty: record.output_empty,
+                has_nan: record.has_nan,
+                has_inf: record.has_inf,
+                transfer_mode: record.transfer_mode,
+                projection_method: record.projection_method,
+                nearest_cos_sim: record.nearest_cos_sim,
+                norm_trajectory: record.norm_trajectory,
+                text_overlap: record.text_overlap,
+                warnings: record.warnings,
+                ..TransferDiagnostics::default()
+            };
+            assert_eq!(found.summary(), record.summary);
+            assert_eq!(found.healthy(), record.healthy);
+        }
+    }
+
+    #[test]
+    fn words_overlap_as_the_peer_counts_them() {
+        for (one, other, expected) in records().overlaps {
+            assert!((word_overlap(&one, &other) - expected).abs() < 1e-12, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn fields_have_the_peers_names_in_its_order() {
+        let names = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let fields = records().fields;
+        let own = [
+            ("TransferDiagnostics", serde_json::to_value(TransferDiagnostics::default()).unwrap()),
+            ("ThinkMetrics", serde_json::to_value(ThinkMetrics::default()).unwrap()),
+            ("GenerateMetrics", serde_json::to_value(GenerateMetrics::default()).unwrap()),
+        ];
+        for (class, value) in own {
+            assert_eq!(names(value), fields[class], "{class}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_whitespace_is_empty_and_a_failed_comparison_a_warning() {
+        let mut found = TransferDiagnostics::default();
+        found.compare("a", Err(RunError::EmptyPrompt));
+        assert_eq!(found.warnings.len(), 1);
+        assert!(found.healthy() && found.text_overlap.is_none());
+    }
+}

@@ -1,0 +1,228 @@
+//! Generating on real models: every way to get the text, what ends it, what it counts; and as Transformers generates.
+
+use std::{fs, ops::ControlFlow, time::Duration};
+
+use avp_runtime_ort::{
+    Chat, DebugConfig, Finish, GenerateOptions, LoadOptions, Message, Model, Prompt, RunError, ThinkOptions,
+};
+use serde::Deserialize;
+
+use crate::common::{load, repository, runtime};
+
+const NOTES: &str = "Notes: Rosa lives in Lisbon. Rosa has a parrot.";
+const QUESTION: &str = "Where does Rosa live?";
+
+fn facts() -> Model {
+    load("models/facts")
+}
+
+fn hot(seed: u64) -> GenerateOptions {
+    GenerateOptions { temperature: 3.0, max_tokens: 30, seed, ..GenerateOptions::default() }
+}
+
+#[derive(Deserialize)]
+struct Records {
+    cases: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    prompt: String,
+    options: RecordedOptions,
+    tokens: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordedOptions {
+    repetition_penalty: Option<f32>,
+    max_tokens: Option<usize>,
+    #[serde(default)]
+    logit_bias: std::collections::BTreeMap<u32, f32>,
+    #[serde(default)]
+    stop: Vec<String>,
+}
+
+#[test]
+fn penalties_biases_and_stops_give_what_transformers_generates() {
+    for name in ["tiny-qwen2", "tiny-llama"] {
+        let model = load(&format!("test-vectors/parity/{name}"));
+        let records = fs::read(repository(&format!("test-vectors/generate/{name}.json"))).unwrap();
+        let records: Records = serde_json::from_slice(&records).unwrap();
+        assert!(records.cases.len() >= 10);
+        for Record { prompt, options, mut tokens } in records.cases {
+            let what = format!("{name}, {prompt}, stop {:?}", options.stop);
+            let stops = !options.stop.is_empty();
+            let options = GenerateOptions {
+                repetition_penalty: options.repetition_penalty.unwrap_or(1.0),
+                max_tokens: options.max_tokens.unwrap_or(24),
+                logit_bias: options.logit_bias,
+                stop: options.stop,
+                ..GenerateOptions::default()
+            };
+            let generation = model.generate(prompt.as_str(), None, &options).unwrap();
+            // Transformers counts the token that ends a turn among the generated ones.
+            if generation.finish == Finish::EndOfTurn {
+                tokens.pop();
+            }
+            assert_eq!(generation.tokens, tokens, "{what}");
+            assert_eq!(generation.finish == Finish::Stop, stops, "{what}");
+            assert!(options.stop.iter().all(|stop| !generation.text.contains(stop)), "{what}");
+        }
+    }
+}
+
+#[test]
+fn every_way_to_ask_gives_the_same_answer() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    for seed in 0..5 {
+        let options = GenerateOptions { stop: vec!["e".into()], ..hot(seed) };
+        let plain = model.generate("x", None, &options).unwrap();
+        let started = model.start_generate("x", None, &options).wait().unwrap();
+        let mut called = String::new();
+        let streamed = model
+            .generate_streaming("x", None, &options, |piece| {
+                called += piece;
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let mut stream = model.generate_stream("x", None, &options).unwrap();
+        let iterated = stream.by_ref().collect::<Result<Vec<_>, _>>().unwrap();
+        assert!(iterated.iter().all(|piece| !piece.is_empty()));
+        assert!(stream.next().is_none());
+        let stream = stream.into_generation();
+        for other in [&started, &streamed, &stream] {
+            assert_eq!(
+                (&other.text, &other.tokens, other.finish),
+                (&plain.text, &plain.tokens, plain.finish)
+            );
+        }
+        assert_eq!((called, iterated.concat()), (plain.text.clone(), plain.text));
+    }
+}
+
+#[test]
+fn a_text_to_stop_at_is_found_across_tokens() {
+    let model = facts();
+    let context = model.think(NOTES, 0, None).unwrap();
+    let options = GenerateOptions { stop: vec!["lives in".into()], ..GenerateOptions::default() };
+    let answer = model.generate(QUESTION, Some(&context), &options).unwrap();
+    assert_eq!((answer.text.as_str(), answer.finish), ("Answer: Rosa ", Finish::Stop));
+    let options = GenerateOptions { stop: vec!["<|im_end|>".into()], ..GenerateOptions::default() };
+    let options = GenerateOptions { ignore_end_of_turn: true, max_tokens: 40, ..options };
+    let answer = model.generate(QUESTION, Some(&context), &options).unwrap();
+    assert_eq!((answer.text.as_str(), answer.finish), ("Answer: Rosa lives in Lisbon.", Finish::Stop));
+}
+
+#[test]
+fn a_stream_that_is_left_keeps_what_was_read() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let whole = model.generate("x", None, &hot(3)).unwrap();
+    let mut read = String::new();
+    let left = model
+        .generate_streaming("x", None, &hot(3), |piece| {
+            read += piece;
+            if read.len() > 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+    assert_eq!((&left.text, left.finish), (&read, Finish::Stopped));
+    assert!(whole.text.starts_with(&read) && whole.tokens.starts_with(&left.tokens));
+    assert!(left.tokens.len() < whole.tokens.len() && !left.tokens.is_empty());
+    // The model is free for the next.
+    assert_eq!(model.generate("x", None, &hot(3)).unwrap().text, whole.text);
+}
+
+#[test]
+fn a_stream_can_be_cancelled_from_elsewhere() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let options = GenerateOptions { ignore_end_of_turn: true, max_tokens: 400, ..hot(1) };
+    let mut stream = model.generate_stream("x", None, &options).unwrap();
+    stream.canceller().unwrap().cancel();
+    let last = stream.by_ref().last();
+    assert_eq!(last, Some(Err(RunError::Cancelled)));
+    assert!(stream.canceller().is_none());
+    assert_eq!(stream.into_generation().finish, Finish::Stopped);
+}
+
+#[test]
+fn a_time_limit_is_an_error_and_no_harm() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let after = Duration::ZERO;
+    let options = GenerateOptions { timeout: Some(after), ..hot(1) };
+    assert_eq!(model.generate("x", None, &options).unwrap_err(), RunError::TimedOut { after });
+    assert!(model.generate("x", None, &hot(1)).is_ok());
+}
+
+#[test]
+fn usage_and_time_are_counted() {
+    let model = facts();
+    let context = model.think(NOTES, 2, None).unwrap();
+    let prompt = model.tokenize(&QUESTION.into()).unwrap().len();
+    let answer = model.generate(QUESTION, Some(&context), &GenerateOptions::default()).unwrap();
+    assert_eq!((answer.prompt_tokens, answer.reused_tokens), (prompt, 0));
+    assert_eq!(answer.context_tokens, context.seq_len());
+    assert!(Duration::ZERO < answer.first_token_time && answer.first_token_time < answer.total_time);
+    assert!(answer.tokens_per_second().is_some_and(|speed| speed > 0.0));
+}
+
+#[test]
+fn a_token_outside_the_vocabulary_is_refused_before_the_model_runs() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let options = GenerateOptions { logit_bias: [(320, 1.0)].into(), ..GenerateOptions::default() };
+    let error = model.generate("x", None, &options).unwrap_err();
+    assert_eq!(error, RunError::UnknownToken { option: "logit_bias", id: 320, vocab_size: 320 });
+}
+
+#[test]
+fn a_template_that_does_not_end_harms_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(repository("test-vectors/parity/tiny-qwen2")).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_file() {
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+    }
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
+    fs::write(folder.path().join("chat_template.jinja"), format!("fine\n{endless}")).unwrap();
+    let model = Model::load(runtime(), folder.path(), &LoadOptions::default()).unwrap();
+    let error = model.generate("x", None, &hot(1)).unwrap_err();
+    assert_eq!(error, RunError::EndlessTemplate { line: Some(2) });
+    assert!(model.generate(Prompt::Raw("x".into()), None, &hot(1)).is_ok());
+}
+
+#[test]
+fn messages_tools_and_a_prompt_without_an_answers_beginning_are_rendered() {
+    let model = facts();
+    let messages = || vec![Message::new("system", "Be brief."), Message::new("user", "Hi")];
+    let raw = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n";
+    let ids = |prompt: Prompt| model.tokenize(&prompt).unwrap();
+    assert_eq!(ids(messages().into()), ids(Prompt::Raw(format!("{raw}<|im_start|>assistant\n"))));
+    let open = Chat { add_generation_prompt: false, ..Chat::from(messages()) };
+    assert_eq!(ids(open.into()), ids(Prompt::Raw(raw.into())));
+}
+
+#[test]
+fn measured_calls_say_what_they_took_and_how_the_norms_went() {
+    let model = facts();
+    let debug = Some(DebugConfig { compare: true });
+    let (thought, metrics) = model.think_measured(NOTES, ThinkOptions::steps(3), None, debug).unwrap();
+    let found = metrics.diagnostics.unwrap();
+    assert_eq!((metrics.steps, metrics.has_prior_context), (3, false));
+    assert_eq!(found.norm_trajectory.as_deref().map(<[f32]>::len), Some(4));
+    assert_eq!((found.transfer_mode.as_str(), found.prompt_tokens), ("latent", thought.prompt_tokens));
+
+    let context = thought.context.unwrap();
+    let options = GenerateOptions::default();
+    let (answer, metrics) = model.generate_measured(QUESTION, 2, Some(&context), &options, debug).unwrap();
+    let found = metrics.diagnostics.unwrap();
+    assert!(found.healthy(), "{}", found.summary());
+    assert!(metrics.has_prior_context && metrics.think_duration_s > 0.0 && metrics.generate_duration_s > 0.0);
+    assert_eq!(found.output_length, answer.text.trim().chars().count());
+    assert_eq!(found.norm_trajectory.map(|norms| norms.len()), Some(3));
+    assert!(found.text_overlap.is_some() && found.text_baseline_output.is_some());
+
+    // With no steps it is the plain call, and without a debug nothing is looked at.
+    let (plain, metrics) = model.generate_measured(QUESTION, 0, Some(&context), &options, None).unwrap();
+    assert_eq!(plain.text, model.generate(QUESTION, Some(&context), &options).unwrap().text);
+    assert_eq!(metrics.diagnostics, None);
+}
