@@ -30,6 +30,9 @@ pub(crate) struct Generate {
     /// A frame with the KV-cache to continue from; `-` for standard input
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
+    /// Read the prompt from its first token on, taking from the context what both begin with, instead of behind it
+    #[arg(long, requires = "context")]
+    reuse: bool,
     #[command(flatten)]
     sampling: Sampling,
     /// Print one JSON object with the text, its tokens, why it ended, tokens counted and times, when all is there
@@ -98,7 +101,7 @@ impl Generate {
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
-        let options = self.sampling.options();
+        let options = GenerateOptions { reuse_prefix: self.reuse, ..self.sampling.options() };
         match &self.metrics {
             Some(file) => {
                 let debug = DebugConfig { compare: self.compare };
@@ -140,6 +143,7 @@ impl Sampling {
             ignore_end_of_turn: self.ignore_end_of_turn,
             seed: self.seed,
             timeout: self.timeout,
+            ..GenerateOptions::default()
         }
     }
 }

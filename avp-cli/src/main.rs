@@ -3,6 +3,7 @@
 mod aacp;
 mod agent;
 mod bench;
+mod context;
 mod demo;
 mod encode;
 mod generate;
@@ -34,6 +35,8 @@ struct Cli {
 enum Command {
     Think(think::Think),
     Generate(generate::Generate),
+    #[command(subcommand)]
+    Context(context::Saved),
     Prepare(prepare::Prepare),
     Inspect(inspect::Inspect),
     Encode(encode::Encode),
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Think(think) => think.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Context(context) => context.run(),
         Command::Prepare(prepare) => prepare.run(),
         Command::Inspect(inspect) => return inspect.run(),
         Command::Aacp(aacp) => return aacp.run(),

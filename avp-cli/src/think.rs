@@ -1,15 +1,18 @@
-//! `avp think`: reads a prompt, takes latent steps, writes the KV-cache as a frame.
+//! `avp think`: reads a prompt, takes latent steps, writes the KV-cache as a frame or keeps it in a file.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use avp_core::Rule;
-use avp_runtime_ort::{Context, DebugConfig, FrameOptions, Model, Runtime, ThinkOptions};
+use avp_core::{Dialect, Rule};
+use avp_runtime_ort::{
+    Context, ContextError, DebugConfig, FrameOptions, FrameReadOptions, Model, Runtime, ThinkOptions,
+};
 use clap::Args;
 use serde::Serialize;
 
 use crate::{
     ModelArgs,
+    encode::parse_dialect,
     output::{Input, Output},
     prompt::PromptArgs,
 };
@@ -27,9 +30,21 @@ pub(crate) struct Think {
     /// A frame to continue from; `-` for standard input
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
+    /// Read the prompt from its first token on, taking from the context what both begin with, instead of behind it
+    #[arg(long, requires = "context")]
+    reuse: bool,
     /// Where the frame goes; `-` for standard output
-    #[arg(short, long, value_name = "FRAME")]
-    output: Output,
+    #[arg(short, long, value_name = "FRAME", required_unless_present = "save")]
+    output: Option<Output>,
+    /// Keep the context in this file, with the tokens it was computed from and the fingerprint of the model
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Dialect of the frame
+    #[arg(long, value_name = "0.2|0.3", default_value = "0.3", value_parser = parse_dialect)]
+    dialect: Dialect,
+    /// Model hash to write into the frame: the receiver's own, from its handshake, where it takes no other
+    #[arg(long, value_name = "HEX")]
+    model_hash: Option<String>,
     /// Session id to write into the frame
     #[arg(long, value_name = "ID", default_value = "")]
     session_id: String,
@@ -49,9 +64,10 @@ pub(crate) struct Think {
 
 impl Think {
     pub(crate) fn run(&self) -> Result<()> {
-        self.output.check()?;
+        let saved = self.save.clone().map(Output::File);
+        self.output.iter().chain(&saved).try_for_each(Output::check)?;
         ensure!(
-            (&self.output, &self.metrics) != (&Output::Stdout, &Some(Output::Stdout)),
+            (&self.output, &self.metrics) != (&Some(Output::Stdout), &Some(Output::Stdout)),
             "frame and metrics cannot both go to standard output"
         );
         let prompt = self.prompt.read(self.context.as_ref())?;
@@ -59,17 +75,35 @@ impl Think {
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
-        let options = ThinkOptions { timeout: self.timeout, ..ThinkOptions::steps(self.steps) };
+        let options = ThinkOptions {
+            timeout: self.timeout,
+            reuse_prefix: self.reuse,
+            ..ThinkOptions::steps(self.steps)
+        };
         let debug = self.metrics.is_some().then(DebugConfig::default);
         let (thought, metrics) = model.think_measured(prompt, options, context.as_ref(), debug)?;
+        if self.reuse {
+            eprintln!("avp: {} of {} prompt tokens reused", thought.reused_tokens, thought.prompt_tokens);
+        }
         let context = thought.context.context("thinking kept no KV-cache")?;
-        let frame = context.to_frame(&FrameOptions {
+        let options = FrameOptions {
             session_id: self.session_id.clone(),
             source_agent_id: self.source_agent_id.clone(),
             target_agent_id: self.target_agent_id.clone(),
+            dialect: self.dialect,
+            model_hash: self.model_hash.clone(),
             ..FrameOptions::default()
-        })?;
-        self.output.write(&frame)?;
+        };
+        if let Some(path) = &self.save {
+            // A file is for ourselves: in the dialect that has a checksum.
+            context.save_with(
+                path,
+                &FrameOptions { dialect: Dialect::V0_3, model_hash: None, ..options.clone() },
+            )?;
+        }
+        if let Some(output) = &self.output {
+            output.write(&context.to_frame(&options)?)?;
+        }
         self.metrics.as_ref().map_or(Ok(()), |file| write_metrics(file, &metrics))
     }
 }
@@ -87,9 +121,18 @@ pub(crate) fn report_structural_match(model: &Model, context: Option<&Context>) 
     Ok(())
 }
 
-/// Reads a frame and takes the context out of it.
+/// Takes the context out of a frame; one in a file is used where the system has it in memory.
 pub(crate) fn read_context(runtime: &Runtime, input: &Input) -> Result<Context> {
-    Context::from_frame(runtime, &input.read()?).with_context(|| input.to_string())
+    let options = FrameReadOptions::default();
+    let context = match input {
+        Input::File(path) if path.is_file() => Context::load(runtime, path, &options),
+        _ => Context::from_bytes(runtime, input.read()?, &options),
+    };
+    context.map_err(|error| match error {
+        // It names the file itself.
+        ContextError::File { .. } => anyhow::Error::new(error),
+        _ => anyhow::Error::new(error).context(input.to_string()),
+    })
 }
 
 /// Writes metrics as a line of JSON.

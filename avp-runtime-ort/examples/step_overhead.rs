@@ -1,13 +1,13 @@
 //! What a latent step costs beside ONNX Runtime's own time.
 //!
-//! `cargo run --release -p avp-runtime-ort --example step_overhead -- FOLDER [TOKENS [STEPS [THREADS]]]`
+//! `cargo run --release -p avp-runtime-ort --example step_overhead -- FOLDER [TOKENS [STEPS [THREADS [cuda]]]]`
 //!
 //! Prints the time of a step behind TOKENS tokens (1,024), the part of it that passed inside ONNX Runtime, and the rest,
 //! which is this crate's; medians of seven rounds of STEPS (20).
 
 use std::{env, error::Error, time::Duration};
 
-use avp_runtime_ort::{LoadOptions, Model, OutputType, Prompt, Runtime, ThinkOptions};
+use avp_runtime_ort::{Device, LoadOptions, Model, OutputType, Prompt, Runtime, ThinkOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
@@ -15,8 +15,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut number = |default| arguments.next().map_or(Ok(default), |text| text.parse::<usize>());
     let (tokens, steps, threads) = (number(1024)?, number(20)?, number(0)?);
 
+    let device = match arguments.next().as_deref() {
+        None | Some("cpu") => Device::Cpu,
+        Some("cuda") => Device::Cuda { id: 0, memory_limit: None },
+        Some(other) => return Err(format!("expected cpu or cuda, got {other}").into()),
+    };
+
     let runtime = Runtime::find()?;
-    let model = Model::load(&runtime, &folder, &LoadOptions { threads, ..LoadOptions::default() })?;
+    let model = Model::load(&runtime, &folder, &LoadOptions { threads, device, ..LoadOptions::default() })?;
     let context = model.think(prompt_of(&model, tokens)?, 0, None)?;
     let mut rounds = Vec::new();
     for _ in 0..7 {

@@ -240,13 +240,13 @@ pub enum ContextError {
         /// The payload it holds.
         got: &'static str,
     },
-    /// The frame's KV-cache holds no numbers, so there is nothing to continue from.
-    #[error("the frame's KV-cache is empty: {num_layers} layers of {seq_len} tokens")]
+    /// The KV-cache holds no numbers, or none would be left, so there is nothing to continue from.
+    #[error("the KV-cache is empty: {num_layers} layers of {seq_len} tokens")]
     Empty {
-        /// Layers it claims.
-        num_layers: u32,
-        /// Tokens it claims.
-        seq_len: u32,
+        /// Layers it has.
+        num_layers: usize,
+        /// Tokens it has.
+        seq_len: usize,
     },
     /// The frame's metadata and its KV-cache disagree.
     #[error("the frame's metadata says {field} is {metadata}, but its KV-cache has {body}")]
@@ -258,8 +258,8 @@ pub enum ContextError {
         /// What the KV-cache says.
         body: u64,
     },
-    /// A field in the frame's `extra` is no number.
-    #[error("the frame's extra field {field:?} is no number")]
+    /// A field in the frame's `extra` does not hold what it should.
+    #[error("the frame's extra field {field:?} does not hold what it should")]
     Extra {
         /// The key.
         field: &'static str,
@@ -273,6 +273,46 @@ pub enum ContextError {
         expected: String,
         /// The context's value.
         got: String,
+    },
+    /// The cache starts at another position than the one where it would be used.
+    #[error("the context starts at position {got}, expected one that starts at {expected}")]
+    Position {
+        /// Where the context before it ends; 0 for a model.
+        expected: usize,
+        /// Where it starts.
+        got: usize,
+    },
+    /// A tail was computed behind other tokens than those it was to be put behind.
+    #[error("the tail was cut off behind {seq_len} other tokens")]
+    OtherPrefix {
+        /// Tokens before it.
+        seq_len: usize,
+    },
+    /// A number of the cache is NaN or infinite.
+    #[error("layer {layer}, {part}: not a finite number at head {head}, token {token}")]
+    NotFinite {
+        /// The layer, from 0.
+        layer: usize,
+        /// `"key"` or `"value"`.
+        part: &'static str,
+        /// The key/value head, from 0.
+        head: usize,
+        /// The token, from 0.
+        token: usize,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {message}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        message: String,
+    },
+    /// What the frame was written to failed.
+    #[error("cannot write the frame: {message}")]
+    Io {
+        /// The system's words.
+        message: String,
     },
     /// A size is larger than a frame can say.
     #[error("{field} is {value}, more than a frame can say")]

@@ -8,6 +8,10 @@ use ort::{
 
 use crate::{RunError, prepare::CacheLayout};
 
+mod host;
+
+pub(crate) use host::HostBuffer;
+
 /// Key and value of each layer, `[1, num_kv_heads, seq_len, head_dim]`.
 #[derive(Debug)]
 pub(crate) struct KvCache {
@@ -52,27 +56,6 @@ impl KvCache {
             .enumerate()
             .map(|(layer, [key, value])| Ok([check(layer, "key", key)?, check(layer, "value", value)?]))
             .collect::<Result<_, RunError>>()?;
-        Ok(Self { layers, layout, seq_len })
-    }
-
-    /// Copies a cache in from `planes`: the bytes of `[K0][V0][K1][V1]…`, each `[num_kv_heads, seq_len, head_dim]`,
-    /// little-endian.
-    pub(crate) fn from_planes<'b>(
-        layout: CacheLayout,
-        seq_len: usize,
-        mut planes: impl Iterator<Item = &'b [u8]>,
-    ) -> ort::Result<Self> {
-        let allocator = Allocator::default();
-        let mut next = || -> ort::Result<DynTensor> {
-            let mut tensor = layout.tensor(&allocator, seq_len)?;
-            let target = bytes_of_mut(&mut tensor)?;
-            match planes.next() {
-                Some(plane) if plane.len() == target.len() => target.copy_from_slice(plane),
-                _ => return Err(ort::Error::new("a plane of the cache has another size than its shape")),
-            }
-            Ok(tensor)
-        };
-        let layers = (0..layout.num_layers).map(|_| Ok([next()?, next()?])).collect::<ort::Result<_>>()?;
         Ok(Self { layers, layout, seq_len })
     }
 
@@ -121,17 +104,5 @@ fn bytes_of(tensor: &DynTensor) -> ort::Result<&[u8]> {
         TensorElementType::Float16 => bytemuck::cast_slice(tensor.try_extract_tensor::<half::f16>()?.1),
         TensorElementType::Bfloat16 => bytemuck::cast_slice(tensor.try_extract_tensor::<half::bf16>()?.1),
         _ => bytemuck::cast_slice(tensor.try_extract_tensor::<f32>()?.1),
-    })
-}
-
-fn bytes_of_mut(tensor: &mut DynTensor) -> ort::Result<&mut [u8]> {
-    Ok(match tensor.data_type() {
-        TensorElementType::Float16 => {
-            bytemuck::cast_slice_mut(tensor.try_extract_tensor_mut::<half::f16>()?.1)
-        }
-        TensorElementType::Bfloat16 => {
-            bytemuck::cast_slice_mut(tensor.try_extract_tensor_mut::<half::bf16>()?.1)
-        }
-        _ => bytemuck::cast_slice_mut(tensor.try_extract_tensor_mut::<f32>()?.1),
     })
 }

@@ -18,7 +18,9 @@
 //!   would, and the next one comes back. The prepared graph is cached under the hash of the export.
 //! - [`Model::think`] reads a prompt, takes latent steps and gives a [`Context`]; [`Model::generate`] answers, behind a
 //!   context where there is one. From run to run the KV-cache passes as ONNX Runtime values, never through host vectors.
-//! - [`Context::to_frame`] and [`Context::from_frame`] hand a context to another process, or to the Python package.
+//! - [`Context::to_frame`] and [`Context::from_frame`] hand a context to another process, or to the Python package;
+//!   [`Context::save`] and [`Context::load`] keep it in a file. [`Context::reusable`] is what of it a longer prompt need
+//!   not compute again.
 //!
 //! # Which models
 //!
@@ -51,7 +53,7 @@ mod think;
 mod tokens;
 
 pub use chat::{Chat, Content, Message, Prompt};
-pub use context::{Context, FrameOptions};
+pub use context::{Context, Fingerprint, FrameOptions, FrameReadOptions};
 pub use decoder::Device;
 pub use engine::{Canceller, Pending, PendingFuture};
 pub use error::{ContextError, Error, ModelError, RunError};

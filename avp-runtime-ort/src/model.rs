@@ -13,6 +13,7 @@ use crate::{
     CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
     chat::ChatTemplate,
     config::{self, GenerationConfig, ModelConfig},
+    context::Fingerprint,
     decoder::{Decoder, Device},
     engine::{Engine, Pending, Task},
     folder::{self, Dtype, parse_json},
@@ -34,6 +35,7 @@ struct Loaded {
     tokens: Tokens,
     template: Option<ChatTemplate>,
     identity: Arc<OwnedModelIdentity>,
+    fingerprint: Arc<Fingerprint>,
     end_of_turn: Vec<u32>,
     layout: CacheLayout,
     window: usize,
@@ -90,6 +92,7 @@ impl Model {
         let graph = folder::graph(folder, options.dtype)?;
         let prepared = prepare_cached(&graph, identity::head_dim(&identity), &Cache::from_env())?;
         identity::check(&identity, &prepared.report)?;
+        let fingerprint = Fingerprint::new(prepared.weights_hash.clone(), &config_path, &config_text)?;
         let decoder = Decoder::new(runtime, &prepared, options)?;
         let engine = Engine::new(decoder, options.queue, options.in_flight)
             .map_err(|error| ModelError::Runtime { message: format!("no thread to run it: {error}") })?;
@@ -98,6 +101,7 @@ impl Model {
             tokens,
             template,
             identity: Arc::new(identity),
+            fingerprint: Arc::new(fingerprint),
             window: config.max_position_embeddings,
             end_of_turn: generation.end_of_turn(config),
             layout: prepared.report.cache,
@@ -120,7 +124,7 @@ impl Model {
     /// # Errors
     /// When it does not fit; the first field that differs is named.
     pub fn accepts(&self, context: &Context) -> Result<Rule, ContextError> {
-        context.fits(&self.0.identity, &self.0.layout)
+        context.fits(&self.0.identity, &self.0.layout, &self.0.fingerprint)
     }
 
     /// Who this model is, for handshakes.
@@ -156,6 +160,11 @@ impl Model {
     /// The identity as contexts share it.
     pub(crate) fn shared_identity(&self) -> Arc<OwnedModelIdentity> {
         self.0.identity.clone()
+    }
+
+    /// Its weights and rotary settings as contexts remember them.
+    pub(crate) fn fingerprint(&self) -> Arc<Fingerprint> {
+        self.0.fingerprint.clone()
     }
 
     /// The cache to start from, once it is clear that everything fits the window.

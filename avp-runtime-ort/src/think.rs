@@ -11,6 +11,7 @@ use ort::value::DynTensor;
 
 use crate::{
     Context, Model, Pending, Prompt, RunError,
+    context::Origin,
     decoder::{Decoder, Input, Outputs, Sequence, Want},
     engine::Task,
     kv::KvCache,
@@ -40,11 +41,14 @@ pub struct ThinkOptions {
     pub timeout: Option<Duration>,
     /// Measure the norm of the hidden state at each step, which has to leave the device for it.
     pub diagnostics: bool,
+    /// Read the prompt from the first token on, and not behind the context: what the two begin with in common is taken from
+    /// the context, and only the rest is computed. A context whose tokens are not known saves nothing.
+    pub reuse_prefix: bool,
 }
 
 impl Default for ThinkOptions {
     fn default() -> Self {
-        Self { steps: 20, output: OutputType::Auto, timeout: None, diagnostics: false }
+        Self { steps: 20, output: OutputType::Auto, timeout: None, diagnostics: false, reuse_prefix: false }
     }
 }
 
@@ -62,9 +66,11 @@ pub struct Thought {
     pub context: Option<Context>,
     /// The hidden state of the last position after the final norm, `[hidden_dim]`.
     pub last_hidden_state: Arc<[f32]>,
-    /// Tokens of the prompt, or vectors in their place, all of them evaluated.
+    /// Tokens of the prompt, or vectors in their place.
     pub prompt_tokens: usize,
-    /// Tokens and latent steps of the context it went on from, none of them evaluated again.
+    /// Tokens of the prompt that were in the context already and were not evaluated again.
+    pub reused_tokens: usize,
+    /// Tokens and latent steps of the context it went on from, none of them evaluated again; reused ones are among them.
     pub context_tokens: usize,
     /// Latent steps taken.
     pub num_steps: usize,
@@ -171,7 +177,9 @@ struct Thinking {
     reading: Reading,
     options: ThinkOptions,
     identity: Arc<OwnedModelIdentity>,
+    origin: Origin,
     steps_before: usize,
+    reused_tokens: usize,
     context_tokens: usize,
     state: State,
     hidden_norms: Vec<f32>,
@@ -204,15 +212,30 @@ enum State {
 impl Thinking {
     fn new(
         model: &Model,
-        reading: Reading,
+        mut reading: Reading,
         options: ThinkOptions,
         context: Option<&Context>,
     ) -> Result<Self, RunError> {
+        let (context, reused_tokens) = match &mut reading {
+            Reading::Tokens(tokens) if options.reuse_prefix => {
+                let (context, reused) = model.reuse(context, tokens)?;
+                tokens.drain(..reused);
+                (context, reused)
+            }
+            _ => (context.cloned(), 0),
+        };
+        let context = context.as_ref();
         let past = model.past(context, reading.len(), options.steps)?;
+        let tokens = match &reading {
+            Reading::Tokens(tokens) => Some(&**tokens),
+            Reading::Vectors { .. } => None,
+        };
         Ok(Self {
+            origin: Origin::new(model.fingerprint(), context, tokens, options.steps),
             reading,
             identity: model.shared_identity(),
             steps_before: context.map_or(0, Context::num_steps),
+            reused_tokens,
             context_tokens: past.seq_len(),
             state: State::Unread(past),
             hidden_norms: Vec::new(),
@@ -242,17 +265,18 @@ impl Thinking {
         }
         let context = match self.options.output {
             OutputType::HiddenState => None,
-            OutputType::Auto | OutputType::KvCache => Some(Context::new(
-                decoder.end(sequence)?,
-                self.identity.clone(),
-                self.steps_before + steps,
-                last_hidden_state.clone(),
-            )),
+            OutputType::Auto | OutputType::KvCache => {
+                let cache = decoder.end(sequence)?;
+                let steps = self.steps_before + steps;
+                let context = Context::new(cache, self.identity.clone(), steps, last_hidden_state.clone());
+                Some(context.computed_from(&self.origin))
+            }
         };
         Ok(Thought {
             context,
             last_hidden_state: last_hidden_state.into(),
-            prompt_tokens: self.reading.len(),
+            prompt_tokens: self.reused_tokens + self.reading.len(),
+            reused_tokens: self.reused_tokens,
             context_tokens: self.context_tokens,
             num_steps: steps,
             hidden_norms: std::mem::take(&mut self.hidden_norms),

@@ -4,6 +4,7 @@
 mod aacp;
 mod bench;
 mod common;
+mod context;
 mod demo;
 mod generate;
 mod handover;

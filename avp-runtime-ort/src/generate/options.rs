@@ -56,6 +56,9 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// Give up after this time, counted from the call; `None` takes what it takes.
     pub timeout: Option<Duration>,
+    /// Read the prompt from the first token on, and not behind the context: what the two begin with in common is taken from
+    /// the context, and only the rest is computed. A context whose tokens are not known saves nothing.
+    pub reuse_prefix: bool,
 }
 
 impl Default for GenerateOptions {
@@ -75,6 +78,7 @@ impl Default for GenerateOptions {
             ignore_end_of_turn: false,
             seed: 0,
             timeout: None,
+            reuse_prefix: false,
         }
     }
 }

@@ -148,16 +148,19 @@ impl Answering {
         pieces: Option<Sender<Piece>>,
     ) -> Result<Self, RunError> {
         let start = Instant::now();
-        let prompt = model.tokenize(prompt)?;
-        let past = model.past(context, prompt.len(), 1)?;
+        let mut prompt = model.tokenize(prompt)?;
+        let (context, reused_tokens) =
+            if options.reuse_prefix { model.reuse(context, &prompt)? } else { (context.cloned(), 0) };
+        let whole = prompt.clone();
+        prompt.drain(..reused_tokens);
+        let past = model.past(context.as_ref(), prompt.len(), 1)?;
         let usage = Usage {
-            prompt_tokens: prompt.len(),
-            reused_tokens: 0,
+            prompt_tokens: whole.len(),
+            reused_tokens,
             context_tokens: past.seq_len(),
             room: model.window().saturating_sub(past.seq_len() + prompt.len()),
         };
-        let generating =
-            Generating::new(options, model.tokens(), &prompt, model.end_of_turn(), usage, start)?;
+        let generating = Generating::new(options, model.tokens(), &whole, model.end_of_turn(), usage, start)?;
         let expected = prompt.len().saturating_add(options.max_tokens).min(model.window());
         let state = State::Unread { past, prompt, generating, expected };
         Ok(Self { state, pieces, sent_tokens: 0, usage, start })

@@ -1,13 +1,16 @@
 //! Whether a CUDA session has the libraries it needs, asked before ONNX Runtime is.
 //!
 //! ONNX Runtime loads its CUDA part at the first session that wants it, from the folder it was itself loaded from. Where
-//! that fails its own words are of provider bridges; the loader's name the file that is missing.
+//! that fails its own words are of provider bridges; here the file that is missing is named.
+//!
+//! The CUDA part itself is not loaded for this: its initializers ask for ONNX Runtime's own functions, which must be set
+//! before. What it needs is read from it and loaded instead.
 
 use std::path::Path;
 
 use libloading::Library;
 
-use super::loader_words;
+use super::{elf, loader_words};
 
 /// ONNX Runtime's CUDA part.
 const PROVIDER: &str =
@@ -15,7 +18,7 @@ const PROVIDER: &str =
 
 const MEND: &str = "run `pip install onnxruntime-gpu` and see that CUDA and cuDNN are where the loader looks";
 
-/// Loads the CUDA part of the ONNX Runtime at `library`, and with it what it needs.
+/// Sees that the ONNX Runtime at `library` has its CUDA part, and loads what that needs.
 ///
 /// # Errors
 /// What is missing, and the mend.
@@ -23,27 +26,30 @@ pub(crate) fn check(library: &Path) -> Result<(), String> {
     if !cfg!(feature = "cuda") {
         return Err("this program was built without the `cuda` feature of avp-runtime-ort".to_owned());
     }
-    load_provider(library)
+    check_libraries(library)
 }
 
-fn load_provider(library: &Path) -> Result<(), String> {
+fn check_libraries(library: &Path) -> Result<(), String> {
     let provider = library.with_file_name(PROVIDER);
     if !provider.is_file() {
-        return Err(format!(
-            "{} is a build of ONNX Runtime without CUDA (no {PROVIDER} beside it): {MEND}",
-            library.display()
-        ));
+        let library = library.display();
+        return Err(format!("{library} is ONNX Runtime without CUDA (no {PROVIDER} beside it): {MEND}"));
     }
-    if let Ok(Some((expected, got))) = super::elf::cut_off(&provider) {
+    let unreadable = |error| format!("cannot read {} ({error}): {MEND}", provider.display());
+    if let Some((expected, got)) = elf::cut_off(&provider).map_err(unreadable)? {
         return Err(format!("{} is cut off at {got} of {expected} bytes: {MEND}", provider.display()));
     }
-    // SAFETY: loading runs the initializers of a library that lies beside the ONNX Runtime in use, and that ONNX Runtime
-    // itself is about to load from there; the file is whole, so that mapping it cannot fault.
-    let loaded = unsafe { Library::new(&provider) }.map_err(|error| {
-        format!("{} does not load ({}): {MEND}", provider.display(), loader_words(&error, &provider))
-    })?;
-    // ONNX Runtime loads it next: unloading it in between would end what its initializers began.
-    std::mem::forget(loaded);
+    // Of other systems' libraries nothing is read; ONNX Runtime says what it misses there.
+    for name in elf::needed(&provider).map_err(unreadable)? {
+        // SAFETY: loading runs the library's initializers. It is one that ONNX Runtime's CUDA part names as needed, found
+        // where the system's loader looks: loading that part, which is next, loads it too.
+        let needed = unsafe { Library::new(&name) }.map_err(|error| {
+            let words = loader_words(&error, Path::new(&name));
+            format!("{name}, which {PROVIDER} needs, does not load ({words}): {MEND}")
+        })?;
+        // Stays loaded, so that what was found is what is used.
+        std::mem::forget(needed);
+    }
     Ok(())
 }
 
@@ -56,25 +62,38 @@ mod tests {
     #[test]
     fn a_library_without_its_cuda_part_is_told_by_the_missing_file() {
         let folder = tempfile::tempdir().unwrap();
-        let message = load_provider(&folder.path().join("libonnxruntime.so")).unwrap_err();
+        let message = check_libraries(&folder.path().join("libonnxruntime.so")).unwrap_err();
         assert!(message.contains("without CUDA") && message.contains(PROVIDER), "{message}");
     }
 
-    #[test]
-    fn a_cuda_part_that_does_not_load_is_told_by_the_loaders_words() {
+    /// A small library of this system, which needs `libc.so.6`, as the CUDA part, changed by `change`.
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", target_env = "gnu"))]
+    fn check_changed(change: impl FnOnce(&mut Vec<u8>)) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(PROVIDER), "no library").unwrap();
-        let message = load_provider(&folder.path().join("libonnxruntime.so")).unwrap_err();
-        assert!(message.contains("does not load"), "{message}");
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let mut paths = maps.split_whitespace().filter(|word| word.ends_with("/libgcc_s.so.1"));
+        let mut bytes = fs::read(paths.next().unwrap()).unwrap();
+        change(&mut bytes);
+        fs::write(folder.path().join(PROVIDER), bytes).unwrap();
+        check_libraries(&folder.path().join("libonnxruntime.so"))
     }
 
     #[test]
-    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-    fn a_cuda_part_that_is_cut_off_is_not_even_mapped() {
-        let folder = tempfile::tempdir().unwrap();
-        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
-        fs::write(folder.path().join(PROVIDER), &own[..4096]).unwrap();
-        let message = load_provider(&folder.path().join("libonnxruntime.so")).unwrap_err();
-        assert!(message.contains("cut off at"), "{message}");
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", target_env = "gnu"))]
+    fn a_cuda_part_whose_needs_are_met_passes_and_one_whose_are_not_is_told_by_the_missing_file() {
+        assert_eq!(check_changed(|_| {}), Ok(()));
+        let message = check_changed(|library| {
+            let name = library.windows(9).position(|bytes| bytes == b"libc.so.6").unwrap();
+            library[name..name + 9].copy_from_slice(b"libno.so.");
+        });
+        let message = message.unwrap_err();
+        assert!(message.starts_with("libno.so."), "{message}");
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64", target_env = "gnu"))]
+    fn a_cuda_part_that_is_cut_off_is_told_by_its_size() {
+        let message = check_changed(|library| library.truncate(4096)).unwrap_err();
+        assert!(message.contains("cut off at 4096"), "{message}");
     }
 }

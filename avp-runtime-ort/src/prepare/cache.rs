@@ -32,6 +32,8 @@ pub(crate) struct PreparedModel {
     pub(crate) bytes: Bytes,
     /// What preparing found.
     pub(crate) report: PrepareReport,
+    /// SHA-256, in hex, over the SHA-256, in hex, of the export and of each external file in the order of their names.
+    pub(crate) weights_hash: String,
     /// Where ONNX Runtime is to look for the graph's external data.
     pub(crate) external_folder: PathBuf,
 }
@@ -107,16 +109,18 @@ pub(crate) fn prepare_cached(
     cache: &Cache,
 ) -> Result<PreparedModel, PrepareError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let named = |(bytes, report): (Bytes, PrepareReport), external: ExternalFiles| PreparedModel {
+    let named = |(bytes, report): (Bytes, PrepareReport), external: ExternalFiles, key: Key| PreparedModel {
         bytes,
         report: PrepareReport { file: path.to_owned(), ..report },
+        weights_hash: key.weights_hash,
         external_folder: external.root,
     };
     // A file that is known need not be read: its prepared graph has all of it.
     if let Some(known) = fingerprint::kept(path, cache.folder()) {
         let external = ExternalFiles::find(folder, &known.external)?;
-        if let Some(prepared) = cache.read(&key(&known, &external, head_dim, cache)?) {
-            return Ok(named(prepared, external));
+        let key = key(&known, &external, head_dim, cache)?;
+        if let Some(prepared) = cache.read(&key.name) {
+            return Ok(named(prepared, external, key));
         }
     }
     let unreadable =
@@ -129,15 +133,23 @@ pub(crate) fn prepare_cached(
     let fingerprint = fingerprint::of_content(path, &export, locations).map_err(unreadable)?;
     let key = key(&fingerprint, &external, head_dim, cache)?;
     fingerprint::keep(&fingerprint, cache.folder());
-    if let Some(prepared) = cache.read(&key) {
-        return Ok(named(prepared, external));
+    if let Some(prepared) = cache.read(&key.name) {
+        return Ok(named(prepared, external, key));
     }
     external.relocate(&mut model);
     let report = prepare(&mut model, &external.root, head_dim)?;
     // The graph's weights are slices of `export`: writing them out is the one copy of them.
     let bytes = Bytes::from(model.encode_to_vec());
-    cache.write(&key, &bytes, &report);
-    Ok(named((bytes, report), external))
+    cache.write(&key.name, &bytes, &report);
+    Ok(named((bytes, report), external, key))
+}
+
+/// What names an export, by its content.
+struct Key {
+    /// Of the file in the cache.
+    name: String,
+    /// Of the weights, wherever their files lie.
+    weights_hash: String,
 }
 
 /// A hash over all that preparing reads: the export and, where weights lie beside it, those files and their places. Two
@@ -147,8 +159,9 @@ fn key(
     external: &ExternalFiles,
     head_dim: Option<usize>,
     cache: &Cache,
-) -> Result<String, PrepareError> {
+) -> Result<Key, PrepareError> {
     let mut hash = Sha256::new().chain_update(&export.sha256);
+    let mut weights = hash.clone();
     for (location, file) in &external.files {
         let path = external.root.join(file);
         let sha256 = fingerprint::of_file(&path, cache.folder())
@@ -156,9 +169,13 @@ fn key(
         for place in [location, file] {
             hash.update(Sha256::digest(place.as_os_str().as_encoded_bytes()));
         }
-        hash.update(sha256);
+        hash.update(&sha256);
+        weights.update(&sha256);
     }
-    Ok(format!("{}-{}-v{PREPARE_VERSION}", hex(&hash.finalize()), head_dim.unwrap_or(0)))
+    Ok(Key {
+        name: format!("{}-{}-v{PREPARE_VERSION}", hex(&hash.finalize()), head_dim.unwrap_or(0)),
+        weights_hash: hex(&weights.finalize()),
+    })
 }
 
 #[cfg(test)]
@@ -224,7 +241,7 @@ mod tests {
             let locations = external_locations(&model)?;
             let external = ExternalFiles::find(folder.path(), &locations)?;
             let fingerprint = fingerprint::of_content(&export, b"export", locations).unwrap();
-            key(&fingerprint, &external, None, &cache)
+            key(&fingerprint, &external, None, &cache).map(|key| (key.name, key.weights_hash))
         };
         // Files of an hour ago, so that their hashes are kept.
         let key_with = |content: &[u8]| {
@@ -233,7 +250,8 @@ mod tests {
             fs::File::options().append(true).open(&weights).unwrap().set_modified(time).unwrap();
             key_now().unwrap()
         };
-        assert_ne!(key_with(b"one"), key_with(b"two"));
+        let (one, two) = (key_with(b"one"), key_with(b"two"));
+        assert!(one.0 != two.0 && one.1 != two.1);
         assert_eq!(key_with(b"one"), key_with(b"one"));
         fs::remove_file(&weights).unwrap();
         assert!(matches!(key_now(), Err(PrepareError::ExternalData { .. })));

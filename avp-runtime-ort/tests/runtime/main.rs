@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;
+mod contexts;
 mod engine;
+mod exchange;
 mod families;
 mod generate;
 mod parity;

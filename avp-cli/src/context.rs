@@ -1,0 +1,231 @@
+//! `avp context`: contexts kept in files, told, cut and joined.
+
+use std::{
+    io::{Write, stdout},
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, Result};
+use avp_runtime_ort::{CacheLayout, Context, Fingerprint, LoadOptions, Model, OrtLibrary, Runtime};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::{
+    output::{Input, Output, printable},
+    think::read_context,
+};
+
+/// Work on contexts kept in files, as `think --save` writes them
+#[derive(Subcommand)]
+pub(crate) enum Saved {
+    Show(Show),
+    Truncate(Truncate),
+    Tail(Tail),
+    Append(Append),
+}
+
+/// The library that holds caches.
+#[derive(Args)]
+struct Library {
+    /// ONNX Runtime library; otherwise ORT_DYLIB_PATH names it, or it is looked for where it is usually installed
+    #[arg(long, value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+}
+
+/// Tell shape, origin and tokens, and whether a model takes it
+#[derive(Args)]
+pub(crate) struct Show {
+    /// File with a context, or any frame with a KV-cache; `-` for standard input
+    #[arg(value_name = "FILE")]
+    context: Input,
+    /// Model folder that it is for; fails, and names the field, where the context does not fit
+    #[arg(long, value_name = "MODEL_DIR")]
+    model: Option<PathBuf>,
+    /// Look at every number; fails where one is NaN or infinite
+    #[arg(long)]
+    scan: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    library: Library,
+}
+
+/// Keep the first tokens
+#[derive(Args)]
+pub(crate) struct Truncate {
+    /// File with a context; `-` for standard input
+    #[arg(value_name = "FILE")]
+    context: Input,
+    /// How many tokens to keep
+    #[arg(long, value_name = "N")]
+    tokens: usize,
+    /// Where the context goes
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    library: Library,
+}
+
+/// Keep what stands behind the first tokens, to be sent to one who has those
+#[derive(Args)]
+pub(crate) struct Tail {
+    /// File with a context; `-` for standard input
+    #[arg(value_name = "FILE")]
+    context: Input,
+    /// How many tokens to leave out
+    #[arg(long, value_name = "N")]
+    from: usize,
+    /// Where the tail goes
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    library: Library,
+}
+
+/// Put a tail back behind the context that it was computed behind
+#[derive(Args)]
+pub(crate) struct Append {
+    /// File with a context; `-` for standard input
+    #[arg(value_name = "FILE")]
+    context: Input,
+    /// File with the tail
+    #[arg(value_name = "TAIL")]
+    tail: Input,
+    /// Where the whole goes
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    library: Library,
+}
+
+impl Saved {
+    pub(crate) fn run(&self) -> Result<()> {
+        match self {
+            Self::Show(show) => show.run(),
+            Self::Truncate(Truncate { context, tokens, output, library }) => {
+                save(output, || Ok(library.read(context)?.truncate(*tokens)?))
+            }
+            Self::Tail(Tail { context, from, output, library }) => {
+                save(output, || Ok(library.read(context)?.tail(*from)?))
+            }
+            Self::Append(Append { context, tail, output, library }) => {
+                save(output, || Ok(library.read(context)?.append(&library.read(tail)?)?))
+            }
+        }
+    }
+}
+
+impl Library {
+    fn load(&self) -> Result<Runtime> {
+        Ok(Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?)
+    }
+
+    fn read(&self, input: &Input) -> Result<Context> {
+        read_context(&self.load()?, input)
+    }
+}
+
+fn save(path: &PathBuf, make: impl FnOnce() -> Result<Context>) -> Result<()> {
+    Output::File(path.clone()).check()?;
+    Ok(make()?.save(path)?)
+}
+
+/// What is known of a context.
+#[derive(Serialize)]
+struct Record<'c> {
+    seq_len: usize,
+    num_steps: usize,
+    position_offset: usize,
+    num_layers: usize,
+    num_kv_heads: usize,
+    head_dim: usize,
+    dtype: &'static str,
+    bytes: usize,
+    model_id: &'c str,
+    model_family: &'c str,
+    model_hash: &'c str,
+    weights_hash: Option<&'c str>,
+    rope_theta: Option<&'c str>,
+    rope_scaling: Option<&'c str>,
+    tokens: Option<Vec<Option<u32>>>,
+}
+
+impl Show {
+    fn run(&self) -> Result<()> {
+        let runtime = self.library.load()?;
+        let context = read_context(&runtime, &self.context)?;
+        if self.scan {
+            context.check_finite().with_context(|| self.context.to_string())?;
+        }
+        let record = Record::of(&context);
+        let mut out = stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, &record)?;
+            writeln!(out)?;
+        } else {
+            record.write(&mut out)?;
+        }
+        if let Some(folder) = &self.model {
+            let rule = Model::load(&runtime, folder, &LoadOptions::default())?.accepts(&context)?;
+            if !self.json {
+                writeln!(out, "fits      {} ({})", folder.display(), rule.as_str())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'c> Record<'c> {
+    fn of(context: &'c Context) -> Self {
+        let CacheLayout { num_layers, num_kv_heads, head_dim, dtype } = context.cache_layout();
+        let identity = context.identity();
+        let fingerprint =
+            |field: fn(&Fingerprint) -> &String| context.fingerprint().map(|found| &**field(found));
+        Self {
+            seq_len: context.seq_len(),
+            num_steps: context.num_steps(),
+            position_offset: context.position_offset(),
+            num_layers,
+            num_kv_heads,
+            head_dim,
+            dtype: dtype.as_str(),
+            bytes: 2 * num_layers * num_kv_heads * head_dim * context.seq_len() * dtype.size(),
+            model_id: &identity.model_id,
+            model_family: &identity.model_family,
+            model_hash: &identity.model_hash,
+            weights_hash: fingerprint(|found| &found.weights_hash),
+            rope_theta: fingerprint(|found| &found.rope_theta),
+            rope_scaling: fingerprint(|found| &found.rope_scaling),
+            tokens: context.tokens().map(Iterator::collect),
+        }
+    }
+
+    fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let Self { seq_len, num_steps, num_layers, num_kv_heads, head_dim, dtype, bytes, .. } = self;
+        writeln!(out, "tokens    {seq_len}, of them {num_steps} latent steps")?;
+        if self.position_offset > 0 {
+            writeln!(out, "behind    {} others: a tail", self.position_offset)?;
+        }
+        writeln!(
+            out,
+            "cache     {num_layers} layers of {num_kv_heads} KV heads, {head_dim} wide, {dtype}, {bytes} bytes"
+        )?;
+        let or_unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { printable(text) };
+        let (family, id) = (or_unknown(self.model_family), or_unknown(self.model_id));
+        writeln!(out, "model     {id}, family {family}, config {}", or_unknown(self.model_hash))?;
+        writeln!(out, "weights   {}", or_unknown(self.weights_hash.unwrap_or_default()))?;
+        if let (Some(theta), Some(scaling)) = (self.rope_theta, self.rope_scaling) {
+            let theta =
+                if theta.is_empty() { "none".to_owned() } else { format!("base {}", printable(theta)) };
+            let scaling = if scaling.is_empty() { "not scaled".to_owned() } else { printable(scaling) };
+            writeln!(out, "rotary    {theta}, {scaling}")?;
+        }
+        let remembers = if self.tokens.is_some() {
+            "known: a prompt that begins with them reuses them"
+        } else {
+            "unknown"
+        };
+        writeln!(out, "token ids {remembers}")
+    }
+}

@@ -1,0 +1,356 @@
+//! Caches in host memory that someone else owns: a received frame, a mapped file.
+//!
+//! A tensor of ONNX Runtime owns memory that an allocator gave it. The allocator here gives no new memory: it lends the
+//! tensor a piece of [`Bytes`], holds on to the bytes for as long as the tensor lives, and lets go of them when ONNX
+//! Runtime frees it. So nothing is copied, and however long the runtime keeps the tensor, its memory is there.
+//!
+//! Lent memory is shared and must only be read, which is what a run does with its inputs.
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    ffi::{CStr, c_void},
+    fmt::Debug,
+    ptr::{NonNull, null, null_mut},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use avp_core::KvDType;
+use bytes::Bytes;
+use ort::{
+    AsPointer,
+    memory::{Allocator, MemoryInfo},
+    sys,
+    value::{DynTensor, PrimitiveTensorElementType, TensorElementType, TensorRefMut},
+};
+
+use super::{KvCache, element_type};
+use crate::prepare::CacheLayout;
+
+impl KvCache {
+    /// A cache whose tensors are `planes`, the bytes of `[K0][V0][K1][V1]…`, each `[num_kv_heads, seq_len, head_dim]`,
+    /// little-endian. Bound where they lie if they are aligned for their type, else copied once.
+    ///
+    /// # Errors
+    /// When the bytes are not as many as the shape asks for, or ONNX Runtime refuses.
+    pub(crate) fn lend(layout: CacheLayout, seq_len: usize, planes: Bytes) -> ort::Result<Self> {
+        let plane_len = layout.plane_len(seq_len).filter(|&len| {
+            len > 0
+                && len.checked_mul(2).and_then(|len| len.checked_mul(layout.num_layers)) == Some(planes.len())
+        });
+        let Some(plane_len) = plane_len else {
+            return Err(ort::Error::new("the bytes of the cache are not as many as its shape asks for"));
+        };
+        let planes = aligned(planes, layout.dtype);
+        let plane = |index: usize| {
+            lend(
+                planes.slice(index * plane_len..(index + 1) * plane_len),
+                layout.dtype,
+                layout.shape(seq_len),
+            )
+        };
+        let layers = (0..layout.num_layers)
+            .map(|layer| Ok([plane(2 * layer)?, plane(2 * layer + 1)?]))
+            .collect::<ort::Result<_>>()?;
+        Ok(Self { layers, layout, seq_len })
+    }
+
+    /// Whether this process can read the cache where it lies.
+    pub(crate) fn is_on_host(&self) -> bool {
+        self.layers.iter().flatten().all(|tensor| tensor.memory_info().is_cpu_accessible())
+    }
+
+    /// The cache where this process can read it: itself, or a copy of what lies on a device.
+    ///
+    /// # Errors
+    /// When there is no memory for the copy, or the device cannot be read.
+    pub(crate) fn on_host(self: &Arc<Self>) -> ort::Result<Arc<Self>> {
+        if self.is_on_host() {
+            return Ok(self.clone());
+        }
+        let plane_len = self.layout.plane_len(self.seq_len).unwrap_or_default();
+        let mut host = HostBuffer::new(plane_len * 2 * self.layers.len());
+        self.copy_to(host.bytes_mut())?;
+        Self::lend(self.layout, self.seq_len, host.into_bytes()).map(Arc::new)
+    }
+
+    /// Copies `[K0][V0][K1][V1]…` to `target`, which is as long, straight from wherever it lies.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub(crate) fn copy_to(&self, mut target: &mut [u8]) -> ort::Result<()> {
+        for tensor in self.layers.iter().flatten() {
+            let plane_len = self.layout.plane_len(self.seq_len).unwrap_or_default();
+            let (plane, after) = target.split_at_mut(plane_len);
+            copy_plane(tensor, plane)?;
+            target = after;
+        }
+        Ok(())
+    }
+}
+
+impl CacheLayout {
+    /// Bytes of one key or value tensor of `seq_len` tokens; `None` where that overflows.
+    pub(crate) fn plane_len(&self, seq_len: usize) -> Option<usize> {
+        let row = self.head_dim.checked_mul(self.dtype.size())?;
+        self.num_kv_heads.checked_mul(seq_len)?.checked_mul(row)
+    }
+}
+
+/// Zeroed host memory at a multiple of 16 bytes, which the size of every number format divides.
+pub(crate) struct HostBuffer {
+    blocks: Vec<u128>,
+    len: usize,
+}
+
+impl HostBuffer {
+    /// Bytes.
+    pub(crate) const ALIGNMENT: usize = size_of::<u128>();
+
+    pub(crate) fn new(len: usize) -> Self {
+        // Memory fresh from the system is zero as it comes: large buffers are not written here.
+        Self { blocks: vec![0; len.div_ceil(Self::ALIGNMENT)], len }
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.blocks)[..self.len]
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for HostBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.blocks)[..self.len]
+    }
+}
+
+/// Copies a tensor to `target`, which is as long, by ONNX Runtime: from its device or from here.
+///
+/// # Errors
+/// When the device cannot be read, or the elements are bfloat16, which `ort`'s copying does not know.
+fn copy_plane(tensor: &DynTensor, target: &mut [u8]) -> ort::Result<()> {
+    match tensor.data_type() {
+        TensorElementType::Float16 => copy_plane_of::<half::f16>(tensor, target),
+        TensorElementType::Bfloat16 => copy_plane_of::<half::bf16>(tensor, target),
+        _ => copy_plane_of::<f32>(tensor, target),
+    }
+}
+
+fn copy_plane_of<T: PrimitiveTensorElementType + Debug>(
+    tensor: &DynTensor,
+    target: &mut [u8],
+) -> ort::Result<()> {
+    if tensor.shape().num_elements() * size_of::<T>() != target.len() {
+        return Err(ort::Error::new("the tensor has another size than its place"));
+    }
+    let (place, shape) = (target.as_mut_ptr().cast(), tensor.shape().clone());
+    // SAFETY: the place is host memory, as it is described, has room for the shape, as was just checked, and is borrowed for
+    // longer than the tensor over it lives. ONNX Runtime copies bytes to it, for which it needs no alignment.
+    let target = unsafe { TensorRefMut::<T>::from_raw(MemoryInfo::default(), place, shape)? };
+    tensor.view().downcast()?.copy_into(target)
+}
+
+/// `planes` where they lie if that is a multiple of the element size, else a copy that is.
+fn aligned(planes: Bytes, dtype: KvDType) -> Bytes {
+    if planes.as_ptr().addr().is_multiple_of(dtype.size()) {
+        return planes;
+    }
+    let mut copy = HostBuffer::new(planes.len());
+    copy.bytes_mut().copy_from_slice(&planes);
+    copy.into_bytes()
+}
+
+/// A tensor over `plane`, which lives as long as the tensor.
+fn lend(plane: Bytes, dtype: KvDType, shape: [i64; 4]) -> ort::Result<DynTensor> {
+    let start = plane.as_ptr();
+    MEMORY_INFO.get_or_init(MemoryInfo::default);
+    let api = ort::api();
+    let mut value = null_mut();
+    OFFER.set(Some(plane));
+    // SAFETY: `LENDER` is a static with all its functions, `shape` has the four sizes that are announced, and `value`
+    // points to room for the result. The call takes what it needs before it returns.
+    let status = unsafe {
+        (api.CreateTensorAsOrtValue)(
+            (&raw const LENDER).cast_mut(),
+            shape.as_ptr(),
+            shape.len(),
+            element_type(dtype).into(),
+            &mut value,
+        )
+    };
+    let refused = OFFER.take();
+    if !status.0.is_null() {
+        // SAFETY: a status that is not null has a message, which ends with a zero byte and lives until the status is
+        // released, here and once.
+        let message = unsafe {
+            let message = CStr::from_ptr((api.GetErrorMessage)(status.0)).to_string_lossy().into_owned();
+            (api.ReleaseStatus)(status.0);
+            message
+        };
+        return Err(ort::Error::new(message));
+    }
+    let value = NonNull::new(value).ok_or_else(|| ort::Error::new("made no tensor"))?;
+    // SAFETY: the value was just made, is a tensor and is owned by nobody else. The allocator that is named here is only
+    // kept alive by it; what frees the memory is the one that the value was made with, a static.
+    let tensor = unsafe { DynTensor::from_ptr(value, Some(&Allocator::default())) };
+    if refused.is_some() || tensor.data_ptr().cast() != start {
+        return Err(ort::Error::new("the tensor did not take the memory it was lent"));
+    }
+    Ok(tensor)
+}
+
+/// Gives tensors the memory that [`OFFER`] holds.
+static LENDER: sys::OrtAllocator = sys::OrtAllocator {
+    Alloc: Some(take_offer),
+    Free: Some(give_back),
+    Info: Some(memory_info),
+    // SAFETY: the other fields are the version of this structure and functions that may be absent.
+    ..unsafe { sys::OrtAllocator::default() }
+};
+
+/// Ordinary host memory; made before the first loan.
+static MEMORY_INFO: OnceLock<MemoryInfo<'static>> = OnceLock::new();
+
+thread_local! {
+    /// What the next tensor of this thread gets; set just around the call that makes it.
+    static OFFER: Cell<Option<Bytes>> = const { Cell::new(None) };
+}
+
+/// Who owns what is lent, by address. The same bytes can be lent several times, as when one frame is read twice.
+static LENT: Mutex<BTreeMap<usize, Vec<Bytes>>> = Mutex::new(BTreeMap::new());
+
+fn lent() -> MutexGuard<'static, BTreeMap<usize, Vec<Bytes>>> {
+    // Nothing between taking and leaving the lock can fail half-done.
+    LENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+unsafe extern "system" fn take_offer(_: *mut sys::OrtAllocator, size: usize) -> *mut c_void {
+    let Some(plane) = OFFER.take() else { return null_mut() };
+    if plane.len() != size {
+        return null_mut();
+    }
+    let start = plane.as_ptr().cast_mut();
+    lent().entry(start.addr()).or_default().push(plane);
+    start.cast()
+}
+
+unsafe extern "system" fn give_back(_: *mut sys::OrtAllocator, start: *mut c_void) {
+    let mut lent = lent();
+    let Some(owners) = lent.get_mut(&start.addr()) else { return };
+    let owner = owners.pop();
+    if owners.is_empty() {
+        lent.remove(&start.addr());
+    }
+    // Unmapping a file takes a while, and an owner may free other tensors: not under the lock.
+    drop(lent);
+    drop(owner);
+}
+
+unsafe extern "system" fn memory_info(_: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
+    MEMORY_INFO.get().map_or(null(), AsPointer::ptr)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    use super::*;
+    use crate::Runtime;
+
+    const LAYOUT: CacheLayout =
+        CacheLayout { num_layers: 2, num_kv_heads: 1, head_dim: 4, dtype: KvDType::Float32 };
+
+    /// Memory that says when it is gone.
+    struct Watched(HostBuffer, Arc<AtomicBool>);
+
+    impl AsRef<[u8]> for Watched {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_ref()
+        }
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            self.1.store(true, SeqCst);
+        }
+    }
+
+    fn watched(len: usize) -> (Bytes, Arc<AtomicBool>) {
+        let gone = Arc::new(AtomicBool::new(false));
+        let mut buffer = HostBuffer::new(len);
+        buffer.bytes_mut().iter_mut().zip(0..).for_each(|(byte, value)| *byte = value);
+        (Bytes::from_owner(Watched(buffer, gone.clone())), gone)
+    }
+
+    #[test]
+    fn aligned_bytes_are_bound_where_they_lie_and_live_as_long_as_a_tensor_does() {
+        let _runtime = Runtime::find().unwrap();
+        let (bytes, gone) = watched(192);
+        let (start, expected) = (bytes.as_ptr(), bytes.to_vec());
+        let (first, second) =
+            (KvCache::lend(LAYOUT, 3, bytes.clone()).unwrap(), KvCache::lend(LAYOUT, 3, bytes).unwrap());
+        for cache in [&first, &second] {
+            let planes: Vec<&[u8]> = cache.planes().map(Result::unwrap).collect();
+            assert_eq!(planes[0].as_ptr(), start);
+            assert_eq!(planes.concat(), expected);
+        }
+        drop(first);
+        let [key, value] = { second }.layers.pop().unwrap();
+        drop(key);
+        assert!(!gone.load(SeqCst));
+        assert_eq!(value.try_extract_tensor::<f32>().unwrap().1.len(), 12);
+        drop(value);
+        assert!(gone.load(SeqCst));
+    }
+
+    #[test]
+    fn bytes_at_an_odd_place_are_copied_and_let_go() {
+        let _runtime = Runtime::find().unwrap();
+        let (bytes, gone) = watched(193);
+        let cache = KvCache::lend(LAYOUT, 3, bytes.slice(1..)).unwrap();
+        assert_eq!(cache.planes().map(Result::unwrap).collect::<Vec<_>>().concat(), bytes[1..]);
+        drop(bytes);
+        assert!(gone.load(SeqCst));
+    }
+
+    #[test]
+    fn a_tensor_is_copied_out_by_the_runtime_as_it_is() {
+        let _runtime = Runtime::find().unwrap();
+        for dtype in [KvDType::Float32, KvDType::Float16] {
+            let layout = CacheLayout { dtype, ..LAYOUT };
+            let (bytes, _gone) = watched(48 * dtype.size());
+            let cache = Arc::new(KvCache::lend(layout, 3, bytes.clone()).unwrap());
+            let mut copy = HostBuffer::new(bytes.len());
+            cache.copy_to(copy.bytes_mut()).unwrap();
+            assert_eq!(copy.as_ref(), bytes);
+            assert!(Arc::ptr_eq(&cache.on_host().unwrap(), &cache));
+        }
+    }
+
+    #[test]
+    fn another_number_of_bytes_than_the_shape_has_is_refused() {
+        let _runtime = Runtime::find().unwrap();
+        for (seq_len, len) in [(3, 191), (3, 193), (0, 0), (usize::MAX, 192)] {
+            assert!(KvCache::lend(LAYOUT, seq_len, Bytes::from(vec![0; len])).is_err(), "{seq_len} {len}");
+        }
+    }
+
+    #[test]
+    fn threads_lend_at_the_same_time() {
+        let _runtime = Runtime::find().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let (bytes, gone) = watched(192);
+                        drop(KvCache::lend(LAYOUT, 3, bytes).unwrap());
+                        assert!(gone.load(SeqCst));
+                    }
+                });
+            }
+        });
+    }
+}
