@@ -14,6 +14,7 @@ mod model;
 mod output;
 mod prepare;
 mod prompt;
+mod rosetta;
 mod think;
 mod world;
 
@@ -47,6 +48,8 @@ enum Command {
     Kv(kv::Kv),
     #[command(subcommand)]
     Aacp(aacp::Aacp),
+    #[command(subcommand)]
+    Rosetta(rosetta::RosettaCommand),
     Demo(demo::Demo),
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Identity(identity) => identity.run(),
         Command::Handshake(handshake) => handshake.run(),
         Command::Kv(kv) => kv.run(),
+        Command::Rosetta(rosetta) => return rosetta.run(),
         Command::Demo(demo) => demo.run(),
         Command::Bench(bench) => bench.run(),
         Command::Agent(agent) => agent.run(),

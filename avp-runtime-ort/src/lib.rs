@@ -47,6 +47,7 @@ mod metrics;
 mod model;
 mod onnx;
 mod prepare;
+pub mod rosetta;
 mod runtime;
 mod think;
 mod tokens;

@@ -1,8 +1,11 @@
 //! A model folder, loaded: it thinks, and it generates.
 
-#[cfg(test)]
-use std::ops::ControlFlow;
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use avp_core::{OwnedModelIdentity, Rule};
 
@@ -36,6 +39,7 @@ struct Loaded {
     end_of_turn: Vec<u32>,
     layout: CacheLayout,
     window: usize,
+    graph_path: PathBuf,
 }
 
 /// How to load a model.
@@ -101,6 +105,7 @@ impl Model {
             window: config.max_position_embeddings,
             end_of_turn: generation.end_of_turn(config),
             layout: prepared.report.cache,
+            graph_path: graph,
         })))
     }
 
@@ -135,6 +140,11 @@ impl Model {
     /// Tokens the model can attend to.
     pub fn window(&self) -> usize {
         self.0.window
+    }
+
+    /// The export, which carries the weights.
+    pub(crate) fn graph_path(&self) -> &Path {
+        &self.0.graph_path
     }
 
     /// Its text to token ids and back.
@@ -201,7 +211,6 @@ impl Model {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    #[cfg(test)]
     pub(crate) fn with_decoder<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Decoder) -> Result<T, RunError> + Send + 'static,
@@ -211,10 +220,8 @@ impl Model {
 }
 
 /// A task of one step.
-#[cfg(test)]
 struct Once<F>(Option<F>);
 
-#[cfg(test)]
 impl<T, F> Task for Once<F>
 where
     T: Send + 'static,

@@ -1,6 +1,7 @@
 //! Text to token ids and back.
 
 use std::{
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
@@ -53,6 +54,21 @@ impl Tokens {
         let encoding = guarded(|| self.tokenizer.encode_fast(text, false));
         let encoding = encoding.map_err(|message| RunError::Tokenizer { message })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// As [`encode`](Self::encode), with the special tokens that the tokenizer puts around a text of its own.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot read it.
+    pub(crate) fn encode_with_special_tokens(&self, text: &str) -> Result<Vec<u32>, RunError> {
+        let encoding = guarded(|| self.tokenizer.encode_fast(text, true));
+        let encoding = encoding.map_err(|message| RunError::Tokenizer { message })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Ids by the token's text, added tokens among them.
+    pub(crate) fn vocabulary(&self) -> HashMap<String, u32> {
+        self.tokenizer.get_vocab(true).into_iter().collect()
     }
 
     /// One more than the largest id.

@@ -12,3 +12,4 @@ mod inspect;
 mod kv;
 mod prepare;
 mod protocol;
+mod rosetta;

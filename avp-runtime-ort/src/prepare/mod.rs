@@ -30,6 +30,7 @@ mod latent;
 mod realign;
 mod report;
 mod soft_embedding;
+mod tables;
 
 use std::path::Path;
 
@@ -38,6 +39,7 @@ pub use check::{CheckOptions, PrepareCheck, check_prepared, prepare_report};
 pub use error::PrepareError;
 pub use inputs::CacheLayout;
 pub use report::PrepareReport;
+pub(crate) use tables::{Tables, read_tables};
 
 use crate::onnx::{GraphIndex, ModelProto, Weights, external_location};
 

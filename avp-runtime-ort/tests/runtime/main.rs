@@ -8,4 +8,6 @@ mod exchange;
 mod families;
 mod generate;
 mod parity;
+mod projection;
 mod refusals;
+mod rosetta;

@@ -1,0 +1,396 @@
+//! From one tiny model to another, with the same numbers as `avp` 0.6.2 (through the vocabulary) and 0.2.1 (learned maps).
+//!
+//! `tools/rosetta/README.md` says how the records are made and what each field means.
+
+use std::{collections::HashMap, fs};
+
+use avp_core::Mode;
+use avp_runtime_ort::{
+    Context, Finish, FrameOptions, GenerateOptions, Model,
+    rosetta::{
+        AvpMap, CalibrateOptions, MapFolder, Method, ProjectOptions, QualityConfig, Rosetta, RosettaError,
+        TransferOptions, ValidateOptions,
+    },
+};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::common::{load, repository, runtime};
+
+/// What the issue asks of projected vectors.
+const TOLERANCE: f32 = 1e-5;
+
+#[derive(Deserialize)]
+struct Record<Case> {
+    pairs: Vec<Pair<Case>>,
+}
+
+#[derive(Deserialize)]
+struct Pair<Case> {
+    source: String,
+    target: String,
+    map: Map,
+    cases: Vec<Case>,
+    validation: Option<RecordedValidation>,
+}
+
+#[derive(Deserialize)]
+struct Map {
+    method: String,
+    source_dim: u32,
+    target_dim: u32,
+    target_norm: f32,
+    anchor_count: u32,
+    validation_score: f32,
+    overlap_count: Option<usize>,
+    src_indices: Option<Vec<u32>>,
+    tgt_indices: Option<Vec<u32>>,
+}
+
+#[derive(Deserialize)]
+struct Transferred {
+    prompt: String,
+    steps: usize,
+    question: String,
+    hidden_state: Vec<f32>,
+    projected: Vec<f32>,
+    metrics: HashMap<String, f32>,
+    seq_len: usize,
+    num_steps: usize,
+    tokens: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Learned {
+    prompt: String,
+    hidden_state: Vec<f32>,
+    projected: Vec<f32>,
+    projected_float64: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct RecordedValidation {
+    texts: Vec<String>,
+    default: Option<Verdict>,
+    open: Option<Verdict>,
+    translated: Option<Translated>,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    cosine_similarity: f32,
+    perplexity: Option<f32>,
+    recommended_mode: Mode,
+    detail: String,
+}
+
+#[derive(Deserialize)]
+struct Translated {
+    cosine_similarity: f32,
+}
+
+fn record<Case: DeserializeOwned>(version: &str) -> Vec<Pair<Case>> {
+    let path = repository(&format!("test-vectors/rosetta/record-{version}.json"));
+    serde_json::from_slice::<Record<Case>>(&fs::read(path).unwrap()).unwrap().pairs
+}
+
+fn model(name: &str) -> Model {
+    let parent = if matches!(name, "tiny-wide" | "tiny-other") { "rosetta" } else { "parity" };
+    load(&format!("test-vectors/{parent}/{name}"))
+}
+
+/// Each pair's models with its record.
+fn for_each<Case: DeserializeOwned>(version: &str, check: impl Fn(&Model, &Model, &Pair<Case>)) {
+    let pairs = record::<Case>(version);
+    assert_eq!(pairs.len(), 4);
+    for pair in pairs {
+        check(&model(&pair.source), &model(&pair.target), &pair);
+    }
+}
+
+fn largest_difference(actual: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(actual.len(), expected.len());
+    actual.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0., f32::max)
+}
+
+fn assert_close(what: &str, actual: f32, expected: f32, relative: f32) {
+    assert!((actual - expected).abs() <= relative * expected.abs().max(1.), "{what}: {actual} {expected}");
+}
+
+fn assert_facts(map: &AvpMap, expected: &Map, score_tolerance: f32) {
+    assert_eq!(map.method().as_str(), expected.method);
+    assert_eq!((map.source.hidden_dim, map.target.hidden_dim), (expected.source_dim, expected.target_dim));
+    assert_eq!(map.anchor_count, expected.anchor_count);
+    assert_close("target_norm", map.target_norm, expected.target_norm, 1e-6);
+    assert_close("validation_score", map.validation_score, expected.validation_score, score_tolerance);
+}
+
+#[test]
+fn maps_made_without_training_equal_the_peers() {
+    for_each::<Transferred>("0.6.2", |source, target, pair| {
+        let rosetta = Rosetta::calibrate(source, target, &CalibrateOptions::default()).unwrap();
+        let map = rosetta.map();
+        assert_facts(map, &pair.map, 1e-6);
+        assert_eq!(Some(map.overlap_count()), pair.map.overlap_count);
+        let expected = pair.map.src_indices.as_deref().zip(pair.map.tgt_indices.as_deref());
+        assert_eq!(map.overlap_ids(), expected);
+    });
+}
+
+#[test]
+fn projected_vectors_and_their_metrics_equal_the_peers() {
+    for_each::<Transferred>("0.6.2", |source, target, pair| {
+        let rosetta = Rosetta::calibrate(source, target, &CalibrateOptions::default()).unwrap();
+        for case in &pair.cases {
+            let what = format!("{} to {}, {} steps", pair.source, pair.target, case.steps);
+            // The peer's own hidden state first, then ours: the steps before it may not add what the map takes away.
+            let projection = rosetta.projector().project(&case.hidden_state).unwrap();
+            let difference = largest_difference(&projection.vector, &case.projected);
+            assert!(difference <= TOLERANCE, "{what}: {difference}");
+            let metrics = projection.metrics.unwrap();
+            for (name, value) in [
+                ("entropy", metrics.entropy),
+                ("max_prob", metrics.max_prob),
+                ("logit_gap", metrics.logit_gap),
+                ("hidden_state_norm", projection.hidden_state_norm),
+                ("nearest_cos_sim", rosetta.projector().nearest_cosine(&projection).unwrap().unwrap()),
+            ] {
+                assert_close(&format!("{what}, {name}"), value, case.metrics[name], TOLERANCE);
+            }
+            let thought = source.think(case.prompt.as_str(), case.steps, None).unwrap();
+            let difference =
+                largest_difference(&rosetta.transfer(&thought).unwrap().projection.vector, &case.projected);
+            assert!(difference <= TOLERANCE, "{what}, from the prompt on: {difference}");
+        }
+    });
+}
+
+#[test]
+fn answers_behind_another_models_thought_equal_the_peers() {
+    for_each::<Transferred>("0.6.2", |source, target, pair| {
+        let rosetta = Rosetta::calibrate(source, target, &CalibrateOptions::default()).unwrap();
+        for case in &pair.cases {
+            let thought = source.think(case.prompt.as_str(), case.steps, None).unwrap();
+            let transfer = rosetta.transfer(&thought).unwrap();
+            let context = &transfer.context;
+            assert_eq!((context.seq_len(), context.num_steps()), (case.seq_len, case.num_steps));
+            assert_eq!(context.identity(), target.identity());
+            let diagnostics = rosetta.diagnose(&transfer).unwrap();
+            assert_eq!(diagnostics.projection_method, pair.map.method.to_uppercase());
+            assert_eq!((diagnostics.quality_gate_passed, diagnostics.healthy()), (Some(true), true));
+            let nearest = diagnostics.nearest_cos_sim.unwrap() as f32;
+            assert_close("nearest", nearest, case.metrics["nearest_cos_sim"], TOLERANCE);
+            let options = GenerateOptions { max_tokens: case.tokens.len(), ..GenerateOptions::default() };
+            let generation = target.generate(case.question.as_str(), Some(context), &options).unwrap();
+            assert_eq!(generation.finish, Finish::MaxTokens);
+            assert_eq!(generation.tokens, case.tokens, "{} to {}", pair.source, pair.target);
+        }
+    });
+}
+
+#[test]
+fn one_call_thinks_on_one_model_and_answers_on_the_other() {
+    let (source, target) = (model("tiny-qwen2"), model("tiny-wide"));
+    let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+    let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
+    let answer = rosetta.generate("Where does Rosa live?", 8, &options).unwrap();
+    assert_eq!(answer.transfer.method, Method::VocabMediated);
+    let thought = source.think("Where does Rosa live?", 8, None).unwrap();
+    let context = rosetta.transfer(&thought).unwrap().context;
+    let by_hand = target.generate("Where does Rosa live?", Some(&context), &options).unwrap();
+    assert_eq!(answer.generation.tokens, by_hand.tokens);
+    let alone = target.generate("Where does Rosa live?", None, &options).unwrap();
+    assert_ne!(answer.generation.tokens, alone.tokens, "the thought changed nothing");
+}
+
+#[test]
+fn validation_gives_the_peers_numbers_and_verdicts() {
+    for_each::<Transferred>("0.6.2", |source, target, pair| {
+        let rosetta = Rosetta::calibrate(source, target, &CalibrateOptions::default()).unwrap();
+        let recorded = pair.validation.as_ref().unwrap();
+        let options = ValidateOptions::default();
+        assert_eq!(options.texts, recorded.texts);
+        let open = ValidateOptions { cosine_threshold: -1., ..options.clone() };
+        for (options, expected) in [(&options, &recorded.default), (&open, &recorded.open)] {
+            let Some(expected) = expected else { continue };
+            let found = rosetta.validate(options).unwrap();
+            assert_close("cosine", found.cosine_similarity, expected.cosine_similarity, TOLERANCE);
+            assert_eq!(found.perplexity.is_some(), expected.perplexity.is_some());
+            if let (Some(found), Some(expected)) = (found.perplexity, expected.perplexity) {
+                assert_close("perplexity", found, expected, 1e-4);
+            }
+            assert_eq!(
+                (found.recommended_mode, &found.detail),
+                (expected.recommended_mode, &expected.detail)
+            );
+        }
+        if let Some(expected) = &recorded.translated {
+            let found = rosetta.validate(&options).unwrap();
+            assert_close("cosine", found.cosine_similarity, expected.cosine_similarity, TOLERANCE);
+            assert_eq!((found.recommended_mode, found.perplexity), (Mode::Json, None));
+            let open = rosetta.validate(&open).unwrap();
+            assert_eq!((open.recommended_mode, open.perplexity), (Mode::Latent, None));
+            assert!(open.detail.contains("(moderate) — no shared tokenizer"), "{}", open.detail);
+        }
+    });
+}
+
+#[test]
+fn ridge_maps_from_the_same_anchors_project_as_the_peers_do() {
+    for_each::<Learned>("0.2.1", |source, target, pair| {
+        let options = CalibrateOptions { method: Some(Method::Ridge), ..CalibrateOptions::default() };
+        let rosetta = Rosetta::calibrate(source, target, &options).unwrap();
+        // The peer solves in float32.
+        assert_facts(rosetta.map(), &pair.map, 1e-4);
+        for case in &pair.cases {
+            let projection = rosetta.projector().project(&case.hidden_state).unwrap();
+            assert_eq!(projection.metrics, None);
+            let what = format!("{} to {}", pair.source, pair.target);
+            let difference = largest_difference(&projection.vector, &case.projected_float64);
+            assert!(difference <= TOLERANCE * 2., "{what}: {difference}");
+            let difference = largest_difference(&projection.vector, &case.projected);
+            assert!(difference <= 2e-3, "{what}, as the peer solves it: {difference}");
+            let thought = source.think(case.prompt.as_str(), 0, None).unwrap();
+            let ours = rosetta.transfer(&thought).unwrap().projection.vector;
+            assert!(largest_difference(&ours, &case.projected_float64) <= TOLERANCE * 2., "{what}");
+        }
+    });
+}
+
+#[test]
+fn a_stored_map_does_what_the_map_it_was_made_from_does() {
+    let (source, target) = (model("tiny-llama"), model("tiny-other"));
+    let root = tempfile::tempdir().unwrap();
+    let folder = MapFolder::at(root.path());
+    let thought = source.think("Rosa has a parrot.", 2, None).unwrap();
+    for method in [None, Some(Method::Ridge)] {
+        let options = CalibrateOptions { method, ..CalibrateOptions::default() };
+        let made = Rosetta::calibrate(&source, &target, &options).unwrap();
+        folder.save(made.map()).unwrap();
+        let (from, to) = (&source.identity().model_hash, &target.identity().model_hash);
+        let stored = folder.load(from, to).unwrap().unwrap();
+        let stored = Rosetta::with_map(&source, &target, stored).unwrap();
+        let [made, stored] = [made, stored].map(|rosetta| rosetta.transfer(&thought).unwrap().projection);
+        assert_eq!(made, stored);
+    }
+}
+
+#[test]
+fn a_map_written_by_python_is_read() {
+    let map = AvpMap::load(&repository("test-vectors/rosetta/peer.avp-map")).unwrap();
+    let pair = record::<Transferred>("0.6.2").remove(2);
+    assert_facts(&map, &pair.map, 1e-6);
+    let (source, target) = (model(&pair.source), model(&pair.target));
+    let rosetta = Rosetta::with_map(&source, &target, map).unwrap();
+    for case in &pair.cases {
+        let projection = rosetta.projector().project(&case.hidden_state).unwrap();
+        assert!(largest_difference(&projection.vector, &case.projected) <= TOLERANCE);
+    }
+}
+
+#[test]
+fn the_transfer_tells_when_the_prompt_is_too_long_and_happens_all_the_same() {
+    let (source, target) = (model("tiny-qwen2"), model("tiny-wide"));
+    let quality = QualityConfig { max_prompt_tokens: 3, ..QualityConfig::default() };
+    let options = TransferOptions { quality, ..TransferOptions::default() };
+    let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+    let thought = source.think("Rosa has a parrot.", 5, None).unwrap();
+    let advice = rosetta.transfer(&thought).unwrap().quality;
+    assert_eq!((advice.recommend_latent, advice.prompt_tokens), (true, thought.seq_len() - 5));
+    let transfer = rosetta.with_options(options).transfer(&thought).unwrap();
+    assert!(!transfer.quality.recommend_latent && transfer.context.seq_len() == 1);
+}
+
+#[test]
+fn a_smaller_tail_reads_more_rows_and_comes_as_close_as_it_says() {
+    let (source, target) = (model("tiny-wide"), model("tiny-qwen2"));
+    let project = |tail| {
+        let project = ProjectOptions { tail, ..ProjectOptions::default() };
+        let options = TransferOptions { project, ..TransferOptions::default() };
+        let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+        let thought = source.think("Rosa has a parrot.", 2, None).unwrap();
+        rosetta.with_options(options).transfer(&thought).unwrap().projection
+    };
+    let all = project(0.);
+    assert_eq!((all.rows_read, all.error_bound), (320, 0.));
+    let mut rows = all.rows_read;
+    for tail in [1e-3, 1e-2, 1e-1] {
+        let some = project(tail);
+        assert!(some.rows_read < rows, "{} of {rows} rows at {tail}", some.rows_read);
+        rows = some.rows_read;
+        let off: f32 = some.vector.iter().zip(&all.vector).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+        assert!(off <= some.error_bound + 1e-5, "{off} is more than {}", some.error_bound);
+    }
+}
+
+#[test]
+fn what_cannot_be_handed_over_is_refused_by_name() {
+    let (qwen, wide, other) = (model("tiny-qwen2"), model("tiny-wide"), model("tiny-other"));
+    let default = CalibrateOptions::default();
+    let with = |method| CalibrateOptions { method: Some(method), ..CalibrateOptions::default() };
+    let refused = |source, target, options: &CalibrateOptions| {
+        Rosetta::calibrate(source, target, options).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(refused(&qwen, &qwen, &default), RosettaError::SameModel { .. }));
+    let mediated = refused(&qwen, &other, &with(Method::VocabMediated));
+    assert!(matches!(mediated, RosettaError::Method { method: Method::VocabMediated, .. }));
+    let rotated = refused(&qwen, &wide, &with(Method::Procrustes));
+    assert!(matches!(rotated, RosettaError::Method { method: Method::Procrustes, .. }));
+    let four = CalibrateOptions { anchors: vec!["text".to_owned(); 4], ..with(Method::Ridge) };
+    assert!(matches!(refused(&qwen, &wide, &four), RosettaError::Method { method: Method::Ridge, .. }));
+
+    let rosetta = Rosetta::calibrate(&qwen, &wide, &default).unwrap();
+    let theirs = other.think("text", 1, None).unwrap();
+    assert!(matches!(rosetta.transfer(&theirs), Err(RosettaError::Run(_))));
+    let frame = qwen.think("text", 1, None).unwrap().to_frame(&FrameOptions::default()).unwrap();
+    let received = Context::from_frame(runtime(), &frame).unwrap();
+    assert!(matches!(rosetta.transfer(&received), Err(RosettaError::NoHiddenState)));
+    let map = rosetta.map().clone();
+    let swapped = Rosetta::with_map(&wide, &qwen, map).map(|_| ()).unwrap_err();
+    assert!(matches!(swapped, RosettaError::OtherModels { field: "source_hash", .. }));
+}
+
+/// The folders of `test-vectors/models` whose graph is in the folder itself.
+fn families() -> Vec<String> {
+    let folders = fs::read_dir(repository("test-vectors/models")).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = folders
+        .filter(|folder| folder.join("model.onnx").is_file())
+        .map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert!(names.len() > 8, "{names:?}");
+    names
+}
+
+#[test]
+fn every_family_hands_over_and_takes_whatever_form_its_weights_have() {
+    let (source, target) = (model("tiny-qwen2"), model("tiny-wide"));
+    let options = GenerateOptions { max_tokens: 2, ..GenerateOptions::default() };
+    for name in families() {
+        let family = load(&format!("test-vectors/models/{name}"));
+        for (from, to) in [(&family, &target), (&source, &family)] {
+            let rosetta = Rosetta::calibrate(from, to, &CalibrateOptions::default())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+            let answer = rosetta.generate("Rosa has a parrot.", 2, &options).unwrap();
+            let vector = &answer.transfer.projection.vector;
+            assert_eq!(vector.len(), to.identity().hidden_dim as usize, "{name}");
+            let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+            assert!((norm / rosetta.map().target_norm - 1.).abs() < 1e-4, "{name}");
+        }
+    }
+}
+
+#[test]
+fn one_model_in_three_number_formats_projects_nearly_the_same() {
+    let target = model("tiny-other");
+    let project = |name: &str| {
+        let source = load(&format!("test-vectors/models/{name}"));
+        let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+        let width = source.identity().hidden_dim;
+        let hidden: Vec<f32> = (0..width).map(|at| (at as f32 * 0.7).sin()).collect();
+        rosetta.projector().project(&hidden).unwrap().vector
+    };
+    let exact = project("genai-qwen2-fp32");
+    let off = |name: &str| largest_difference(&project(name), &exact);
+    let (half, int4) = (off("genai-qwen2-fp16"), off("genai-qwen2-int4"));
+    assert!(half <= 2e-3 && half < int4 && int4 <= 0.3, "fp16 {half}, int4 {int4}");
+}
