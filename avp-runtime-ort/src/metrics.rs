@@ -155,6 +155,7 @@ impl Model {
         if steps > 0 {
             let think = ThinkOptions {
                 timeout: options.timeout,
+                reuse_prefix: options.reuse_prefix,
                 diagnostics: debug.is_some(),
                 ..ThinkOptions::steps(steps)
             };
@@ -166,7 +167,10 @@ impl Model {
 
         let generating = Instant::now();
         let behind = thought.as_ref().or(context);
-        let generation = self.generate(prompt.clone(), behind, options)?;
+        // Behind its own thoughts the prompt is read once more: what is known of the first reading is the thoughts.
+        let reuse_prefix = options.reuse_prefix && thought.is_none();
+        let answering = GenerateOptions { reuse_prefix, ..options.clone() };
+        let generation = self.generate(prompt.clone(), behind, &answering)?;
         let generate_duration_s = generating.elapsed().as_secs_f64();
         if let Some(diagnostics) = &mut diagnostics {
             diagnostics.look_at(&generation, behind.is_some());

@@ -166,6 +166,25 @@ fn usage_and_time_are_counted() {
 }
 
 #[test]
+fn a_longer_prompt_reuses_what_the_context_begins_with_and_gives_the_same() {
+    let model = facts();
+    let turns = |more: &[&str]| {
+        let all: Vec<_> = [NOTES].iter().chain(more).map(|text| Message::new("user", *text)).collect();
+        Prompt::from(Chat { add_generation_prompt: !more.is_empty(), ..Chat::from(all) })
+    };
+    let context = model.think(turns(&[]), 0, None).unwrap();
+    let reuse = GenerateOptions { reuse_prefix: true, ..GenerateOptions::default() };
+    let fresh = model.generate(turns(&[QUESTION]), None, &reuse).unwrap();
+    let reused = model.generate(turns(&[QUESTION]), Some(&context), &reuse).unwrap();
+    assert_eq!((fresh.reused_tokens, reused.reused_tokens), (0, context.seq_len()));
+    assert_eq!((&reused.tokens, reused.prompt_tokens), (&fresh.tokens, fresh.prompt_tokens));
+    // The same prompt again: its last token has to be evaluated all the same.
+    let prompt = model.tokenize(&turns(&[])).unwrap().len();
+    let again = model.generate(turns(&[]), Some(&context), &reuse).unwrap();
+    assert_eq!((again.prompt_tokens, again.reused_tokens), (prompt, prompt - 1));
+}
+
+#[test]
 fn a_token_outside_the_vocabulary_is_refused_before_the_model_runs() {
     let model = load("test-vectors/parity/tiny-qwen2");
     let options = GenerateOptions { logit_bias: [(320, 1.0)].into(), ..GenerateOptions::default() };
