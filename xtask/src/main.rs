@@ -8,6 +8,7 @@ mod codegen;
 mod demo;
 mod hygiene;
 mod no_std;
+mod npm;
 mod onnxruntime;
 mod peers;
 mod process;
@@ -26,7 +27,9 @@ Usage: cargo xtask COMMAND
 
   demo [ARG...]     Two agents hand over a KV-cache: set up, build, run `avp demo ARG...`
   test [STEP...]    Everything that must hold: all steps in order, or the named ones
+  npm               The npm package, packed into target/npm/
   bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
+  bench-js          The npm package beside a peer written by hand in JavaScript
   setup             Fetch the ONNX Runtime library into .cache/
   codegen           Write the Rust types of the schemas in proto/
   codegen --check   Fail where they are out of date
@@ -51,7 +54,9 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
     match (command, arguments) {
         ("demo", _) => return demo::run(&root, arguments),
         ("test", _) => checks::run(&root, arguments)?,
+        ("npm", []) => drop(npm::pack(&root)?),
         ("bench", []) => bench::run(&root)?,
+        ("bench-js", []) => npm::bench(&root)?,
         ("setup", []) => drop(onnxruntime::set_up(&root)?),
         ("codegen", _) => codegen::run_with(&root, arguments)?,
         ("help" | "--help" | "-h", []) => println!("{HELP}\n\nSteps of `test`:\n{}", checks::list()),
