@@ -8,8 +8,9 @@
 
 use std::cell::RefCell;
 
+use avp_wasm_crc::{WINDOW_LEN, Window};
+
 use crate::{
-    crc::{WINDOW_LEN, Window},
     fault::{Fault, Outcome},
     operation::{Operation, State},
     zstd,

@@ -101,15 +101,11 @@ impl Answer {
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         self.item();
         self.text.push('"');
-        for character in text.chars() {
-            match character {
-                '"' | '\\' => {
-                    self.text.push('\\');
-                    self.text.push(character);
-                }
-                '\0'..' ' => self.put(format_args!("\\u{:04x}", u32::from(character))),
-                _ => self.text.push(character),
-            }
+        // Nearly every text needs no escape; one look at its bytes spares the walk over its characters.
+        if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            text.chars().for_each(|character| self.escaped(character));
+        } else {
+            self.text.push_str(text);
         }
         self.text.push('"');
         self
@@ -155,6 +151,17 @@ impl Answer {
         self.item();
         self.text.push_str(json);
         self
+    }
+
+    fn escaped(&mut self, character: char) {
+        match character {
+            '"' | '\\' => {
+                self.text.push('\\');
+                self.text.push(character);
+            }
+            '\0'..' ' => self.put(format_args!("\\u{:04x}", u32::from(character))),
+            _ => self.text.push(character),
+        }
     }
 
     fn nest(&mut self, open: char, fill: impl FnOnce(&mut Self), close: char) -> &mut Self {

@@ -7,7 +7,7 @@
 //! | part | does |
 //! |---|---|
 //! | [`operation`] | answers one request |
-//! | [`crc`] | checksums of a payload that passes through a window |
+//! | `avp-wasm-crc` | checksums of a payload that passes through a window |
 //! | [`zstd`] | packs and unpacks a body that the host hands over in pieces |
 //! | `abi` | the exports; the only place that knows of memory addresses |
 //!
@@ -17,7 +17,6 @@
 #[cfg(target_arch = "wasm32")]
 mod abi;
 mod border;
-pub mod crc;
 pub mod fault;
 mod frames;
 mod messages;

@@ -7,6 +7,8 @@
 //! later. Done to every lane but the last 300, that leaves 4800 bytes with the CRC of the whole, for a table to finish.
 //! The idea of eliminating by sparse multiples is known as Chorba (Kad and others, 2024).
 
+#![forbid(unsafe_code)]
+
 use std::ops::Range;
 
 /// Bytes that a [`Window`] takes at once: two thirds of what a small core's second cache holds.
