@@ -87,6 +87,21 @@ pub enum BuildError {
     Rejected(Rejection),
 }
 
+impl BuildError {
+    /// A stable name for programs to match on, such as `"duplicate_key"`; for [`BuildError::Rejected`] that of what was
+    /// found.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            BuildError::Task => "bad_task",
+            BuildError::Domain => "bad_domain",
+            BuildError::Key { .. } => "bad_key",
+            BuildError::ReservedKey { .. } => "reserved_key",
+            BuildError::DuplicateKey { .. } => "duplicate_key",
+            BuildError::Rejected(rejection) => rejection.kind.code(),
+        }
+    }
+}
+
 impl Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -88,6 +88,18 @@ pub enum ParseError {
     },
 }
 
+impl ParseError {
+    /// A stable name for programs to match on: that of the [`Kind`](crate::Kind) that a validator finds.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            ParseError::Empty => "empty",
+            ParseError::TooShort { .. } => "too_short",
+            ParseError::TooManyFields { .. } => "too_many_fields",
+            ParseError::TooLong { .. } => "too_long",
+        }
+    }
+}
+
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -230,6 +230,33 @@ impl<'a> FrameEncoder<'a> {
         self.collect_head(&self.body_of(parts)?, 0)
     }
 
+    /// Header and metadata for a body that is elsewhere, on disk or in another memory: `body_len` bytes on the wire,
+    /// whose payload has this CRC-32. With [`align`](Self::align), the payload's own start counts for a hybrid frame.
+    ///
+    /// Only available when `alloc` is enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use avp_core::{FrameEncoder, MetadataFields};
+    /// let encoder = FrameEncoder::new(MetadataFields::default());
+    /// let head = encoder.encode_head_for(6, avp_core::crc32(b"tensor")).unwrap();
+    /// assert_eq!([&head, &b"tensor"[..]].concat(), encoder.encode(b"tensor").unwrap());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::NotInDialect`] or [`EncodeError::TooLarge`].
+    #[cfg(feature = "alloc")]
+    pub fn encode_head_for(&self, body_len: usize, crc32: u32) -> Result<alloc::vec::Vec<u8>, EncodeError> {
+        #[cfg(feature = "zstd")]
+        let compression = self.compression;
+        #[cfg(not(feature = "zstd"))]
+        let compression = Compression::None;
+        let tensor_offset = (compression == Compression::None).then(|| self.tensor_offset(&[]));
+        self.collect_head(&Body { sum: crc32, len: body_len, tensor_offset, compression }, 0)
+    }
+
     #[cfg(feature = "alloc")]
     fn collect_head(&self, body: &Body, room: usize) -> Result<alloc::vec::Vec<u8>, EncodeError> {
         let len = self.write_head(body, Writer::counting())?;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    codegen, hygiene, no_std, onnxruntime, peers,
+    codegen, hygiene, no_std, npm, onnxruntime, peers,
     process::{cargo, run as run_command},
 };
 
@@ -22,7 +22,7 @@ struct Step {
 }
 
 /// In the order that finds a mistake soonest.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "format", about: "the code is formatted", run: format },
     Step {
         name: "hygiene",
@@ -34,6 +34,11 @@ const STEPS: [Step; 8] = [
     Step { name: "features", about: "the libraries build with each set of features alone", run: features },
     Step { name: "no-std", about: "the cores link without std and without an allocator", run: no_std_cores },
     Step { name: "docs", about: "the documentation builds, and its links resolve", run: docs },
+    Step {
+        name: "js",
+        about: "the npm package in every kind of project, its size, its types",
+        run: javascript,
+    },
     Step { name: "tests", about: "unit tests, doc tests, vectors, the Python peers", run: all_tests },
 ];
 
@@ -153,6 +158,11 @@ fn docs(root: &Path) -> Result<Option<String>> {
                 .env("RUSTDOCFLAGS", "--deny warnings"),
         )?;
     }
+    Ok(None)
+}
+
+fn javascript(root: &Path) -> Result<Option<String>> {
+    npm::test(root)?;
     Ok(None)
 }
 

@@ -106,6 +106,21 @@ pub enum EncodeError {
     Log(LogError),
 }
 
+impl EncodeError {
+    /// A stable name for programs to match on, such as `"no_model"`; for [`EncodeError::Instruction`] and
+    /// [`EncodeError::Invalid`] that of what was found.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            EncodeError::Instruction(kind) => kind.code(),
+            EncodeError::NoModel => "no_model",
+            EncodeError::Model(_) => "model",
+            EncodeError::Answer => "bad_answer",
+            EncodeError::Invalid(rejection) => rejection.kind.code(),
+            EncodeError::Log(_) => "log",
+        }
+    }
+}
+
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -223,14 +238,7 @@ impl<'s> Encoder<'s> {
     /// # Errors
     /// See [`EncodeError`]. Nothing is logged unless the packet is valid.
     pub fn encode(&self, instruction: &Instruction<'_>) -> Result<Encoded, EncodeError> {
-        // What would make every packet invalid is told before a model is paid for one.
-        if !self.schema.has_domain(&instruction.domain.to_uppercase()) {
-            return Err(EncodeError::Instruction(Kind::UnknownDomain));
-        }
-        if instruction.return_agent.is_empty() {
-            return Err(EncodeError::Instruction(Kind::EmptyReturn));
-        }
-        if let Some(encoded) = self.by_rule(instruction) {
+        if let Some(encoded) = self.encode_by_rule(instruction)? {
             return Ok(encoded);
         }
         if let Some(log) = &self.log
@@ -251,6 +259,23 @@ impl<'s> Encoder<'s> {
             ))?;
         }
         Ok(encoded)
+    }
+
+    /// Puts an instruction into a packet by the first tier alone; none where no rule covers it.
+    ///
+    /// It needs neither files nor a model, so a program that has no use for them is spared their code.
+    ///
+    /// # Errors
+    /// [`EncodeError::Instruction`].
+    pub fn encode_by_rule(&self, instruction: &Instruction<'_>) -> Result<Option<Encoded>, EncodeError> {
+        // What would make every packet invalid is told before a model is paid for one.
+        if !self.schema.has_domain(&instruction.domain.to_uppercase()) {
+            return Err(EncodeError::Instruction(Kind::UnknownDomain));
+        }
+        if instruction.return_agent.is_empty() {
+            return Err(EncodeError::Instruction(Kind::EmptyReturn));
+        }
+        Ok(self.by_rule(instruction))
     }
 
     fn by_rule(&self, instruction: &Instruction<'_>) -> Option<Encoded> {

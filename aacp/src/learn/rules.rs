@@ -97,6 +97,18 @@ pub enum RuleError {
     Http(super::ModelError),
 }
 
+impl RuleError {
+    /// A stable name for programs to match on: `"bad_rules"`, `"unreadable_file"` or `"unreachable"`.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            RuleError::Format { .. } => "bad_rules",
+            RuleError::File { .. } => "unreadable_file",
+            #[cfg(feature = "http")]
+            RuleError::Http(_) => "unreachable",
+        }
+    }
+}
+
 impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

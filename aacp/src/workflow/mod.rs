@@ -87,6 +87,27 @@ pub enum WorkflowError {
     Build(BuildError),
 }
 
+impl WorkflowError {
+    /// A stable name for programs to match on, such as `"missing_argument"`; for [`WorkflowError::Build`] that of what
+    /// is wrong with the packet.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            WorkflowError::Table { .. } => "bad_table",
+            #[cfg(feature = "std")]
+            WorkflowError::File(_) => "unreadable_file",
+            WorkflowError::Template { .. } => "bad_template",
+            WorkflowError::Step { .. } => "bad_step",
+            WorkflowError::UnknownWorkflow => "unknown_workflow",
+            WorkflowError::UnknownCall => "unknown_call",
+            WorkflowError::MissingArgument(_) => "missing_argument",
+            WorkflowError::UnknownArguments { .. } => "unknown_arguments",
+            WorkflowError::WrongKind(_) => "wrong_kind",
+            WorkflowError::SeveralPackets { .. } => "several_packets",
+            WorkflowError::Build(error) => error.code(),
+        }
+    }
+}
+
 impl fmt::Display for WorkflowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

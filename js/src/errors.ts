@@ -1,0 +1,35 @@
+// What goes wrong: with the data (AvpError and its kin), or with the caller's arguments (TypeError, RangeError).
+
+export class AvpError extends Error {
+  // Named by hand, here and below: minifiers rename classes.
+  override name = "AvpError";
+  readonly code: string;
+  readonly offset: number | null;
+
+  constructor(message: string, code: string, offset: number | null = null) {
+    super(message);
+    this.code = code;
+    this.offset = offset;
+  }
+}
+
+export class DecodeError extends AvpError {
+  override name = "DecodeError";
+}
+export class EncodeError extends AvpError {
+  override name = "EncodeError";
+}
+export class JsonError extends AvpError {
+  override name = "JsonError";
+}
+export class PacketError extends AvpError {
+  override name = "PacketError";
+}
+
+const KINDS = { decode: DecodeError, encode: EncodeError, json: JsonError, packet: PacketError };
+
+/** The error of a failure as the core describes it. */
+export function errorOf(fault: { kind: string; code: string; offset: number | null; message: string }): AvpError {
+  const Kind = KINDS[fault.kind as keyof typeof KINDS] ?? AvpError;
+  return new Kind(fault.message, fault.code, fault.offset);
+}

@@ -1,0 +1,15 @@
+export * from "./agents.js";
+export { AvpError, DecodeError, EncodeError, JsonError, PacketError } from "./errors.js";
+export {
+  FrameDecoder,
+  FrameDecoderStream,
+  checksum,
+  crc32,
+  decode,
+  decodeHeader,
+  encode,
+  encodeHeader,
+  unpack,
+} from "./frames.js";
+export * from "./packets.js";
+export { KvCacheView, decodeHybrid, encodeHybrid, encodeKvCache } from "./tensors.js";

@@ -1,0 +1,9 @@
+// The entry for workerd, which takes compiled modules only from imports.
+
+// @ts-expect-error A module of WebAssembly, which the host compiles.
+import compiled from "./avp.wasm";
+import { initialise } from "./core.js";
+
+initialise(compiled as WebAssembly.Module);
+
+export * from "./index.js";
