@@ -13,7 +13,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use avp_runtime_ort::{Context, FrameOptions, GenerateOptions, LoadOptions, Model, Prompt, Runtime};
+use avp_runtime_ort::{
+    Context, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Model, Prompt, Runtime,
+};
 
 use crate::{
     runtime::{STEPS, TOKENS},
@@ -103,8 +105,8 @@ pub(crate) fn serve_memory(arguments: &[OsString]) -> Result<()> {
         // 5 sets the high-water mark back to what is resident now: proc(5).
         fs::write("/proc/self/clear_refs", "5").context("the system keeps no account of peak memory")?;
         let before = status("VmRSS:")?;
-        let frame = context.to_frame(&FrameOptions::default())?;
-        let received = Context::from_frame(&runtime, &frame)?;
+        let frame = context.to_bytes(&aligned())?;
+        let received = Context::from_bytes(&runtime, frame.clone(), &FrameReadOptions::default())?;
         let peak = status("VmHWM:")? - before;
         black_box((frame, received));
         let layout = context.cache_layout();
@@ -112,6 +114,11 @@ pub(crate) fn serve_memory(arguments: &[OsString]) -> Result<()> {
         say(&[("peak", peak), ("cache", (elements * layout.dtype.size()) as f64)])?;
     }
     Ok(())
+}
+
+/// A frame that its receiver can use where it lies.
+fn aligned() -> FrameOptions {
+    FrameOptions { alignment: 64, ..FrameOptions::default() }
 }
 
 struct Bench {
@@ -179,17 +186,18 @@ impl Bench {
 
     fn handover(&mut self) -> Result<()> {
         let context = self.kept()?;
-        let options = FrameOptions::default();
-        let frame = context.to_frame(&options)?;
-        let export = median_seconds(|| context.to_frame(&options))?;
-        let import = median_seconds(|| Context::from_frame(&self.runtime, &frame))?;
-        let memcpy_new = median_seconds(|| Ok::<_, Infallible>(frame.clone()))?;
-        let memcpy = memcpy_seconds(&frame, &mut frame.clone())?;
+        let options = aligned();
+        let frame = context.to_bytes(&options)?;
+        let receive = || Context::from_bytes(&self.runtime, frame.clone(), &FrameReadOptions::default());
+        let export = median_seconds(|| context.to_bytes(&options))?;
+        let import = median_seconds(receive)?;
+        let memcpy_new = median_seconds(|| Ok::<_, Infallible>(frame.to_vec()))?;
+        let memcpy = memcpy_seconds(&frame, &mut frame.to_vec())?;
 
         let one = GenerateOptions { max_tokens: 1, ..GenerateOptions::default() };
         let question = "Where?";
         let received = median_seconds(|| {
-            let received = Context::from_frame(&self.runtime, &frame)?;
+            let received = receive()?;
             self.model.generate(question, Some(&received), &one).map_err(anyhow::Error::from)
         })?;
         let whole = format!("{}{question}", self.prompt);

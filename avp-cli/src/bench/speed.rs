@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use avp_runtime_ort::{Context, FrameOptions, GenerateOptions, Model, Prompt, Runtime};
+use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, GenerateOptions, Model, Prompt, Runtime};
 use clap::Args;
 use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -165,10 +165,11 @@ impl Measured<'_> {
             }
         }
 
-        let frame = context.to_frame(&FrameOptions::default())?;
-        let export_ms = self.median(|| timed(|| context.to_frame(&FrameOptions::default())))?;
-        let import_ms = self.median(|| timed(|| Context::from_frame(self.runtime, &frame)))?;
-        let mut copy = frame.clone();
+        let frame = context.to_bytes(&aligned())?;
+        let receive = || Context::from_bytes(self.runtime, frame.clone(), &FrameReadOptions::default());
+        let export_ms = self.median(|| timed(|| context.to_bytes(&aligned())))?;
+        let import_ms = self.median(|| timed(receive))?;
+        let mut copy = frame.to_vec();
         let memcpy_ms = self.median(|| {
             let start = Instant::now();
             copy.copy_from_slice(black_box(&frame));
@@ -180,7 +181,7 @@ impl Measured<'_> {
         let one = GenerateOptions { max_tokens: 1, ..GenerateOptions::default() };
         let received_first_token_ms = self.median(|| {
             let start = Instant::now();
-            let received = Context::from_frame(self.runtime, &frame)?;
+            let received = receive()?;
             let imported = start.elapsed();
             Ok(imported + self.model.generate(raw(TAIL), Some(&received), &one)?.first_token_time)
         })?;
@@ -221,12 +222,17 @@ impl Measured<'_> {
             return Ok(None);
         }
         let Some(watch) = Peak::watch() else { return Ok(None) };
-        let frame = context.to_frame(&FrameOptions::default())?;
-        let received = Context::from_frame(self.runtime, &frame)?;
+        let frame = context.to_bytes(&aligned())?;
+        let received = Context::from_bytes(self.runtime, frame.clone(), &FrameReadOptions::default())?;
         let peak = watch.bytes();
         drop(black_box((frame, received)));
         Ok(peak)
     }
+}
+
+/// A frame that its receiver can use where it lies.
+fn aligned() -> FrameOptions {
+    FrameOptions { alignment: 64, ..FrameOptions::default() }
 }
 
 /// A text of at most `length` tokens, and as few less as whole words allow.
