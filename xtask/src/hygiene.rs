@@ -14,7 +14,7 @@ use crate::process::output;
 const FILE_LIMITS: [(&str, u64); 3] = [("models/", 8_000_000), ("test-vectors/", 1 << 20), ("", 256 << 10)];
 
 /// Bytes that all files of a folder may have together.
-const FOLDER_LIMITS: [(&str, u64); 2] = [("models/", 8_000_000), ("test-vectors/", 8 << 20)];
+const FOLDER_LIMITS: [(&str, u64); 2] = [("models/", 8_000_000), ("test-vectors/", 12 << 20)];
 
 /// Looks at every file that git has or would take; gives the reason where this is no git checkout.
 ///
