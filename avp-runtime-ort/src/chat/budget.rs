@@ -3,6 +3,10 @@
 //! Fuel pays for each step and each byte a step has made. A few hundred steps are enough, though, for a list that holds a
 //! list twice, forty deep, or for a method whose result is larger than any memory. So values are walked, and sizes computed,
 //! with fuel paid on the way, before they are written out, compared or made.
+//!
+//! minijinja lets no one step in before its operators, nor before a filter such as `replace` turns a list into text. `~` on a
+//! list that holds itself many times, or `+` of two long lists, is therefore bounded by the time limit alone: the caller gets
+//! its answer, but the thread left behind goes on taking memory. `~` on a namespace that holds itself overflows the stack.
 
 use minijinja::{
     Environment, Error, ErrorKind, State, Value, filters,
