@@ -1,5 +1,6 @@
 //! What a model is asked to read: messages, rendered by its chat template as Transformers renders them, or plain text.
 
+mod budget;
 mod generation_tag;
 mod message;
 mod prompt;

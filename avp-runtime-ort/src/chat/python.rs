@@ -6,8 +6,18 @@ use minijinja::{
     value::{Kwargs, Rest, ValueKind},
 };
 
+use super::budget::{self, DEEPEST};
+
+/// The longest indent or separator, in bytes: more than a line holds is no layout but an attack on memory.
+const LONGEST_LAYOUT: usize = 80;
+
 /// Transformers' `tojson`: `json.dumps` with `ensure_ascii=False`, so that nothing is escaped for HTML.
-pub(super) fn tojson(value: &Value, arguments: Rest<Value>, options: Kwargs) -> Result<Value, Error> {
+pub(super) fn tojson(
+    state: &State<'_, '_>,
+    value: &Value,
+    arguments: Rest<Value>,
+    options: Kwargs,
+) -> Result<Value, Error> {
     // In Python's order: tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False).
     let argument = |at: usize, name: &str| -> Result<Option<Value>, Error> {
         let given = arguments.get(at).cloned().map_or_else(|| options.get(name), |value| Ok(Some(value)))?;
@@ -15,19 +25,19 @@ pub(super) fn tojson(value: &Value, arguments: Rest<Value>, options: Kwargs) -> 
     };
     let indent = match argument(1, "indent")? {
         None => None,
-        Some(indent) if indent.kind() == ValueKind::String => Some(indent.to_string()),
-        // More spaces than a line is long are no layout but an attack on memory.
-        Some(indent) => Some(" ".repeat(usize::try_from(indent)?.min(80))),
+        Some(indent) if indent.kind() == ValueKind::String => Some(layout(&indent)?),
+        Some(indent) => Some(" ".repeat(usize::try_from(indent)?.min(LONGEST_LAYOUT))),
     };
     let separators = match argument(2, "separators")? {
         Some(separators) => {
-            let [item, key] = [0, 1].map(|at| separators.get_item_by_index(at).map(|text| text.to_string()));
-            (item?, key?)
+            let separator = |at| separators.get_item_by_index(at).and_then(|text| layout(&text));
+            (separator(0)?, separator(1)?)
         }
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
     };
     let writer = JsonWriter {
+        state,
         ensure_ascii: argument(0, "ensure_ascii")?.is_some_and(|value| value.is_true()),
         sort_keys: argument(3, "sort_keys")?.is_some_and(|value| value.is_true()),
         indent,
@@ -37,6 +47,18 @@ pub(super) fn tojson(value: &Value, arguments: Rest<Value>, options: Kwargs) -> 
     let mut text = String::new();
     writer.write(value, 0, &mut text)?;
     Ok(Value::from_safe_string(text))
+}
+
+/// An indent or separator.
+fn layout(text: &Value) -> Result<String, Error> {
+    match text.as_str() {
+        Some(text) if text.len() <= LONGEST_LAYOUT => Ok(text.to_owned()),
+        _ => {
+            let message =
+                format!("tojson: an indent or separator is no text of at most {LONGEST_LAYOUT} bytes");
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        }
+    }
 }
 
 /// The local time, as Python's `datetime.now().strftime(format)`.
@@ -50,11 +72,16 @@ pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
 pub(super) fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     match float(value) {
         Some(number) => out.write_str(&float_repr(number)).map_err(Error::from),
-        None => minijinja::escape_formatter(out, state, value),
+        None => {
+            budget::pay_for_items(state, value)?;
+            minijinja::escape_formatter(out, state, value)
+        }
     }
 }
 
-struct JsonWriter {
+struct JsonWriter<'run> {
+    /// Pays for each value and its bytes.
+    state: &'run State<'run, 'run>,
     ensure_ascii: bool,
     sort_keys: bool,
     indent: Option<String>,
@@ -62,27 +89,28 @@ struct JsonWriter {
     separators: (String, String),
 }
 
-impl JsonWriter {
+impl JsonWriter<'_> {
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
-        // Deeper than any schema, and far from the end of the stack.
-        if depth > 128 {
+        if depth > DEEPEST {
             return Err(Error::new(ErrorKind::BadSerialization, "a value nested too deeply for JSON"));
         }
         match value.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => out.push_str(&number(value)),
-            ValueKind::String => self.write_str(value.as_str().unwrap_or_default(), out),
+            ValueKind::String => self.write_str(value.as_str().unwrap_or_default(), out)?,
             ValueKind::Seq | ValueKind::Iterable => {
-                let items: Vec<Value> = value.try_iter()?.collect();
-                self.write_all(['[', ']'], &items, depth, out, |item, out| self.write(item, depth + 1, out))?;
+                self.write_all(['[', ']'], value.try_iter()?, depth, out, |item, out| {
+                    self.write(item, depth + 1, out)
+                })?;
             }
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sort_keys {
+                    keys.iter().try_for_each(|key| budget::pay_for_items(self.state, key))?;
                     keys.sort();
                 }
-                self.write_all(['{', '}'], &keys, depth, out, |key, out| {
+                self.write_all(['{', '}'], keys, depth, out, |key, out| {
                     self.write_key(key, out)?;
                     out.push_str(&self.separators.1);
                     self.write(&value.get_item(key)?, depth + 1, out)
@@ -96,7 +124,7 @@ impl JsonWriter {
     fn write_all(
         &self,
         [open, close]: [char; 2],
-        items: &[Value],
+        items: impl IntoIterator<Item = Value>,
         depth: usize,
         out: &mut String,
         mut write: impl FnMut(&Value, &mut String) -> Result<(), Error>,
@@ -108,14 +136,18 @@ impl JsonWriter {
             }
         };
         out.push(open);
-        for (at, item) in items.iter().enumerate() {
-            if at > 0 {
+        let mut is_empty = true;
+        for item in items {
+            let before = out.len();
+            if !is_empty {
                 out.push_str(&self.separators.0);
             }
+            is_empty = false;
             line(depth + 1, out);
-            write(item, out)?;
+            budget::pay(self.state, out.len() - before)?;
+            write(&item, out)?;
         }
-        if !items.is_empty() {
+        if !is_empty {
             line(depth, out);
         }
         out.push(close);
@@ -125,7 +157,7 @@ impl JsonWriter {
     /// Python writes keys that are numbers, booleans or `None` as strings.
     fn write_key(&self, key: &Value, out: &mut String) -> Result<(), Error> {
         match key.kind() {
-            ValueKind::String => self.write_str(key.as_str().unwrap_or_default(), out),
+            ValueKind::String => self.write_str(key.as_str().unwrap_or_default(), out)?,
             ValueKind::None | ValueKind::Bool | ValueKind::Number => {
                 out.push('"');
                 self.write(key, 0, out)?;
@@ -136,7 +168,8 @@ impl JsonWriter {
         Ok(())
     }
 
-    fn write_str(&self, text: &str, out: &mut String) {
+    fn write_str(&self, text: &str, out: &mut String) -> Result<(), Error> {
+        budget::pay(self.state, text.len())?;
         out.push('"');
         for character in text.chars() {
             match character {
@@ -157,6 +190,7 @@ impl JsonWriter {
             }
         }
         out.push('"');
+        Ok(())
     }
 }
 

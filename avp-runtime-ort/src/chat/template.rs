@@ -1,11 +1,11 @@
 //! Chat templates as Hugging Face writes them: from messages to the text a model was trained on.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use minijinja::{Environment, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
 use serde::Deserialize;
 
-use super::{Chat, generation_tag, python, stack};
+use super::{Chat, budget, generation_tag, python, stack};
 use crate::{
     ModelError, RunError,
     folder::{read_json, read_text},
@@ -13,7 +13,8 @@ use crate::{
 
 /// A model's chat templates, compiled.
 pub(crate) struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    abandoned: stack::Abandoned,
     special_tokens: SpecialTokens,
 }
 
@@ -64,6 +65,10 @@ const TOOL_USE: &str = "tool_use";
 /// takes some hundred thousand; this many take less than a second, or 64 MB.
 const FUEL: u64 = 1_000_000;
 
+/// The longest a rendering may take. An ordinary one takes a millisecond; this is for what fuel does not see, such as a
+/// comparison of lists of lists, on a machine that is busy.
+const LONGEST_RENDERING: Duration = Duration::from_secs(10);
+
 /// The longest template that is compiled; those of published models have 1 to 30 kB.
 const LONGEST: usize = 128 << 10;
 
@@ -94,7 +99,8 @@ impl ChatTemplate {
         // What Transformers sets on its own Jinja environment.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| template_error(&error))?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(budget::call_method);
+        budget::add_filters(&mut environment);
         environment.set_formatter(python::format);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("strftime_now", python::strftime_now);
@@ -114,7 +120,11 @@ impl ChatTemplate {
             })
             .map_err(|message| ModelError::Template { line: None, message })??;
         }
-        Ok(Self { environment, special_tokens })
+        Ok(Self {
+            environment: Arc::new(environment),
+            abandoned: stack::Abandoned::default(),
+            special_tokens,
+        })
     }
 
     /// Renders a conversation.
@@ -123,6 +133,10 @@ impl ChatTemplate {
     /// When the template refuses the messages, with its own words and line, there is none of the name asked for, or it does
     /// not end.
     pub(crate) fn render(&self, chat: &Chat) -> Result<String, RunError> {
+        self.render_within(LONGEST_RENDERING, chat)
+    }
+
+    fn render_within(&self, limit: Duration, chat: &Chat) -> Result<String, RunError> {
         let some = |values: &[serde_json::Value]| {
             if values.is_empty() { Value::from(()) } else { Value::from(Serde(values)) }
         };
@@ -138,12 +152,18 @@ impl ChatTemplate {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        let template = self.template(chat)?;
-        // The error is turned on the spot, since it can hold what the template made.
-        stack::with(stack::FOR_VALUES, || {
-            template.render(Value::from(variables)).map_err(|error| run_error(&error))
+        let name = self.template(chat)?.name().to_owned();
+        let environment = Arc::clone(&self.environment);
+        stack::within(limit, stack::FOR_VALUES, &self.abandoned, move || {
+            // The error is turned on the spot, since it can hold what the template made.
+            let rendered =
+                environment.get_template(&name).and_then(|found| found.render(Value::from(variables)));
+            rendered.map_err(|error| run_error(&error))
         })
-        .map_err(|message| RunError::Template { line: None, message })?
+        .map_err(|unfinished| match unfinished {
+            stack::Unfinished::TimedOut => RunError::EndlessTemplate { line: None },
+            stack::Unfinished::Failed(message) => RunError::Template { line: None, message },
+        })?
     }
 
     /// As Transformers chooses among several.
@@ -346,6 +366,72 @@ mod tests {
             let error = render(source, vec![]).unwrap_err();
             assert!(matches!(error, RunError::EndlessTemplate { line: Some(2) }), "{source}: {error:?}");
         }
+    }
+
+    #[test]
+    fn values_that_hold_themselves_many_times_are_stopped_before_they_are_written() {
+        for used in [
+            "{{ ns.x }}",
+            "{{ ns.x|tojson|length }}",
+            "{{ {'a': ns.x}|tojson(sort_keys=true)|length }}",
+            "{{ ns.x|string|length }}",
+            "{{ ns.x|pprint|length }}",
+            "{{ ns.x|join|length }}",
+            "{{ ns.x|lower|length }}",
+            "{{ [ns.x, ns.y]|sort|length }}",
+            "{{ [ns.x, ns.y]|unique|length }}",
+            "{{ [ns.x, ns.y]|max|length }}",
+            "{{ ''.join(ns.x)|length }}",
+            "{{ [ns.x].count(ns.y) }}",
+        ] {
+            let source = format!(
+                "{{% set ns = namespace(x=1, y=1) %}}{{% for i in range(40) %}}{{% set ns.x = [ns.x, ns.x] %}}\
+                 {{% set ns.y = [ns.y, ns.y] %}}{{% endfor %}}{used}"
+            );
+            let error = render(&source, vec![]).unwrap_err();
+            assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{used}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_hold_themselves_are_stopped_before_they_are_written() {
+        let error = render("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", vec![]).unwrap_err();
+        assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{error:?}");
+    }
+
+    #[test]
+    fn text_larger_than_memory_is_refused_before_it_is_made() {
+        for source in [
+            "{% set s = 'x' * 20000000 %}{{ ([s] * 100000)|tojson|length }}",
+            "{% set s = 'x' * 20000000 %}{{ ([s] * 100000)|join|length }}",
+            "{{ ([1] * 100000000)|tojson|length }}",
+            "{{ ('x' * 1000000).replace('x', 'y' * 100000)|length }}",
+            "{{ ('x' * 1000000)|replace('x', 'y' * 100000)|length }}",
+            "{{ ('x' * 1000000).join(range(99999))|length }}",
+            "{{ '{:>100000000000}'.format('x')|length }}",
+            "{{ ('{0}' * 100000).format('x' * 1000000)|length }}",
+            "{{ ('x' * 9000000).split('x')|length }}",
+        ] {
+            let error = render(source, vec![]).unwrap_err();
+            assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{source}: {error:?}");
+        }
+        for layout in ["separators=[s, s]", "indent=s"] {
+            let source =
+                format!("{{% set s = 'x' * 20000000 %}}{{{{ range(1000)|list|tojson({layout})|length }}}}");
+            let error = render(&source, vec![]).unwrap_err();
+            assert!(matches!(error, RunError::Template { line: Some(1), .. }), "{layout}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn a_rendering_that_fuel_does_not_stop_holds_its_caller_no_longer_than_the_limit() {
+        let source = "{% set ns = namespace(x=1, y=1) %}{% for i in range(30) %}{% set ns.x = [ns.x, ns.x] %}\
+                      {% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}";
+        let template = compile(source).unwrap();
+        let render = || template.render_within(Duration::from_millis(50), &Vec::new().into());
+        assert_eq!(render(), Err(RunError::EndlessTemplate { line: None }));
+        // The thread still runs, so no other is started beside it.
+        assert_eq!(render(), Err(RunError::EndlessTemplate { line: None }));
     }
 
     #[test]
