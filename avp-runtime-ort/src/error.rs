@@ -150,7 +150,7 @@ pub enum RunError {
     /// The chat template does not end, or makes more text than a prompt can be.
     #[error("chat template{}: does not end", line.map(|line| format!(", line {line}")).unwrap_or_default())]
     EndlessTemplate {
-        /// The line it was stopped at, from 1.
+        /// The line it was stopped at, from 1; `None` where its time was up.
         line: Option<usize>,
     },
     /// The tokenizer cannot read or write the text.
