@@ -211,9 +211,10 @@ mod tests {
         let mut vocab: serde_json::Map<_, _> =
             byte_chars.iter().enumerate().map(|(id, token)| (token.to_string(), json!(id))).collect();
         vocab.insert("Ġa".into(), json!(256));
+        vocab.insert("©ÿ".into(), json!(257));
         parse(&json!({
             "version": "1.0",
-            "added_tokens": [special(257)],
+            "added_tokens": [special(258)],
             "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
             "model": {"type": "BPE", "vocab": vocab, "merges": []},
         }))
@@ -292,6 +293,18 @@ mod tests {
     }
 
     #[test]
+    fn a_character_among_bytes_that_never_end_is_not_cut() {
+        let tokens = byte_level();
+        // "é" begins in the token after which the first cut would be, and ends in one that goes on with more.
+        let mut said = ids(&tokens, &["ÿ"; 11]);
+        said.extend(ids(&tokens, &["Ã", "©ÿ", "ÿ", "ÿ", "ÿ", "ÿ"]));
+        let (pieces, rest) = streamed(&tokens, &said);
+        assert_eq!(pieces[15], "");
+        assert!(pieces[16].ends_with("é\u{FFFD}"), "{pieces:?}");
+        assert_eq!(pieces.concat() + &rest, tokens.decode(&said).unwrap());
+    }
+
+    #[test]
     fn only_the_first_space_is_dropped_also_behind_special_tokens() {
         let tokens = byte_fallback();
         let (pieces, rest) = streamed(&tokens, &ids(&tokens, &["<|end|>", "▁a", "<|end|>", "▁a", "b"]));
@@ -313,13 +326,13 @@ mod tests {
         let [a, b] = ids(&tokens, &["a", "b"])[..] else { panic!() };
         let (pieces, rest) = streamed(&tokens, &[a, 5000, u32::MAX, b]);
         assert_eq!((pieces.concat(), rest.as_str()), ("ab".into(), ""));
-        assert_eq!(tokens.vocab_size(), 258);
+        assert_eq!(tokens.vocab_size(), 259);
     }
 
     #[test]
     fn special_tokens_are_found_by_their_text() {
         let tokens = byte_level();
-        assert_eq!(tokens.special_token("<|end|>"), Some(257));
+        assert_eq!(tokens.special_token("<|end|>"), Some(258));
         assert_eq!(tokens.special_token("Ġa"), None);
         assert_eq!(tokens.special_token("none"), None);
     }
