@@ -80,12 +80,31 @@ impl GenaiModel {
 
 /// What running needs of `config.json`; the rest is the model's identity.
 #[derive(Deserialize)]
+#[serde(try_from = "ConfigFields")]
 pub(crate) struct ModelConfig {
-    /// Tokens the model can attend to; GPT-2 calls it `n_positions`.
-    #[serde(alias = "n_positions")]
+    /// Tokens the model can attend to.
     pub(crate) max_position_embeddings: usize,
+    eos_token_id: TokenIds,
+}
+
+/// The fields as they stand in the file.
+#[derive(Deserialize)]
+struct ConfigFields {
+    max_position_embeddings: Option<usize>,
+    /// GPT-2's name for it. Some files have both, which an alias would refuse.
+    n_positions: Option<usize>,
     #[serde(default)]
     eos_token_id: TokenIds,
+}
+
+impl TryFrom<ConfigFields> for ModelConfig {
+    type Error = &'static str;
+
+    fn try_from(fields: ConfigFields) -> Result<Self, Self::Error> {
+        let window = fields.max_position_embeddings.or(fields.n_positions);
+        let max_position_embeddings = window.ok_or("missing field `max_position_embeddings`")?;
+        Ok(Self { max_position_embeddings, eos_token_id: fields.eos_token_id })
+    }
 }
 
 /// How a model's makers would have it generate; from `generation_config.json`, which may be absent.
@@ -170,5 +189,13 @@ mod tests {
         let config = config(r#"{"n_positions":128}"#);
         assert_eq!(config.max_position_embeddings, 128);
         assert!(GenerationConfig::default().end_of_turn(config).is_empty());
+    }
+
+    #[test]
+    fn a_window_under_both_names_is_taken_and_under_none_refused() {
+        let both = config(r#"{"n_positions":128,"max_position_embeddings":256}"#);
+        assert_eq!(both.max_position_embeddings, 256);
+        let none = serde_json::from_str::<ModelConfig>("{}").map(|_| ()).unwrap_err();
+        assert!(none.to_string().contains("max_position_embeddings"), "{none}");
     }
 }

@@ -358,8 +358,15 @@ fn file_name(path: &std::path::Path) -> String {
 impl<R> From<ort::Error<R>> for RunError {
     fn from(error: ort::Error<R>) -> Self {
         let message = error.message().to_owned();
-        // ONNX Runtime has no code for it. Its arenas, its device allocators and C++ have these words.
-        let out_of_memory = ["Failed to allocate memory", "bad_alloc", "bad allocation", "out of memory"];
+        // ONNX Runtime has no code for it. Its arenas, also where they may not grow, its device allocators and C++ have these
+        // words.
+        let out_of_memory = [
+            "Failed to allocate memory",
+            "is smaller than requested bytes",
+            "bad_alloc",
+            "bad allocation",
+            "out of memory",
+        ];
         if out_of_memory.iter().any(|words| message.contains(words)) {
             return Self::OutOfMemory { message };
         }
@@ -376,5 +383,25 @@ impl<R> From<ort::Error<R>> for ModelError {
 impl<R> From<ort::Error<R>> for ContextError {
     fn from(error: ort::Error<R>) -> Self {
         Self::Runtime { message: error.message().to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_memory_is_told_from_other_failures_by_its_words() {
+        let told = |message: &str| RunError::from(ort::Error::<()>::new(message));
+        for message in [
+            "Failed to allocate memory for requested buffer of size 4096",
+            "Available memory of 1024 is smaller than requested bytes of 4096",
+            "std::bad_alloc",
+            "CUDA failure 2: out of memory",
+        ] {
+            assert_eq!(told(message), RunError::OutOfMemory { message: message.to_owned() });
+        }
+        let message = "Got invalid dimensions for input";
+        assert_eq!(told(message), RunError::Runtime { message: message.to_owned() });
     }
 }

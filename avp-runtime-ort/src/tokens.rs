@@ -17,6 +17,12 @@ const SKIP_SPECIAL_TOKENS: bool = true;
 /// What decoders write for bytes that are no UTF-8, or not yet.
 const REPLACEMENT: char = '\u{FFFD}';
 
+/// Bytes that a character of UTF-8 has at most, and so tokens: what stands before the last of them is certain.
+const CHARACTER: usize = 4;
+
+/// Tokens that wait for the rest of a character at most, some more than there is need for.
+const LONGEST_WAIT: usize = 16;
+
 /// A model's tokenizer; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Tokens {
@@ -131,10 +137,13 @@ impl TextStream {
         }
         self.ids.push(id);
         let text = tokens.decode(&self.ids)?;
-        if text.ends_with(REPLACEMENT) {
+        if !text.ends_with(REPLACEMENT) {
+            return self.give(tokens, &text);
+        }
+        if self.ids.len() - self.given < LONGEST_WAIT {
             return Ok(String::new());
         }
-        self.give(tokens, &text)
+        self.give_settled(tokens, &text)
     }
 
     /// Gives what still waits for the rest of a character that will not come any more.
@@ -144,6 +153,21 @@ impl TextStream {
     pub(crate) fn finish(&mut self, tokens: &Tokens) -> Result<String, RunError> {
         let text = tokens.decode(&self.ids)?;
         self.give(tokens, &text)
+    }
+
+    /// Gives `text`, which is that of all ids, without the last tokens': bytes that never end would be decoded again and
+    /// again, and nothing of them seen.
+    fn give_settled(&mut self, tokens: &Tokens, text: &str) -> Result<String, RunError> {
+        let settled = self.ids.len() - CHARACTER;
+        let settled_text = tokens.decode(&self.ids[..settled])?;
+        if !text.starts_with(&settled_text) {
+            // A character lies across the cut; the next token moves it.
+            return Ok(String::new());
+        }
+        let waiting = self.ids.split_off(settled);
+        let piece = self.give(tokens, &settled_text)?;
+        self.ids.extend(waiting);
+        Ok(piece)
     }
 
     fn give(&mut self, tokens: &Tokens, text: &str) -> Result<String, RunError> {
@@ -187,9 +211,10 @@ mod tests {
         let mut vocab: serde_json::Map<_, _> =
             byte_chars.iter().enumerate().map(|(id, token)| (token.to_string(), json!(id))).collect();
         vocab.insert("Ġa".into(), json!(256));
+        vocab.insert("©ÿ".into(), json!(257));
         parse(&json!({
             "version": "1.0",
-            "added_tokens": [special(257)],
+            "added_tokens": [special(258)],
             "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
             "model": {"type": "BPE", "vocab": vocab, "merges": []},
         }))
@@ -252,6 +277,34 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_never_end_are_streamed_and_not_hoarded() {
+        for (tokens, invalid) in [(byte_level(), "ÿ"), (byte_fallback(), "<0xFF>")] {
+            let invalid = ids(&tokens, &[invalid])[0];
+            let mut stream = TextStream::default();
+            let mut text = String::new();
+            for count in 1..200 {
+                text += &stream.push(&tokens, invalid).unwrap();
+                assert!(text.chars().count() + LONGEST_WAIT >= count, "{count}");
+                assert!(stream.ids.len() <= 3 * LONGEST_WAIT, "{count}: {}", stream.ids.len());
+            }
+            text += &stream.finish(&tokens).unwrap();
+            assert_eq!(text, REPLACEMENT.to_string().repeat(199));
+        }
+    }
+
+    #[test]
+    fn a_character_among_bytes_that_never_end_is_not_cut() {
+        let tokens = byte_level();
+        // "é" begins in the token after which the first cut would be, and ends in one that goes on with more.
+        let mut said = ids(&tokens, &["ÿ"; 11]);
+        said.extend(ids(&tokens, &["Ã", "©ÿ", "ÿ", "ÿ", "ÿ", "ÿ"]));
+        let (pieces, rest) = streamed(&tokens, &said);
+        assert_eq!(pieces[15], "");
+        assert!(pieces[16].ends_with("é\u{FFFD}"), "{pieces:?}");
+        assert_eq!(pieces.concat() + &rest, tokens.decode(&said).unwrap());
+    }
+
+    #[test]
     fn only_the_first_space_is_dropped_also_behind_special_tokens() {
         let tokens = byte_fallback();
         let (pieces, rest) = streamed(&tokens, &ids(&tokens, &["<|end|>", "▁a", "<|end|>", "▁a", "b"]));
@@ -273,13 +326,13 @@ mod tests {
         let [a, b] = ids(&tokens, &["a", "b"])[..] else { panic!() };
         let (pieces, rest) = streamed(&tokens, &[a, 5000, u32::MAX, b]);
         assert_eq!((pieces.concat(), rest.as_str()), ("ab".into(), ""));
-        assert_eq!(tokens.vocab_size(), 258);
+        assert_eq!(tokens.vocab_size(), 259);
     }
 
     #[test]
     fn special_tokens_are_found_by_their_text() {
         let tokens = byte_level();
-        assert_eq!(tokens.special_token("<|end|>"), Some(257));
+        assert_eq!(tokens.special_token("<|end|>"), Some(258));
         assert_eq!(tokens.special_token("Ġa"), None);
         assert_eq!(tokens.special_token("none"), None);
     }
@@ -312,6 +365,16 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_make_the_text_of_all_tokens(ids in prop::collection::vec(0u32..260, 0..60)) {
+            let tokens = byte_level();
+            let (pieces, rest) = streamed(&tokens, &ids);
+            prop_assert_eq!(pieces.concat() + &rest, tokens.decode(&ids).unwrap());
+        }
+
+        #[test]
+        fn pieces_make_the_text_also_of_bytes_that_are_none(
+            ids in prop::collection::vec(prop_oneof![9 => 94u32..188, 1 => 222u32..256, 1 => 256u32..258], 0..200),
+        ) {
+            // Of the bytes from 0x80 on, mostly those that begin a character or are never in one.
             let tokens = byte_level();
             let (pieces, rest) = streamed(&tokens, &ids);
             prop_assert_eq!(pieces.concat() + &rest, tokens.decode(&ids).unwrap());

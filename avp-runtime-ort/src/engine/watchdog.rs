@@ -50,22 +50,42 @@ impl Watched {
 }
 
 fn guard(calls: &Receiver<Watched>) {
-    let mut watched: BinaryHeap<Reverse<Watched>> = BinaryHeap::new();
+    let mut watched = Calls::default();
     loop {
-        let next = match watched.peek() {
+        let next = match watched.by_deadline.peek() {
             None => calls.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(Reverse(first)) => {
                 calls.recv_timeout(first.deadline.saturating_duration_since(Instant::now()))
             }
         };
         match next {
-            Ok(call) => watched.push(Reverse(call)),
+            Ok(call) => watched.push(call),
             Err(RecvTimeoutError::Timeout) => {
-                if let Some(Reverse(first)) = watched.pop() {
+                if let Some(Reverse(first)) = watched.by_deadline.pop() {
                     first.stop();
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// The calls that are watched, the first whose time is up on top.
+#[derive(Default)]
+struct Calls {
+    by_deadline: BinaryHeap<Reverse<Watched>>,
+    /// How many the last sweep left.
+    swept: usize,
+}
+
+impl Calls {
+    /// Adds a call. When there are twice as many as the last sweep left, lets go of those that have been answered: a busy
+    /// model answers many within the time that each is given.
+    fn push(&mut self, call: Watched) {
+        self.by_deadline.push(Reverse(call));
+        if self.by_deadline.len() > 2 * self.swept.max(32) {
+            self.by_deadline.retain(|Reverse(watched)| watched.call.strong_count() > 0);
+            self.swept = self.by_deadline.len();
         }
     }
 }
@@ -89,5 +109,38 @@ impl PartialOrd for Watched {
 impl Ord for Watched {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.deadline.cmp(&other.deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Stop for Nothing {
+        fn stop(&self, _reason: RunError) {}
+    }
+
+    #[test]
+    fn answered_calls_are_let_go_before_their_time_is_up_and_others_are_not() {
+        let mut calls = Calls::default();
+        let mut add = |call: &Arc<dyn Stop>| {
+            let after = Duration::from_secs(3600);
+            calls.push(Watched { deadline: Instant::now() + after, after, call: Arc::downgrade(call) });
+            calls.by_deadline.len()
+        };
+        let waiting: Vec<Arc<dyn Stop>> = (0..100).map(|_| -> Arc<dyn Stop> { Arc::new(Nothing) }).collect();
+        for call in &waiting {
+            add(call);
+            for _ in 0..100 {
+                let answered: Arc<dyn Stop> = Arc::new(Nothing);
+                assert!(add(&answered) <= 2 * waiting.len());
+            }
+        }
+        let kept = calls.by_deadline.iter().filter(|Reverse(watched)| watched.call.strong_count() > 0);
+        assert_eq!(kept.count(), waiting.len());
     }
 }

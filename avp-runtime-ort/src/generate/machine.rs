@@ -99,10 +99,15 @@ impl Generating {
     /// Takes the logits of the last position, and gives the text that is now certain and what to do next.
     ///
     /// # Errors
-    /// When the logits hold no number, or the tokenizer cannot write the token.
+    /// When the logits hold no number, options forbid every token, or the tokenizer cannot write the token.
     pub(crate) fn advance(&mut self, logits: &[f32], now: Instant) -> Result<(String, Next), RunError> {
         let step = self.answer.tokens.len();
-        let token = self.sampler.next(logits).ok_or(RunError::NotFinite { step })?;
+        let token = match self.sampler.next(logits) {
+            Some(token) => token,
+            // Only options can forbid what the model allows.
+            None if logits.iter().any(|logit| logit.is_finite()) => return Err(self.sampler.forbids_all()),
+            None => return Err(RunError::NotFinite { step }),
+        };
         self.first.get_or_insert(now);
         self.last = now;
         if self.end_of_turn.contains(&token) {
@@ -283,6 +288,26 @@ mod tests {
         generating.advance(&logits('a'), Instant::now()).unwrap();
         let error = generating.advance(&[f32::NAN; 27], Instant::now()).unwrap_err();
         assert_eq!(error, RunError::NotFinite { step: 1 });
+    }
+
+    #[test]
+    fn options_that_forbid_every_token_are_blamed_and_not_the_model() {
+        let forbidden = |id| (id, f32::NEG_INFINITY);
+        for temperature in [0.0, 1.0] {
+            let logit_bias = (0..27).map(forbidden).collect();
+            let options = GenerateOptions { temperature, logit_bias, ..GenerateOptions::default() };
+            match begin(&options, 9).advance(&logits('a'), Instant::now()) {
+                Err(RunError::Option { option: "logit_bias", got, .. }) => assert_eq!(got, f64::NEG_INFINITY),
+                other => panic!("{other:?}"),
+            }
+            let error = begin(&options, 9).advance(&[f32::NAN; 27], Instant::now()).unwrap_err();
+            assert_eq!(error, RunError::NotFinite { step: 0 });
+
+            let repetition_penalty = f32::MAX;
+            let options = GenerateOptions { temperature, repetition_penalty, ..GenerateOptions::default() };
+            let error = begin(&options, 9).advance(&[-2.0], Instant::now()).unwrap_err();
+            assert!(matches!(error, RunError::Option { option: "repetition_penalty", .. }), "{error}");
+        }
     }
 
     #[test]

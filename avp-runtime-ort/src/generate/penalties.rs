@@ -34,6 +34,16 @@ impl Penalties {
         self.bias.is_empty() && self.repetition == 1.0 && self.frequency == 0.0 && self.presence == 0.0
     }
 
+    /// The option that can make a finite logit infinite, and its value: the lowest bias, or else the repetition penalty.
+    /// The others are too small for that.
+    pub(super) fn strongest(&self) -> (&'static str, f32) {
+        let lowest = self.bias.values().copied().min_by(f32::total_cmp);
+        match lowest {
+            Some(bias) => ("logit_bias", bias),
+            None => ("repetition_penalty", self.repetition),
+        }
+    }
+
     /// Counts a token of the answer.
     pub(super) fn count(&mut self, token: u32) {
         self.seen.insert(token);

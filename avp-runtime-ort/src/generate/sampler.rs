@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 use super::{GenerateOptions, penalties::Penalties};
+use crate::RunError;
 
 /// A sampler with its own stream of random numbers: the same seed and logits give the same tokens.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Sampler {
         Self { penalties: Penalties::new(options, prompt), choice, changed: Vec::new() }
     }
 
-    /// The next token; `None` where no logit is a finite number.
+    /// The next token; `None` where no logit is a finite number, or none is left one.
     pub(super) fn next(&mut self, logits: &[f32]) -> Option<u32> {
         let logits = if self.penalties.are_none() {
             logits
@@ -72,6 +73,12 @@ impl Sampler {
             self.penalties.count(token);
         }
         Some(token)
+    }
+
+    /// The error where the model's logits are finite and [`next`](Self::next) gave none.
+    pub(super) fn forbids_all(&self) -> RunError {
+        let (option, got) = self.penalties.strongest();
+        RunError::Option { option, expected: "such that a token is left to choose", got: got.into() }
     }
 }
 
@@ -114,7 +121,7 @@ impl Draw {
             // Nobody needs the weight of what `min_p` drops: a logit well below its threshold is not looked at.
             floor = floor.max(top + self.temperature * (self.min_p.ln() - 0.01));
         }
-        let mut total = 0.0;
+        let (mut total, mut left) = (0.0, 0.0);
         self.candidates.clear();
         for (id, logit) in at_least(logits, floor) {
             let weight = ((logit - top) / self.temperature).exp();
@@ -122,11 +129,12 @@ impl Draw {
             // `min_p` drops can be left out before `top_p` sorts.
             total += f64::from(weight);
             if weight >= self.min_p {
+                left += f64::from(weight);
                 self.candidates.push(Candidate { id, weight });
             }
         }
         if self.top_p < 1.0 {
-            keep_nucleus(&mut self.candidates, f64::from(self.top_p) * total, total);
+            keep_nucleus(&mut self.candidates, f64::from(self.top_p) * total, left);
         }
         Some(())
     }
@@ -199,10 +207,11 @@ fn kth_largest(values: &[f32], count: usize, largest: &mut Vec<f32>) -> f32 {
     *largest.select_nth_unstable_by(count - 1, descending).1
 }
 
-/// Keeps the likeliest candidates, as few as together weigh at least `mass` of the `total`; sorts only those and a few more.
+/// Keeps the likeliest candidates, as few as together weigh at least `mass`, or all where they do not; `total` is what they
+/// weigh together. Sorts only those and a few more.
 fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64, total: f64) {
     // Candidates lighter than an equal share of what may be left out weigh less than that together, so that none of them is
-    // needed. Half the share, since sums are rounded.
+    // needed. Half the share, since sums are rounded. Without enough mass it is negative, and nothing is left out.
     let share = (total - mass) / (2.0 * candidates.len() as f64);
     candidates.retain(|candidate| f64::from(candidate.weight) >= share);
     let mut sorted = 0;
@@ -273,6 +282,20 @@ mod tests {
                 assert_eq!(sampler(options).next(&[0.1, 0.3, f32::NEG_INFINITY, 0.2]), Some(1));
             }
         }
+    }
+
+    #[test]
+    fn a_long_tail_below_min_p_takes_nothing_else_with_it() {
+        let options =
+            GenerateOptions { temperature: 1.0, top_p: 0.3, min_p: 0.6, ..GenerateOptions::default() };
+        // Three tokens weigh 2.7, the tail 500: `top_p` leaves much of the tail, and `min_p` then only the three.
+        let mut logits = vec![0.5_f32.ln(); 1000];
+        logits.splice(10..13, [0.9_f32.ln(), 0.0, 0.8_f32.ln()]);
+        let mut draw = Draw::new(&options);
+        draw.keep(&logits).unwrap();
+        let mut kept: Vec<u32> = draw.candidates.iter().map(|candidate| candidate.id).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [10, 11, 12]);
     }
 
     #[test]
@@ -372,7 +395,50 @@ mod tests {
         }
     }
 
+    /// What `keep` should keep, by id, in the documented order and by a full sort at each step.
+    fn kept_one_after_the_other(options: &GenerateOptions, logits: &[f32]) -> Vec<u32> {
+        let mut kept: Vec<(u32, f32)> =
+            (0..).zip(logits.iter().copied()).filter(|(_, logit)| logit.is_finite()).collect();
+        kept.sort_by(|a, b| b.1.total_cmp(&a.1));
+        if let Some(&(_, floor)) = options.top_k.checked_sub(1).and_then(|last| kept.get(last)) {
+            kept.retain(|&(_, logit)| logit >= floor);
+        }
+        kept.sort_by_key(|&(id, _)| id);
+        let top = kept.iter().map(|&(_, logit)| logit).fold(f32::MIN, f32::max);
+        let weight = |logit: f32| ((logit - top) / options.temperature).exp();
+        let mut kept: Vec<Candidate> =
+            kept.into_iter().map(|(id, logit)| Candidate { id, weight: weight(logit) }).collect();
+        if options.top_p < 1.0 {
+            let total: f64 = kept.iter().map(|candidate| f64::from(candidate.weight)).sum();
+            kept.sort_by(likelier_first);
+            let mut before = 0.0;
+            kept.retain(|candidate| {
+                let needed = before < f64::from(options.top_p) * total;
+                before += f64::from(candidate.weight);
+                needed
+            });
+        }
+        kept.retain(|candidate| candidate.weight >= options.min_p);
+        let mut kept: Vec<u32> = kept.into_iter().map(|candidate| candidate.id).collect();
+        kept.sort_unstable();
+        kept
+    }
+
     proptest! {
+        #[test]
+        fn top_k_top_p_and_min_p_keep_what_they_keep_one_after_the_other(
+            logits in prop::collection::vec(-40i8..40, 1..600), temperature in 0.2..6.0f32,
+            top_k in prop_oneof![Just(0), 1usize..300], top_p in prop_oneof![Just(1.0), 0.01..1.0f32], min_p in 0.0..=1.0f32,
+        ) {
+            let logits: Vec<f32> = logits.into_iter().map(|logit| f32::from(logit) / 8.0).collect();
+            let options = GenerateOptions { temperature, top_k, top_p, min_p, ..GenerateOptions::default() };
+            let mut draw = Draw::new(&options);
+            draw.keep(&logits).unwrap();
+            let mut kept: Vec<u32> = draw.candidates.iter().map(|candidate| candidate.id).collect();
+            kept.sort_unstable();
+            prop_assert_eq!(kept, kept_one_after_the_other(&options, &logits));
+        }
+
         #[test]
         fn the_kth_largest_is_that_of_a_full_sort(
             values in prop::collection::vec(prop_oneof![-9i8..9, Just(i8::MIN)], 0..200), count in 1usize..40,

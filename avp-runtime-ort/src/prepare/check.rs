@@ -120,16 +120,22 @@ pub fn check_prepared(
     let expected = run(&export(&prepared.report.file)?)?;
     let logits = run(&prepared.bytes)?;
 
-    let largest = |values: &mut dyn Iterator<Item = f32>| {
-        // `f32::max` would hide what is no number.
-        values.fold(0.0_f32, |largest, value| if value.is_nan() { value } else { value.abs().max(largest) })
-    };
-    let absolute = largest(&mut logits.iter().zip(&expected).map(|(one, other)| one - other));
-    let scale = largest(&mut expected.iter().copied());
+    let absolute = largest(logits.iter().zip(&expected).map(|(one, other)| one - other));
+    let scale = largest(expected.iter().copied());
     let relative = if absolute == 0.0 { 0.0 } else { absolute / scale };
     let same_size = logits.len() == expected.len();
     let relative = if same_size { relative } else { f32::NAN };
     Ok(PrepareCheck { report: prepared.report, prompt, logits, absolute, relative })
+}
+
+/// The largest absolute value; NaN where one of them is, which `f32::max` would hide.
+fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    values.map(f32::abs).fold(
+        0.0,
+        |largest, value| {
+            if largest.is_nan() || value <= largest { largest } else { value }
+        },
+    )
 }
 
 fn prepare_folder(folder: &Path, dtype: Option<Dtype>) -> Result<PreparedModel, ModelError> {
@@ -211,4 +217,40 @@ fn cache_tensor<'c>(cache: &'c KvCache, input: &str) -> Option<&'c DynTensor> {
     let (layer, part) = input.strip_prefix("past_key_values.")?.split_once('.')?;
     let part = ["key", "value"].iter().position(|&known| known == part)?;
     cache.layers().get(layer.parse::<usize>().ok()?)?.get(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_largest_of_values_with_a_nan_is_nan_wherever_it_stands() {
+        assert_eq!(largest([1.0, -3.0, 2.0].into_iter()), 3.0);
+        assert_eq!(largest([].into_iter()), 0.0);
+        for values in [[f32::NAN, 1.0, 2.0], [1.0, f32::NAN, 2.0], [1.0, 2.0, f32::NAN]] {
+            assert!(largest(values.into_iter()).is_nan(), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_product_of_a_flattened_state_says_what_the_export_says() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/runtime/gemm-head");
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
+        let bytes = Bytes::from(fs::read(source.join("model.onnx")).unwrap());
+        let mut model = ModelProto::decode(bytes).unwrap();
+        let nodes = &mut model.graph.as_mut().unwrap().node;
+        let head = nodes.iter_mut().find(|node| node.op_type() == "Gemm").unwrap();
+        head.op_type = Some("MatMul".to_owned());
+        head.input.truncate(2);
+        head.attribute.clear();
+        fs::write(folder.path().join("model.onnx"), model.encode_to_vec()).unwrap();
+
+        let runtime = Runtime::find().unwrap_or_else(|error| panic!("{error}"));
+        let check = check_prepared(&runtime, folder.path(), &CheckOptions::default()).unwrap();
+        assert_eq!(check.report.head_operator, "MatMul");
+        assert!(check.report.tied && check.passed(), "{check:?}");
+    }
 }

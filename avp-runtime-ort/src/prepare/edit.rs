@@ -19,8 +19,9 @@ use crate::onnx::{
 pub(super) fn check_names_are_free(graph: &GraphProto) -> Result<(), PrepareError> {
     let added = [LATENT_MASK, LATENT_EMBEDS, LATENT_STEP, HIDDEN_STATES, NEXT_LATENT];
     let inputs = graph.input.iter().map(|value| value.name());
-    let values = graph.node.iter().flat_map(|node| &node.output).map(String::as_str).chain(inputs);
-    for value in values {
+    let initializers = graph.initializer.iter().map(|tensor| tensor.name());
+    let outputs = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
+    for value in outputs.chain(inputs).chain(initializers) {
         let taken = added.into_iter().find(|&name| name == value);
         if let Some(name) = taken.or_else(|| value.starts_with(PREFIX).then_some(PREFIX)) {
             return Err(PrepareError::NameTaken { name });
@@ -169,5 +170,32 @@ fn branch(embedding: &Embedding, name: &str, nodes: Vec<NodeProto>) -> GraphProt
         node: nodes,
         output: vec![tensor_value(BRANCH_OUTPUT, embedding.elem_type, &[Err("latent_rows"), Ok(1), width])],
         ..GraphProto::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_preparing_adds_is_refused_on_whatever_has_it() {
+        let free = GraphProto {
+            node: vec![node("Identity", "copy", ["x"], ["y"])],
+            initializer: vec![float_tensor("x", &[1], &[0.0])],
+            input: vec![tensor_value("z", DataType::Float as i32, &[])],
+            ..GraphProto::default()
+        };
+        assert_eq!(check_names_are_free(&free), Ok(()));
+        for (name, reported) in [(LATENT_MASK, LATENT_MASK), ("avp.realignment", PREFIX)] {
+            let mut output = free.clone();
+            output.node[0].output[0] = name.to_owned();
+            let mut initializer = free.clone();
+            initializer.initializer[0].name = Some(name.to_owned());
+            let mut input = free.clone();
+            input.input[0].name = Some(name.to_owned());
+            for graph in [output, initializer, input] {
+                assert_eq!(check_names_are_free(&graph), Err(PrepareError::NameTaken { name: reported }));
+            }
+        }
     }
 }

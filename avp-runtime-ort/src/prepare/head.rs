@@ -41,13 +41,18 @@ pub(super) fn find(index: &GraphIndex<'_>) -> Result<Head, PrepareError> {
     let mut value = "logits".to_owned();
     // What has been passed on the way, for heads whose product is scaled behind them.
     let mut scaled = None;
+    let mut reshaped = false;
     // More steps than any real head has; a cycle ends here instead of nowhere.
     for _ in 0..32 {
         let Some((position, node)) = index.producer(&value) else {
             return Err(refuse(&value, "none", "a node that makes it"));
         };
         value = match node.op_type() {
-            "Cast" | "Tanh" | "Identity" | "Slice" | "Reshape" => input(node, 0)?.to_owned(),
+            "Cast" | "Tanh" | "Identity" | "Slice" => input(node, 0)?.to_owned(),
+            "Reshape" => {
+                reshaped = true;
+                input(node, 0)?.to_owned()
+            }
             "Mul" if integer_product(index, node).is_some() => {
                 scaled = Some((value, node));
                 integer_product(index, node).unwrap_or_default().to_owned()
@@ -55,7 +60,7 @@ pub(super) fn find(index: &GraphIndex<'_>) -> Result<Head, PrepareError> {
             "Add" | "Mul" | "Div" => only_variable(index, node, &[0, 1])?.to_owned(),
             "Where" => only_variable(index, node, &[1, 2])?.to_owned(),
             "MatMul" | "MatMulNBits" | "MatMulBnb4" | "MatMulInteger" | "Gemm" => {
-                return head(index, position, node, value, scaled);
+                return head(index, position, node, value, scaled, reshaped);
             }
             operator => {
                 let expected =
@@ -73,28 +78,18 @@ fn head(
     node: &NodeProto,
     product: String,
     scaled: Option<(String, &NodeProto)>,
+    reshaped: bool,
 ) -> Result<Head, PrepareError> {
     let activation = input(node, 0)?;
-    let float = |cut, hidden: &str, (weight, elem_type)| {
-        let hidden = before_slice(index, hidden).to_owned();
-        let (node_name, operator) = (node.name().to_owned(), node.op_type().to_owned());
-        Head { position, node_name, operator, hidden, elem_type, cut, product, weight }
-    };
-    let cut = Cut::Input(activation.to_owned());
-    Ok(match node.op_type() {
-        "MatMul" => float(cut, activation, matrix(index, node, false)?),
-        "MatMulNBits" => float(cut, activation, blocks(index, node)?),
-        "MatMulBnb4" => float(cut, activation, bnb4(index, node)?),
+    let (state, product, (weight, elem_type)) = match node.op_type() {
+        "MatMul" => (activation, product, matrix(index, node, false)?),
+        "MatMulNBits" => (activation, product, blocks(index, node)?),
+        "MatMulBnb4" => (activation, product, bnb4(index, node)?),
         "Gemm" => {
             if node.int_or("transA", 0) != 0 {
                 return Err(refuse(node.name(), "Gemm", "activations that are not transposed"));
             }
-            let weight = matrix(index, node, node.int_or("transB", 0) != 0)?;
-            // A Gemm reads two dimensions: the hidden state is what was flattened for it.
-            let flattened = index.producer(activation).filter(|(_, node)| node.op_type() == "Reshape");
-            let (_, flatten) =
-                flattened.ok_or_else(|| refuse(node.name(), "Gemm", "a Reshape that flattens the state"))?;
-            Head { product: "logits".to_owned(), ..float(Cut::Logits, input(flatten, 0)?, weight) }
+            (activation, product, matrix(index, node, node.int_or("transB", 0) != 0)?)
         }
         _ => {
             let (product, scale) =
@@ -105,9 +100,22 @@ fn head(
                 quantize.filter(|(_, node)| node.op_type() == "DynamicQuantizeLinear").ok_or_else(|| {
                     refuse(node.name(), node.op_type(), "activations from a DynamicQuantizeLinear")
                 })?;
-            Head { product, ..float(cut, input(quantize, 0)?, (weight, DataType::Float as i32)) }
+            (input(quantize, 0)?, product, (weight, DataType::Float as i32))
         }
-    })
+    };
+    // A Gemm reads two dimensions, and so does a product that is reshaped behind it: the hidden state is what was flattened
+    // for it, and its rows lie along another axis there.
+    let (cut, hidden, product) = if reshaped || node.op_type() == "Gemm" {
+        let flattened = index.producer(state).filter(|(_, node)| node.op_type() == "Reshape");
+        let (_, flatten) = flattened
+            .ok_or_else(|| refuse(node.name(), node.op_type(), "a Reshape that flattens the state"))?;
+        (Cut::Logits, input(flatten, 0)?, "logits".to_owned())
+    } else {
+        (Cut::Input(activation.to_owned()), state, product)
+    };
+    let hidden = before_slice(index, hidden).to_owned();
+    let (node_name, operator) = (node.name().to_owned(), node.op_type().to_owned());
+    Ok(Head { position, node_name, operator, hidden, elem_type, cut, product, weight })
 }
 
 /// The value before an export's own cut to the last rows (`num_logits_to_keep`).
@@ -254,6 +262,22 @@ mod tests {
         let head = find(&GraphIndex::new(&graph)).unwrap();
         assert_eq!((head.position, head.hidden.as_str(), head.product.as_str()), (0, "h", "raw"));
         assert_eq!(head.weight, Stored::Float { tensor: "w".into(), transposed: true });
+    }
+
+    #[test]
+    fn a_flattened_state_is_cut_behind_the_head_and_one_that_is_not_found_is_refused() {
+        let flatten = node("Reshape", "flatten", ["h", "flat"], ["rows"]);
+        let product = |input| node("MatMul", "lm_head", [input, "w"], ["flat_logits"]);
+        let back = node("Reshape", "back", ["flat_logits", "shape"], ["logits"]);
+        let sound = graph(vec![flatten.clone(), product("rows"), back.clone()]);
+        let head = find(&GraphIndex::new(&sound)).unwrap();
+        assert_eq!((head.hidden.as_str(), head.product.as_str(), head.cut), ("h", "logits", Cut::Logits));
+
+        let normed = node("Cast", "between", ["rows"], ["cast"]);
+        match find(&GraphIndex::new(&graph(vec![flatten, normed, product("cast"), back]))) {
+            Err(PrepareError::Head { node, .. }) => assert_eq!(node, "lm_head"),
+            _ => panic!("accepted"),
+        }
     }
 
     #[test]
