@@ -211,15 +211,15 @@ fn templated(template: &str) -> Model {
 
 #[test]
 fn the_time_of_a_call_counts_from_its_beginning_and_once_for_all_it_does() {
-    let model = templated("{% for a in range(300) %}{% for b in range(100) %}{% endfor %}{% endfor %}x");
+    let model = templated("{% for a in range(300) %}{% for b in range(400) %}{% endfor %}{% endfor %}x");
     let rendering = || {
         let start = Instant::now();
         model.tokenize(&"x".into()).unwrap();
         start.elapsed()
     };
     let shortest = (0..5).map(|_| rendering()).min().unwrap();
-    // The template alone takes longer.
-    let after = shortest / 2;
+    // The template alone takes longer, on a busy machine too.
+    let after = shortest / 10;
     let out_of_time = RunError::TimedOut { after };
     let think = ThinkOptions { timeout: Some(after), ..ThinkOptions::steps(0) };
     assert_eq!(model.think_with("x", think.clone(), None).unwrap_err(), out_of_time);
@@ -231,10 +231,12 @@ fn the_time_of_a_call_counts_from_its_beginning_and_once_for_all_it_does() {
     assert_eq!(streamed.unwrap().unwrap_err(), out_of_time);
 
     // Enough for either of two readings, and not for both.
-    let after = shortest * 7 / 4;
+    let after = shortest * 5 / 4;
     let options = GenerateOptions { timeout: Some(after), ..options };
-    let measured = model.generate_measured("x", 1, None, &options, None);
-    assert_eq!(measured.unwrap_err(), RunError::TimedOut { after });
+    match model.generate_measured("x", 1, None, &options, None) {
+        Ok((_, metrics)) => assert!(metrics.duration_s < (after + shortest / 2).as_secs_f64()),
+        Err(error) => assert_eq!(error, RunError::TimedOut { after }),
+    }
 }
 
 #[test]
