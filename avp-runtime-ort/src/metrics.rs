@@ -6,7 +6,9 @@ use std::{collections::BTreeSet, time::Instant};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{Context, GenerateOptions, Generation, Model, Prompt, RunError, ThinkOptions, Thought};
+use crate::{
+    Context, GenerateOptions, Generation, Model, Prompt, RunError, ThinkOptions, Thought, engine::Deadline,
+};
 
 /// What to look at beside the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -146,6 +148,8 @@ impl Model {
         debug: Option<DebugConfig>,
     ) -> Result<(Generation, GenerateMetrics), RunError> {
         let start = Instant::now();
+        // One for all that is run.
+        let deadline = Deadline::new(options.timeout);
         let prompt = prompt.into();
         let mut diagnostics = debug.map(|_| TransferDiagnostics {
             target_model: Some(self.identity().model_id.clone()),
@@ -154,12 +158,11 @@ impl Model {
         let mut thought = None;
         if steps > 0 {
             let think = ThinkOptions {
-                timeout: options.timeout,
                 reuse_prefix: options.reuse_prefix,
                 diagnostics: debug.is_some(),
                 ..ThinkOptions::steps(steps)
             };
-            let found = self.think_with(prompt.clone(), think, context)?;
+            let found = self.think_until(deadline, &prompt, think, context)?;
             diagnostics = debug.map(|_| self.diagnose(&found));
             thought = found.context;
         }
@@ -170,12 +173,13 @@ impl Model {
         // Behind its own thoughts the prompt is read once more: what is known of the first reading is the thoughts.
         let reuse_prefix = options.reuse_prefix && thought.is_none();
         let answering = GenerateOptions { reuse_prefix, ..options.clone() };
-        let generation = self.generate(prompt.clone(), behind, &answering)?;
+        let generation = self.generate_until(deadline, &prompt, behind, &answering)?;
         let generate_duration_s = generating.elapsed().as_secs_f64();
         if let Some(diagnostics) = &mut diagnostics {
             diagnostics.look_at(&generation, behind.is_some());
             if debug.is_some_and(|debug| debug.compare) {
-                diagnostics.compare(&generation.text, self.generate(prompt, None, options));
+                let baseline = self.generate_until(deadline, &prompt, None, options);
+                diagnostics.compare(&generation.text, baseline);
             }
         }
         let metrics = GenerateMetrics {

@@ -4,7 +4,6 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use avp_core::{OwnedModelIdentity, Rule};
@@ -15,7 +14,7 @@ use crate::{
     config::{self, GenerationConfig, ModelConfig},
     context::Fingerprint,
     decoder::{Decoder, Device},
-    engine::{Engine, Pending, Task},
+    engine::{Deadline, Engine, Pending, Task},
     folder::{self, Dtype, parse_json},
     identity,
     kv::KvCache,
@@ -194,17 +193,17 @@ impl Model {
         }
     }
 
-    /// Does `task` on the model's thread and gives its answer, within `timeout`; waits for a place in the queue.
+    /// Does `task` on the model's thread and gives its answer, by `deadline`; waits for a place in the queue.
     ///
     /// # Errors
     /// The task's own; [`RunError::TimedOut`], [`RunError::Panicked`] or [`RunError::Stopped`].
-    pub(crate) fn run<T: Task>(&self, task: T, timeout: Option<Duration>) -> Result<T::Output, RunError> {
-        self.0.engine.run(task, timeout)
+    pub(crate) fn run<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Result<T::Output, RunError> {
+        self.0.engine.run(task, deadline)
     }
 
     /// Hands `task` to the model's thread. What keeps it from being taken, [`RunError::Busy`] too, is the answer.
-    pub(crate) fn start<T: Task>(&self, task: T, timeout: Option<Duration>) -> Pending<T::Output> {
-        self.0.engine.start(task, timeout)
+    pub(crate) fn start<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Pending<T::Output> {
+        self.0.engine.start(task, deadline)
     }
 
     /// Does `work` in one step of the model's thread: for tests of the decoder.

@@ -13,7 +13,7 @@ use crate::{
     Context, Model, Pending, Prompt, RunError,
     context::Origin,
     decoder::{Decoder, Input, Outputs, Sequence, Want},
-    engine::Task,
+    engine::{Deadline, Task},
     kv::KvCache,
 };
 
@@ -124,9 +124,20 @@ impl Model {
         options: ThinkOptions,
         context: Option<&Context>,
     ) -> Result<Thought, RunError> {
-        let timeout = options.timeout;
-        let tokens = self.tokenize(&prompt.into())?;
-        self.run(Thinking::new(self, Reading::Tokens(tokens), options, context)?, timeout)
+        let deadline = Deadline::new(options.timeout);
+        self.think_until(deadline, &prompt.into(), options, context)
+    }
+
+    /// As [`think_with`](Self::think_with), by `deadline`, whatever `options` say.
+    pub(crate) fn think_until(
+        &self,
+        deadline: Option<Deadline>,
+        prompt: &Prompt,
+        options: ThinkOptions,
+        context: Option<&Context>,
+    ) -> Result<Thought, RunError> {
+        let tokens = self.tokenize(prompt)?;
+        self.run(Thinking::new(self, Reading::Tokens(tokens), options, context)?, deadline)
     }
 
     /// As [`think_with`](Self::think_with), reading `vectors` where tokens would stand: `[length, hidden_dim]`, in the space
@@ -140,7 +151,7 @@ impl Model {
         options: ThinkOptions,
         context: Option<&Context>,
     ) -> Result<Thought, RunError> {
-        let timeout = options.timeout;
+        let deadline = Deadline::new(options.timeout);
         let hidden_dim = self.identity().hidden_dim as usize;
         if !vectors.len().is_multiple_of(hidden_dim) {
             return Err(RunError::Vectors { hidden_dim, got: vectors.len() });
@@ -149,7 +160,7 @@ impl Model {
             return Err(RunError::NotFinite { step: 0 });
         }
         let reading = Reading::Vectors { values: vectors.to_vec(), length: vectors.len() / hidden_dim };
-        self.run(Thinking::new(self, reading, options, context)?, timeout)
+        self.run(Thinking::new(self, reading, options, context)?, deadline)
     }
 
     /// As [`think_with`](Self::think_with), without waiting: the answer is awaited, waited for, or cancelled.
@@ -161,12 +172,12 @@ impl Model {
         options: ThinkOptions,
         context: Option<&Context>,
     ) -> Pending<Thought> {
-        let timeout = options.timeout;
+        let deadline = Deadline::new(options.timeout);
         let thinking = self
             .tokenize(&prompt.into())
             .and_then(|tokens| Thinking::new(self, Reading::Tokens(tokens), options, context));
         match thinking {
-            Ok(thinking) => self.start(thinking, timeout),
+            Ok(thinking) => self.start(thinking, deadline),
             Err(error) => Pending::refused(error),
         }
     }

@@ -71,8 +71,9 @@ impl Device {
 fn cuda(builder: SessionBuilder, id: i32, memory_limit: Option<usize>) -> Result<SessionBuilder, String> {
     let provider = ep::CUDA::default()
         .with_device_id(id)
-        // KV-caches come in ever larger sizes; an arena that doubles for each would fill the device with holes.
-        .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
+        // KV-caches come in ever larger sizes, and no block that was made for one holds the next: an arena that grows by
+        // what was asked for would come to hold the sum of them all.
+        .with_arena_extend_strategy(ep::ArenaExtendStrategy::NextPowerOfTwo);
     let provider = match memory_limit {
         Some(limit) => provider.with_memory_limit(limit),
         None => provider,

@@ -19,7 +19,10 @@ mod resize;
 mod sequence;
 mod signature;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ort::{
     session::{IoBinding, RunOptions, Session},
@@ -193,11 +196,11 @@ impl Decoder {
     ) -> Result<Outputs, RunError> {
         let start = sequence.mark();
         let mut run_all = || {
-            let mut all: Option<Outputs> = None;
+            let mut before: Option<Outputs> = None;
             for place in 0..input.len() {
                 let last = place + 1 == input.len();
-                let want = if last { want } else { Want { hidden: want.hidden, ..Want::default() } };
-                let outputs = match input {
+                let want = if last { want } else { Want::default() };
+                let mut outputs = match input {
                     Input::Tokens(tokens) => {
                         self.bind_and_run(sequence, Input::Tokens(&tokens[place..=place]), want)?
                     }
@@ -207,12 +210,10 @@ impl Decoder {
                         self.bind_and_run(sequence, Input::Latent(&latent), want)?
                     }
                 };
-                all = Some(match all {
-                    None => outputs,
-                    Some(before) => outputs.behind(&before)?,
-                });
+                outputs.run_time += before.map_or(Duration::ZERO, |before| before.run_time);
+                before = Some(outputs);
             }
-            all.ok_or(RunError::EmptyPrompt)
+            before.ok_or(RunError::EmptyPrompt)
         };
         let result = run_all();
         if result.is_err() {

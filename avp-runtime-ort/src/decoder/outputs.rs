@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use ort::{
     session::{IoBinding, SessionOutputs},
-    value::{DynTensor, Tensor, TensorElementType},
+    value::{DynTensor, TensorElementType},
 };
 
 use super::device::Memory;
@@ -16,7 +16,7 @@ use crate::{RunError, prepare::names};
 pub(crate) struct Want {
     /// Logits of the last position.
     pub(crate) logits: bool,
-    /// Hidden states of every position, after the final norm.
+    /// Hidden states after the final norm: of the last position at least. A graph gives those of all that it reads at once.
     pub(crate) hidden: bool,
     /// The latent input of the next step.
     pub(crate) next_latent: bool,
@@ -69,20 +69,6 @@ impl Outputs {
         })
     }
 
-    /// These outputs with the hidden states of `before` in front of their own.
-    ///
-    /// # Errors
-    /// When ONNX Runtime cannot hold them.
-    pub(super) fn behind(mut self, before: &Self) -> Result<Self, RunError> {
-        if let (Some(_), Some(_)) = (&before.hidden, &self.hidden) {
-            let rows = [before.hidden()?, self.hidden()?].concat();
-            let shape = [1, rows.len() / self.hidden_size, self.hidden_size];
-            self.hidden = Some(Tensor::from_array((shape, rows))?.upcast());
-        }
-        self.run_time += before.run_time;
-        Ok(self)
-    }
-
     /// Logits of the last position, `[vocab_size]`.
     ///
     /// # Errors
@@ -91,7 +77,7 @@ impl Outputs {
         to_f32(self.logits.as_ref().ok_or_else(|| missing("logits"))?)
     }
 
-    /// Hidden states, `[length, hidden_size]`.
+    /// Hidden states, `[length, hidden_size]`, of the last positions.
     ///
     /// # Errors
     /// When they were not asked for.

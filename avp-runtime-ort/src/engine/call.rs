@@ -1,28 +1,37 @@
-//! One call: where its answer goes, and how it is stopped early.
+//! One call: what is to be done for it, where its answer goes, and how it is stopped early.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    ops::ControlFlow,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use ort::session::RunOptions;
 
-use super::watchdog;
+use super::{Deadline, Task, places::Place, watchdog};
 use crate::RunError;
 
 /// The worker's end of a call.
 pub(super) struct Call<T>(Arc<Shared<T>>);
 
+/// What a call has to do, and its place in the queue.
+pub(super) type Work<T> = (Box<dyn Task<Output = T>>, Place);
+
 /// What worker, waiting caller, cancellers and watchdog have in common.
-pub(super) struct Shared<T> {
+struct Shared<T> {
     /// Taken by whoever answers first.
     answer: Mutex<Option<oneshot::Sender<Result<T, RunError>>>>,
-    stopped: AtomicBool,
+    held: Mutex<Held<T>>,
     /// Of every run made for this call; `None` where ONNX Runtime had none to give, and a run can only be awaited.
     run_options: Option<Arc<RunOptions>>,
+}
+
+/// What a call keeps from others while it waits. One that is stopped lets go of it at once, however long its turn is off.
+struct Held<T> {
+    /// `None` while the worker takes a step of it, and when it is done or stopped.
+    task: Option<Box<dyn Task<Output = T>>>,
+    /// `None` outside the queue.
+    place: Option<Place>,
+    stopped: bool,
 }
 
 /// A call that can be stopped, whatever it gives.
@@ -32,20 +41,22 @@ pub(super) trait Stop: Send + Sync {
 }
 
 impl<T: Send + 'static> Call<T> {
-    /// A call that `answer` waits for, stopped after `timeout`.
+    /// A call that `answer` waits for, stopped at `deadline`; without `work` where it is refused before it begins.
     pub(super) fn new(
         answer: oneshot::Sender<Result<T, RunError>>,
-        timeout: Option<Duration>,
+        work: Option<Work<T>>,
+        deadline: Option<Deadline>,
     ) -> (Self, Weak<dyn Stop>) {
+        let (task, place) = work.unzip();
         let shared = Arc::new(Shared {
             answer: Mutex::new(Some(answer)),
-            stopped: AtomicBool::new(false),
+            held: Mutex::new(Held { task, place, stopped: false }),
             run_options: RunOptions::new().ok().map(Arc::new),
         });
         let stop: Arc<dyn Stop> = shared.clone();
         let stop = Arc::downgrade(&stop);
-        if let Some(after) = timeout {
-            watchdog::watch(stop.clone(), after);
+        if let Some(deadline) = deadline {
+            watchdog::watch(stop.clone(), deadline);
         }
         (Self(shared), stop)
     }
@@ -54,8 +65,24 @@ impl<T: Send + 'static> Call<T> {
         self.0.run_options.clone()
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        self.0.stopped.load(Ordering::Acquire)
+    /// The call is in flight: its place is another's.
+    pub(super) fn leave_queue(&self) {
+        let _place = self.0.held().place.take();
+    }
+
+    /// The task, for one step of it; `None` where the call was stopped.
+    pub(super) fn take_task(&self) -> Option<Box<dyn Task<Output = T>>> {
+        self.0.held().task.take()
+    }
+
+    /// Keeps `task` for its next step, unless the call was stopped during the last.
+    pub(super) fn put_back(&self, task: Box<dyn Task<Output = T>>) -> ControlFlow<()> {
+        let mut held = self.0.held();
+        if held.stopped {
+            return ControlFlow::Break(());
+        }
+        held.task = Some(task);
+        ControlFlow::Continue(())
     }
 
     /// Gives the answer, unless there is one.
@@ -64,10 +91,18 @@ impl<T: Send + 'static> Call<T> {
     }
 }
 
+impl<T> Drop for Call<T> {
+    /// A call that is dropped without its answer had no worker any more. Where there is an answer, this one comes too late.
+    fn drop(&mut self) {
+        self.0.answer(Err(RunError::Stopped));
+    }
+}
+
+// Nothing that runs under these locks can panic.
+
 impl<T> Shared<T> {
     /// Whether this was the first answer.
     fn answer(&self, answer: Result<T, RunError>) -> bool {
-        // Nothing that runs under this lock can panic.
         let sender = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         sender.is_some_and(|sender| {
             // A caller that no longer waits has dropped its end.
@@ -75,14 +110,25 @@ impl<T> Shared<T> {
             true
         })
     }
+
+    fn held(&self) -> MutexGuard<'_, Held<T>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was held, for the caller to drop: not under the lock.
+    fn let_go(&self) -> (Option<Box<dyn Task<Output = T>>>, Option<Place>) {
+        let mut held = self.held();
+        held.stopped = true;
+        (held.task.take(), held.place.take())
+    }
 }
 
-impl<T: Send> Stop for Shared<T> {
+impl<T: Send + 'static> Stop for Shared<T> {
     fn stop(&self, reason: RunError) {
         if self.answer(Err(reason)) {
-            self.stopped.store(true, Ordering::Release);
             // A run that cannot be ended ends by itself, and its answer comes too late.
             let _not_ended = self.run_options.as_ref().map(|options| options.terminate());
+            drop(self.let_go());
         }
     }
 }

@@ -1,11 +1,11 @@
 //! One worker thread per session, behind a handle that any thread may use.
 //!
 //! ONNX Runtime runs a session for one caller at a time, so one thread owns it. What callers want done comes to it as a
-//! [`Task`], through a bounded queue. The worker takes one step of each task in turn: a step is one run of the decoder, so
+//! [`Task`], through a queue of so many places. The worker takes one step of each task in turn: a step is one run of the decoder, so
 //! that a long answer and a short one get on side by side.
 //!
 //! ```text
-//! callers ── queue (bounded) ── worker: task, task, task, task, ... one step each, in turn ── decoder
+//! callers ── queue (places)  ── worker: task, task, task, task, ... one step each, in turn ── decoder
 //!    ▲                                                     │
 //!    └──────────────── Pending: the answer ────────────────┘
 //! ```
@@ -14,7 +14,9 @@
 //! call, waiting or new, gets [`RunError::Stopped`]: nobody waits for an answer that cannot come.
 
 mod call;
+mod deadline;
 mod pending;
+mod places;
 mod watchdog;
 
 use std::{
@@ -26,16 +28,20 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
+pub(crate) use self::deadline::Deadline;
 pub use self::pending::{Canceller, Pending, PendingFuture};
-use self::{call::Call, pending::pending};
+use self::{
+    call::Call,
+    pending::pending,
+    places::{Place, Places},
+};
 use crate::{RunError, decoder::Decoder};
 
-/// Work that needs the decoder, cut into steps.
+/// Work that needs the decoder, cut into steps. Dropped by whoever stops its call, on any thread, or by the worker.
 pub(crate) trait Task: Send + 'static {
     /// What it gives in the end.
     type Output: Send + 'static;
@@ -50,8 +56,9 @@ pub(crate) trait Task: Send + 'static {
 /// The handle to a worker. Dropping it waits for the work accepted so far.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// As long as it may be: what waits in it has a place, or was stopped and is next to nothing.
     queue: Option<Sender<Box<dyn Job>>>,
-    places: usize,
+    places: Places,
     /// Set before the worker looks into its queue for the last time.
     ended: Arc<AtomicBool>,
     worker: Option<JoinHandle<()>>,
@@ -63,50 +70,38 @@ impl Engine {
     /// # Errors
     /// When the system has no thread to give.
     pub(crate) fn new(decoder: Decoder, places: usize, in_flight: usize) -> io::Result<Self> {
-        let places = places.max(1);
-        let (queue, jobs) = bounded(places);
+        let (queue, jobs) = unbounded();
         let ended = Arc::new(AtomicBool::new(false));
         let jobs = Jobs { jobs, ended: ended.clone() };
         let worker = thread::Builder::new()
             .name("avp-model".to_owned())
             .spawn(move || work(decoder, &jobs, in_flight.max(1)))?;
-        Ok(Self { queue: Some(queue), places, ended, worker: Some(worker) })
+        Ok(Self { queue: Some(queue), places: Places::new(places.max(1)), ended, worker: Some(worker) })
     }
 
-    /// Hands `task` over, to be answered within `timeout`. Never waits: a full queue is the answer.
-    pub(crate) fn start<T: Task>(&self, task: T, timeout: Option<Duration>) -> Pending<T::Output> {
-        let (job, pending) = job(task, timeout);
-        match self.queue.as_ref().map(|queue| queue.try_send(job)) {
-            Some(Ok(())) => {}
-            Some(Err(TrySendError::Full(job))) => job.refuse(RunError::Busy { places: self.places }),
-            Some(Err(TrySendError::Disconnected(job))) => job.refuse(RunError::Stopped),
-            None => pending.canceller().stop(RunError::Stopped),
+    /// Hands `task` over, to be answered by `deadline`. Never waits: a full queue is the answer.
+    pub(crate) fn start<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Pending<T::Output> {
+        match self.places.try_take() {
+            Ok(place) => self.enqueue(task, place, deadline),
+            Err(busy) => Pending::refused(busy),
         }
-        self.stop_if_ended(&pending);
-        pending
     }
 
-    /// Does `task` and gives its answer within `timeout`, after waiting for a place in the queue where there is none.
+    /// Does `task` and gives its answer by `deadline`, after waiting for a place in the queue where there is none.
     ///
     /// # Errors
     /// The task's own, [`RunError::TimedOut`], [`RunError::Panicked`] and [`RunError::Stopped`].
-    pub(crate) fn run<T: Task>(&self, task: T, timeout: Option<Duration>) -> Result<T::Output, RunError> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let (job, pending) = job(task, timeout);
-        let Some(queue) = &self.queue else { return Err(RunError::Stopped) };
-        let sent = match deadline {
-            None => queue.send(job).map_err(|refused| SendTimeoutError::Disconnected(refused.0)),
-            Some(deadline) => queue.send_deadline(job, deadline),
-        };
-        match sent {
-            Ok(()) => {}
-            Err(SendTimeoutError::Timeout(job)) => {
-                job.refuse(RunError::TimedOut { after: timeout.unwrap_or_default() });
-            }
-            Err(SendTimeoutError::Disconnected(job)) => job.refuse(RunError::Stopped),
-        }
+    pub(crate) fn run<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Result<T::Output, RunError> {
+        let place = self.places.take(deadline)?;
+        self.enqueue(task, place, deadline).wait()
+    }
+
+    fn enqueue<T: Task>(&self, task: T, place: Place, deadline: Option<Deadline>) -> Pending<T::Output> {
+        let (call, pending) = pending(Some((Box::new(task), place)), deadline);
+        // Where nobody takes it, it is dropped, and that is answered.
+        let _taken = self.queue.as_ref().map(|queue| queue.send(Box::new(call)));
         self.stop_if_ended(&pending);
-        pending.wait()
+        pending
     }
 
     /// A queue without a reader keeps what is in it. What came too late to be found there is answered here.
@@ -131,32 +126,24 @@ impl Drop for Engine {
     }
 }
 
-/// A [`Task`] of any kind, with the call it answers.
+/// A call of any kind.
 trait Job: Send {
-    fn step(&mut self, decoder: &mut Decoder) -> ControlFlow<()>;
-    fn refuse(self: Box<Self>, reason: RunError);
+    fn leave_queue(&self);
+    fn step(&self, decoder: &mut Decoder) -> ControlFlow<()>;
 }
 
-struct Working<T: Task> {
-    task: T,
-    call: Call<T::Output>,
-}
+impl<T: Send + 'static> Job for Call<T> {
+    fn leave_queue(&self) {
+        self.leave_queue();
+    }
 
-fn job<T: Task>(task: T, timeout: Option<Duration>) -> (Box<dyn Job>, Pending<T::Output>) {
-    let (call, pending) = pending(timeout);
-    (Box::new(Working { task, call }), pending)
-}
-
-impl<T: Task> Job for Working<T> {
-    fn step(&mut self, decoder: &mut Decoder) -> ControlFlow<()> {
-        if self.call.is_stopped() {
-            return ControlFlow::Break(());
-        }
-        decoder.set_run_options(self.call.run_options());
+    fn step(&self, decoder: &mut Decoder) -> ControlFlow<()> {
+        let Some(mut task) = self.take_task() else { return ControlFlow::Break(()) };
+        decoder.set_run_options(self.run_options());
         // Unwind safe: the task is dropped, and the decoder forgets what it had bound.
-        let step = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.task.step(decoder)));
+        let step = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.step(decoder)));
         let answer = match step {
-            Ok(Ok(ControlFlow::Continue(()))) => return ControlFlow::Continue(()),
+            Ok(Ok(ControlFlow::Continue(()))) => return self.put_back(task),
             Ok(Ok(ControlFlow::Break(output))) => Ok(output),
             Ok(Err(error)) => Err(error),
             Err(panic) => {
@@ -164,19 +151,8 @@ impl<T: Task> Job for Working<T> {
                 Err(RunError::Panicked { message: panic_message(&*panic) })
             }
         };
-        self.call.answer(answer);
+        self.answer(answer);
         ControlFlow::Break(())
-    }
-
-    fn refuse(self: Box<Self>, reason: RunError) {
-        self.call.answer(Err(reason));
-    }
-}
-
-impl<T: Task> Drop for Working<T> {
-    /// A job that is dropped without its answer had no worker any more. Where there is an answer, this one comes too late.
-    fn drop(&mut self) {
-        self.call.answer(Err(RunError::Stopped));
     }
 }
 
@@ -190,9 +166,7 @@ impl Drop for Jobs {
     /// However the worker ends: what still waits is not going to be done.
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
-        for job in self.jobs.try_iter() {
-            job.refuse(RunError::Stopped);
-        }
+        self.jobs.try_iter().for_each(drop);
     }
 }
 
@@ -203,21 +177,26 @@ fn work(mut decoder: Decoder, Jobs { jobs, .. }: &Jobs, in_flight: usize) {
         if running.is_empty() {
             decoder.release();
             match jobs.recv() {
-                Ok(job) => running.push_back(job),
+                Ok(job) => admit(&mut running, job),
                 Err(_no_handle_left) => return,
             }
         }
         while running.len() < in_flight
             && let Ok(job) = jobs.try_recv()
         {
-            running.push_back(job);
+            admit(&mut running, job);
         }
-        if let Some(mut job) = running.pop_front()
+        if let Some(job) = running.pop_front()
             && job.step(&mut decoder).is_continue()
         {
             running.push_back(job);
         }
     }
+}
+
+fn admit(running: &mut VecDeque<Box<dyn Job>>, job: Box<dyn Job>) {
+    job.leave_queue();
+    running.push_back(job);
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

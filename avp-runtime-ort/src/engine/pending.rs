@@ -11,7 +11,10 @@ use std::{
 
 use oneshot::{AsyncReceiver, Receiver, RecvTimeoutError};
 
-use super::call::{Call, Stop};
+use super::{
+    Deadline,
+    call::{Call, Stop, Work},
+};
 use crate::RunError;
 
 /// An answer on its way: [`wait`](Self::wait) for it, or `.await` it in any async runtime. Dropping it cancels the call.
@@ -42,16 +45,19 @@ pub struct PendingFuture<T> {
 pub struct Canceller(Weak<dyn Stop>);
 
 /// A call, and the end at which its answer arrives.
-pub(super) fn pending<T: Send + 'static>(timeout: Option<Duration>) -> (Call<T>, Pending<T>) {
+pub(super) fn pending<T: Send + 'static>(
+    work: Option<Work<T>>,
+    deadline: Option<Deadline>,
+) -> (Call<T>, Pending<T>) {
     let (sender, answer) = oneshot::channel();
-    let (call, stop) = Call::new(sender, timeout);
+    let (call, stop) = Call::new(sender, work, deadline);
     (call, Pending { answer, cancel: CancelOnDrop(Canceller(stop)) })
 }
 
 impl<T: Send + 'static> Pending<T> {
     /// A call that was refused before it began.
     pub(crate) fn refused(reason: RunError) -> Self {
-        let (call, pending) = pending(None);
+        let (call, pending) = pending(None, None);
         call.answer(Err(reason));
         pending
     }

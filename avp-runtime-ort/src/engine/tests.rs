@@ -4,13 +4,14 @@ use std::{
     path::Path,
     sync::{
         Mutex, OnceLock,
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver, Sender, TryRecvError},
     },
+    time::Duration,
 };
 
 use super::*;
 use crate::{
-    LoadOptions, Model, Prompt, Runtime,
+    GenerateOptions, GenerationStream, LoadOptions, Model, Prompt, Runtime,
     decoder::{Input, Want},
     kv::KvCache,
 };
@@ -22,9 +23,16 @@ fn model(options: &LoadOptions) -> Model {
     Model::load(runtime, folder, options).unwrap()
 }
 
+fn within(after: Duration) -> Option<Deadline> {
+    Deadline::new(Some(after))
+}
+
 fn works(model: &Model) -> bool {
     model.think(Prompt::Raw("a".into()), 1, None).is_ok()
 }
+
+/// What must come comes sooner; what hangs is found out.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A task made of a closure, called until it breaks.
 struct Steps<F>(F);
@@ -91,7 +99,7 @@ fn a_full_queue_refuses_what_is_started_and_keeps_waiting_what_blocks() {
     assert_eq!(refused.wait(), Err(RunError::Busy { places: 1 }));
 
     let after = Duration::from_millis(20);
-    let no_place = model.run(Steps(|| Ok(ControlFlow::Break(3))), Some(after));
+    let no_place = model.run(Steps(|| Ok(ControlFlow::Break(3))), within(after));
     assert_eq!(no_place, Err(RunError::TimedOut { after }));
 
     let waiting = thread::spawn({
@@ -113,11 +121,82 @@ fn a_call_that_waits_is_cancelled_and_timed_out_at_once() {
     cancelled.canceller().cancel();
     assert_eq!(cancelled.wait(), Err(RunError::Cancelled));
     let after = Duration::from_millis(5);
-    let late = model.start(Steps(|| Ok(ControlFlow::Break(()))), Some(after));
+    let late = model.start(Steps(|| Ok(ControlFlow::Break(()))), within(after));
     assert_eq!(late.wait(), Err(RunError::TimedOut { after }));
     drop(release);
     gate.wait().unwrap();
     assert!(works(&model));
+}
+
+#[test]
+fn a_stopped_call_gives_back_its_place_and_its_task_before_its_turn() {
+    let model = model(&LoadOptions { queue: 1, in_flight: 1, ..LoadOptions::default() });
+    let (gate, release, begun) = held();
+    let gate = model.start(gate, None);
+    begun.recv().unwrap();
+    for deadline in [None, within(Duration::from_millis(5))] {
+        let (alive, dropped) = mpsc::channel::<()>();
+        let stopped = model.start(
+            Steps(move || {
+                let _kept_alive = &alive;
+                Ok(ControlFlow::Break(1))
+            }),
+            deadline,
+        );
+        match deadline {
+            None => drop(stopped),
+            // Its time is up before its turn: it lets go, and the worker has no part in that.
+            Some(_) => assert_eq!(dropped.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Disconnected)),
+        }
+        assert_eq!(dropped.try_recv(), Err(TryRecvError::Disconnected));
+    }
+    let queued = model.start(Steps(|| Ok(ControlFlow::Break(2))), None);
+    drop(release);
+    assert_eq!((gate.wait(), queued.wait()), (Ok(()), Ok(2)));
+}
+
+#[test]
+fn a_call_that_comes_without_time_does_not_begin() {
+    let model = model(&LoadOptions::default());
+    let after = Duration::ZERO;
+    let began = || -> Result<ControlFlow<()>, RunError> { panic!("it began") };
+    assert_eq!(model.run(Steps(began), within(after)), Err(RunError::TimedOut { after }));
+    assert_eq!(model.start(Steps(began), within(after)).wait(), Err(RunError::TimedOut { after }));
+}
+
+/// How a stream ends while the worker is held.
+fn end_of(stream: GenerationStream) -> RunError {
+    let (tell, hear) = mpsc::channel();
+    thread::spawn(move || tell.send(stream.last()));
+    let last = hear.recv_timeout(LONG).expect("the stream waits for the worker");
+    last.unwrap().unwrap_err()
+}
+
+#[test]
+fn a_stream_that_waits_for_its_turn_ends_at_once_when_it_is_stopped() {
+    let model = model(&LoadOptions::default());
+    let endless = GenerateOptions { ignore_end_of_turn: true, ..GenerateOptions::default() };
+    let (first, release_first, first_begun) = held();
+    let first = model.start(first, None);
+    first_begun.recv().unwrap();
+    let unread = model.generate_stream("x", None, &endless).unwrap();
+    unread.canceller().unwrap().cancel();
+    assert_eq!(end_of(unread), RunError::Cancelled);
+    let after = Duration::from_millis(5);
+    let late = GenerateOptions { timeout: Some(after), ..endless.clone() };
+    let late = model.generate_stream("x", None, &late).unwrap();
+    assert_eq!(end_of(late), RunError::TimedOut { after });
+
+    // This one has had a turn before the worker is held again.
+    let begun = model.generate_stream("x", None, &endless).unwrap();
+    let (second, release_second, second_begun) = held();
+    let second = model.start(second, None);
+    drop(release_first);
+    second_begun.recv().unwrap();
+    begun.canceller().unwrap().cancel();
+    assert_eq!(end_of(begun), RunError::Cancelled);
+    drop(release_second);
+    assert_eq!((first.wait(), second.wait()), (Ok(()), Ok(())));
 }
 
 #[test]
@@ -126,9 +205,9 @@ fn the_first_time_that_is_up_is_not_kept_waiting_by_a_later_one() {
     let (gate, release, begun) = held();
     let gate = model.start(gate, None);
     begun.recv().unwrap();
-    let hour = model.start(Steps(|| Ok(ControlFlow::Break(7))), Some(Duration::from_secs(3600)));
+    let hour = model.start(Steps(|| Ok(ControlFlow::Break(7))), within(Duration::from_secs(3600)));
     let after = Duration::from_millis(5);
-    let soon = model.start(Steps(|| Ok(ControlFlow::Break(7))), Some(after));
+    let soon = model.start(Steps(|| Ok(ControlFlow::Break(7))), within(after));
     assert_eq!(soon.wait(), Err(RunError::TimedOut { after }));
     drop(release);
     assert_eq!((gate.wait(), hour.wait()), (Ok(()), Ok(7)));

@@ -8,23 +8,24 @@ use std::{
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::call::Stop;
-use crate::RunError;
+use super::{Deadline, call::Stop};
 
-/// Stops `call` with [`RunError::TimedOut`] when `after` has passed, unless it is gone by then.
-pub(super) fn watch(call: Weak<dyn Stop>, after: Duration) {
+/// Stops `call` with [`RunError::TimedOut`](crate::RunError::TimedOut) at `deadline`, unless it is gone by then.
+pub(super) fn watch(call: Weak<dyn Stop>, deadline: Deadline) {
     static WATCHDOG: OnceLock<Option<Sender<Watched>>> = OnceLock::new();
-    // A time so far away that it has no name never comes.
-    let Some(deadline) = Instant::now().checked_add(after) else { return };
+    let watched = Watched { deadline, call };
+    // Whoever has no time left does not begin.
+    if deadline.has_passed() {
+        return watched.stop();
+    }
     let watchdog = WATCHDOG.get_or_init(|| {
         let (sender, receiver) = mpsc::channel();
         let thread = thread::Builder::new().name("avp-watchdog".to_owned()).spawn(move || guard(&receiver));
         thread.ok().map(|_| sender)
     });
-    let watched = Watched { deadline, after, call };
     // Without the thread there is no keeping the time: the call ends before it begins, rather than never.
     let refused = match watchdog {
         Some(watchdog) => watchdog.send(watched).err().map(|refused| refused.0),
@@ -36,15 +37,14 @@ pub(super) fn watch(call: Weak<dyn Stop>, after: Duration) {
 }
 
 struct Watched {
-    deadline: Instant,
-    after: Duration,
+    deadline: Deadline,
     call: Weak<dyn Stop>,
 }
 
 impl Watched {
     fn stop(&self) {
         if let Some(call) = self.call.upgrade() {
-            call.stop(RunError::TimedOut { after: self.after });
+            call.stop(self.deadline.error());
         }
     }
 }
@@ -55,7 +55,7 @@ fn guard(calls: &Receiver<Watched>) {
         let next = match watched.by_deadline.peek() {
             None => calls.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(Reverse(first)) => {
-                calls.recv_timeout(first.deadline.saturating_duration_since(Instant::now()))
+                calls.recv_timeout(first.deadline.at().saturating_duration_since(Instant::now()))
             }
         };
         match next {
@@ -94,7 +94,7 @@ impl Calls {
 
 impl PartialEq for Watched {
     fn eq(&self, other: &Self) -> bool {
-        self.deadline == other.deadline
+        self.deadline.at() == other.deadline.at()
     }
 }
 
@@ -108,15 +108,16 @@ impl PartialOrd for Watched {
 
 impl Ord for Watched {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.deadline.cmp(&other.deadline)
+        self.deadline.at().cmp(&other.deadline.at())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
+    use crate::RunError;
 
     struct Nothing;
 
@@ -128,8 +129,9 @@ mod tests {
     fn answered_calls_are_let_go_before_their_time_is_up_and_others_are_not() {
         let mut calls = Calls::default();
         let mut add = |call: &Arc<dyn Stop>| {
-            let after = Duration::from_secs(3600);
-            calls.push(Watched { deadline: Instant::now() + after, after, call: Arc::downgrade(call) });
+            if let Some(deadline) = Deadline::new(Some(Duration::from_secs(3600))) {
+                calls.push(Watched { deadline, call: Arc::downgrade(call) });
+            }
             calls.by_deadline.len()
         };
         let waiting: Vec<Arc<dyn Stop>> = (0..100).map(|_| -> Arc<dyn Stop> { Arc::new(Nothing) }).collect();

@@ -15,7 +15,7 @@ pub use options::GenerateOptions;
 pub use stream::GenerationStream;
 
 use self::stream::Answering;
-use crate::{Context, Model, Pending, Prompt, RunError};
+use crate::{Context, Model, Pending, Prompt, RunError, engine::Deadline};
 
 impl Model {
     /// Reads `prompt` behind `context` and generates text until the model ends its turn; waits for a place in the model's
@@ -30,7 +30,19 @@ impl Model {
         context: Option<&Context>,
         options: &GenerateOptions,
     ) -> Result<Generation, RunError> {
-        self.run(Answering::new(self, &prompt.into(), context, options, None)?, options.timeout)
+        let deadline = Deadline::new(options.timeout);
+        self.generate_until(deadline, &prompt.into(), context, options)
+    }
+
+    /// As [`generate`](Self::generate), by `deadline`, whatever `options` say.
+    pub(crate) fn generate_until(
+        &self,
+        deadline: Option<Deadline>,
+        prompt: &Prompt,
+        context: Option<&Context>,
+        options: &GenerateOptions,
+    ) -> Result<Generation, RunError> {
+        self.run(Answering::new(self, prompt, context, options, None)?, deadline)
     }
 
     /// As [`generate`](Self::generate), calling `on_text` with each piece of text as soon as it is certain: a character
@@ -87,8 +99,9 @@ impl Model {
         context: Option<&Context>,
         options: &GenerateOptions,
     ) -> Pending<Generation> {
+        let deadline = Deadline::new(options.timeout);
         match Answering::new(self, &prompt.into(), context, options, None) {
-            Ok(answering) => self.start(answering, options.timeout),
+            Ok(answering) => self.start(answering, deadline),
             Err(error) => Pending::refused(error),
         }
     }

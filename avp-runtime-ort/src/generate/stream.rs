@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Canceller, Context, Model, Pending, Prompt, RunError,
     decoder::{Decoder, Input, Sequence, Want},
-    engine::Task,
+    engine::{Deadline, Task},
     kv::KvCache,
 };
 
@@ -48,6 +48,7 @@ impl GenerationStream {
         context: Option<&Context>,
         options: &GenerateOptions,
     ) -> Result<Self, RunError> {
+        let deadline = Deadline::new(options.timeout);
         let (sender, pieces) = mpsc::channel();
         let answering = Answering::new(model, prompt, context, options, Some(sender))?;
         let Usage { prompt_tokens, reused_tokens, context_tokens, .. } = answering.usage;
@@ -61,7 +62,7 @@ impl GenerationStream {
             first_token_time: Duration::ZERO,
             total_time: Duration::ZERO,
         };
-        Ok(Self { pieces, pending: Some(model.start(answering, options.timeout)), read })
+        Ok(Self { pieces, pending: Some(model.start(answering, deadline)), read })
     }
 
     /// The answer as far as it was read: all of it when the iterator has ended, else with [`Finish::Stopped`]. A model that is
@@ -90,7 +91,7 @@ impl Iterator for GenerationStream {
             self.read.text += &text;
             return Some(Ok(text));
         }
-        // Whoever sent the pieces is done.
+        // Whoever sent the pieces is done, or was stopped: a call lets go of its task then.
         match self.pending.take()?.wait() {
             Ok(generation) => {
                 self.read = generation;

@@ -1,6 +1,10 @@
 //! Generating on real models: every way to get the text, what ends it, what it counts; and as Transformers generates.
 
-use std::{fs, ops::ControlFlow, time::Duration};
+use std::{
+    fs,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use avp_runtime_ort::{
     Chat, DebugConfig, Finish, GenerateOptions, LoadOptions, Message, Model, Prompt, RunError, ThinkOptions,
@@ -192,8 +196,8 @@ fn a_token_outside_the_vocabulary_is_refused_before_the_model_runs() {
     assert_eq!(error, RunError::UnknownToken { option: "logit_bias", id: 320, vocab_size: 320 });
 }
 
-#[test]
-fn a_template_that_does_not_end_harms_nothing_else() {
+/// A tiny model with this chat template.
+fn templated(template: &str) -> Model {
     let folder = tempfile::tempdir().unwrap();
     for file in fs::read_dir(repository("test-vectors/parity/tiny-qwen2")).unwrap() {
         let file = file.unwrap();
@@ -201,9 +205,46 @@ fn a_template_that_does_not_end_harms_nothing_else() {
             fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
         }
     }
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    Model::load(runtime(), folder.path(), &LoadOptions::default()).unwrap()
+}
+
+#[test]
+fn the_time_of_a_call_counts_from_its_beginning_and_once_for_all_it_does() {
+    let model = templated("{% for a in range(300) %}{% for b in range(400) %}{% endfor %}{% endfor %}x");
+    let rendering = || {
+        let start = Instant::now();
+        model.tokenize(&"x".into()).unwrap();
+        start.elapsed()
+    };
+    let shortest = (0..5).map(|_| rendering()).min().unwrap();
+    // The template alone takes longer, on a busy machine too.
+    let after = shortest / 10;
+    let out_of_time = RunError::TimedOut { after };
+    let think = ThinkOptions { timeout: Some(after), ..ThinkOptions::steps(0) };
+    assert_eq!(model.think_with("x", think.clone(), None).unwrap_err(), out_of_time);
+    assert_eq!(model.start_think("x", think, None).wait().unwrap_err(), out_of_time);
+    let options = GenerateOptions { max_tokens: 1, timeout: Some(after), ..GenerateOptions::default() };
+    assert_eq!(model.generate("x", None, &options).unwrap_err(), out_of_time);
+    assert_eq!(model.start_generate("x", None, &options).wait().unwrap_err(), out_of_time);
+    let streamed = model.generate_stream("x", None, &options).unwrap().last();
+    assert_eq!(streamed.unwrap().unwrap_err(), out_of_time);
+
+    // Enough for either of two readings, and not for both; somewhere among these, as readings vary.
+    for tenths in 12..18 {
+        let after = shortest * tenths / 10;
+        let options = GenerateOptions { timeout: Some(after), ..options.clone() };
+        match model.generate_measured("x", 1, None, &options, None) {
+            Ok((_, metrics)) => assert!(metrics.duration_s < (after + shortest / 4).as_secs_f64()),
+            Err(error) => assert_eq!(error, RunError::TimedOut { after }),
+        }
+    }
+}
+
+#[test]
+fn a_template_that_does_not_end_harms_nothing_else() {
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
-    fs::write(folder.path().join("chat_template.jinja"), format!("fine\n{endless}")).unwrap();
-    let model = Model::load(runtime(), folder.path(), &LoadOptions::default()).unwrap();
+    let model = templated(&format!("fine\n{endless}"));
     let error = model.generate("x", None, &hot(1)).unwrap_err();
     assert_eq!(error, RunError::EndlessTemplate { line: Some(2) });
     assert!(model.generate(Prompt::Raw("x".into()), None, &hot(1)).is_ok());
@@ -244,4 +285,15 @@ fn measured_calls_say_what_they_took_and_how_the_norms_went() {
     let (plain, metrics) = model.generate_measured(QUESTION, 0, Some(&context), &options, None).unwrap();
     assert_eq!(plain.text, model.generate(QUESTION, Some(&context), &options).unwrap().text);
     assert_eq!(metrics.diagnostics, None);
+}
+
+#[test]
+fn a_measured_answer_that_reuses_a_beginning_keeps_its_thoughts() {
+    let model = facts();
+    let prompt = model.tokenize(&QUESTION.into()).unwrap().len();
+    let context = model.think(QUESTION, 0, None).unwrap();
+    let reuse = GenerateOptions { reuse_prefix: true, ..GenerateOptions::default() };
+    let (answer, _) = model.generate_measured(QUESTION, 2, Some(&context), &reuse, None).unwrap();
+    // The thinking read the prompt from its first token on, and the answer reads it once more behind both steps.
+    assert_eq!((answer.context_tokens, answer.reused_tokens), (prompt + 2, 0));
 }
