@@ -164,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn the_host_has_the_same_list() {
+        let host = include_str!("../../js/src/core.ts");
+        let list = host.split_once("export enum Operation {").and_then(|(_, rest)| rest.split_once('}'));
+        let names: Vec<&str> =
+            list.unwrap().0.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        assert_eq!(names, ALL.map(|operation| format!("{operation:?}")));
+    }
+
+    #[test]
     fn every_operation_answers_nonsense_with_an_error_or_an_answer() {
         let mut state = State::default();
         for operation in ALL {

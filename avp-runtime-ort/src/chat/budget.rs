@@ -59,6 +59,9 @@ fn walk(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Error>
     Ok(())
 }
 
+/// A filter that compares the items of a value.
+type Comparing = fn(&State<'_, '_>, Value, Kwargs) -> Result<Value, Error>;
+
 /// Replaces the filters that write out or compare what is inside a value, by ones that pay for it first.
 pub(super) fn add_filters(environment: &mut Environment<'_>) {
     environment.add_filter("string", |state: &State<'_, '_>, value: &Value| {
@@ -77,22 +80,14 @@ pub(super) fn add_filters(environment: &mut Environment<'_>) {
     environment.add_filter("capitalize", |state: &State<'_, '_>, value: &Value| {
         text(state, value).map(filters::capitalize)
     });
-    environment.add_filter("sort", |state: &State<'_, '_>, value: Value, options: Kwargs| {
-        pay_for_items(state, &value)?;
-        filters::sort(state, value, options)
-    });
-    environment.add_filter("unique", |state: &State<'_, '_>, value: Value, options: Kwargs| {
-        pay_for_items(state, &value)?;
-        filters::unique(state, value, options)
-    });
-    environment.add_filter("min", |state: &State<'_, '_>, value: Value, options: Kwargs| {
-        pay_for_items(state, &value)?;
-        filters::min(state, value, options)
-    });
-    environment.add_filter("max", |state: &State<'_, '_>, value: Value, options: Kwargs| {
-        pay_for_items(state, &value)?;
-        filters::max(state, value, options)
-    });
+    let comparing: [(&str, Comparing); 4] =
+        [("sort", filters::sort), ("unique", filters::unique), ("min", filters::min), ("max", filters::max)];
+    for (name, filter) in comparing {
+        environment.add_filter(name, move |state: &State<'_, '_>, value: Value, options: Kwargs| {
+            pay_for_items(state, &value)?;
+            filter(state, value, options)
+        });
+    }
 }
 
 fn join(

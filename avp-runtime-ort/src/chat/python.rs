@@ -1,6 +1,7 @@
 //! What Python does inside a template where minijinja does otherwise: JSON as `json.dumps` writes it, numbers as `repr`
 //! does, and the clock as `datetime` formats it.
 
+use avp_core::json::Json;
 use minijinja::{
     Error, ErrorKind, Output, State, Value,
     value::{Kwargs, Rest, ValueKind},
@@ -219,20 +220,9 @@ fn float(value: &Value) -> Option<f64> {
     is_float.then(|| f64::try_from(value.clone()).ok()).flatten()
 }
 
-/// The shortest digits that read back, with Python's exponent: two digits at least, and a sign.
+/// As Python's `repr` writes it, which outside of JSON has small letters for what is no number.
 fn float_repr(number: f64) -> String {
-    if number.is_nan() {
-        return "nan".to_owned();
-    }
-    // Rust turns to an exponent where Python does: below 1e-4 and from 1e16 on.
-    let text = format!("{number:?}");
-    match text.split_once('e') {
-        None => text,
-        Some((digits, exponent)) => {
-            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
-            format!("{digits}e{sign}{exponent:0>2}")
-        }
-    }
+    if number.is_finite() { Json::from(number).to_canonical() } else { number.to_string().to_lowercase() }
 }
 
 #[cfg(test)]
