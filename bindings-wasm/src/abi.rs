@@ -8,13 +8,13 @@
 
 use std::cell::RefCell;
 
-use avp_wasm_crc::{WINDOW_LEN, Window};
-
-use crate::{
+use avp_js_operations::{
     fault::{Fault, Outcome},
     operation::{Operation, State},
-    zstd,
 };
+use avp_wasm_crc::{WINDOW_LEN, Window};
+
+use crate::zstd;
 
 /// A buffer that has grown beyond this is let go once its request is answered.
 const KEPT: usize = 1 << 20;

@@ -15,7 +15,7 @@ interface Exports {
   pack(length: number): void;
 }
 
-/** In the order of the core's numbers (`bindings-wasm/src/operation.rs`). */
+/** In the order of the core's numbers (`js/operations/src/operation.rs`). */
 export enum Operation {
   DecodeHead,
   EncodeHead,
@@ -214,7 +214,7 @@ export class Kept {
 const owners =
   typeof FinalizationRegistry === "undefined" ? undefined : new FinalizationRegistry<() => void>((drop) => drop());
 
-/** Writes a request's fields as the core reads them (`bindings-wasm/src/border.rs`). */
+/** Writes a request's fields as the core reads them (`js/operations/src/border.rs`). */
 export class Fields {
   readonly #parts: Uint8Array[] = [];
 

@@ -31,7 +31,8 @@ impl Fault {
     }
 
     /// The host checks its arguments, so this is a defect of ours.
-    pub(crate) fn bad_request() -> Self {
+    #[must_use]
+    pub fn bad_request() -> Self {
         Self {
             kind: "request",
             code: "bad_request",

@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_host_has_the_same_list() {
-        let host = include_str!("../../js/src/core.ts");
+        let host = include_str!("../../src/core.ts");
         let list = host.split_once("export enum Operation {").and_then(|(_, rest)| rest.split_once('}'));
         let names: Vec<&str> =
             list.unwrap().0.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
