@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::Compression;
+use crate::{Compression, DecodeError};
 
 #[cfg(feature = "zstd-native")]
 #[path = "compression/native.rs"]
@@ -22,6 +22,40 @@ const MAX_WINDOW: usize = 128 << 20;
 pub(crate) enum DecompressError {
     Corrupt,
     TooLarge { limit: usize },
+}
+
+/// Unpacks `body`, which starts at `offset` in its frame, to at most `limit` bytes: what [`Frame::decompress`] does, for
+/// callers that hold the body alone.
+///
+/// ```
+/// let body = avp_core::compress_body(&[7; 1000], avp_core::Compression::Fast);
+/// assert_eq!(avp_core::decompress_body(&body, 1000, 12), Ok(vec![7; 1000]));
+/// ```
+///
+/// Only available when `zstd` is enabled.
+///
+/// # Errors
+///
+/// [`DecodeError::Decompress`] or [`DecodeError::DecompressedTooLarge`], with this `offset`.
+///
+/// [`Frame::decompress`]: crate::Frame::decompress
+pub fn decompress_body(body: &[u8], limit: usize, offset: usize) -> Result<Vec<u8>, DecodeError> {
+    decompress(body, limit).map_err(|error| match error {
+        DecompressError::Corrupt => DecodeError::Decompress { offset },
+        DecompressError::TooLarge { limit } => DecodeError::DecompressedTooLarge { limit, offset },
+    })
+}
+
+/// Packs a payload as a frame's body, for callers that put the head before it themselves; as it is with
+/// [`Compression::None`].
+///
+/// Only available when `zstd` is enabled.
+#[must_use]
+pub fn compress_body(payload: &[u8], compression: Compression) -> Vec<u8> {
+    match compression {
+        Compression::None => payload.to_vec(),
+        _ => compress(payload, compression),
+    }
 }
 
 /// Unpacks one zstd frame of at most `limit` bytes.

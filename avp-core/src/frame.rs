@@ -216,8 +216,6 @@ impl<'a> Frame<'a> {
     /// [`DecodeError::Decompress`] or [`DecodeError::DecompressedTooLarge`].
     #[cfg(feature = "zstd")]
     pub fn decompress_unverified(&self, limit: usize) -> Result<alloc::borrow::Cow<'a, [u8]>, DecodeError> {
-        use crate::compression::{DecompressError, decompress};
-
         let offset = self.body_offset();
         if !self.is_compressed() {
             // The limit guards what a receiver holds, however it came to be that long.
@@ -226,10 +224,7 @@ impl<'a> Frame<'a> {
                 false => Err(DecodeError::DecompressedTooLarge { limit, offset }),
             };
         }
-        decompress(self.body, limit).map(Into::into).map_err(|error| match error {
-            DecompressError::Corrupt => DecodeError::Decompress { offset },
-            DecompressError::TooLarge { limit } => DecodeError::DecompressedTooLarge { limit, offset },
-        })
+        crate::decompress_body(self.body, limit, offset).map(Into::into)
     }
 
     /// The checksum of the metadata beside that of `payload`, the uncompressed body; `None` where the frame carries

@@ -121,5 +121,8 @@ pub use {
     stream::StreamDecoder,
 };
 
+#[cfg(feature = "zstd")]
+pub use compression::{compress_body, decompress_body};
+
 /// The most bytes a body may unpack to where a caller has no limit of its own: 1 GiB.
 pub const DEFAULT_PAYLOAD_LIMIT: usize = 1 << 30;
