@@ -26,10 +26,22 @@ export class PacketError extends AvpError {
   override name = "PacketError";
 }
 
-const KINDS = { decode: DecodeError, encode: EncodeError, json: JsonError, packet: PacketError };
+/** A model that cannot be loaded, a run that did not finish, a context that cannot be used: `avp-node` alone has it. */
+export class RuntimeError extends AvpError {
+  override name = "RuntimeError";
+}
 
-/** The error of a failure as the core describes it. */
-export function errorOf(fault: { kind: string; code: string; offset: number | null; message: string }): AvpError {
+const KINDS = { decode: DecodeError, encode: EncodeError, json: JsonError, packet: PacketError, runtime: RuntimeError };
+
+/** A failure as the core describes it. */
+export interface Fault {
+  kind: string;
+  code: string;
+  offset?: number | null;
+  message: string;
+}
+
+export function errorOf(fault: Fault): AvpError {
   const Kind = KINDS[fault.kind as keyof typeof KINDS] ?? AvpError;
-  return new Kind(fault.message, fault.code, fault.offset);
+  return new Kind(fault.message, fault.code, fault.offset ?? null);
 }

@@ -1,7 +1,7 @@
 // The entry for every host that may compile WebAssembly: the module is part of the file, and ready when it is imported.
 
 import base64 from "avp.wasm";
-import { initialise } from "./core.js";
+import { initialise } from "./seam-wasm.js";
 
 initialise(new WebAssembly.Module(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0))));
 

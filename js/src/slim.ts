@@ -1,6 +1,6 @@
 // The entry for who brings the module along: nothing works before `init` or `initSync`.
 
-import { initialise } from "./core.js";
+import { initialise } from "./seam-wasm.js";
 
 export type ModuleSource = WebAssembly.Module | BufferSource;
 

@@ -2,7 +2,7 @@
 
 // @ts-expect-error A module of WebAssembly, which the host compiles.
 import compiled from "./avp.wasm";
-import { initialise } from "./core.js";
+import { initialise } from "./seam-wasm.js";
 
 initialise(compiled as WebAssembly.Module);
 

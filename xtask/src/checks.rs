@@ -36,7 +36,7 @@ const STEPS: [Step; 9] = [
     Step { name: "docs", about: "the documentation builds, and its links resolve", run: docs },
     Step {
         name: "js",
-        about: "the npm package in every kind of project, its size, its types",
+        about: "the npm packages in every kind of project, their types, the module's size",
         run: javascript,
     },
     Step { name: "tests", about: "unit tests, doc tests, vectors, the Python peers", run: all_tests },

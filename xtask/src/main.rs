@@ -27,11 +27,11 @@ Usage: cargo xtask COMMAND
 
   demo [ARG...]     Two agents hand over a KV-cache: set up, build, run `avp demo ARG...`
   test [STEP...]    Everything that must hold: all steps in order, or the named ones
-  npm               The npm package, packed into target/npm/
+  npm               The npm packages, packed into target/npm/
   bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
   bench runtime [SHAPE]
                     The runtime beside the Python peer and ONNX Runtime alone, at a model of random weights
-  bench js          The npm package beside a peer written by hand in JavaScript
+  bench js          The npm packages beside a peer written by hand in JavaScript
   setup             Fetch the ONNX Runtime library into .cache/
   codegen           Write the Rust types of the schemas in proto/
   codegen --check   Fail where they are out of date
@@ -56,7 +56,7 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
     match (command, arguments) {
         ("demo", _) => return demo::run(&root, arguments),
         ("test", _) => checks::run(&root, arguments)?,
-        ("npm", []) => drop(npm::pack(&root)?),
+        ("npm", []) => npm::pack(&root)?,
         ("bench", []) => bench::run(&root)?,
         ("bench", [what, shape @ ..]) if what == "runtime" && shape.len() < 2 => {
             bench::run_runtime(&root, shape.first().and_then(|shape| shape.to_str()))?;

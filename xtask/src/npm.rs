@@ -1,4 +1,4 @@
-//! The npm package: the WebAssembly module, built, packed, and tried in fresh projects.
+//! The npm packages: the WebAssembly module and the Node addon, built, packed, and tried in fresh projects.
 //!
 //! The tools that it takes (esbuild, binaryen's `wasm-opt`, TypeScript, bundlers) come from `js/package-lock.json`.
 
@@ -10,15 +10,25 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::process::{cargo, output, run};
+use crate::{
+    onnxruntime,
+    process::{cargo, output, run},
+};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds and packs `avp-wasm` into `target/npm/`, and gives the tarball.
+/// Builds and packs both packages into `target/npm/`, as they are published.
 ///
 /// # Errors
 /// When a tool is missing or fails.
-pub(crate) fn pack(root: &Path) -> Result<PathBuf> {
+pub(crate) fn pack(root: &Path) -> Result<()> {
+    pack_module(root)?;
+    pack_addon(root, "addon")?;
+    Ok(())
+}
+
+/// Builds and packs `avp-wasm`, and gives the tarball.
+fn pack_module(root: &Path) -> Result<PathBuf> {
     set_up(root)?;
     run(Command::new("rustup").args(["target", "add", TARGET]))?;
     run(cargo(root).args([
@@ -32,13 +42,43 @@ pub(crate) fn pack(root: &Path) -> Result<PathBuf> {
         TARGET,
     ]))?;
     let module = target_folder(root).join(TARGET).join("wasm/avp_wasm.wasm");
-    let npm = root.join("target").join("npm");
-    let package = npm.join("avp-wasm");
-    run(node(root).arg("build.mjs").arg(&module).arg(&package))?;
-    let name = output(npm_command().current_dir(&npm).args(["pack", "--silent", "./avp-wasm"]))?;
+    let npm = npm_folder(root);
+    run(node(root).arg("build.mjs").arg(&module).arg(npm.join("avp-wasm")))?;
+    tarball(&npm, "avp-wasm")
+}
+
+/// Builds and packs `avp-node` and the package of this platform, and gives the tarballs.
+fn pack_addon(root: &Path, profile: &str) -> Result<[PathBuf; 2]> {
+    set_up(root)?;
+    let host = host()?;
+    run(cargo(root)
+        .args(["build", "--locked", "--package", "avp-node", "--features", "zstd-native"])
+        .args(["--profile", profile]))?;
+    let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+    let addon = target_folder(root).join(profile).join(format!("{prefix}avp_node{suffix}"));
+    let npm = npm_folder(root);
+    let platform = output(node(root).arg("build-node.mjs").arg(&addon).arg(&host).arg(&npm))?;
+    Ok([tarball(&npm, "avp-node")?, tarball(&npm, &platform)?])
+}
+
+/// Packs a package's folder as npm publishes it.
+fn tarball(npm: &Path, package: &str) -> Result<PathBuf> {
+    let package = format!("./{package}");
+    let name = output(npm_command().current_dir(npm).args(["pack", "--silent", &package]))?;
     let tarball = npm.join(name.lines().last().unwrap_or_default());
     eprintln!("{}", tarball.display());
     Ok(tarball)
+}
+
+/// The target that this machine builds for by itself.
+fn host() -> Result<String> {
+    let about = output(Command::new("rustc").arg("-vV"))?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not name its host")?.to_owned())
+}
+
+fn npm_folder(root: &Path) -> PathBuf {
+    root.join("target").join("npm")
 }
 
 /// Checks types and size, and uses the tarball as its consumers would.
@@ -46,19 +86,27 @@ pub(crate) fn pack(root: &Path) -> Result<PathBuf> {
 /// # Errors
 /// When anything is not as it should be.
 pub(crate) fn test(root: &Path) -> Result<()> {
-    let tarball = pack(root)?;
+    let module = pack_module(root)?;
+    let addon = pack_addon(root, "ci")?;
+    let library = onnxruntime::set_up(root)?;
     run(node(root).arg("size.mjs").arg(root.join("target/npm/avp-wasm/dist/avp.wasm")))?;
     run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "."]))?;
-    run(node(root).arg("test/package.mjs").arg(tarball))
+    run(node(root).arg("test/package.mjs").arg(module))?;
+    run(node(root)
+        .arg("test/package-node.mjs")
+        .args(addon)
+        .envs(library.iter().map(|library| ("ORT_DYLIB_PATH", library))))
 }
 
-/// Times the package beside a peer written by hand in JavaScript.
+/// Times the packages beside a peer written by hand in JavaScript.
 ///
 /// # Errors
-/// When the package cannot be built.
+/// When a package cannot be built.
 pub(crate) fn bench(root: &Path) -> Result<()> {
     pack(root)?;
-    run(node(root).args(["--expose-gc", "bench/bench.mjs"]).arg(root.join("target/npm/avp-wasm")))
+    let npm = npm_folder(root);
+    // The addon's package lies beside the one that asks for it, where nothing has been installed.
+    run(node(root).args(["--expose-gc", "bench/bench.mjs"]).arg(&npm).env("NODE_PATH", &npm))
 }
 
 /// Installs what the lock file names, unless that is done.
