@@ -30,7 +30,7 @@ const { os, cpu, libc } = platforms[platform];
 const own = packageAt(`avp-node-${platform}`);
 const file = `avp-node.${platform}.node`;
 copyFileSync(addon, join(own, file));
-writeFileSync(join(own, "README.md"), `# avp-node-${platform}\n\nThe addon of [avp-node](https://www.npmjs.com/package/avp-node) for ${target}.\n`);
+writeFileSync(join(own, "README.md"), `# avp-node-${platform}\n\nThe addon of avp-node for ${target}.\n`);
 writeFileSync(join(own, "package.json"), written({
   name: `avp-node-${platform}`,
   version: manifest.version,
