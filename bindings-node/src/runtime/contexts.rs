@@ -65,6 +65,15 @@ struct Shape<'s> {
     dtype: &'s str,
 }
 
+/// The context as JavaScript holds it. The garbage collector is told its size, else it would see but a few bytes and leave
+/// gigabytes of contexts lying that nobody refers to any more.
+pub(super) fn held(context: Context) -> External<Context> {
+    let layout = context.cache_layout();
+    let row = layout.num_kv_heads.saturating_mul(layout.head_dim).saturating_mul(layout.dtype.size());
+    let size = row.saturating_mul(2 * layout.num_layers).saturating_mul(context.seq_len());
+    External::new_with_size_hint(context, size)
+}
+
 /// What there is to know of a context, as JSON.
 #[napi]
 pub fn context_info(context: &External<Context>) -> Answer<String> {
@@ -112,7 +121,7 @@ pub fn context_from_frame<'env>(
         let (places, options) = (parsed::<Library>(&options)?, parsed::<ReadFrame>(&options)?);
         let runtime = library::runtime(places.library.as_deref(), &places.packaged)?;
         let bytes = Bytes::from_owner(bytes);
-        Ok(External::new(Context::from_bytes(&runtime, bytes, &options.into())?))
+        Ok(held(Context::from_bytes(&runtime, bytes, &options.into())?))
     })
 }
 
@@ -137,6 +146,6 @@ pub fn context_load<'env>(env: &'env Env, path: String, options: String) -> napi
     promised(env, move || {
         let (places, options) = (parsed::<Library>(&options)?, parsed::<ReadFrame>(&options)?);
         let runtime = library::runtime(places.library.as_deref(), &places.packaged)?;
-        Ok(External::new(Context::load(&runtime, path, &options.into())?))
+        Ok(held(Context::load(&runtime, path, &options.into())?))
     })
 }

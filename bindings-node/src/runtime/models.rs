@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     call::{Stop, on_a_thread, parsed, promised, written},
-    contexts::Identity,
+    contexts::{Identity, held},
     library,
     options::{Ask, Generate, Library, Load, Think},
 };
@@ -102,7 +102,7 @@ fn thinking(thought: Thought) -> Result<Thinking, Failure> {
     })?;
     let context = thought.context.ok_or(RunError::Stopped)?;
     let last_hidden_state = Float32Array::with_data_copied(&thought.last_hidden_state);
-    Ok(Thinking { context: External::new(context), last_hidden_state, about })
+    Ok(Thinking { context: held(context), last_hidden_state, about })
 }
 
 #[derive(Serialize)]
