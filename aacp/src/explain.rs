@@ -210,10 +210,20 @@ fn sentence(name: FieldName, value: &str, ccy: Option<&str>) -> Option<String> {
 
 /// `0.5` as `50%`; what is no number stays as it is.
 fn percent(value: &str) -> String {
-    match value.parse::<f64>() {
-        Ok(part) if part.is_finite() => format!("{:.0}%", part * 100.0),
+    match float(value) {
+        Some(part) if part.is_finite() => format!("{:.0}%", part * 100.0),
         _ => value.to_string(),
     }
+}
+
+#[cfg(not(feature = "compact"))]
+fn float(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+#[cfg(feature = "compact")]
+fn float(text: &str) -> Option<f64> {
+    lexical_parse_float::FromLexical::from_lexical(text.as_bytes()).ok()
 }
 
 type Words = &'static [(&'static str, &'static str)];

@@ -186,6 +186,29 @@ impl Json {
         }
     }
 
+    /// The value of `true` or `false`; `None` for everything else.
+    #[must_use]
+    pub const fn as_bool(&self) -> Option<bool> {
+        match self.0 {
+            Value::Bool(flag) => Some(flag),
+            _ => None,
+        }
+    }
+
+    /// The items of an array; `None` for everything else.
+    #[must_use]
+    pub fn as_array(&self) -> Option<&[Self]> {
+        match &self.0 {
+            Value::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The entries of an object, in the order of the text; `None` for everything else. A key with a lone surrogate is none.
+    pub fn as_entries(&self) -> Option<impl Iterator<Item = (Option<&str>, &Self)>> {
+        Some(self.entries()?.map(|(key, value)| (core::str::from_utf8(&key.0).ok(), value)))
+    }
+
     /// The value of an integer that fits; `None` for everything else.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
@@ -199,7 +222,7 @@ impl Json {
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         match &self.0 {
-            Value::Integer(digits) => digits.parse().ok(),
+            Value::Integer(digits) => parse::float(digits),
             Value::Float(value) => Some(*value),
             _ => None,
         }

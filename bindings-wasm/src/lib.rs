@@ -17,3 +17,35 @@
 #[cfg(target_arch = "wasm32")]
 mod abi;
 pub mod zstd;
+
+#[cfg(test)]
+mod tests {
+    use aacp::{Explanation, Packet};
+    use avp_core::json::Json;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn floats_are_read_without_tables_as_the_standard_library_reads_them(
+            text in prop_oneof![
+                any::<f64>().prop_filter("JSON has no others", |n| n.is_finite()).prop_map(|n| format!("{n:e}")),
+                "-?[1-9][0-9]{0,30}(\\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?",
+                "-?[0-9]\\.[0-9]{1,900}",
+            ]
+        ) {
+            let ours = Json::parse(&text).ok().and_then(|json| json.as_f64());
+            prop_assert_eq!(ours.map(f64::to_bits), text.parse().ok().map(f64::to_bits));
+        }
+
+        #[test]
+        fn parts_are_explained_as_the_standard_library_reads_them(text in "[+-]?[0-9]{0,3}\\.?[0-9]{0,3}([eE]-?[0-9]{0,2})?|inf|nan|x") {
+            let packet = format!("LOG|HR|return:A|aacp:1.2|prog:{text}");
+            let explained = Packet::parse(&packet).map(|packet| Explanation::of(&packet).to_string()).unwrap();
+            let expected = match text.parse::<f64>() {
+                Ok(part) if part.is_finite() => format!("{:.0}%", part * 100.0),
+                _ => text.clone(),
+            };
+            prop_assert!(explained.contains(&expected), "{} in {}", expected, explained);
+        }
+    }
+}

@@ -17,6 +17,17 @@ use crate::{
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
+/// The standard library is built with the module, for size: as it is shipped, its sorting, its panic messages and what
+/// formats them are a quarter of the module. This part of Cargo is unstable, and so is tied to the toolchain that
+/// `rust-toolchain.toml` names.
+const SMALL_STD: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
+
+/// A panic is a defect of ours, which the host sees as a trap in any case; it needs no message, no place, and no text of
+/// values for `{:?}`. SHA-256 is for short texts here, so its loop stays rolled. These flags stand in the place of those in
+/// `.cargo/config.toml`, so they name SIMD too.
+const SMALL_CODE: &str = "-Ctarget-feature=+simd128 -Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none -Zfmt-debug=none \
+                          --cfg sha2_backend=\"soft\" --cfg sha2_backend_soft=\"compact\"";
+
 /// Builds and packs both packages into `target/npm/`, as they are published.
 ///
 /// # Errors
@@ -31,16 +42,12 @@ pub(crate) fn pack(root: &Path) -> Result<()> {
 fn pack_module(root: &Path) -> Result<PathBuf> {
     set_up(root)?;
     run(Command::new("rustup").args(["target", "add", TARGET]))?;
-    run(cargo(root).args([
-        "build",
-        "--locked",
-        "--package",
-        "avp-wasm",
-        "--profile",
-        "wasm",
-        "--target",
-        TARGET,
-    ]))?;
+    run(Command::new("rustup").args(["component", "add", "rust-src"]))?;
+    run(cargo(root)
+        .args(["build", "--locked", "--package", "avp-wasm", "--profile", "wasm", "--target", TARGET])
+        .args(SMALL_STD)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", SMALL_CODE))?;
     let module = target_folder(root).join(TARGET).join("wasm/avp_wasm.wasm");
     let npm = npm_folder(root);
     run(node(root).arg("build.mjs").arg(&module).arg(npm.join("avp-wasm")))?;

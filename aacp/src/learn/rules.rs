@@ -214,6 +214,12 @@ impl RuleRegistry {
         let text = serde_json::from_str(text)
             .map_err(|error| RuleError::Format { line: error.line(), column: error.column() })?;
         let (RulesText::Object { rules } | RulesText::List(rules)) = text;
+        Ok(self.add_rules(rules, schema))
+    }
+
+    /// Adds rules, and says how many. The packets are held to `schema`; what is left out is in
+    /// [`RuleRegistry::refused`], as for those of a text.
+    pub fn add_rules(&mut self, rules: impl IntoIterator<Item = Rule>, schema: Schema<'_>) -> usize {
         let before = self.rules.len();
         for (index, rule) in rules.into_iter().enumerate() {
             match Validator::lenient().schema(schema).parse(&rule.packet) {
@@ -224,7 +230,7 @@ impl RuleRegistry {
                 Ok(_) => self.add(rule),
             }
         }
-        Ok(self.rules.len() - before)
+        self.rules.len() - before
     }
 
     fn add(&mut self, rule: Rule) {

@@ -23,7 +23,7 @@ mod typed;
 mod value;
 
 pub use call::Call;
-pub use table::{CallSpec, Workflow, Workflows};
+pub use table::{CallSource, CallSpec, Workflow, WorkflowSource, Workflows};
 pub use typed::{
     Contract, CustomerService, InformationTechnology, Invoice, JoinerMoverLeaver, MonthEnd, Payroll, Sales,
 };

@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Call, Value, WorkflowError, template::Template};
 
@@ -42,8 +42,7 @@ pub(super) enum Makes {
 impl Workflows {
     /// The published workflows. Reading the table takes some tens of microseconds, so keep it.
     pub fn standard() -> Self {
-        Self::from_json(include_str!("../../workflows/standard.json"))
-            .expect("the table is part of this crate, and a test reads it")
+        Self::from_json(Self::STANDARD).expect("the table is part of this crate, and a test reads it")
     }
 
     /// Reads a table.
@@ -53,9 +52,20 @@ impl Workflows {
     pub fn from_json(text: &str) -> Result<Self, WorkflowError> {
         let table: TableText = serde_json::from_str(text)
             .map_err(|error| WorkflowError::Table { line: error.line(), column: error.column() })?;
-        let workflows = table.workflows.into_iter().enumerate();
+        Self::from_sources(table.workflows)
+    }
+
+    /// Makes a table of what a program has read by its own means.
+    ///
+    /// # Errors
+    /// [`WorkflowError::Template`] or [`WorkflowError::Step`], with the place.
+    pub fn from_sources(workflows: impl IntoIterator<Item = WorkflowSource>) -> Result<Self, WorkflowError> {
+        let workflows = workflows.into_iter().enumerate();
         Ok(Self { list: workflows.map(|(n, workflow)| workflow.compile(n)).collect::<Result<_, _>>()? })
     }
+
+    /// The published table as text, for [`Workflows::from_json`] or another reader of JSON.
+    pub const STANDARD: &str = include_str!("../../workflows/standard.json");
 
     /// Reads a table from a file. Only available with the feature `std`.
     ///
@@ -145,33 +155,50 @@ impl CallSpec {
 /// A table as its text has it.
 #[derive(Deserialize)]
 struct TableText {
-    workflows: Vec<WorkflowText>,
+    workflows: Vec<WorkflowSource>,
 }
 
-#[derive(Deserialize)]
-struct WorkflowText {
-    name: String,
+/// A workflow as a table's text has it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct WorkflowSource {
+    /// See [`Workflow::name`].
+    pub name: String,
+    /// See [`Workflow::encoder`].
     #[serde(default)]
-    encoder: String,
+    pub encoder: String,
+    /// See [`Workflow::about`].
     #[serde(default)]
-    about: String,
-    calls: Vec<CallText>,
+    pub about: String,
+    /// Its calls.
+    pub calls: Vec<CallSource>,
 }
 
-#[derive(Deserialize)]
-struct CallText {
-    name: String,
+/// A call as a table's text has it: with a template or steps, not both.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct CallSource {
+    /// See [`CallSpec::name`].
+    pub name: String,
+    /// See [`CallSpec::about`].
     #[serde(default)]
-    about: String,
+    pub about: String,
+    /// See [`CallSpec::required`].
     #[serde(default)]
-    required: Vec<String>,
-    #[serde(default)]
-    optional: BTreeMap<String, serde_json::Value>,
-    packet: Option<String>,
-    steps: Option<Vec<String>>,
+    pub required: Vec<String>,
+    /// See [`CallSpec::optional`]; none for a value that no argument can have.
+    #[serde(default, deserialize_with = "values")]
+    pub optional: BTreeMap<String, Option<Value>>,
+    /// The template of a call that makes one packet.
+    pub packet: Option<String>,
+    /// The names of the calls that a call of several steps makes.
+    pub steps: Option<Vec<String>>,
 }
 
-impl WorkflowText {
+fn values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Option<Value>>, D::Error> {
+    let values = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+    Ok(values.into_iter().map(|(name, value)| (name, Value::from_json(&value))).collect())
+}
+
+impl WorkflowSource {
     fn compile(self, workflow: usize) -> Result<Workflow, WorkflowError> {
         let names: Vec<(String, bool)> =
             self.calls.iter().map(|call| (call.name.clone(), call.packet.is_some())).collect();
@@ -181,7 +208,7 @@ impl WorkflowText {
     }
 }
 
-impl CallText {
+impl CallSource {
     /// `names` are the calls of the workflow, and whether each has a template.
     fn compile(
         self,
@@ -190,7 +217,7 @@ impl CallText {
         names: &[(String, bool)],
     ) -> Result<CallSpec, WorkflowError> {
         let malformed = |at| WorkflowError::Template { workflow, call, at };
-        let optional = self.optional.into_iter().map(|(name, value)| Some((name, Value::from_json(&value)?)));
+        let optional = self.optional.into_iter().map(|(name, value)| Some((name, value?)));
         let optional = optional.collect::<Option<BTreeMap<_, _>>>().ok_or(malformed(0))?;
         let makes = match (self.packet, self.steps) {
             (Some(text), None) => {

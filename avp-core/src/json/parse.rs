@@ -7,6 +7,18 @@ use super::{Json, JsonError, Text, Value, last_of_each_key};
 /// Arrays and objects may nest this deep.
 const MAX_DEPTH: u32 = 128;
 
+/// The float nearest to these digits.
+#[cfg(not(feature = "compact"))]
+pub(super) fn float(digits: &str) -> Option<f64> {
+    digits.parse().ok()
+}
+
+/// The float nearest to these digits.
+#[cfg(feature = "compact")]
+pub(super) fn float(digits: &str) -> Option<f64> {
+    lexical_parse_float::FromLexical::from_lexical(digits.as_bytes()).ok()
+}
+
 /// Invariant: `pos` is at a character boundary of `text`.
 pub(super) struct Parser<'a> {
     text: &'a str,
@@ -125,7 +137,7 @@ impl<'a> Parser<'a> {
         match (is_float, written) {
             (false, "-0") => Ok(Value::Integer("0".into())),
             (false, digits) => Ok(Value::Integer(digits.into())),
-            (true, digits) => digits.parse().map(Value::Float).map_err(|_| self.expected("a number")),
+            (true, digits) => float(digits).map(Value::Float).ok_or_else(|| self.expected("a number")),
         }
     }
 

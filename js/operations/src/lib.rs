@@ -16,4 +16,5 @@ mod messages;
 pub mod operation;
 mod packets;
 mod rules;
+mod tables;
 mod utf16;

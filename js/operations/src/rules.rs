@@ -1,9 +1,10 @@
 //! Workflow tables and rule sets: what the host keeps between calls, by number.
 
 use aacp::{
-    Priority,
+    Priority, Schema,
     learn::{
-        Encoded, Encoder, Instruction, Rule, RuleRegistry, Scope, Tier, instruction_id, keywords, normalise,
+        EncodeError, Encoded, Encoder, Instruction, Rule, RuleRegistry, Scope, Tier, instruction_id,
+        keywords, normalise,
     },
     workflow::{Value, WorkflowError, Workflows},
 };
@@ -12,6 +13,7 @@ use crate::{
     border::{Answer, Request},
     fault::{Fault, Outcome},
     packets::{Words, version},
+    tables,
 };
 
 /// What the host keeps here. Number 0 is the published workflows.
@@ -31,15 +33,15 @@ enum Kept {
 
 impl Shelf {
     pub(crate) fn add_table(&mut self, text: &str, answer: &mut Answer) -> Outcome<()> {
-        let table = Workflows::from_json(text).map_err(workflow_fault)?;
+        let table = Workflows::from_sources(tables::workflows(text)?).map_err(workflow_fault)?;
         answer.whole(self.keep(Kept::Table(table)) as u64);
         Ok(())
     }
 
     /// Answers with the number, how many rules there are, and which were left out.
     pub(crate) fn add_rules(&mut self, text: &str, answer: &mut Answer) -> Outcome<()> {
-        let rules =
-            RuleRegistry::from_json(text).map_err(|error| Fault::packet(error.code(), None, error))?;
+        let mut rules = RuleRegistry::new();
+        rules.add_rules(tables::rules(text)?, Schema::STANDARD);
         answer.object(|answer| {
             answer.key("count").whole(rules.rules().len() as u64);
             answer.key("refused").array(|answer| {
@@ -64,7 +66,7 @@ impl Shelf {
 
     fn keep(&mut self, kept: Kept) -> usize {
         if self.kept.is_empty() {
-            self.kept.push(Kept::Table(Workflows::standard()));
+            self.kept.push(Kept::Table(standard()));
         }
         let free = self.kept.iter().position(|kept| matches!(kept, Kept::Free));
         match free {
@@ -81,7 +83,7 @@ impl Shelf {
 
     fn table(&mut self, number: usize) -> Outcome<&Workflows> {
         if self.kept.is_empty() {
-            self.kept.push(Kept::Table(Workflows::standard()));
+            self.kept.push(Kept::Table(standard()));
         }
         match self.kept.get(number) {
             Some(Kept::Table(table)) => Ok(table),
@@ -95,6 +97,15 @@ impl Shelf {
             _ => Err(Fault::bad_request()),
         }
     }
+}
+
+/// The published workflows, by this crate's own reader of tables.
+fn standard() -> Workflows {
+    // A test reads the table, which is part of `aacp`.
+    tables::workflows(Workflows::STANDARD)
+        .ok()
+        .and_then(|table| Workflows::from_sources(table).ok())
+        .unwrap_or_default()
 }
 
 /// The workflows of a table, with what each call needs.
@@ -138,9 +149,9 @@ pub(crate) fn call(shelf: &mut Shelf, mut request: Request<'_>, answer: &mut Ans
     let table = shelf.table(request.u32()? as usize)?;
     let mut call = table.call(request.text()?, request.text()?).map_err(workflow_fault)?;
     for (name, json) in request.pairs()? {
-        let wrong = || workflow_fault(WorkflowError::WrongKind(name.to_owned()));
-        let json = serde_json::from_str(json).map_err(|_| wrong())?;
-        call = call.arg(name, Value::from_json(&json).ok_or_else(wrong)?);
+        let value = tables::argument(json);
+        call =
+            call.arg(name, value.ok_or_else(|| workflow_fault(WorkflowError::WrongKind(name.to_owned())))?);
     }
     call = call.version(version(&mut request)?);
     let words = Words::read(&mut request)?;
@@ -190,10 +201,8 @@ pub(crate) fn encode(shelf: &Shelf, mut request: Request<'_>, answer: &mut Answe
         encoder = encoder.least_coverage(least);
     }
     // There is neither a log nor a model here.
-    let encoded = encoder
-        .version(version(&mut request)?)
-        .encode_by_rule(&instruction)
-        .map_err(|error| Fault::packet(error.code(), None, error))?;
+    let encoded =
+        encoder.version(version(&mut request)?).encode_by_rule(&instruction).map_err(instruction_fault)?;
     let Some(Encoded { packet, tier: Tier::Rule { id, coverage }, .. }) = encoded else {
         return Err(Fault::packet("no_rule", None, "no rule covers the instruction"));
     };
@@ -209,6 +218,16 @@ pub(crate) fn instruction(english: &str, answer: &mut Answer) {
         answer.key("normalised").text(&normalise(english)).key("id").text(&instruction_id(english));
         answer.key("keywords").texts(keywords(english).iter().map(String::as_str));
     });
+}
+
+fn instruction_fault(error: EncodeError) -> Fault {
+    // The other sentences of `aacp` are about logs and models.
+    match error {
+        EncodeError::Instruction(kind) => {
+            Fault::packet(kind.code(), None, format_args!("no packet can be made of the instruction: {kind}"))
+        }
+        other => Fault::packet(other.code(), None, "no packet can be made of the instruction"),
+    }
 }
 
 fn workflow_fault(error: WorkflowError) -> Fault {
