@@ -22,7 +22,7 @@ struct Step {
 }
 
 /// In the order that finds a mistake soonest.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "format", about: "the code is formatted", run: format },
     Step {
         name: "hygiene",
@@ -38,6 +38,11 @@ const STEPS: [Step; 9] = [
         name: "js",
         about: "the npm package in every kind of project, its size, its types",
         run: javascript,
+    },
+    Step {
+        name: "inspector",
+        about: "the page of `cargo xtask inspector`, in a real browser",
+        run: npm::test_inspector,
     },
     Step { name: "tests", about: "unit tests, doc tests, vectors, the Python peers", run: all_tests },
 ];

@@ -28,6 +28,8 @@ Usage: cargo xtask COMMAND
   demo [ARG...]     Two agents hand over a KV-cache: set up, build, run `avp demo ARG...`
   test [STEP...]    Everything that must hold: all steps in order, or the named ones
   npm               The npm package, packed into target/npm/
+  inspector [--port N]
+                    The page that opens frames and packets: built into target/inspector/, and served to this machine
   bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
   bench runtime [SHAPE]
                     The runtime beside the Python peer and ONNX Runtime alone, at a model of random weights
@@ -57,6 +59,7 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
         ("demo", _) => return demo::run(&root, arguments),
         ("test", _) => checks::run(&root, arguments)?,
         ("npm", []) => drop(npm::pack(&root)?),
+        ("inspector", _) => npm::serve_inspector(&root, arguments)?,
         ("bench", []) => bench::run(&root)?,
         ("bench", [what, shape @ ..]) if what == "runtime" && shape.len() < 2 => {
             bench::run_runtime(&root, shape.first().and_then(|shape| shape.to_str()))?;

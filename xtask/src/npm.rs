@@ -3,7 +3,9 @@
 //! The tools that it takes (esbuild, binaryen's `wasm-opt`, TypeScript, bundlers) come from `js/package-lock.json`.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -50,6 +52,58 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     run(node(root).arg("size.mjs").arg(root.join("target/npm/avp-wasm/dist/avp.wasm")))?;
     run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "."]))?;
     run(node(root).arg("test/package.mjs").arg(tarball))
+}
+
+/// Builds the inspector's page into `target/inspector/`, and gives that folder.
+///
+/// # Errors
+/// When the package or the page cannot be built.
+pub(crate) fn inspector(root: &Path) -> Result<PathBuf> {
+    pack(root)?;
+    let folder = root.join("target").join("inspector");
+    run(node(root).arg("inspector/build.mjs").arg(root.join("target/npm/avp-wasm")).arg(&folder))?;
+    Ok(folder)
+}
+
+/// Serves the inspector's page to this machine until it is stopped; `arguments` may name a port.
+///
+/// # Errors
+/// When the page cannot be built or the port is taken.
+pub(crate) fn serve_inspector(root: &Path, arguments: &[OsString]) -> Result<()> {
+    let folder = inspector(root)?;
+    run(node(root).arg("inspector/serve.mjs").arg(folder).args(arguments))
+}
+
+/// Checks the inspector's types and uses its page in a browser; gives the reason where there is none.
+///
+/// # Errors
+/// When anything is not as it should be.
+pub(crate) fn test_inspector(root: &Path) -> Result<Option<String>> {
+    let folder = inspector(root)?;
+    run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "inspector"]))?;
+    let Some(browser) = chromium() else {
+        return Ok(Some(
+            "no Chromium found; install one (`apt-get install chromium`) or set CHROMIUM".into(),
+        ));
+    };
+    run(node(root)
+        .args(["--test", "--test-reporter=spec", "--test-timeout=60000", "inspector/test/inspector.test.mjs"])
+        .env("INSPECTOR", folder)
+        .env("CHROMIUM", browser))?;
+    Ok(None)
+}
+
+/// The browser that `CHROMIUM` names, or the first one on the path.
+fn chromium() -> Option<PathBuf> {
+    let named = env::var_os("CHROMIUM").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let found = || {
+        env::split_paths(&path)
+            .flat_map(|folder| names.map(|name| folder.join(name)))
+            .find(|file| file.is_file())
+    };
+    named.or_else(found)
 }
 
 /// Times the package beside a peer written by hand in JavaScript.
