@@ -57,12 +57,15 @@ export function compareView(): HTMLElement {
   return h("div", { class: "compare" }, h("div", { class: "columns" }, side(0), side(1)), result);
 }
 
-function shown({ resolution, layers, note }: Comparison): HTMLElement[] {
+function shown({ identities, resolution, layers, note }: Comparison): HTMLElement[] {
   const differences = resolution.differences.map(({ field, local, remote }): [string, string] => [field, `${local || "—"} → ${remote || "—"}`]);
+  const known = identities.map((one, index) => card(index === 0 ? "First identity" : "Second identity",
+    facts(Object.entries(one).filter(([, value]) => value !== "" && value !== 0).map(([field, value]): [string, string] => [field, String(value)]))));
+  const both = h("div", { class: "columns" }, ...known);
   const handshake = card("Handshake",
     facts([["Mode", resolution.mode], ["Rule", `${resolution.rule}: ${RULES[resolution.rule]}`], ["Map", resolution.avpMapId || "none"]]),
     h("h3", {}, "Differences of identity"), differences.length ? facts(differences) : h("p", {}, "None in what is known."));
-  if (!layers) return [handshake, h("p", { class: "note" }, note)];
+  if (!layers) return [both, handshake, h("p", { class: "note" }, note)];
   const most = Math.max(...layers.flatMap(({ key, value }) => [key.relative, value.relative]).filter(Number.isFinite), Number.MIN_VALUE);
   const cell = ({ maxAbs, relative }: { maxAbs: number; relative: number }) =>
     [h("td", {}, h("meter", { min: 0, max: 1, value: Math.min(1, relative / most), "aria-label": "relative to the largest" }), ` ${relative.toPrecision(3)}`), h("td", {}, maxAbs.toPrecision(3))];
@@ -70,5 +73,5 @@ function shown({ resolution, layers, note }: Comparison): HTMLElement[] {
   const rows = layers.map(({ key, value }, layer) => h("tr", {}, h("th", { scope: "row" }, String(layer)), ...cell(key), ...cell(value)));
   const table = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Difference by layer" },
     h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows)));
-  return [handshake, card("KV-cache, difference by layer", h("p", { class: "note" }, `${note} Relative: norm of the difference over the norm of the first.`), table)];
+  return [both, handshake, card("KV-cache, difference by layer", h("p", { class: "note" }, `${note} Relative: norm of the difference over the norm of the first.`), table)];
 }

@@ -1,6 +1,6 @@
 // What the page and its worker say to each other: one request, any progress, one answer.
 
-import type { FrameHead, Hybrid, KvShape, Resolution, Validation, Explanation } from "avp-wasm";
+import type { FrameHead, Hybrid, KvShape, ModelIdentity, Resolution, Validation, Explanation } from "avp-wasm";
 
 /** What is wrong, as the package says it, with the bytes around that place. */
 export interface Trouble {
@@ -34,6 +34,7 @@ export interface HeatMap {
 }
 
 export interface Comparison {
+  identities: [Partial<ModelIdentity>, Partial<ModelIdentity>];
   resolution: Resolution;
   layers: { key: Difference; value: Difference }[] | null;
   /** Why there is no difference by layer, or that it is of sampled tokens. */

@@ -127,12 +127,13 @@ async function compare({ blobs, hellos }: Requests["compare"]["ask"], step: Step
   }));
   const [a, b] = sides as [(typeof sides)[0], (typeof sides)[0]];
   const resolution = resolve(a.identity, b.identity);
-  if (!a.kv || !b.kv) return { resolution, layers: null, note: "Only two KV-caches can be compared by layer." };
+  const identities: Comparison["identities"] = [a.identity, b.identity];
+  if (!a.kv || !b.kv) return { identities, resolution, layers: null, note: "Only two KV-caches can be compared by layer." };
   const [one, two] = [a.kv.view.shape, b.kv.view.shape];
   if (one.numLayers !== two.numLayers || one.numKvHeads !== two.numKvHeads || one.headDim !== two.headDim) {
-    return { resolution, layers: null, note: "The two KV-caches differ in shape, so there is no difference by layer." };
+    return { identities, resolution, layers: null, note: "The two KV-caches differ in shape, so there is no difference by layer." };
   }
-  return { resolution, ...(await kvDifference(a.kv, b.kv, step)) };
+  return { identities, resolution, ...(await kvDifference(a.kv, b.kv, step)) };
 }
 
 async function describe(error: unknown, blob?: Blob): Promise<Trouble> {

@@ -87,7 +87,12 @@ pub(crate) fn test_inspector(root: &Path) -> Result<Option<String>> {
         ));
     };
     run(node(root)
-        .args(["--test", "--test-reporter=spec", "--test-timeout=60000", "inspector/test/inspector.test.mjs"])
+        .args([
+            "--test",
+            "--test-reporter=spec",
+            "--test-timeout=300000",
+            "inspector/test/inspector.test.mjs",
+        ])
         .env("INSPECTOR", folder)
         .env("CHROMIUM", browser))?;
     Ok(None)

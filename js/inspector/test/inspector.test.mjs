@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, afterEach, test } from "node:test";
 import { chromium } from "playwright-core";
+import { validatePacket } from "../../../target/npm/avp-wasm/dist/inline.js";
 import { serve } from "../serve.mjs";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
@@ -175,6 +176,22 @@ test("a packet's findings are underlined at their spans, and a fix mends it", as
   assert.notEqual(await page.locator(".english").textContent(), "");
   await page.fill("#packet", "FETCH|HR|return:HR-Agent|p:2|aacp:1.2");
   await page.waitForFunction(() => document.querySelector("#verdict").textContent === "Valid");
+});
+
+test("every packet of the vectors has the verdict that the package gives", async () => {
+  const { packets } = JSON.parse(readFileSync(new URL("../../../test-vectors/aacp/inputs.json", import.meta.url), "utf8"));
+  await page.click("nav >> text=Packet");
+  for (const packet of packets.filter((one) => !/[\n\r]/.test(one))) {
+    await page.evaluate((text) => {
+      document.querySelector("#verdict").textContent = "";
+      document.querySelector("#packet").value = text;
+      document.querySelector("#packet").dispatchEvent(new Event("input"));
+    }, packet);
+    await page.waitForFunction(() => document.querySelector("#verdict").textContent !== "");
+    const verdict = await page.locator("#verdict").textContent();
+    assert.equal(verdict === "Valid", validatePacket(packet).valid, packet);
+    assert.equal(await page.locator(".marks").textContent(), packet);
+  }
 });
 
 test("a link, a pasted text and a dropped packet open", async () => {
