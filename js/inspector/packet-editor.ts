@@ -17,7 +17,6 @@ export function packetView(text: string): HTMLElement {
   async function check(): Promise<void> {
     const mine = ++latest;
     const packet = input.value;
-    history.replaceState(null, "", `#packet=${encodeURIComponent(packet)}`);
     const { validation, explanation } = await ask("packet", { text: packet, strict: strict.checked });
     if (mine !== latest) return;
     const errors = validation.findings.filter(({ severity }) => severity === "error").length;
@@ -32,8 +31,12 @@ export function packetView(text: string): HTMLElement {
   function apply(finding: Finding): void {
     input.value = fixed(input.value, finding);
     input.focus();
+    remember();
     void check();
   }
+  // Not at every key: a browser takes only so many changes of the address.
+  const remember = () => history.replaceState(null, "", `#packet=${encodeURIComponent(input.value)}`);
+  input.addEventListener("change", remember);
   input.addEventListener("input", check);
   input.addEventListener("scroll", () => (marks.scrollTop = input.scrollTop));
   void check();
