@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    codegen, hygiene, no_std, npm, onnxruntime, peers,
+    codegen, hygiene, inspector, no_std, npm, onnxruntime, peers,
     process::{cargo, run as run_command},
 };
 
@@ -22,7 +22,7 @@ struct Step {
 }
 
 /// In the order that finds a mistake soonest.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     Step { name: "format", about: "the code is formatted", run: format },
     Step {
         name: "hygiene",
@@ -38,6 +38,11 @@ const STEPS: [Step; 9] = [
         name: "js",
         about: "the npm packages in every kind of project, their types, the module's size",
         run: javascript,
+    },
+    Step {
+        name: "inspector",
+        about: "the page of `cargo xtask inspector`, in a real browser",
+        run: inspector::test,
     },
     Step { name: "tests", about: "unit tests, doc tests, vectors, the Python peers", run: all_tests },
 ];

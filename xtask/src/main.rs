@@ -7,6 +7,7 @@ mod checks;
 mod codegen;
 mod demo;
 mod hygiene;
+mod inspector;
 mod no_std;
 mod npm;
 mod onnxruntime;
@@ -28,6 +29,8 @@ Usage: cargo xtask COMMAND
   demo [ARG...]     Two agents hand over a KV-cache: set up, build, run `avp demo ARG...`
   test [STEP...]    Everything that must hold: all steps in order, or the named ones
   npm               The npm packages, packed into target/npm/
+  inspector [--port N]
+                    The page that opens frames and packets: built into target/inspector/, and served to this machine
   bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
   bench runtime [SHAPE]
                     The runtime beside the Python peer and ONNX Runtime alone, at a model of random weights
@@ -57,6 +60,7 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
         ("demo", _) => return demo::run(&root, arguments),
         ("test", _) => checks::run(&root, arguments)?,
         ("npm", []) => npm::pack(&root)?,
+        ("inspector", _) => inspector::serve(&root, arguments)?,
         ("bench", []) => bench::run(&root)?,
         ("bench", [what, shape @ ..]) if what == "runtime" && shape.len() < 2 => {
             bench::run_runtime(&root, shape.first().and_then(|shape| shape.to_str()))?;

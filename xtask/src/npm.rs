@@ -39,7 +39,10 @@ pub(crate) fn pack(root: &Path) -> Result<()> {
 }
 
 /// Builds and packs `avp-wasm`, and gives the tarball.
-fn pack_module(root: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// When a tool is missing or fails.
+pub(crate) fn pack_module(root: &Path) -> Result<PathBuf> {
     set_up(root)?;
     run(Command::new("rustup").args(["target", "add", TARGET]))?;
     run(Command::new("rustup").args(["component", "add", "rust-src"]))?;
@@ -84,7 +87,8 @@ fn host() -> Result<String> {
     Ok(host.context("rustc does not name its host")?.to_owned())
 }
 
-fn npm_folder(root: &Path) -> PathBuf {
+/// Where the packages lie, packed and not.
+pub(crate) fn npm_folder(root: &Path) -> PathBuf {
     root.join("target").join("npm")
 }
 
@@ -130,7 +134,8 @@ fn set_up(root: &Path) -> Result<()> {
     fs::write(&installed, locked).with_context(|| format!("cannot write {}", installed.display()))
 }
 
-fn node(root: &Path) -> Command {
+/// Node, in the folder of the JavaScript.
+pub(crate) fn node(root: &Path) -> Command {
     let mut node = Command::new("node");
     node.current_dir(root.join("js"));
     node

@@ -1,0 +1,77 @@
+// Two frames side by side: could their models exchange state, and how far are their caches apart.
+
+import type { Rule } from "avp-wasm";
+import { card, facts, h, progress } from "./dom.js";
+import { troubleView } from "./frame-view.js";
+import { ask, type Comparison, type Trouble } from "./protocol.js";
+
+const RULES: Record<Rule, string> = {
+  hash_match: "Both models have the same hash: they are the same.",
+  structural_match: "Same family and same shape.",
+  shared_tokenizer: "Both tokenizers have the same hash, so token ids mean the same.",
+  avp_map_file: "A projection map between the two is stored.",
+  vocab_overlap: "The vocabularies share enough tokens.",
+  json_fallback: "No rule for latent state applies, so the agents talk in JSON.",
+};
+
+/** The two frames chosen last; they outlive a change of view. */
+const chosen: ({ name: string; blob: Blob } | null)[] = [null, null];
+
+export function compareView(): HTMLElement {
+  const result = h("div", { "aria-live": "polite" });
+  const hellos = [0, 1].map(() => h("textarea", { rows: 3, spellcheck: "false", placeholder: "{ … }" }));
+  const run = async () => {
+    const [a, b] = chosen;
+    if (!a || !b) return result.replaceChildren(h("p", { class: "note" }, "Choose two frames."));
+    const stop = new AbortController();
+    const bar = progress("Comparing", () => stop.abort());
+    result.replaceChildren(bar.element);
+    const what = { blobs: [a.blob, b.blob] as [Blob, Blob], hellos: hellos.map(({ value }) => value) as [string, string] };
+    const answer = await ask("compare", what, { signal: stop.signal, progress: bar.set }).catch((trouble: Trouble) => trouble);
+    result.replaceChildren(...("code" in answer ? [troubleView(answer)] : shown(answer)));
+  };
+  const side = (index: number) => {
+    const name = h("p", { class: "chosen" }, chosen[index]?.name ?? "No frame yet");
+    const choose = (file: string, blob: Blob) => {
+      chosen[index] = { name: file, blob };
+      name.textContent = file;
+      void run();
+    };
+    const picker = h("input", { type: "file", onchange: () => picker.files?.[0] && choose(picker.files[0].name, picker.files[0]) });
+    const sample = index === 0 ? "kv-cache" : "kv-cache-b";
+    const element = card(index === 0 ? "First frame" : "Second frame", name,
+      h("label", { class: "pick" }, "Open a file", picker),
+      h("button", { type: "button", onclick: async () => choose(`sample ${sample}`, (await ask("sample", { name: sample })).blob) }, "Use a sample"),
+      h("label", { class: "block" }, "Hello, as JSON, where one was sent", hellos[index]!));
+    element.addEventListener("drop", (event) => {
+      const file = event.dataTransfer?.files[0];
+      if (!file) return;
+      event.preventDefault();
+      event.stopPropagation();
+      choose(file.name, file);
+    });
+    hellos[index]!.addEventListener("change", run);
+    return element;
+  };
+  void run();
+  return h("div", { class: "compare" }, h("div", { class: "columns" }, side(0), side(1)), result);
+}
+
+function shown({ identities, resolution, layers, note }: Comparison): HTMLElement[] {
+  const differences = resolution.differences.map(({ field, local, remote }): [string, string] => [field, `${local || "—"} → ${remote || "—"}`]);
+  const known = identities.map((one, index) => card(index === 0 ? "First identity" : "Second identity",
+    facts(Object.entries(one).filter(([, value]) => value !== "" && value !== 0).map(([field, value]): [string, string] => [field, String(value)]))));
+  const both = h("div", { class: "columns" }, ...known);
+  const handshake = card("Handshake",
+    facts([["Mode", resolution.mode], ["Rule", `${resolution.rule}: ${RULES[resolution.rule]}`], ["Map", resolution.avpMapId || "none"]]),
+    h("h3", {}, "Differences of identity"), differences.length ? facts(differences) : h("p", {}, "None in what is known."));
+  if (!layers) return [both, handshake, h("p", { class: "note" }, note)];
+  const most = Math.max(...layers.flatMap(({ key, value }) => [key.relative, value.relative]).filter(Number.isFinite), Number.MIN_VALUE);
+  const cell = ({ maxAbs, relative }: { maxAbs: number; relative: number }) =>
+    [h("td", {}, h("meter", { min: 0, max: 1, value: Math.min(1, relative / most), "aria-label": "relative to the largest" }), ` ${relative.toPrecision(3)}`), h("td", {}, maxAbs.toPrecision(3))];
+  const head = ["Layer", "Keys, relative", "Keys, largest", "Values, relative", "Values, largest"].map((name) => h("th", { scope: "col" }, name));
+  const rows = layers.map(({ key, value }, layer) => h("tr", {}, h("th", { scope: "row" }, String(layer)), ...cell(key), ...cell(value)));
+  const table = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Difference by layer" },
+    h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows)));
+  return [both, handshake, card("KV-cache, difference by layer", h("p", { class: "note" }, `${note} Relative: norm of the difference over the norm of the first.`), table)];
+}

@@ -1,0 +1,45 @@
+// The one helper that makes elements.
+
+type Child = Node | string | null | false;
+
+/** An element with attributes, listeners (`onclick`) and children; text is text, never markup. */
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  attributes: Record<string, unknown> = {},
+  ...children: Child[]
+): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (typeof value === "function") element.addEventListener(name.slice(2), value as EventListener);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child): child is Node | string => child !== null && child !== false));
+  return element;
+}
+
+/** Says something to who does not see the page. */
+export function announce(text: string): void {
+  document.querySelector("#status")!.textContent = text;
+}
+
+export const hex = (value: number, digits = 2): string => value.toString(16).padStart(digits, "0");
+export const bytes = (count: number): string =>
+  count < 1024 ? `${count} B` : count < 1 << 20 ? `${(count / 1024).toFixed(1)} KiB` : `${(count / (1 << 20)).toFixed(1)} MiB`;
+
+/** A table of names and values. */
+export function facts(rows: [string, Node | string][]): HTMLElement {
+  return h("dl", { class: "facts" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+/** A card of the page: `title` is its heading. */
+export function card(title: string, ...children: Child[]): HTMLElement {
+  return h("section", { class: "card" }, h("h2", {}, title), ...children);
+}
+
+/** How far something is, with a button to stop it. */
+export function progress(label: string, stop: () => void): { element: HTMLElement; set(part: number): void } {
+  const meter = h("progress", { max: 1, "aria-label": label });
+  const element = h("div", { class: "progress" }, h("p", {}, `${label} …`), meter, h("button", { type: "button", onclick: stop }, "Cancel"));
+  return { element, set: (part) => (meter.value = part) };
+}

@@ -1,0 +1,65 @@
+// One frame: bytes, what its metadata says, how it was read, its payload.
+
+import type { FrameHead, Metadata } from "avp-wasm";
+import { bytes, card, facts, h, hex } from "./dom.js";
+import { headerView, hexCells } from "./header-view.js";
+import { heatMapView } from "./heatmap.js";
+import type { Opened, Trouble } from "./protocol.js";
+
+export function frameView(name: string, blob: Blob, opened: Opened): HTMLElement {
+  const { head, trouble } = opened;
+  return h("div", { class: "frame" },
+    h("div", { class: "title" }, h("h2", {}, name), h("p", {}, `${bytes(opened.size)} · ${head.metadata.payloadType.replace("_", " ")} · ${head.metadata.mode}`)),
+    trouble && troubleView(trouble),
+    card("Bytes", headerView(opened)),
+    h("div", { class: "columns" }, card("How it was read", facts(reading(opened))), card("Metadata", facts(metadata(head.metadata)))),
+    opened.hybrid && card("Hybrid payload", h("ol", { class: "chunks" }, ...opened.hybrid.map((chunk) =>
+      h("li", {}, h("b", {}, `${chunk.kind}, ${bytes(chunk.length)}, confidence ${chunk.confidence.toFixed(2)}`), chunk.text !== null && h("blockquote", {}, chunk.text))))),
+    opened.kv && heatMapView(blob, opened.kv),
+  );
+}
+
+export function troubleView({ code, message, offset, around }: Trouble): HTMLElement {
+  return h("section", { class: "card trouble", role: "alert" },
+    h("h2", {}, h("code", {}, code)),
+    h("p", {}, message, offset === null ? "" : `, at byte ${offset}`),
+    around && around.bytes.length > 0 && hexCells(around.bytes, around.start, (at) => (at === offset ? "wrong" : "")));
+}
+
+function reading({ head, checksum, unpackedLength, trouble }: Opened): [string, string][] {
+  const sum = checksum
+    ? `${checksum.ok ? "right" : "wrong"}: 0x${hex(checksum.actual, 8)}${checksum.ok ? "" : `, the frame says 0x${hex(checksum.expected, 8)}`}`
+    : head.metadata.payloadChecksum === null ? "none sent" : "not compared";
+  const packed = head.frameLength - head.payloadOffset;
+  return [
+    ["Dialect", head.dialect ?? "0.2 or 0.3"],
+    ["Why", dialectReason(head)],
+    ["Checksum", sum],
+    ["Compression", head.compressed ? `zstd, ${bytes(packed)}${trouble ? "" : ` from ${bytes(unpackedLength)}`}` : "none"],
+    ["Payload", `${packed} bytes from byte ${head.payloadOffset}`],
+  ];
+}
+
+/** Each dialect has one flags byte for given metadata, so the two together tell. */
+function dialectReason({ dialect, flags, metadata }: FrameHead): string {
+  const bits = `flags 0x${hex(flags)}`;
+  if (dialect === null) return `${bits} and the metadata mean the same in both dialects`;
+  if (metadata.payloadChecksum !== null) return `it has a checksum, which only dialect 0.3 writes; ${bits} agrees`;
+  const parts = [
+    metadata.payloadType === "kv_cache" && `a KV-cache is bit ${dialect === "0.2" ? "0x08" : "0x04"}`,
+    metadata.avpMapId !== "" && `a map is bit ${dialect === "0.2" ? "0x04" : "0x02"}`,
+    metadata.mode === "hybrid" && "hybrid is bit 0x02, and only 0.2 has it",
+    metadata.mode === "json" && `JSON mode is number ${dialect === "0.2" ? 2 : 1}`,
+  ].filter(Boolean);
+  return `in ${dialect} ${parts.length ? parts.join(", ") : "the metadata's mode is known"}; ${bits} agrees`;
+}
+
+function metadata(all: Metadata): [string, string][] {
+  const rows = Object.entries(all).flatMap(([name, value]): [string, string][] => {
+    if (name === "extra") return Object.entries(all.extra).map(([key, text]) => [`extra: ${key}`, JSON.stringify(text)]);
+    if (value === "" || value === null || value === 0) return [];
+    const text = name === "tensorShape" ? `[${all.tensorShape.join(", ")}]` : String(value);
+    return text === "[]" ? [] : [[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), text]];
+  });
+  return rows;
+}

@@ -1,0 +1,78 @@
+// An AACP packet while it is written: findings under their places, fixes to press, English beside it.
+
+import type { Finding } from "avp-wasm";
+import { h, card } from "./dom.js";
+import { ask } from "./protocol.js";
+
+export function packetView(text: string): HTMLElement {
+  const input = h("textarea", { id: "packet", rows: 3, spellcheck: "false", autocapitalize: "off", "aria-describedby": "verdict" });
+  input.value = text;
+  const marks = h("div", { class: "marks", "aria-hidden": "true" });
+  const strict = h("input", { type: "checkbox", onchange: () => check() });
+  const verdict = h("p", { id: "verdict", role: "status" });
+  const findings = h("ul", { class: "findings" });
+  const english = h("p", { class: "english" });
+  let latest = 0;
+
+  async function check(): Promise<void> {
+    const mine = ++latest;
+    const packet = input.value;
+    const { validation, explanation } = await ask("packet", { text: packet, strict: strict.checked });
+    if (mine !== latest) return;
+    const errors = validation.findings.filter(({ severity }) => severity === "error").length;
+    verdict.textContent = validation.valid ? "Valid" : `Not valid: ${errors} ${errors === 1 ? "error" : "errors"}`;
+    verdict.className = validation.valid ? "right" : "wrong";
+    marks.replaceChildren(...underlined(packet, validation.findings));
+    findings.replaceChildren(...validation.findings.map((finding) => h("li", { class: finding.severity },
+      h("code", {}, finding.code), " ", finding.message, finding.fix && h("button", { type: "button", onclick: () => apply(finding) }, finding.fix.message))));
+    english.textContent = explanation?.text ?? "This is no packet yet.";
+    english.lang = "en";
+  }
+  function apply(finding: Finding): void {
+    input.value = fixed(input.value, finding);
+    input.focus();
+    remember();
+    void check();
+  }
+  // Not at every key: a browser takes only so many changes of the address.
+  const remember = () => history.replaceState(null, "", `#packet=${encodeURIComponent(input.value)}`);
+  input.addEventListener("change", remember);
+  input.addEventListener("input", check);
+  input.addEventListener("scroll", () => (marks.scrollTop = input.scrollTop));
+  void check();
+  return h("div", { class: "columns" },
+    card("Packet", h("label", { for: "packet", class: "block" }, "One AACP packet"), h("div", { class: "editor" }, marks, input),
+      h("label", { class: "check" }, strict, " Strict: as for a packet that we send"), verdict, findings),
+    card("In English", english));
+}
+
+/** The text again, with a mark around every place that a finding names. */
+function underlined(text: string, findings: Finding[]): (HTMLElement | string)[] {
+  const cuts = [...new Set([0, text.length, ...findings.flatMap(({ span }) => [span.start, span.end])])].sort((a, b) => a - b);
+  return cuts.slice(0, -1).map((start, index) => {
+    const part = text.slice(start, cuts[index + 1]);
+    const over = findings.filter(({ span }) => span.start <= start && start < span.end);
+    if (over.length === 0) return part;
+    return h("mark", { class: over.some(({ severity }) => severity === "error") ? "error" : "warning" }, part);
+  });
+}
+
+/** The packet with a finding's fix applied, as the contract describes the actions. */
+export function fixed(text: string, { span, fix }: Finding): string {
+  const put = (part: string) => text.slice(0, span.start) + part + text.slice(span.end);
+  switch (fix?.action) {
+    case "replace": return put(fix.text ?? "");
+    case "append": return `${text}|${fix.text ?? ""}`;
+    case "remove": return put("").replace(/\|\|/, "|").replace(/\|$/, "");
+    case "encode": return encoded(text);
+    default: return text;
+  }
+}
+
+/** The packet with what cannot stand in a value percent-encoded, which `enc:pct` then says. */
+function encoded(text: string): string {
+  const said = text.includes("|enc:pct");
+  const [task = "", domain = "", ...rest] = text.split("|");
+  const values = rest.map((field) => field.replace(said ? /[\0-\x1f\x7f]/g : /[%\0-\x1f\x7f]/g, encodeURIComponent));
+  return [task, domain, ...values, ...(said ? [] : ["enc:pct"])].join("|");
+}

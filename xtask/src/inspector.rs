@@ -1,0 +1,78 @@
+//! The inspector: its page, built, served, and tried in a real browser.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Result;
+
+use crate::{
+    npm::{node, npm_folder, pack_module},
+    process::run,
+};
+
+/// Serves the page to this machine until it is stopped; `arguments` may name a port.
+///
+/// # Errors
+/// When the page cannot be built or the port is taken.
+pub(crate) fn serve(root: &Path, arguments: &[OsString]) -> Result<()> {
+    let folder = build(root)?;
+    run(node(root).arg("inspector/serve.mjs").arg(folder).args(arguments))
+}
+
+/// Checks the page's types and uses it in a browser; gives the reason where there is none.
+///
+/// # Errors
+/// When anything is not as it should be.
+pub(crate) fn test(root: &Path) -> Result<Option<String>> {
+    let folder = build(root)?;
+    run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "inspector"]))?;
+    let Some(browser) = chromium().or_else(install_chromium) else {
+        return Ok(Some("no Chromium found, nor Debian's package of it; name one in CHROMIUM".into()));
+    };
+    run(node(root)
+        .args([
+            "--test",
+            "--test-reporter=spec",
+            "--test-timeout=300000",
+            "inspector/test/inspector.test.mjs",
+        ])
+        .env("INSPECTOR", folder)
+        .env("CHROMIUM", browser))?;
+    Ok(None)
+}
+
+/// Builds the page into `target/inspector/`, and gives that folder.
+fn build(root: &Path) -> Result<PathBuf> {
+    pack_module(root)?;
+    let folder = root.join("target").join("inspector");
+    run(node(root).arg("inspector/build.mjs").arg(npm_folder(root).join("avp-wasm")).arg(&folder))?;
+    Ok(folder)
+}
+
+/// The browser that `CHROMIUM` names, or the first one on the path.
+fn chromium() -> Option<PathBuf> {
+    let named = env::var_os("CHROMIUM").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let found = || {
+        env::split_paths(&path)
+            .flat_map(|folder| names.map(|name| folder.join(name)))
+            .find(|file| file.is_file())
+    };
+    named.or_else(found)
+}
+
+/// Debian's package, where this is Debian and we may install.
+fn install_chromium() -> Option<PathBuf> {
+    eprintln!("no Chromium found: installing Debian's package");
+    let apt = |arguments: &[&str]| {
+        run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+    };
+    apt(&["update", "--quiet=2"]).ok()?;
+    apt(&["install", "--quiet=2", "--yes", "--no-install-recommends", "chromium"]).ok()?;
+    chromium()
+}
