@@ -81,6 +81,11 @@ export interface CallOptions {
 export interface ThinkOptions extends CallOptions {
   /** Latent steps to take behind the prompt; with 0 it is only read. @defaultValue 20 */
   steps?: number;
+  /**
+   * What the logits are divided by in a latent step: below 1 it comes nearer to the likeliest token. Only models with tied
+   * embeddings take another than 1. @defaultValue 1
+   */
+  temperature?: number;
   /** Whether to measure the norm of the hidden state at each step. @defaultValue false */
   diagnostics?: boolean;
 }

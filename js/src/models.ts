@@ -19,7 +19,7 @@ const LOAD = {
   inFlight: check.whole,
 };
 const CALL = { context: Context.heldBy, signal, timeout: duration, reusePrefix: check.flag };
-const THINK = { ...CALL, steps: check.whole, diagnostics: check.flag };
+const THINK = { ...CALL, steps: check.whole, temperature: check.number, diagnostics: check.flag };
 const GENERATE = {
   ...CALL,
   maxTokens: check.whole,

@@ -128,12 +128,12 @@ try {
   // The tests lie beside the vectors; the package they test is the installed one.
   const place = join(folder, "js/test");
   mkdirSync(place, { recursive: true });
-  cpSync(join(here, "api.test.mjs"), join(place, "api.test.mjs"));
+  for (const file of ["api.test.mjs", "memory.test.mjs"]) cpSync(join(here, file), join(place, file));
   cpSync(join(js, "conformance"), join(folder, "js/conformance"), { recursive: true });
   symlinkSync(join(js, "../test-vectors"), join(folder, "test-vectors"));
   mkdirSync(join(folder, "bindings-wasm/npm"), { recursive: true });
   cpSync(join(js, "../bindings-wasm/npm/README.md"), join(folder, "bindings-wasm/npm/README.md"));
-  execFileSync(process.execPath, ["--test", "--test-reporter=spec", "js/test/api.test.mjs"], { cwd: folder, stdio: "inherit" });
+  execFileSync(process.execPath, ["--test", "--test-reporter=spec", "js/test/api.test.mjs", "js/test/memory.test.mjs"], { cwd: folder, stdio: "inherit" });
   for (const [name, consume] of Object.entries(consumers)) {
     await consume();
     console.log(`works in ${name}`);
