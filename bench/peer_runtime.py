@@ -102,6 +102,8 @@ class Ort:
                 value = numpy.full((1, 1, 1), latent)
             elif name == "latent_step":
                 value = numpy.full((1,), latent)
+            elif name == "latent_temperature":
+                value = numpy.ones((1,), dtype)
             elif name == "latent_embeds":
                 value = random.standard_normal((1, 1, spec.shape[-1])).astype(dtype) * dtype(0.02)
             else:

@@ -27,6 +27,9 @@ pub(crate) struct Think {
     /// Latent steps after the prompt
     #[arg(long, value_name = "N", default_value_t = 8)]
     steps: usize,
+    /// What the logits are divided by in a latent step: below 1 it comes nearer to the likeliest token (tied embeddings only)
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    temperature: f32,
     /// A frame to continue from; `-` for standard input
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
@@ -76,6 +79,7 @@ impl Think {
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
         let options = ThinkOptions {
+            temperature: self.temperature,
             timeout: self.timeout,
             reuse_prefix: self.reuse,
             ..ThinkOptions::steps(self.steps)

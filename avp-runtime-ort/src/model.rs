@@ -37,6 +37,7 @@ struct Loaded {
     fingerprint: Arc<Fingerprint>,
     end_of_turn: Vec<u32>,
     layout: CacheLayout,
+    tied: bool,
     window: usize,
     graph_path: PathBuf,
 }
@@ -104,6 +105,7 @@ impl Model {
             window: config.max_position_embeddings,
             end_of_turn: generation.end_of_turn(config),
             layout: prepared.report.cache,
+            tied: prepared.report.tied,
             graph_path: graph,
         })))
     }
@@ -134,6 +136,11 @@ impl Model {
     /// Shape and type of the model's KV-cache.
     pub fn cache_layout(&self) -> CacheLayout {
         self.0.layout
+    }
+
+    /// Whether its head is its embedding transposed, so that a latent step is a softmax over tokens.
+    pub(crate) fn is_tied(&self) -> bool {
+        self.0.tied
     }
 
     /// Tokens the model can attend to.

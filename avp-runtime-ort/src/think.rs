@@ -31,10 +31,14 @@ pub enum OutputType {
 }
 
 /// How to think.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ThinkOptions {
     /// Latent steps to take behind the prompt; 20 by default, as `avp` has it. With 0 the prompt is only read.
     pub steps: usize,
+    /// What the logits are divided by before a latent step weighs the embeddings of all tokens by their probability; above 0.
+    /// Below 1 a step comes nearer to the likeliest token, above it further away. 1 by default, which is LatentMAS's step and
+    /// the peer's. Only models with tied embeddings take such a step: others take no other temperature.
+    pub temperature: f32,
     /// What to keep.
     pub output: OutputType,
     /// Give up after this time, counted from the call; `None` takes what it takes.
@@ -48,7 +52,14 @@ pub struct ThinkOptions {
 
 impl Default for ThinkOptions {
     fn default() -> Self {
-        Self { steps: 20, output: OutputType::Auto, timeout: None, diagnostics: false, reuse_prefix: false }
+        Self {
+            steps: 20,
+            temperature: 1.0,
+            output: OutputType::Auto,
+            timeout: None,
+            diagnostics: false,
+            reuse_prefix: false,
+        }
     }
 }
 
@@ -117,7 +128,8 @@ impl Model {
     /// As [`think`](Self::think), with every option; waits for a place in the model's queue.
     ///
     /// # Errors
-    /// As [`think`](Self::think), and [`RunError::TimedOut`].
+    /// As [`think`](Self::think), [`RunError::Option`] for a temperature that the model cannot take, and
+    /// [`RunError::TimedOut`].
     pub fn think_with(
         &self,
         prompt: impl Into<Prompt>,
@@ -227,6 +239,7 @@ impl Thinking {
         options: ThinkOptions,
         context: Option<&Context>,
     ) -> Result<Self, RunError> {
+        check_temperature(options.temperature, model.is_tied())?;
         let (context, reused_tokens) = match &mut reading {
             Reading::Tokens(tokens) if options.reuse_prefix => {
                 let (context, reused) = model.reuse(context, tokens)?;
@@ -260,7 +273,11 @@ impl Thinking {
     /// The last run gives the hidden state, each before it the next latent input.
     fn want(&self, taken: usize) -> Want {
         let last = taken == self.options.steps;
-        Want { logits: false, hidden: last || self.options.diagnostics, next_latent: !last }
+        Want {
+            logits: false,
+            hidden: last || self.options.diagnostics,
+            next_latent: (!last).then_some(self.options.temperature),
+        }
     }
 
     fn finish(
@@ -338,6 +355,16 @@ impl Task for Thinking {
         self.state = State::Thinking { sequence, latent, taken };
         Ok(ControlFlow::Continue(()))
     }
+}
+
+fn check_temperature(temperature: f32, tied: bool) -> Result<(), RunError> {
+    let expected = match tied {
+        true if temperature.is_finite() && temperature > 0.0 => return Ok(()),
+        true => "above 0",
+        false if temperature == 1.0 => return Ok(()),
+        false => "1, since the model's embeddings are not tied",
+    };
+    Err(RunError::Option { option: "temperature", expected, got: temperature.into() })
 }
 
 /// Summed in float64: a hidden state has thousands of numbers.

@@ -12,18 +12,18 @@ use crate::{RunError, prepare::names};
 
 /// What a run is asked for beside the cache. What is not asked for does not leave the device, and `next_latent` is not even
 /// computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Want {
     /// Logits of the last position.
     pub(crate) logits: bool,
     /// Hidden states after the final norm: of the last position at least. A graph gives those of all that it reads at once.
     pub(crate) hidden: bool,
-    /// The latent input of the next step.
-    pub(crate) next_latent: bool,
+    /// The latent input of the next step, at this temperature, which must be 1 where the model's step has none.
+    pub(crate) next_latent: Option<f32>,
 }
 
 impl Want {
-    pub(crate) const LOGITS: Self = Self { logits: true, hidden: false, next_latent: false };
+    pub(crate) const LOGITS: Self = Self { logits: true, hidden: false, next_latent: None };
 
     pub(super) fn bind(self, binding: &mut IoBinding, memory: &Memory) -> ort::Result<()> {
         if self.logits {
@@ -32,7 +32,7 @@ impl Want {
         if self.hidden {
             binding.bind_output_to_device(names::HIDDEN_STATES, &memory.host)?;
         }
-        if self.next_latent {
+        if self.next_latent.is_some() {
             binding.bind_output_to_device(names::NEXT_LATENT, &memory.device)?;
         }
         Ok(())
@@ -63,7 +63,7 @@ impl Outputs {
         Ok(Self {
             logits: take(want.logits, "logits")?,
             hidden: take(want.hidden, names::HIDDEN_STATES)?,
-            next_latent: take(want.next_latent, names::NEXT_LATENT)?,
+            next_latent: take(want.next_latent.is_some(), names::NEXT_LATENT)?,
             hidden_size,
             run_time,
         })

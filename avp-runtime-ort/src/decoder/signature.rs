@@ -19,6 +19,7 @@ pub(super) struct Signature {
     cache_names: Vec<CacheNames>,
     takes_attention_mask: bool,
     takes_position_ids: bool,
+    takes_temperature: bool,
     constants: Constants,
     /// What the binding holds already of the inputs that rarely change.
     bound: Option<Switches>,
@@ -41,10 +42,11 @@ struct Constants {
 }
 
 /// Which of the constants a run binds.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq)]
 struct Switches {
     latent: bool,
-    step: bool,
+    /// The temperature of the latent step, where one follows.
+    step: Option<f32>,
 }
 
 impl Signature {
@@ -73,6 +75,7 @@ impl Signature {
             cache_names: (0..layout.num_layers).map(CacheNames::of_layer).collect(),
             takes_attention_mask: takes("attention_mask"),
             takes_position_ids: takes("position_ids"),
+            takes_temperature: takes(names::LATENT_TEMPERATURE),
             constants,
             bound: None,
         })
@@ -91,7 +94,11 @@ impl Signature {
             self.bound = None;
             let constants = &self.constants;
             binding.bind_input(names::LATENT_MASK, &constants.mask[usize::from(switches.latent)])?;
-            binding.bind_input(names::LATENT_STEP, &constants.step[usize::from(switches.step)])?;
+            binding.bind_input(names::LATENT_STEP, &constants.step[usize::from(switches.step.is_some())])?;
+            if self.takes_temperature {
+                let temperature = Tensor::from_array(([1], vec![switches.step.unwrap_or(1.0)]))?;
+                binding.bind_input(names::LATENT_TEMPERATURE, &temperature)?;
+            }
             if !switches.latent {
                 binding.bind_input(names::LATENT_EMBEDS, &constants.unused_latent)?;
             }

@@ -166,7 +166,7 @@ fn vectors_from_the_host_are_read_as_the_devices_own() {
     let past = model.past(None, ids.len(), 3).unwrap();
     model
         .with_decoder(move |decoder| {
-            let next = Want { next_latent: true, ..Want::default() };
+            let next = Want { next_latent: Some(1.0), ..Want::default() };
             let hidden = Want { hidden: true, ..Want::default() };
             let mut sequence = decoder.begin(past.clone(), ids.len() + 2);
             let latent = decoder.run(&mut sequence, Input::Tokens(&ids), next)?.take_next_latent()?;
@@ -253,7 +253,7 @@ fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
     let past = model.past(None, 1, 0).unwrap();
     model
         .with_decoder(move |decoder| {
-            let want = Want { logits: true, hidden: true, next_latent: false };
+            let want = Want { logits: true, hidden: true, next_latent: None };
             let vectors: Vec<f32> =
                 (0..3 * decoder.hidden_size).map(|index| (index as f32).sin() / 10.0).collect();
             let latents = decoder.latents(&vectors)?;

@@ -115,7 +115,7 @@ pub fn check_prepared(
                 prepared.external_folder.to_string_lossy(),
             )?
             .commit_from_memory(graph)?;
-        last_row(&mut session, &prepared.report, &prompt, "logits")
+        last_row(&mut session, &prepared.report, &prompt, "logits", 1.0)
     };
     let expected = run(&export(&prepared.report.file)?)?;
     let logits = run(&prepared.bytes)?;
@@ -167,12 +167,14 @@ fn random_prompt(vocab_size: usize, seed: u64) -> Vec<u32> {
     (0..16).map(|_| random.random_range(0..vocab_size)).collect()
 }
 
-/// The last row of `output`, as float32, after an export or its prepared graph has read `prompt`.
+/// The last row of `output`, as float32, after an export or its prepared graph has read `prompt`; a latent step that has a
+/// temperature is taken at this one.
 pub(super) fn last_row(
     session: &mut Session,
     report: &PrepareReport,
     prompt: &[u32],
     output: &str,
+    temperature: f32,
 ) -> Result<Vec<f32>, ModelError> {
     let length = prompt.len();
     let row = |values: Vec<i64>| Tensor::from_array(([1, values.len()], values));
@@ -194,6 +196,7 @@ pub(super) fn last_row(
             "num_logits_to_keep" => Tensor::from_array((Vec::<i64>::new(), vec![1_i64]))?.into(),
             names::LATENT_MASK => flag(vec![1, 1, 1], false)?.into(),
             names::LATENT_STEP => flag(vec![1], output == names::NEXT_LATENT)?.into(),
+            names::LATENT_TEMPERATURE => Tensor::from_array(([1], vec![temperature]))?.into(),
             names::LATENT_EMBEDS => match &latent {
                 Some(latent) => latent.into(),
                 None => continue,

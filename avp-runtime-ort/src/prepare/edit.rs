@@ -5,7 +5,7 @@ use super::{
     embedding::Embedding,
     head::{Cut, Head},
     latent::LatentStep,
-    names::{HIDDEN_STATES, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, NEXT_LATENT},
+    names::{HIDDEN_STATES, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT},
     realign::Realignment,
     soft_embedding::{self, cast},
 };
@@ -17,7 +17,7 @@ use crate::onnx::{
 /// # Errors
 /// When the graph already has a value of a name that preparing adds.
 pub(super) fn check_names_are_free(graph: &GraphProto) -> Result<(), PrepareError> {
-    let added = [LATENT_MASK, LATENT_EMBEDS, LATENT_STEP, HIDDEN_STATES, NEXT_LATENT];
+    let added = [LATENT_MASK, LATENT_EMBEDS, LATENT_STEP, LATENT_TEMPERATURE, HIDDEN_STATES, NEXT_LATENT];
     let inputs = graph.input.iter().map(|value| value.name());
     let initializers = graph.initializer.iter().map(|tensor| tensor.name());
     let outputs = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
@@ -51,6 +51,10 @@ pub(super) fn apply(
     let mask = tensor_value(LATENT_MASK, DataType::Bool as i32, &[Err("latent_batch"), any, Ok(1)]);
     let embeds = tensor_value(LATENT_EMBEDS, embedding.elem_type, &[Err("latent_batch"), any, hidden_size]);
     graph.input.extend([mask, embeds, tensor_value(LATENT_STEP, DataType::Bool as i32, &[Ok(1)])]);
+
+    if matches!(step, LatentStep::Tied) {
+        graph.input.push(tensor_value(LATENT_TEMPERATURE, DataType::Float as i32, &[Ok(1)]));
+    }
 
     let hidden = [Err("batch_size"), Err("sequence_length"), hidden_size];
     graph.output.push(tensor_value(HIDDEN_STATES, head.elem_type, &hidden));

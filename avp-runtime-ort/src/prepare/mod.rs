@@ -13,7 +13,8 @@
 //! - Where `latent_mask` is true, `latent_embeds` stands in for the token's embedding. Both broadcast, so an ordinary
 //!   run passes a false `[1, 1, 1]` and a zero `[1, 1, hidden_size]` and pays nothing.
 //! - The head sees the last row alone: a prompt of 1,000 tokens costs one row of logits, not 1,000.
-//! - `next_latent` is computed only where `latent_step` is true. Tied embeddings: `softmax(logits) @ E`. Untied:
+//! - `next_latent` is computed only where `latent_step` is true. Tied embeddings: `softmax(logits / t) @ E`, where `t` is the
+//!   input `latent_temperature`, which only they have. Untied:
 //!   `h @ W` at the mean norm of the embeddings (see [`realign`]). Both as LatentMAS and `avp` 0.2.1 define them.
 //!
 //! Keeping `input_ids` keeps every shape computation of the export valid.
@@ -48,6 +49,7 @@ pub(crate) mod names {
     pub(crate) const LATENT_MASK: &str = "latent_mask";
     pub(crate) const LATENT_EMBEDS: &str = "latent_embeds";
     pub(crate) const LATENT_STEP: &str = "latent_step";
+    pub(crate) const LATENT_TEMPERATURE: &str = "latent_temperature";
     pub(crate) const HIDDEN_STATES: &str = "hidden_states";
     pub(crate) const NEXT_LATENT: &str = "next_latent";
 }

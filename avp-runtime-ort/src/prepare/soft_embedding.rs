@@ -1,4 +1,4 @@
-//! The latent step of a tied model, as nodes: `softmax(logits) @ E`.
+//! The latent step of a tied model, as nodes: `softmax(logits / temperature) @ E`.
 //!
 //! Up to [`MAX_ROWS`] tokens every row of the embedding takes part. Above, only the `MAX_ROWS` likeliest do: the graph's own
 //! embedding operator reads their rows, whatever form the table has, and the sum is weighted by the probabilities as they
@@ -6,7 +6,7 @@
 //! probability times the longest row of the embedding. (Scaling up would double that bound.) Of a vocabulary of 151,936,
 //! 4,096 rows are 3 % of the reads.
 
-use super::embedding::Embedding;
+use super::{embedding::Embedding, names::LATENT_TEMPERATURE};
 use crate::onnx::{GraphProto, NodeProto, Stored, constant, int64_tensor, node, tensor_proto::DataType};
 
 /// The most rows of the embedding that one latent step reads.
@@ -22,7 +22,8 @@ pub(super) fn nodes(
 ) -> Vec<NodeProto> {
     let mut nodes = vec![
         cast(product, "avp.logits32", DataType::Float as i32),
-        node("Softmax", "avp.softmax", ["avp.logits32"], ["avp.probabilities"]).with_int("axis", -1),
+        node("Div", "avp.temper", ["avp.logits32", LATENT_TEMPERATURE], ["avp.tempered"]),
+        node("Softmax", "avp.softmax", ["avp.tempered"], ["avp.probabilities"]).with_int("axis", -1),
     ];
     if embedding.vocab_size <= max_rows {
         let table = embedding.table.as_deref().unwrap_or_else(|| {
@@ -97,7 +98,12 @@ mod tests {
     const PROMPT: [u32; 5] = [40, 271, 3, 12, 99];
 
     /// The next latent with `max_rows` rows at most, and the logits it comes from.
-    fn next_latent(runtime: &Runtime, file: &Path, max_rows: usize) -> (Vec<f32>, Vec<f32>) {
+    fn next_latent(
+        runtime: &Runtime,
+        file: &Path,
+        max_rows: usize,
+        temperature: f32,
+    ) -> (Vec<f32>, Vec<f32>) {
         let mut model = ModelProto::decode(Bytes::from(fs::read(file).unwrap())).unwrap();
         let report = prepare_with(&mut model, file.parent().unwrap(), Some(16), max_rows).unwrap();
         assert!(report.tied);
@@ -110,8 +116,55 @@ mod tests {
             .unwrap()
             .commit_from_memory(&model.encode_to_vec())
             .unwrap();
-        let mut row = |output| last_row(&mut session, &report, &PROMPT, output).unwrap();
+        let mut row = |output| last_row(&mut session, &report, &PROMPT, output, temperature).unwrap();
         (row(NEXT_LATENT), row("logits"))
+    }
+
+    /// The embedding's rows, as float32.
+    fn rows(file: &Path) -> Vec<Vec<f32>> {
+        let model = ModelProto::decode(Bytes::from(fs::read(file).unwrap())).unwrap();
+        let index = GraphIndex::new(model.graph.as_ref().unwrap());
+        let weights = Weights::new(file.parent().unwrap());
+        let table = embedding::find(&index, &weights).unwrap().stored.load(&index, &weights).unwrap();
+        let read = |token| {
+            let mut row = vec![0.0; table.cols];
+            table.read_row(token, &mut row);
+            row
+        };
+        (0..table.rows).map(read).collect()
+    }
+
+    /// `softmax(logits / temperature) @ E`, by hand.
+    fn expected(logits: &[f32], rows: &[Vec<f32>], temperature: f32) -> Vec<f64> {
+        let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+        let weight = |&logit: &f32| (f64::from(logit - largest) / f64::from(temperature)).exp();
+        let weights: Vec<f64> = logits.iter().map(weight).collect();
+        let total: f64 = weights.iter().sum();
+        let mut sum = vec![0.0; rows[0].len()];
+        for (row, weight) in rows.iter().zip(weights) {
+            for (sum, &value) in sum.iter_mut().zip(row) {
+                *sum += weight / total * f64::from(value);
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn a_temperature_sharpens_or_flattens_what_the_rows_are_weighted_by() {
+        let runtime = Runtime::find().unwrap_or_else(|error| panic!("{error}"));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2/model.onnx");
+        let (_, logits) = next_latent(&runtime, &file, super::MAX_ROWS, 1.0);
+        let rows = rows(&file);
+        for temperature in [0.01, 0.5, 1.0, 2.0, 100.0] {
+            let (found, _) = next_latent(&runtime, &file, super::MAX_ROWS, temperature);
+            for (found, expected) in found.iter().zip(expected(&logits, &rows, temperature)) {
+                assert!((f64::from(*found) - expected).abs() < 1e-6, "{temperature}: {found}, {expected}");
+            }
+        }
+        // At next to nothing the likeliest token's embedding alone is left.
+        let likeliest = (0..logits.len()).max_by(|&one, &other| logits[one].total_cmp(&logits[other]));
+        let (found, _) = next_latent(&runtime, &file, super::MAX_ROWS, 1e-6);
+        assert_eq!(found, rows[likeliest.unwrap()]);
     }
 
     fn norm(values: impl Iterator<Item = f64>) -> f64 {
@@ -132,18 +185,12 @@ mod tests {
             "models/community-qwen2/onnx/model_uint8.onnx",
         ] {
             let path = vectors.join(file);
-            let (exact, logits) = next_latent(&runtime, &path, super::MAX_ROWS);
+            let (exact, logits) = next_latent(&runtime, &path, super::MAX_ROWS, 1.0);
 
-            let model = ModelProto::decode(Bytes::from(fs::read(&path).unwrap())).unwrap();
-            let index = GraphIndex::new(model.graph.as_ref().unwrap());
-            let weights = Weights::new(path.parent().unwrap());
-            let table = embedding::find(&index, &weights).unwrap().stored.load(&index, &weights).unwrap();
-            let mut longest = 0.0_f64;
-            let mut row = vec![0.0; table.cols];
-            for token in 0..table.rows {
-                table.read_row(token, &mut row);
-                longest = longest.max(norm(row.iter().map(|&value| value.into())));
-            }
+            let longest = rows(&path)
+                .iter()
+                .map(|row| norm(row.iter().map(|&value| value.into())))
+                .fold(0.0_f64, f64::max);
             let largest = logits.iter().copied().fold(f32::MIN, f32::max);
             let mut weights: Vec<f64> =
                 logits.iter().map(|&logit| f64::from(logit - largest).exp()).collect();
@@ -152,7 +199,7 @@ mod tests {
 
             let mut before = f64::INFINITY;
             for max_rows in [2, 16, 64, 256] {
-                let (found, _) = next_latent(&runtime, &path, max_rows);
+                let (found, _) = next_latent(&runtime, &path, max_rows, 1.0);
                 let left_out = weights[max_rows..].iter().sum::<f64>() / total;
                 let error = norm(exact.iter().zip(&found).map(|(one, other)| f64::from(one - other)));
                 // Both vectors are rounded to the type of the latents.

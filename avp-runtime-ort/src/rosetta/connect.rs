@@ -16,7 +16,7 @@ use crate::{
     prepare::{Tables, read_tables},
 };
 
-const HIDDEN: Want = Want { logits: false, hidden: true, next_latent: false };
+const HIDDEN: Want = Want { logits: false, hidden: true, next_latent: None };
 
 /// A loaded model with its embedding and its head, which are read from its file when they are first asked for.
 pub(super) struct LoadedSide {

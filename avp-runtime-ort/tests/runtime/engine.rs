@@ -141,6 +141,36 @@ fn a_hidden_state_alone_is_that_of_the_whole_context() {
 }
 
 #[test]
+fn a_temperature_changes_latent_steps_and_nothing_else() {
+    let model = model();
+    let think = |temperature, steps| {
+        let options = ThinkOptions { temperature, ..ThinkOptions::steps(steps) };
+        model.think_with("Who?", options, None).unwrap().last_hidden_state
+    };
+    assert_eq!(
+        think(1.0, 3),
+        model.think_with("Who?", ThinkOptions::steps(3), None).unwrap().last_hidden_state
+    );
+    assert_ne!(think(0.2, 3), think(1.0, 3));
+    assert_eq!(think(0.2, 0), think(1.0, 0));
+}
+
+#[test]
+fn a_temperature_that_a_model_cannot_take_is_refused() {
+    let refused = |model: &Model, temperature| {
+        let options = ThinkOptions { temperature, ..ThinkOptions::steps(1) };
+        model.think_with("Who?", options, None).unwrap_err().to_string()
+    };
+    let tied = model();
+    assert_eq!(refused(&tied, 0.0), "temperature must be above 0, got 0");
+    assert_eq!(refused(&tied, f32::INFINITY), "temperature must be above 0, got inf");
+    assert!(refused(&tied, f32::NAN).ends_with("got NaN"));
+    let untied = load("test-vectors/parity/tiny-llama");
+    let error = refused(&untied, 0.5);
+    assert_eq!(error, "temperature must be 1, since the model's embeddings are not tied, got 0.5");
+}
+
+#[test]
 fn diagnostics_give_the_norm_behind_the_prompt_and_each_step() {
     let model = model();
     let plain = model.think_with("Who?", ThinkOptions::steps(4), None).unwrap();

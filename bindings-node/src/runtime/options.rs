@@ -91,6 +91,7 @@ impl From<Ask> for Prompt {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Think {
     steps: Option<usize>,
+    temperature: Option<f32>,
     timeout: Option<f64>,
     diagnostics: bool,
     reuse_prefix: bool,
@@ -101,6 +102,7 @@ impl From<Think> for ThinkOptions {
         let default = Self::default();
         Self {
             steps: given.steps.unwrap_or(default.steps),
+            temperature: given.temperature.unwrap_or(default.temperature),
             timeout: given.timeout.map(millis),
             diagnostics: given.diagnostics,
             reuse_prefix: given.reuse_prefix,
