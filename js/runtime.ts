@@ -196,7 +196,7 @@ export interface ContextFrameOptions {
   modelHash?: string;
   /** @defaultValue "0.3" */
   dialect?: Dialect;
-  /** The first tensor byte lies at a multiple of this, a power of two up to 4096. @defaultValue 1 */
+  /** The first tensor byte lies at a multiple of this, a power of two up to 4096. @defaultValue 64 */
   alignment?: number;
   /** @defaultValue false */
   compress?: boolean;
@@ -220,7 +220,7 @@ export interface ContextReadOptions extends LibraryOptions {
 export interface FromFrameOptions extends ContextReadOptions {
   /**
    * Whether to take the bytes' buffer over and not copy it: the whole of it is then detached, as by `postMessage`. Tensors that
-   * are aligned (`alignment: 64`) are used where they lie. A buffer that cannot be detached, such as that of a small `Buffer` or
+   * are aligned, as {@link Context.toFrame} leaves them, are used where they lie. A buffer that cannot be detached, such as that of a small `Buffer` or
    * of a frame from {@link Context.toFrame}, is copied. @defaultValue false
    */
   transfer?: boolean;

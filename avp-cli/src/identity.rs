@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use avp_core::{Evidence, OwnedModelIdentity, hash, resolve};
-use avp_runtime_ort::{read_identity, tokenizer_hash};
+use avp_runtime_ort::{read_identity, rosetta::MapFolder, tokenizer_hash};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -68,7 +68,7 @@ pub(crate) struct Handshake {
     /// How many tokens the two vocabularies share, where somebody counted
     #[arg(long, value_name = "N")]
     shared_tokens: Option<u64>,
-    /// A projection map between the two models is at hand
+    /// A projection map between the two models is at hand; otherwise it is looked for where `avp rosetta` keeps them
     #[arg(long)]
     stored_map: bool,
     /// Print one JSON object
@@ -79,7 +79,11 @@ pub(crate) struct Handshake {
 impl Handshake {
     pub(crate) fn run(&self) -> Result<()> {
         let (local, remote) = (identity_in(&self.local)?, identity_in(&self.remote)?);
-        let evidence = Evidence { has_stored_map: self.stored_map, shared_tokens: self.shared_tokens };
+        let kept = |folder: MapFolder| folder.find(&local.model_hash, &remote.model_hash).is_some();
+        let evidence = Evidence {
+            has_stored_map: self.stored_map || MapFolder::from_env().is_ok_and(kept),
+            shared_tokens: self.shared_tokens,
+        };
         let resolution = resolve(&local, &remote, evidence);
         let differences: Vec<_> = local.differences(&remote).collect();
         if self.json {

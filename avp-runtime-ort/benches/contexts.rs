@@ -47,7 +47,7 @@ fn contexts(criterion: &mut Criterion) {
     let read =
         |bytes: &Bytes, options| Context::from_bytes(&runtime, bytes.clone(), options).expect("a context");
     let context = read(&aligned, &verified);
-    let with_sum = FrameOptions { alignment: 64, ..FrameOptions::default() };
+    let with_sum = FrameOptions::default();
     let without_sum = FrameOptions { checksum: Some(false), ..with_sum.clone() };
 
     let mut both = group(criterion, "hand-over");

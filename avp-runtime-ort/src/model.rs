@@ -208,6 +208,18 @@ impl Model {
         self.0.engine.run(task, deadline)
     }
 
+    /// Hands `task` to the model's thread, after waiting for a place in its queue.
+    ///
+    /// # Errors
+    /// [`RunError::TimedOut`].
+    pub(crate) fn start_when_free<T: Task>(
+        &self,
+        task: T,
+        deadline: Option<Deadline>,
+    ) -> Result<Pending<T::Output>, RunError> {
+        self.0.engine.start_when_free(task, deadline)
+    }
+
     /// Hands `task` to the model's thread. What keeps it from being taken, [`RunError::Busy`] too, is the answer.
     pub(crate) fn start<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Pending<T::Output> {
         self.0.engine.start(task, deadline)

@@ -25,7 +25,7 @@ fn a_hand_over_holds_the_cache_and_its_frame_and_nothing_more() {
     let runtime = Runtime::find().unwrap();
     let read = |frame: Vec<u8>| Context::from_bytes(&runtime, frame, &FrameReadOptions::default()).unwrap();
     let made = frame();
-    let options = FrameOptions { alignment: 64, ..FrameOptions::default() };
+    let options = FrameOptions::default();
     // The sender's cache, the frame, and the receiver's cache, which lies in the frame.
     let handed_over = peak(move || {
         let context = read(made);

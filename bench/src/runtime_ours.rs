@@ -105,7 +105,7 @@ pub(crate) fn serve_memory(arguments: &[OsString]) -> Result<()> {
         // 5 sets the high-water mark back to what is resident now: proc(5).
         fs::write("/proc/self/clear_refs", "5").context("the system keeps no account of peak memory")?;
         let before = status("VmRSS:")?;
-        let frame = context.to_bytes(&aligned())?;
+        let frame = context.to_bytes(&FrameOptions::default())?;
         let received = Context::from_bytes(&runtime, frame.clone(), &FrameReadOptions::default())?;
         let peak = status("VmHWM:")? - before;
         black_box((frame, received));
@@ -114,11 +114,6 @@ pub(crate) fn serve_memory(arguments: &[OsString]) -> Result<()> {
         say(&[("peak", peak), ("cache", (elements * layout.dtype.size()) as f64)])?;
     }
     Ok(())
-}
-
-/// A frame that its receiver can use where it lies.
-fn aligned() -> FrameOptions {
-    FrameOptions { alignment: 64, ..FrameOptions::default() }
 }
 
 struct Bench {
@@ -186,7 +181,7 @@ impl Bench {
 
     fn handover(&mut self) -> Result<()> {
         let context = self.kept()?;
-        let options = aligned();
+        let options = FrameOptions::default();
         let frame = context.to_bytes(&options)?;
         let receive = || Context::from_bytes(&self.runtime, frame.clone(), &FrameReadOptions::default());
         let export = median_seconds(|| context.to_bytes(&options))?;

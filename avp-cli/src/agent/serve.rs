@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::Result;
-use avp_runtime_ort::{Context, FrameOptions, GenerateOptions, Model, Runtime};
+use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, GenerateOptions, Model, Runtime};
+use bytes::Bytes;
 
 use super::protocol::{Generated, Request, Response, Thought, receive, send};
 
@@ -19,8 +20,8 @@ pub(crate) fn serve(runtime: &Runtime, model: &Model, name: &str) -> Result<()> 
     let mut writer = BufWriter::new(stdout().lock());
     send(&mut writer, Response::Ready, &[])?;
     while let Some((request, frame)) = receive::<Request>(&mut reader)? {
-        let (response, frame) = answer(runtime, model, name, request, &frame)
-            .unwrap_or_else(|error| (Response::Failed { message: format!("{error:#}") }, Vec::new()));
+        let (response, frame) = answer(runtime, model, name, request, frame)
+            .unwrap_or_else(|error| (Response::Failed { message: format!("{error:#}") }, Bytes::new()));
         send(&mut writer, response, &frame)?;
     }
     Ok(())
@@ -31,18 +32,22 @@ fn answer(
     model: &Model,
     name: &str,
     request: Request,
-    frame: &[u8],
-) -> Result<(Response, Vec<u8>)> {
+    frame: Vec<u8>,
+) -> Result<(Response, Bytes)> {
     match request {
         Request::Think { prompt, steps } => {
             let context = model.think(prompt.as_str(), steps, None)?;
             let options = FrameOptions { source_agent_id: name.to_owned(), ..FrameOptions::default() };
             let thought = Thought { tokens: context.seq_len() };
-            Ok((Response::Thought(thought), context.to_frame(&options)?))
+            Ok((Response::Thought(thought), context.to_bytes(&options)?))
         }
         Request::Generate { prompt, max_tokens } => {
             let start = Instant::now();
-            let context = if frame.is_empty() { None } else { Some(Context::from_frame(runtime, frame)?) };
+            let context = if frame.is_empty() {
+                None
+            } else {
+                Some(Context::from_bytes(runtime, frame, &FrameReadOptions::default())?)
+            };
             let imported = start.elapsed();
             let options = GenerateOptions { max_tokens, ..GenerateOptions::default() };
             let generation = model.generate(prompt.as_str(), context.as_ref(), &options)?;
@@ -51,7 +56,7 @@ fn answer(
                 first_token_ms: (imported + generation.first_token_time).as_secs_f64() * 1e3,
                 text: generation.text,
             };
-            Ok((Response::Generated(generated), Vec::new()))
+            Ok((Response::Generated(generated), Bytes::new()))
         }
     }
 }

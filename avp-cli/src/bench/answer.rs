@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use avp_runtime_ort::{
-    Context, ContextError, Finish, FrameOptions, GenerateOptions, Model, RunError, Runtime,
+    Context, ContextError, Finish, FrameOptions, FrameReadOptions, GenerateOptions, Model, RunError, Runtime,
 };
+use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use super::plan::{Note, Plan, Turn};
@@ -150,18 +151,18 @@ impl Agents<'_> {
     fn latent(&self, turns: &[Turn<'_>], steps: usize) -> Result<Answer> {
         let start = Instant::now();
         let (last, before) = turns.split_last().context("a pipeline has an agent")?;
-        let mut frame = Vec::new();
+        let mut frame = Bytes::new();
         let mut parts = Vec::new();
         let mut handed = Handed::default();
         for turn in before {
             let turn_start = Instant::now();
-            let received = self.receive(&frame)?;
+            let received = self.receive(frame)?;
             let imported = turn_start.elapsed();
             let known = received.as_ref().map_or(0, Context::seq_len);
             let context = self.model.think(turn.behind_context.as_str(), steps, received.as_ref())?;
             let export = Instant::now();
             frame = context
-                .to_frame(&FrameOptions { source_agent_id: turn.agent.clone(), ..FrameOptions::default() })?;
+                .to_bytes(&FrameOptions { source_agent_id: turn.agent.clone(), ..FrameOptions::default() })?;
             handed.bytes += frame.len();
             handed.time += imported + export.elapsed();
             parts.push(Part {
@@ -173,7 +174,7 @@ impl Agents<'_> {
             });
         }
         let last_start = Instant::now();
-        let received = self.receive(&frame)?;
+        let received = self.receive(frame)?;
         let imported = last_start.elapsed();
         handed.time += imported;
         let mut written =
@@ -184,8 +185,11 @@ impl Agents<'_> {
     }
 
     /// The context in a frame; the first agent has none to take.
-    fn receive(&self, frame: &[u8]) -> Result<Option<Context>, ContextError> {
-        if frame.is_empty() { Ok(None) } else { Context::from_frame(self.runtime, frame).map(Some) }
+    fn receive(&self, frame: Bytes) -> Result<Option<Context>, ContextError> {
+        if frame.is_empty() {
+            return Ok(None);
+        }
+        Context::from_bytes(self.runtime, frame, &FrameReadOptions::default()).map(Some)
     }
 
     fn write(

@@ -165,9 +165,9 @@ impl Measured<'_> {
             }
         }
 
-        let frame = context.to_bytes(&aligned())?;
+        let frame = context.to_bytes(&FrameOptions::default())?;
         let receive = || Context::from_bytes(self.runtime, frame.clone(), &FrameReadOptions::default());
-        let export_ms = self.median(|| timed(|| context.to_bytes(&aligned())))?;
+        let export_ms = self.median(|| timed(|| context.to_bytes(&FrameOptions::default())))?;
         let import_ms = self.median(|| timed(receive))?;
         let mut copy = frame.to_vec();
         let memcpy_ms = self.median(|| {
@@ -222,17 +222,12 @@ impl Measured<'_> {
             return Ok(None);
         }
         let Some(watch) = Peak::watch() else { return Ok(None) };
-        let frame = context.to_bytes(&aligned())?;
+        let frame = context.to_bytes(&FrameOptions::default())?;
         let received = Context::from_bytes(self.runtime, frame.clone(), &FrameReadOptions::default())?;
         let peak = watch.bytes();
         drop(black_box((frame, received)));
         Ok(peak)
     }
-}
-
-/// A frame that its receiver can use where it lies.
-fn aligned() -> FrameOptions {
-    FrameOptions { alignment: 64, ..FrameOptions::default() }
 }
 
 /// A text of at most `length` tokens, and as few less as whole words allow.

@@ -1,8 +1,8 @@
 //! `avp encode`, `hash`, `identity` and `handshake`, held to the same vectors as the core.
 
-use std::fs;
+use std::{fs, process::Command};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{avp, avp_with_input, cases, failure, hex, repository, stdout, text};
 
@@ -169,6 +169,28 @@ fn a_handshake_takes_configs_and_refuses_what_names_no_model() {
 }
 
 #[test]
+fn a_handshake_finds_a_map_that_is_kept_for_the_pair() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = |digit: &str| {
+        let file = folder.path().join(format!("{digit}.json"));
+        let family = format!("family {digit}");
+        fs::write(&file, json!({ "model_family": family, "model_hash": digit.repeat(64) }).to_string())
+            .unwrap();
+        file
+    };
+    let (local, remote) = (identity("a"), identity("b"));
+    let rule = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_avp"));
+        command.args(["handshake", "--json"]).args([&local, &remote]).env("AVP_MAP_DIR", folder.path());
+        let answer: Value = serde_json::from_slice(stdout(&command.output().unwrap())).unwrap();
+        answer["resolution_path"].clone()
+    };
+    assert_eq!(rule(), "json_fallback");
+    fs::write(folder.path().join(format!("{}_{}.avp-map", "a".repeat(16), "b".repeat(16))), "").unwrap();
+    assert_eq!(rule(), "avp_map_file");
+}
+
+#[test]
 fn handshakes_end_as_the_peers_do() {
     let folder = tempfile::tempdir().unwrap();
     let (local, remote) = (folder.path().join("local.json"), folder.path().join("remote.json"));
@@ -178,8 +200,7 @@ fn handshakes_end_as_the_peers_do() {
     for case in resolved.step_by(4) {
         let input = &case["input"];
         fs::write(&local, input["local"].to_string()).unwrap();
-        fs::write(&remote, serde_json::json!({ "agent_id": "b", "identity": input["remote"] }).to_string())
-            .unwrap();
+        fs::write(&remote, json!({ "agent_id": "b", "identity": input["remote"] }).to_string()).unwrap();
         let shared = input["shared_tokens"].as_u64().map(|count| count.to_string());
         let mut arguments =
             vec!["handshake".as_ref(), "--json".as_ref(), local.as_os_str(), remote.as_os_str()];

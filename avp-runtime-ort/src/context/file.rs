@@ -8,11 +8,8 @@ use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 use tempfile::NamedTempFile;
 
-use super::{Context, FrameOptions, FrameReadOptions};
+use super::{Context, FrameOptions, FrameReadOptions, frame::ALIGNMENT};
 use crate::{ContextError, Runtime};
-
-/// Where the tensors start in a saved file: a multiple of this many bytes, for SIMD and for copies to a GPU.
-const ALIGNMENT: usize = 64;
 
 impl Context {
     /// Saves the context to `path` with the tokens it was computed from and the fingerprint of its model, where it knows

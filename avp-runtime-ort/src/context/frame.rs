@@ -31,8 +31,8 @@ pub struct FrameOptions {
     pub model_hash: Option<String>,
     /// The dialect to write; 0.3 unless the peer's handshake says 0.2.
     pub dialect: Dialect,
-    /// The first tensor byte lies at a multiple of this many bytes in the frame, a power of two up to 4096; 1 by default.
-    /// With 64 a receiver that reads the frame into aligned memory need not copy it again.
+    /// The first tensor byte lies at a multiple of this many bytes in the frame, a power of two up to 4096; 64 by default, as
+    /// in files. A receiver that reads the frame into aligned memory need not copy it again then.
     pub alignment: usize,
     /// No compression by default: caches in float32 shrink by a tenth at best.
     pub compression: Compression,
@@ -54,7 +54,7 @@ impl Default for FrameOptions {
             target_agent_id: String::new(),
             model_hash: None,
             dialect: Dialect::V0_3,
-            alignment: 1,
+            alignment: ALIGNMENT,
             compression: Compression::None,
             checksum: None,
             fingerprint: false,
@@ -80,6 +80,9 @@ impl Default for FrameReadOptions {
         Self { verify_checksum: true, scan: false, payload_limit: DEFAULT_PAYLOAD_LIMIT }
     }
 }
+
+/// Where a frame's tensors start: a multiple of this many bytes, for SIMD and for copies to a GPU.
+pub(super) const ALIGNMENT: usize = 64;
 
 /// What transports take as metadata, 64 KiB, less what everything but the token ids needs.
 const MAX_TOKEN_TEXT: usize = 60 * 1024;
@@ -235,8 +238,8 @@ impl Context {
     }
 
     /// Reads a context from a frame and keeps the frame: where the tensors in it are aligned for their type in memory they
-    /// are used where they lie, otherwise copied once. [`FrameOptions::alignment`] and a buffer from the allocator make
-    /// them so.
+    /// are used where they lie, otherwise copied once. [`FrameOptions::alignment`], as it is by default, and a buffer
+    /// from the allocator make them so.
     ///
     /// # Errors
     /// As [`from_frame`](Self::from_frame); and when the options ask for a scan and a number is NaN or infinite.

@@ -92,8 +92,20 @@ impl Engine {
     /// # Errors
     /// The task's own, [`RunError::TimedOut`], [`RunError::Panicked`] and [`RunError::Stopped`].
     pub(crate) fn run<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Result<T::Output, RunError> {
+        self.start_when_free(task, deadline)?.wait()
+    }
+
+    /// Hands `task` over, to be answered by `deadline`, after waiting for a place in the queue where there is none.
+    ///
+    /// # Errors
+    /// [`RunError::TimedOut`] where no place is free before `deadline`.
+    pub(crate) fn start_when_free<T: Task>(
+        &self,
+        task: T,
+        deadline: Option<Deadline>,
+    ) -> Result<Pending<T::Output>, RunError> {
         let place = self.places.take(deadline)?;
-        self.enqueue(task, place, deadline).wait()
+        Ok(self.enqueue(task, place, deadline))
     }
 
     fn enqueue<T: Task>(&self, task: T, place: Place, deadline: Option<Deadline>) -> Pending<T::Output> {

@@ -101,6 +101,9 @@ fn a_full_queue_refuses_what_is_started_and_keeps_waiting_what_blocks() {
     let after = Duration::from_millis(20);
     let no_place = model.run(Steps(|| Ok(ControlFlow::Break(3))), within(after));
     assert_eq!(no_place, Err(RunError::TimedOut { after }));
+    let streamed = GenerateOptions { timeout: Some(after), ..GenerateOptions::default() };
+    let no_place = model.generate_stream("x", None, &streamed);
+    assert_eq!(no_place.err(), Some(RunError::TimedOut { after }));
 
     let waiting = thread::spawn({
         let model = model.clone();

@@ -50,7 +50,7 @@ impl Model {
     /// together are the text. `ControlFlow::Break` ends the generation.
     ///
     /// # Errors
-    /// As [`generate`](Self::generate), and [`RunError::Busy`] where the model's queue is full.
+    /// As [`generate`](Self::generate).
     pub fn generate_streaming(
         &self,
         prompt: impl Into<Prompt>,
@@ -67,7 +67,8 @@ impl Model {
         Ok(stream.into_generation())
     }
 
-    /// As [`generate`](Self::generate), as an iterator over the pieces of text.
+    /// As [`generate`](Self::generate), as an iterator over the pieces of text; returns as soon as it has a place in the
+    /// model's queue.
     ///
     /// ```
     /// # use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime};
@@ -79,8 +80,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`generate`](Self::generate). What fails only while the model runs comes from the iterator, and so does
-    /// [`RunError::Busy`], where the model's queue is full.
+    /// As [`generate`](Self::generate). What fails only while the model runs comes from the iterator.
     pub fn generate_stream(
         &self,
         prompt: impl Into<Prompt>,

@@ -62,7 +62,7 @@ impl GenerationStream {
             first_token_time: Duration::ZERO,
             total_time: Duration::ZERO,
         };
-        Ok(Self { pieces, pending: Some(model.start(answering, deadline)), read })
+        Ok(Self { pieces, pending: Some(model.start_when_free(answering, deadline)?), read })
     }
 
     /// The answer as far as it was read: all of it when the iterator has ended, else with [`Finish::Stopped`]. A model that is

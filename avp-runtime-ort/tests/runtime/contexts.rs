@@ -41,9 +41,7 @@ fn frame(context: &Context) -> Vec<u8> {
 
 /// All that can be read, as `save` writes it.
 fn full(context: &Context) -> Vec<u8> {
-    let options =
-        FrameOptions { fingerprint: true, token_ids: true, alignment: 64, ..FrameOptions::default() };
-    context.to_frame(&options).unwrap()
+    context.to_frame(&everything()).unwrap()
 }
 
 fn read(frame: Vec<u8>) -> Result<Context, ContextError> {
@@ -161,7 +159,7 @@ fn a_frame_tells_tokens_and_weights_only_when_asked_to() {
         let frame = Frame::decode(frame).unwrap();
         frame.metadata().extra().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(keys(&frame(&context)), ["model_family", "model_hash", "num_steps"]);
+    assert_eq!(keys(&frame(&context)), ["_pad", "model_family", "model_hash", "num_steps"]);
     let told = read(full(&context)).unwrap();
     assert!(told.tokens().unwrap().eq(context.tokens().unwrap()));
     assert_eq!(told.fingerprint(), context.fingerprint());
@@ -231,7 +229,7 @@ fn an_ordinary_tool_reads_a_saved_file() {
 }
 
 fn everything() -> FrameOptions {
-    FrameOptions { fingerprint: true, token_ids: true, alignment: 64, ..FrameOptions::default() }
+    FrameOptions { fingerprint: true, token_ids: true, ..FrameOptions::default() }
 }
 
 #[test]

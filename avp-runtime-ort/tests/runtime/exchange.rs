@@ -99,6 +99,7 @@ fn frames_are_still_written_as_the_package_read_them() {
                 target_agent_id: "agent-b".into(),
                 model_hash: read.metadata().extra_value("model_hash").map(str::to_owned),
                 dialect,
+                alignment: 1,
                 ..FrameOptions::default()
             };
             let written = context.to_frame(&options).unwrap();
