@@ -6,8 +6,8 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use crate::{
-    Checksum, ContextFields, DEFAULT_PAYLOAD_LIMIT, DType, DecodeError, Dialect, Frame, Header, Hybrid,
-    KvView, MetadataFields, Mode, PayloadType, frame, proto,
+    Checksum, ContextFields, DEFAULT_PAYLOAD_LIMIT, DType, DecodeError, Dialect, Frame, FrameHead, Header,
+    Hybrid, KvView, MetadataFields, Mode, PayloadType, frame, proto,
 };
 
 /// A decoded frame that owns its metadata and shares its payload.
@@ -57,7 +57,7 @@ impl Message {
         if options.verify_checksum {
             frame.verify_checksum(unpacked.as_deref().unwrap_or(frame.body()))?;
         }
-        let (header, metadata) = (frame.header(), OwnedMetadata::of(&frame)?);
+        let (header, metadata) = (frame.header(), OwnedMetadata::from_head(frame.head())?);
         let body = frame.body_offset()..;
         let payload = unpacked.map_or_else(|| bytes.slice(body), Bytes::from);
         Ok(Self { header, metadata, payload })
@@ -149,17 +149,27 @@ pub struct OwnedMetadata {
 }
 
 impl OwnedMetadata {
-    /// What `frame` says, as the schema's own type. Its enum numbers already have their meaning: `frame` was read.
-    fn of(frame: &Frame<'_>) -> Result<Self, DecodeError> {
-        let view = frame.metadata();
+    /// What `head` says, with text of its own: for a receiver that keeps it while the body is still on its way.
+    ///
+    /// # Errors
+    ///
+    /// None for a head that was read; the type says so because two readers stand behind it.
+    pub fn from_head(head: &FrameHead<'_>) -> Result<Self, DecodeError> {
+        let view = head.metadata();
         Ok(Self {
             wire: owned_wire(view.wire())?,
             payload_type: view.payload_type(),
             dtype: view.dtype(),
             mode: view.mode(),
             confidence_score: view.confidence_score(),
-            dialect: frame.dialect(),
+            dialect: head.dialect(),
         })
+    }
+
+    /// The dialect the frame came in, or `None` where both read it the same.
+    #[must_use]
+    pub const fn dialect(&self) -> Option<Dialect> {
+        self.dialect
     }
 
     /// The session this frame belongs to.

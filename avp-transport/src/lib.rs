@@ -1,0 +1,7 @@
+//! AVP over HTTP: agents on other machines hand each other frames.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod reader;
+pub mod wire;
