@@ -182,6 +182,17 @@ impl<T> ContextStore<T> {
         self.take_expired(now).len()
     }
 
+    /// Removes every expired context and returns them with their keys, for a caller that has more to clear away.
+    pub fn take_expired(&mut self, now: Duration) -> Vec<(String, T)> {
+        let expired: Vec<String> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_expired(now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        expired.into_iter().filter_map(|key| self.take(&key).map(|entry| (key, entry.value))).collect()
+    }
+
     /// The keys of the contexts that have not expired, in their own order.
     pub fn keys(&self, now: Duration) -> impl Iterator<Item = &str> {
         self.entries.iter().filter(move |(_, entry)| !entry.is_expired(now)).map(|(key, _)| key.as_str())
@@ -204,16 +215,6 @@ impl<T> ContextStore<T> {
         self.by_use.remove(&entry.last_use);
         self.used -= entry.bytes;
         Some(entry)
-    }
-
-    fn take_expired(&mut self, now: Duration) -> Vec<(String, T)> {
-        let expired: Vec<String> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.is_expired(now))
-            .map(|(key, _)| key.clone())
-            .collect();
-        expired.into_iter().filter_map(|key| self.take(&key).map(|entry| (key, entry.value))).collect()
     }
 
     fn oldest_unpinned(&self) -> Option<String> {

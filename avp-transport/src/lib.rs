@@ -4,4 +4,6 @@
 #![deny(missing_docs)]
 
 pub mod reader;
+pub mod server;
+pub mod store;
 pub mod wire;

@@ -1,0 +1,108 @@
+//! What a server does with what it is sent: one trait, four deeds.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use avp_core::{
+    Dialect,
+    messages::{Hello, JsonMessage},
+};
+
+use super::{IncomingFrame, Refusal};
+use crate::{store::Kept, wire::Reply};
+
+/// What answers requests. Every method may be called many times at once.
+///
+/// ```
+/// use avp_transport::{server::{Caller, Handler, IncomingFrame, Refusal}, wire::Reply};
+///
+/// struct Counter;
+///
+/// impl Handler for Counter {
+///     async fn transmit(&self, frame: IncomingFrame, _caller: &Caller) -> Result<Reply, Refusal> {
+///         if frame.head().metadata().model_id() != "ours" {
+///             return Err(Refusal::bad_request("other_model", "only frames of our model")); // the body is not read
+///         }
+///         let (bytes, _) = frame.into_bytes().await?;
+///         Ok(Reply::new().with("bytes", bytes.len()))
+///     }
+/// }
+/// ```
+pub trait Handler: Send + Sync + 'static {
+    /// A client says hello. Unless a handler says more, the client's own identity goes back, as from the peers: then
+    /// everybody is taken for compatible, and who reads the frames decides.
+    fn handshake(
+        &self,
+        hello: Hello,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send {
+        let _ = caller;
+        std::future::ready(Ok(echo(&hello)))
+    }
+
+    /// A frame arrives. Its head is there; its body comes as the handler reads it.
+    fn transmit(
+        &self,
+        frame: IncomingFrame,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send;
+
+    /// Words arrive. Refused unless a handler takes them, as by the peers.
+    fn text(
+        &self,
+        message: JsonMessage,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Reply, Refusal>> + Send {
+        let _ = (message, caller);
+        let refusal = Refusal::new(
+            http::StatusCode::NOT_IMPLEMENTED,
+            "no_text",
+            "this server takes frames only, no text messages",
+        );
+        std::future::ready(Err(refusal))
+    }
+
+    /// A client asks for a kept context. There are none unless a handler keeps some.
+    fn context(
+        &self,
+        id: &str,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Option<Arc<Kept>>, Refusal>> + Send {
+        let _ = (id, caller);
+        std::future::ready(Ok(None))
+    }
+
+    /// A client wants a kept context gone; whether there was one.
+    fn forget(&self, id: &str, caller: &Caller) -> impl Future<Output = Result<bool, Refusal>> + Send {
+        let _ = (id, caller);
+        std::future::ready(Ok(false))
+    }
+
+    /// How many bytes the handler keeps, for the metrics.
+    fn stored_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// Who asks, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The agent that the client says it is; `""` where it says none. Anybody can write a name.
+    pub agent_id: String,
+    /// The dialect that the client speaks, by its `AVP-Version`.
+    pub dialect: Option<Dialect>,
+    /// The other end of the connection; `None` where the service runs behind another server than this crate's.
+    pub address: Option<SocketAddr>,
+    /// The request's name in logs.
+    pub request_id: String,
+    /// The name of the deed, the same in every repetition of it.
+    pub idempotency_key: Option<String>,
+}
+
+/// The answer of the peers' own server to a hello.
+pub(super) fn echo(hello: &Hello) -> Reply {
+    let reply = Reply::new().with("agent_id", hello.agent_id.as_str());
+    match &hello.identity {
+        Some(identity) => reply.with("identity", serde_json::to_value(identity).unwrap_or_default()),
+        None => reply.with("identity", serde_json::Map::new()),
+    }
+}

@@ -1,0 +1,205 @@
+//! What a server counts, in the text format of Prometheus. Numbers and names only, nothing of a payload.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// The media type of [`Metrics::text`].
+pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The counters of a server.
+#[derive(Clone)]
+pub struct Metrics(Arc<Counters>);
+
+struct Counters {
+    registry: Registry,
+    requests: Family<Answered, Counter>,
+    refusals: Family<Refused, Counter>,
+    seconds: Family<Asked, Histogram, fn() -> Histogram>,
+    received: Counter,
+    sent: Counter,
+    bodies: Gauge,
+    connections: Gauge,
+    stored: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    endpoint: Endpoint,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    endpoint: Endpoint,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    reason: String,
+}
+
+/// What was asked for: the label that a client cannot make up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Endpoint {
+    Handshake,
+    Transmit,
+    Text,
+    Context,
+    Health,
+    Metrics,
+    Unknown,
+}
+
+impl Endpoint {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Transmit => "transmit",
+            Self::Text => "text",
+            Self::Context => "context",
+            Self::Health => "health",
+            Self::Metrics => "metrics",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl EncodeLabelValue for Endpoint {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("avp");
+        let requests = Family::default();
+        registry.register("requests", "Requests answered", requests.clone());
+        let refusals = Family::default();
+        registry.register("refusals", "Requests refused, by reason", refusals.clone());
+        // From a millisecond to half a minute and more.
+        let seconds = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.001, 4.0, 9))) as fn() -> Histogram,
+        );
+        let about = "From a request's head to its answer's";
+        registry.register_with_unit("request_duration", about, Unit::Seconds, seconds.clone());
+        let received = Counter::default();
+        registry.register_with_unit("received", "Bodies of frames that came", Unit::Bytes, received.clone());
+        let sent = Counter::default();
+        registry.register_with_unit("sent", "Contexts that were asked for", Unit::Bytes, sent.clone());
+        let bodies = Gauge::default();
+        registry.register("bodies", "Bodies that are being received", bodies.clone());
+        let connections = Gauge::default();
+        registry.register("connections", "Open connections", connections.clone());
+        let stored = Gauge::default();
+        registry.register_with_unit("stored", "Contexts that are kept", Unit::Bytes, stored.clone());
+        Self(Arc::new(Counters {
+            registry,
+            requests,
+            refusals,
+            seconds,
+            received,
+            sent,
+            bodies,
+            connections,
+            stored,
+        }))
+    }
+
+    /// All counters.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a `String` does not fail.
+        let _ = text::encode(&mut text, &self.0.registry);
+        text
+    }
+
+    pub(super) fn answered(&self, endpoint: Endpoint, status: u16, took: Duration) {
+        self.0.requests.get_or_create(&Answered { endpoint, status }).inc();
+        self.0.seconds.get_or_create(&Asked { endpoint }).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn refused(&self, reason: &str) {
+        self.0.refusals.get_or_create(&Refused { reason: reason.to_owned() }).inc();
+    }
+
+    pub(super) fn received(&self, bytes: u64) {
+        self.0.received.inc_by(bytes);
+    }
+
+    pub(super) fn sent(&self, bytes: u64) {
+        self.0.sent.inc_by(bytes);
+    }
+
+    pub(super) fn stored(&self, bytes: u64) {
+        self.0.stored.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Counts one more body until the guard is dropped.
+    pub(super) fn body(&self) -> Counted {
+        Counted::new(&self.0.bodies)
+    }
+
+    /// Counts one more connection until the guard is dropped.
+    pub(super) fn connection(&self) -> Counted {
+        Counted::new(&self.0.connections)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// One more of something, for as long as this lives.
+pub(super) struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_read_as_prometheus_reads_them() {
+        let metrics = Metrics::new();
+        metrics.answered(Endpoint::Transmit, 200, Duration::from_millis(5));
+        metrics.refused("bad_magic");
+        let body = metrics.body();
+        let text = metrics.text();
+        for line in [
+            "avp_requests_total{endpoint=\"transmit\",status=\"200\"} 1",
+            "avp_refusals_total{reason=\"bad_magic\"} 1",
+            "avp_request_duration_seconds_count{endpoint=\"transmit\"} 1",
+            "avp_bodies 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+        drop(body);
+        assert!(metrics.text().contains("avp_bodies 0\n"));
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

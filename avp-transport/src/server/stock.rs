@@ -1,0 +1,272 @@
+//! The stock handler: it keeps contexts, and agrees on sessions.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use avp_core::{
+    Evidence, Mode, OwnedModelIdentity,
+    context_store::ContextStore,
+    messages::{AVP_VERSION, Hello},
+    resolve,
+    session::SessionManager,
+};
+use http::StatusCode;
+
+use super::{Caller, Handler, IncomingFrame, Refusal, handler};
+use crate::{store::Contexts, store::Kept, wire::Reply};
+
+/// How long an idempotency key is remembered.
+const DEED_TTL: Duration = Duration::from_secs(600);
+
+/// The most idempotency keys that are remembered; the oldest is forgotten first.
+const MOST_DEEDS: usize = 10_000;
+
+/// Looks up what two models can exchange beside what their identities say, such as a stored map.
+pub type FindEvidence = dyn Fn(&OwnedModelIdentity, &OwnedModelIdentity) -> Evidence + Send + Sync;
+
+/// Keeps every frame as a context that can be fetched until its time is over.
+///
+/// ```
+/// # use avp_transport::{server::{Service, ServerOptions, Stock}, store::{Contexts, Keeping}};
+/// let stock = Stock::new("relay", Contexts::in_memory(Keeping::default()));
+/// let service = Service::new(stock, ServerOptions::default());
+/// assert!(service.handler().contexts().ids().is_empty());
+/// ```
+///
+/// A frame that names a session must name one that this server agreed on and that has not ended. One that names none is
+/// taken as it is, as the peers take all.
+pub struct Stock {
+    agent_id: String,
+    identity: Option<OwnedModelIdentity>,
+    evidence: Option<Box<FindEvidence>>,
+    any_session: bool,
+    contexts: Contexts,
+    sessions: SessionManager,
+    deeds: Mutex<ContextStore<Deed>>,
+    started: Instant,
+}
+
+/// What became of a transmission with an idempotency key.
+#[derive(Debug, Clone)]
+struct Deed {
+    /// The CRC-32 of the head: the same key over another frame is a mistake of the client's.
+    head: u32,
+    /// `None` while it is under way.
+    reply: Option<Reply>,
+}
+
+impl Stock {
+    /// A handler that answers as `agent_id` and keeps frames in `contexts`.
+    #[must_use]
+    pub fn new(agent_id: &str, contexts: Contexts) -> Self {
+        Self {
+            agent_id: agent_id.to_owned(),
+            identity: None,
+            evidence: None,
+            any_session: false,
+            contexts,
+            sessions: SessionManager::default(),
+            deeds: Mutex::new(ContextStore::new(MOST_DEEDS)),
+            started: Instant::now(),
+        }
+    }
+
+    /// Answers hellos with this model's identity. Without one the client's own goes back to it, as from the peers.
+    #[must_use]
+    pub fn identity(self, identity: OwnedModelIdentity) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// Looks up evidence for the handshake.
+    #[must_use]
+    pub fn evidence(
+        self,
+        find: impl Fn(&OwnedModelIdentity, &OwnedModelIdentity) -> Evidence + Send + Sync + 'static,
+    ) -> Self {
+        Self { evidence: Some(Box::new(find)), ..self }
+    }
+
+    /// How long a session lives; an hour unless said otherwise, as with the peers.
+    #[must_use]
+    pub fn session_ttl(self, ttl: Duration) -> Self {
+        Self { sessions: SessionManager::new(ttl), ..self }
+    }
+
+    /// Takes frames of any session, also of one that this server does not know.
+    #[must_use]
+    pub fn any_session(self, any: bool) -> Self {
+        Self { any_session: any, ..self }
+    }
+
+    /// The contexts.
+    #[must_use]
+    pub const fn contexts(&self) -> &Contexts {
+        &self.contexts
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub const fn sessions(&self) -> &SessionManager {
+        &self.sessions
+    }
+
+    /// Refuses a session that this server does not know, or no longer.
+    ///
+    /// # Errors
+    /// 410, `session_expired`.
+    pub fn check_session(&self, id: &str) -> Result<(), Refusal> {
+        match id.is_empty() || self.any_session || self.sessions.get(id).is_some() {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                StatusCode::GONE,
+                "session_expired",
+                "no such session lives here: it has ended, or was never agreed on; say hello again",
+            )),
+        }
+    }
+
+    /// Keeps a frame, once for each idempotency key, and answers with what there is to say of it.
+    ///
+    /// # Errors
+    /// Those of [`check_session`](Self::check_session) and [`Contexts::keep`]; and when the key is in use.
+    pub async fn keep(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
+        self.check_session(frame.head().metadata().session_id())?;
+        let Some(key) = &caller.idempotency_key else { return self.keep_once(frame).await };
+        // Keys are each agent's own.
+        let key = format!("{}\n{key}", caller.agent_id);
+        let head = avp_core::crc32(frame.head().bytes());
+        let undertaking = match self.begin(&key, head)? {
+            Begun::Now(undertaking) => undertaking,
+            Begun::Before(reply) => return Ok(reply),
+        };
+        let reply = self.keep_once(frame).await?;
+        undertaking.done(reply.clone());
+        Ok(reply)
+    }
+
+    async fn keep_once(&self, frame: IncomingFrame) -> Result<Reply, Refusal> {
+        let kept = self.contexts.keep(frame).await?;
+        Ok(Reply::new()
+            .with("context_id", kept.id())
+            .with("bytes", kept.len())
+            .with("etag", kept.etag())
+            .with("expires_in", self.contexts.ttl().as_secs()))
+    }
+
+    fn begin<'a>(&'a self, key: &'a str, head: u32) -> Result<Begun<'a>, Refusal> {
+        let now = self.started.elapsed();
+        let mut deeds = self.deeds();
+        match deeds.get(key, now).cloned() {
+            Some(deed) if deed.head != head => Err(Refusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "this idempotency key came with another frame before",
+            )),
+            Some(Deed { reply: Some(reply), .. }) => Ok(Begun::Before(reply)),
+            Some(Deed { reply: None, .. }) => Err(Refusal::new(
+                StatusCode::CONFLICT,
+                "in_progress",
+                "a request with this idempotency key is still under way",
+            )
+            .retry_after(Duration::from_secs(1))),
+            None => {
+                // Each counts as one, and the quota is a number of them, so one always fits.
+                let _ = deeds.insert(key, Deed { head, reply: None }, 1, DEED_TTL, now);
+                Ok(Begun::Now(Undertaking { stock: self, key, head, reply: None }))
+            }
+        }
+    }
+
+    fn deeds(&self) -> std::sync::MutexGuard<'_, ContextStore<Deed>> {
+        self.deeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Begun<'a> {
+    Now(Undertaking<'a>),
+    Before(Reply),
+}
+
+/// A transmission under way. When it ends without a reply its key is free again.
+struct Undertaking<'a> {
+    stock: &'a Stock,
+    key: &'a str,
+    head: u32,
+    reply: Option<Reply>,
+}
+
+impl Undertaking<'_> {
+    fn done(mut self, reply: Reply) {
+        self.reply = Some(reply);
+    }
+}
+
+impl Drop for Undertaking<'_> {
+    fn drop(&mut self) {
+        let (mut deeds, now) = (self.stock.deeds(), self.stock.started.elapsed());
+        match self.reply.take() {
+            Some(reply) => {
+                let deed = Deed { head: self.head, reply: Some(reply) };
+                let _ = deeds.insert(self.key, deed, 1, DEED_TTL, now);
+            }
+            None => drop(deeds.remove(self.key)),
+        }
+    }
+}
+
+impl Handler for Stock {
+    async fn handshake(&self, hello: Hello, caller: &Caller) -> Result<Reply, Refusal> {
+        let _ = caller;
+        let remote = hello.identity.clone().unwrap_or_default();
+        let local = self.identity.clone().unwrap_or_else(|| remote.clone());
+        let evidence = self.evidence.as_ref().map_or_else(Evidence::default, |find| find(&local, &remote));
+        // As the client sees it: what it sends goes from its model to ours.
+        let resolution = resolve(&remote, &local, evidence);
+        let map_id = resolution.map_id.to_string();
+        let agents = [hello.agent_id.clone(), self.agent_id.clone()];
+        let session = self.sessions.create(agents, resolution.mode, &map_id, None);
+        let reply = match &self.identity {
+            Some(identity) => {
+                Reply::new().with("identity", serde_json::to_value(identity).unwrap_or_default())
+            }
+            None => handler::echo(&hello),
+        };
+        Ok(reply
+            .with("agent_id", self.agent_id.as_str())
+            .with("avp_version", AVP_VERSION)
+            .with("capabilities", serde_json::json!({ "contexts": true }))
+            .with("session_id", session.id)
+            .with("mode", if resolution.mode == Mode::Latent { "latent" } else { "json" })
+            .with("avp_map_id", map_id)
+            .with("resolution_path", resolution.rule.as_str())
+            .with("expires_in", session.ttl.as_secs()))
+    }
+
+    async fn transmit(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
+        self.keep(frame, caller).await
+    }
+
+    async fn context(&self, id: &str, _: &Caller) -> Result<Option<Arc<Kept>>, Refusal> {
+        Ok(self.contexts.get(id))
+    }
+
+    async fn forget(&self, id: &str, _: &Caller) -> Result<bool, Refusal> {
+        Ok(self.contexts.remove(id))
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        self.contexts.bytes_used() as u64
+    }
+}
+
+impl fmt::Debug for Stock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stock")
+            .field("agent_id", &self.agent_id)
+            .field("contexts", &self.contexts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! The files of a folder of contexts: their names, and what is left of them after a process has ended.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use super::Kept;
+use crate::{
+    reader::{BodyReader, FrameLimits, Head, HeadReader},
+    server::PART,
+};
+
+/// How the name of a whole context's file ends.
+const WHOLE: &str = ".avp";
+
+/// Bytes read at a time.
+const PIECE: usize = 256 << 10;
+
+pub(super) fn path_of(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("{id}{WHOLE}"))
+}
+
+/// The contexts in `folder` that are whole and sound. What was still arriving goes away, and what is not sound too; other
+/// files stay as they are.
+pub(super) fn recover(folder: &Path) -> io::Result<Vec<Kept>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if name.ends_with(PART) {
+            std::fs::remove_file(&path)?;
+            continue;
+        }
+        let Some(id) = name.strip_suffix(WHOLE).filter(|id| is_id(id)) else { continue };
+        match verify(&path) {
+            Ok((head, crc32)) => found.push(Kept::in_file(id.to_owned(), head, path, crc32)),
+            Err(error) => {
+                tracing::warn!(file = name, %error, "a kept context is not sound and is removed");
+                std::fs::remove_file(&path)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a name is one that this store gives.
+fn is_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The head of the frame in a file, and the CRC-32 of its body, once all of it was read and is right.
+fn verify(path: &Path) -> io::Result<(Head, u32)> {
+    // It was let in under limits that may have changed since.
+    let any = FrameLimits { metadata: u32::MAX as usize, frame: u64::MAX, unpacked: usize::MAX };
+    let invalid =
+        |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    let mut file = File::open(path)?;
+    let mut head = HeadReader::new(any);
+    let mut piece = vec![0; PIECE];
+    let head = loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Err(invalid(&head.finish()));
+        }
+        if let Some((head, _)) =
+            head.feed(Bytes::copy_from_slice(&piece[..read])).map_err(|error| invalid(&error))?
+        {
+            break head;
+        }
+    };
+    file.seek(SeekFrom::Start(head.bytes().len() as u64))?;
+    let mut body = BodyReader::new(&head);
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            read => body.feed(&piece[..read]).map_err(|error| invalid(&error))?,
+        }
+    }
+    let crc32 = body.finish().map_err(|error| invalid(&error))?;
+    Ok((head, crc32))
+}

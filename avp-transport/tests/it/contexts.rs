@@ -1,0 +1,121 @@
+//! Contexts that are brought, fetched and let go.
+
+use avp_transport::{
+    server::{ListenOptions, ServerOptions, Service, Stock},
+    store::{Contexts, Keeping},
+    wire,
+};
+use http::{StatusCode, header};
+
+use crate::common::{Running, body, frame, frame_of};
+
+async fn keep(server: &Running, frame: &[u8]) -> String {
+    let (status, reply) = server.post(wire::TRANSMIT, frame.to_vec()).await;
+    assert_eq!((status, &reply["bytes"]), (200, &frame.len().into()), "{reply}");
+    reply["context_id"].as_str().unwrap().to_owned()
+}
+
+fn path(id: &str) -> String {
+    format!("{}{id}", wire::CONTEXTS)
+}
+
+#[tokio::test]
+async fn a_context_is_the_frame_that_was_sent_whole_and_in_part() {
+    for len in [0, 1, 100_000, 3 << 20] {
+        let server = Running::stock(ServerOptions::default()).await;
+        let frame = frame(len);
+        let id = keep(&server, &frame).await;
+        let whole = server.get(&path(&id)).await;
+        assert_eq!(whole.status(), StatusCode::OK);
+        assert_eq!(whole.headers()[header::CONTENT_TYPE], wire::FRAME);
+        let etag = whole.headers()[header::ETAG].clone();
+        assert_eq!(whole.bytes().await.unwrap(), frame);
+
+        let ask = |name, value: &str| server.http.get(server.url(&path(&id))).header(name, value).send();
+        let part = ask(header::RANGE, "bytes=5-9").await.unwrap();
+        assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+        assert_eq!(part.headers()[header::CONTENT_RANGE], format!("bytes 5-9/{}", frame.len()));
+        assert_eq!(part.bytes().await.unwrap(), &frame[5..10]);
+        let outside = ask(header::RANGE, "bytes=99999999-").await.unwrap();
+        assert_eq!(outside.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+        assert_eq!(outside.headers()[header::CONTENT_RANGE], format!("bytes */{}", frame.len()));
+        let known = ask(header::IF_NONE_MATCH, etag.to_str().unwrap()).await.unwrap();
+        assert_eq!(known.status(), StatusCode::NOT_MODIFIED);
+        let changed = server.http.get(server.url(&path(&id)));
+        let changed = changed.header(header::RANGE, "bytes=5-9").header(header::IF_RANGE, "\"other\"");
+        assert_eq!(changed.send().await.unwrap().bytes().await.unwrap(), frame, "all of what is there now");
+        let head = server.http.head(server.url(&path(&id))).send().await.unwrap();
+        assert_eq!(head.headers()[header::CONTENT_LENGTH], frame.len().to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_context_that_was_let_go_is_not_found_again() {
+    let server = Running::stock(ServerOptions::default()).await;
+    let id = keep(&server, &frame(10)).await;
+    let delete = || server.http.delete(server.url(&path(&id))).send();
+    assert_eq!(delete().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(delete().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(server.get(&path(&id)).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(server.stored_bytes().await, 0);
+}
+
+#[tokio::test]
+async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || async {
+        let contexts = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
+        let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+        Running::start(service, ListenOptions::default()).await
+    };
+    let (first, second) = (frame(1 << 20), frame_of(&body(77), ""));
+    let server = start().await;
+    let (a, b) = (keep(&server, &first).await, keep(&server, &second).await);
+    server.stop().await;
+    // What a process leaves that is killed within a body, and what a disk makes of a file.
+    std::fs::write(folder.path().join("xyz.part"), &first[..1000]).unwrap();
+    let broken = folder.path().join(format!("{b}.avp"));
+    let mut bytes = std::fs::read(&broken).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&broken, bytes).unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "somebody's").unwrap();
+
+    let server = start().await;
+    assert_eq!(server.get(&path(&a)).await.bytes().await.unwrap(), first);
+    assert_eq!(server.get(&path(&b)).await.status(), StatusCode::NOT_FOUND);
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    let mut expected: Vec<std::ffi::OsString> = vec![format!("{a}.avp").into(), "notes.txt".into()];
+    expected.sort();
+    assert_eq!(left, expected);
+}
+
+#[tokio::test]
+async fn the_longest_unused_context_makes_room_and_its_file_goes_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let frame = frame(1000);
+    let keeping = Keeping { quota: 2 * frame.len(), ..Default::default() };
+    let contexts = Contexts::in_folder(folder.path(), keeping).unwrap();
+    let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+    let server = Running::start(service, ListenOptions::default()).await;
+    let ids = [keep(&server, &frame).await, keep(&server, &frame).await, keep(&server, &frame).await];
+    assert_eq!(server.get(&path(&ids[0])).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(server.get(&path(&ids[2])).await.bytes().await.unwrap(), frame);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    let (status, reply) = server.post(wire::TRANSMIT, crate::common::frame(3 * frame.len())).await;
+    assert_eq!((status, &reply["code"]), (507, &"quota".into()));
+}
+
+#[tokio::test]
+async fn a_context_whose_time_is_over_is_gone_from_the_folder_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeping = Keeping { ttl: std::time::Duration::ZERO, ..Default::default() };
+    let contexts = Contexts::in_folder(folder.path(), keeping).unwrap();
+    let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+    let server = Running::start(service, ListenOptions::default()).await;
+    let id = keep(&server, &frame(10)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    assert_eq!(server.get(&path(&id)).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

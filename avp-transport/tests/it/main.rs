@@ -1,0 +1,6 @@
+//! The server over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod common;
+mod contexts;
+mod server;

@@ -1,0 +1,296 @@
+//! Who may ask, for what, and how much of it.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use avp_core::{Compression, Dialect, FrameEncoder, MetadataFields, PayloadType};
+use avp_transport::{
+    reader::FrameLimits,
+    server::{
+        Caller, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions, Service, Stock, Tokens,
+    },
+    store::{Contexts, Keeping},
+    wire::{self, Reply},
+};
+use http::{StatusCode, header};
+use serde_json::json;
+
+use crate::common::{Running, answer, frame, frame_of, stock};
+
+fn limits(limits: Limits) -> ServerOptions {
+    ServerOptions { limits, ..Default::default() }
+}
+
+#[tokio::test]
+async fn without_a_token_only_health_is_told() {
+    let server =
+        Running::stock(ServerOptions { tokens: Tokens::new(["s3cret"]), ..Default::default() }).await;
+    let health = server.get(wire::HEALTH).await;
+    assert_eq!(health.text().await.unwrap(), r#"{"status":"ok"}"#);
+    for path in [wire::METRICS, "/avp/v2/contexts/x"] {
+        let refused = server.get(path).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(refused.headers()[header::WWW_AUTHENTICATE], "Bearer");
+    }
+    let (status, reply) = server.post(wire::TRANSMIT, frame(10)).await;
+    assert_eq!((status, &reply["code"], &reply["success"]), (401, &"unauthorized".into(), &false.into()));
+    let request = server.http.post(server.url(wire::TRANSMIT)).bearer_auth("s3cret").body(frame(10));
+    assert_eq!(answer(request).await.0, 200);
+    let request = server.http.post(server.url(wire::TRANSMIT)).bearer_auth("s3creT").body(frame(10));
+    assert_eq!(answer(request).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_frame_of_either_dialect_and_any_kind_is_taken() {
+    let server = Running::stock(ServerOptions::default()).await;
+    let fields =
+        MetadataFields { payload_type: PayloadType::KvCache, avp_map_id: "vocab:1", ..Default::default() };
+    for encoder in [
+        FrameEncoder::new(fields),
+        FrameEncoder::new(fields).dialect(Dialect::V0_2),
+        FrameEncoder::new(fields).compression(Compression::Fast),
+        FrameEncoder::new(fields).align(64),
+    ] {
+        let (status, reply) = server.post(wire::TRANSMIT, encoder.encode(&[5; 5000]).unwrap()).await;
+        assert_eq!(status, 200, "{reply}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_right_is_refused_by_name_and_leaves_nothing() {
+    let tight = Limits {
+        frame: FrameLimits { metadata: 1000, frame: 10_000, unpacked: 20_000 },
+        json: 1000,
+        headers: 2000,
+        ..Default::default()
+    };
+    let server = Running::stock(limits(tight)).await;
+    let extra = "x".repeat(1100);
+    let wordy = MetadataFields { extra: &[("note", &extra)], ..Default::default() };
+    let long_metadata = FrameEncoder::new(wordy).encode(b"x").unwrap();
+    let bomb = FrameEncoder::new(MetadataFields::default()).compression(Compression::Max);
+    let bomb = bomb.encode(&vec![0; 1 << 20]).unwrap();
+    let mut wrong_sum = frame(100);
+    *wrong_sum.last_mut().unwrap() ^= 1;
+    let short = frame(100);
+    let (longer, shorter) = ([&short[..], b"!"].concat(), &short[..90]);
+    for (path, body, status, code) in [
+        (wire::TRANSMIT, b"PK\x03\x04 a file".to_vec(), 400, "bad_magic"),
+        (wire::TRANSMIT, vec![], 400, "truncated"),
+        (wire::TRANSMIT, b"AV\x01".to_vec(), 400, "truncated"),
+        (wire::TRANSMIT, long_metadata, 413, "metadata_too_large"),
+        (wire::TRANSMIT, frame(10_000), 413, "frame_too_large"),
+        (wire::TRANSMIT, bomb, 413, "decompressed_too_large"),
+        (wire::TRANSMIT, wrong_sum, 400, "checksum_mismatch"),
+        (wire::TRANSMIT, longer.clone(), 400, "length_mismatch"),
+        (wire::TRANSMIT, shorter.to_vec(), 400, "length_mismatch"),
+        (wire::TRANSMIT, frame_of(b"x", "no such session"), 410, "session_expired"),
+        (wire::HANDSHAKE, b"[]".to_vec(), 400, "bad_hello"),
+        (wire::HANDSHAKE, b"{".to_vec(), 400, "bad_hello"),
+        (wire::HANDSHAKE, b"{\"agent_id\": \"\xff\"}".to_vec(), 400, "bad_utf8"),
+        (wire::HANDSHAKE, vec![b' '; 1001], 413, "json_too_large"),
+        (wire::TEXT, b"{\"content\": 1}".to_vec(), 400, "bad_message"),
+        (wire::TEXT, b"{}".to_vec(), 501, "no_text"),
+        ("/avp/v1/transmit", vec![], 404, "not_found"),
+        (wire::HEALTH, vec![], 405, "method_not_allowed"),
+    ] {
+        let (got, reply) = server.post(path, body).await;
+        assert_eq!(
+            (got, &reply["code"], &reply["success"]),
+            (status, &code.into(), &false.into()),
+            "{reply}"
+        );
+        assert!(reply["message"].as_str().is_some_and(|message| message.len() > 10), "{reply}");
+        assert_eq!(reply["request_id"].as_str().map(str::len), Some(32), "{reply}");
+    }
+    // Without a length in front, the same is found at the end.
+    for (bytes, code) in [(longer, "trailing_bytes"), (shorter.to_vec(), "truncated")] {
+        let pieces = futures_util::stream::iter(
+            bytes.chunks(40).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect::<Vec<_>>(),
+        );
+        let (status, reply) = server.post(wire::TRANSMIT, reqwest::Body::wrap_stream(pieces)).await;
+        assert_eq!((status, &reply["code"]), (400, &code.into()), "{reply}");
+    }
+    let request = server.http.post(server.url(wire::TRANSMIT)).header(header::CONTENT_TYPE, "text/plain");
+    assert_eq!(answer(request.body(frame(1))).await.0, 415);
+    let request = server.http.get(server.url(wire::HEALTH)).header("x-long", "y".repeat(2000));
+    assert_eq!(answer(request).await.0, 431);
+    assert_eq!(server.stored_bytes().await, 0);
+    assert_eq!(server.post(wire::TRANSMIT, frame(100)).await.0, 200, "and still it serves");
+}
+
+#[tokio::test]
+async fn a_handshake_begins_a_session_that_frames_may_name_until_it_ends() {
+    let identity = avp_core::OwnedModelIdentity {
+        model_family: "qwen2".into(),
+        hidden_dim: 896,
+        num_layers: 24,
+        ..Default::default()
+    };
+    let stock = Stock::new("server", Contexts::in_memory(Keeping::default()))
+        .identity(identity)
+        .session_ttl(Duration::from_millis(300));
+    let server =
+        Running::start(Service::new(stock, ServerOptions::default()), ListenOptions::default()).await;
+    let hello = json!({
+        "agent_id": "a",
+        "avp_version": "0.6.2",
+        "identity": { "model_family": "qwen2", "hidden_dim": 896, "num_layers": 24 },
+        "capabilities": {},
+    });
+    let (status, reply) = server.post(wire::HANDSHAKE, hello.to_string()).await;
+    assert_eq!(
+        (status, &reply["mode"], &reply["resolution_path"]),
+        (200, &"latent".into(), &"structural_match".into())
+    );
+    assert_eq!((&reply["agent_id"], &reply["identity"]["num_layers"]), (&"server".into(), &24.into()));
+    let session = reply["session_id"].as_str().unwrap();
+    assert_eq!(server.post(wire::TRANSMIT, frame_of(b"x", session)).await.0, 200);
+    let (_, other) = server.post(wire::HANDSHAKE, r#"{"identity": {"model_family": "llama"}}"#).await;
+    assert_eq!(other["mode"], "json");
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    let (status, reply) = server.post(wire::TRANSMIT, frame_of(b"x", session)).await;
+    assert_eq!((status, &reply["code"]), (410, &"session_expired".into()));
+}
+
+#[tokio::test]
+async fn a_server_without_a_model_gives_the_clients_identity_back() {
+    let server = Running::stock(ServerOptions::default()).await;
+    let (_, reply) = server.post(wire::HANDSHAKE, r#"{"identity": {"model_hash": "abc"}}"#).await;
+    assert_eq!((&reply["identity"]["model_hash"], &reply["mode"]), (&"abc".into(), &"latent".into()));
+    let (_, reply) = server.post(wire::HANDSHAKE, "{}").await;
+    assert_eq!((&reply["identity"], &reply["mode"]), (&json!({}), &"json".into()));
+}
+
+#[tokio::test]
+async fn a_deed_is_done_once_for_its_idempotency_key() {
+    let server = Running::stock(ServerOptions::default()).await;
+    let send = |agent: &'static str, frame: Vec<u8>| {
+        let request = server.http.post(server.url(wire::TRANSMIT)).body(frame);
+        answer(request.header(wire::IDEMPOTENCY_HEADER, "k1").header(wire::AGENT_HEADER, agent))
+    };
+    let (_, first) = send("a", frame(1000)).await;
+    assert_eq!(send("a", frame(1000)).await, (200, first.clone()));
+    let (status, reply) = send("a", frame(1001)).await;
+    assert_eq!((status, &reply["code"]), (422, &"idempotency_key_reused".into()));
+    assert_ne!(
+        send("b", frame(1000)).await.1["context_id"],
+        first["context_id"],
+        "each agent has its own keys"
+    );
+    let mut wrong = frame(1000);
+    *wrong.last_mut().unwrap() ^= 1;
+    assert_eq!(send("c", wrong).await.0, 400);
+    assert_eq!(send("c", frame(1000)).await.0, 200, "a failed try leaves the key free");
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_too_often_is_asked_to_wait() {
+    let server =
+        Running::stock(limits(Limits { requests_per_second: NonZeroU32::new(3), ..Default::default() }))
+            .await;
+    let ask = |agent: &'static str| {
+        server.http.get(server.url(wire::HEALTH)).header(wire::AGENT_HEADER, agent).send()
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("a").await.unwrap().status(), StatusCode::OK);
+    }
+    let refused = ask("a").await.unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(ask("b").await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn more_bytes_than_may_be_received_at_once_are_asked_to_wait() {
+    let server = Running::stock(limits(Limits { buffered: 8192, ..Default::default() })).await;
+    let refused = server.http.post(server.url(wire::TRANSMIT)).body(frame(10_000)).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key(header::RETRY_AFTER));
+    assert_eq!(server.post(wire::TRANSMIT, frame(8000)).await.0, 200);
+    let none = Running::stock(limits(Limits { bodies: 0, ..Default::default() })).await;
+    let (status, reply) = none.post(wire::TRANSMIT, frame(1)).await;
+    assert_eq!((status, &reply["code"]), (503, &"too_many_bodies".into()));
+}
+
+#[tokio::test]
+async fn a_request_keeps_the_name_that_its_client_gave_it() {
+    let server = Running::stock(ServerOptions::default()).await;
+    let request = server.http.get(server.url("/nowhere")).header(wire::REQUEST_ID_HEADER, "r-17");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.headers()[wire::REQUEST_ID_HEADER], "r-17");
+    let reply: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!(reply["request_id"], "r-17");
+    let request = server.http.get(server.url(wire::HEALTH)).header(wire::REQUEST_ID_HEADER, "y".repeat(500));
+    let made_up = request.send().await.unwrap().headers()[wire::REQUEST_ID_HEADER].clone();
+    assert_eq!(made_up.len(), 32, "a name that does not fit a log line is not taken");
+}
+
+#[tokio::test]
+async fn what_is_counted_can_be_read() {
+    let server = Running::stock(ServerOptions::default()).await;
+    let frame = frame(1000);
+    server.post(wire::TRANSMIT, frame.clone()).await;
+    server.post(wire::TRANSMIT, "nonsense").await;
+    let text = server.get(wire::METRICS).await.text().await.unwrap();
+    for line in [
+        "avp_requests_total{endpoint=\"transmit\",status=\"200\"} 1".to_owned(),
+        "avp_requests_total{endpoint=\"transmit\",status=\"400\"} 1".to_owned(),
+        "avp_refusals_total{reason=\"bad_magic\"} 1".to_owned(),
+        "avp_received_bytes_total 1000".to_owned(),
+        format!("avp_stored_bytes {}", frame.len()),
+        "avp_bodies 0".to_owned(),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
+}
+
+/// Reads heads and refuses, panics or streams, by what the frame says.
+struct Moody;
+
+impl Handler for Moody {
+    async fn transmit(&self, mut frame: IncomingFrame, _: &Caller) -> Result<Reply, Refusal> {
+        match frame.head().metadata().model_id() {
+            "panic" => panic!("the handler's own fault"),
+            "no" => Err(Refusal::bad_request("no", "not this model, whatever its body holds")),
+            _ => {
+                let mut bytes = 0;
+                while let Some(piece) = frame.chunk().await? {
+                    bytes += piece.len();
+                }
+                Ok(Reply::new().with("bytes", bytes))
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handler_may_refuse_by_the_head_stream_or_panic_and_the_server_goes_on() {
+    let service = Service::new(Moody, ServerOptions::default());
+    let server = Running::start(service, ListenOptions::default()).await;
+    let body = crate::common::body(4 << 20);
+    let of = |model_id| {
+        FrameEncoder::new(MetadataFields { model_id, ..Default::default() }).encode(&body).unwrap()
+    };
+    for _ in 0..2 {
+        let (status, reply) = server.post(wire::TRANSMIT, of("panic")).await;
+        assert_eq!((status, &reply["code"]), (500, &"internal".into()));
+        let (status, reply) = server.post(wire::TRANSMIT, of("no")).await;
+        assert_eq!((status, &reply["code"]), (400, &"no".into()));
+        let (status, reply) = server.post(wire::TRANSMIT, of("yes")).await;
+        assert_eq!((status, &reply["bytes"]), (200, &body.len().into()));
+    }
+    assert_eq!(
+        server.post(wire::HANDSHAKE, "{}").await.0,
+        200,
+        "hellos are answered as the peers answer them"
+    );
+}
+
+#[tokio::test]
+async fn middleware_of_others_can_stand_before_the_service() {
+    let service = Service::new(stock(), ServerOptions::default());
+    let request = http::Request::post(wire::TRANSMIT).body(http_body_util::Full::from(frame(10))).unwrap();
+    let response = tower_service::Service::call(&mut service.clone(), request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(service.handler().contexts().ids().len(), 1);
+}
