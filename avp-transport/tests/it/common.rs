@@ -12,15 +12,15 @@ use serde_json::Value;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 /// A server until it is dropped or stopped.
-pub struct Running {
-    pub address: SocketAddr,
-    pub http: reqwest::Client,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }
 
 impl Running {
-    pub async fn start<H: Handler>(service: Service<H>, listen: ListenOptions) -> Self {
+    pub(crate) async fn start<H: Handler>(service: Service<H>, listen: ListenOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -32,30 +32,30 @@ impl Running {
     }
 
     /// A stock server over memory.
-    pub async fn stock(options: ServerOptions) -> Self {
+    pub(crate) async fn stock(options: ServerOptions) -> Self {
         Self::start(Service::new(stock(), options), ListenOptions::default()).await
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Asks the server to stop, and waits until it has.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         let _ = self.stop.take().unwrap().send(());
         self.served.await.unwrap();
     }
 
-    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
         answer(self.http.post(self.url(path)).body(body)).await
     }
 
-    pub async fn get(&self, path: &str) -> reqwest::Response {
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
         self.http.get(self.url(path)).send().await.unwrap()
     }
 
     /// The ids and bytes of what the server keeps, as its metrics say.
-    pub async fn stored_bytes(&self) -> u64 {
+    pub(crate) async fn stored_bytes(&self) -> u64 {
         let text = self.get(wire::METRICS).await.text().await.unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("avp_stored_bytes ")).unwrap();
         line.parse().unwrap()
@@ -63,28 +63,28 @@ impl Running {
 }
 
 /// Status and JSON of the answer.
-pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
 }
 
-pub fn stock() -> Stock {
+pub(crate) fn stock() -> Stock {
     Stock::new("server", Contexts::in_memory(Keeping::default()))
 }
 
 /// A frame with a body of `len` bytes.
-pub fn frame(len: usize) -> Vec<u8> {
+pub(crate) fn frame(len: usize) -> Vec<u8> {
     frame_of(&body(len), "")
 }
 
-pub fn frame_of(body: &[u8], session_id: &str) -> Vec<u8> {
+pub(crate) fn frame_of(body: &[u8], session_id: &str) -> Vec<u8> {
     FrameEncoder::new(MetadataFields { session_id, model_id: "m", ..Default::default() })
         .encode(body)
         .unwrap()
 }
 
 /// Bytes that are not all alike.
-pub fn body(len: usize) -> Vec<u8> {
+pub(crate) fn body(len: usize) -> Vec<u8> {
     (0..len).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
