@@ -3,4 +3,7 @@
 
 mod common;
 mod contexts;
+mod faults;
+mod listen;
 mod server;
+mod soak;
