@@ -27,10 +27,14 @@ pub const DEFAULT_CONTEXT_TTL: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone)]
 pub struct ContextStore<T> {
     entries: BTreeMap<String, Entry<T>>,
-    /// Keys by time of last use; holds exactly the keys of `entries`.
+    /// Keys by time of last use; holds exactly the keys of `entries` that are not pinned.
     by_use: BTreeMap<u64, String>,
+    /// Keys by when they expire and when they were last used; the same keys.
+    by_expiry: BTreeMap<(Duration, u64), String>,
     /// The sum of all entries' `bytes`; never above `quota`.
     used: usize,
+    /// The sum of pinned entries' `bytes`.
+    pinned: usize,
     quota: usize,
     uses: u64,
 }
@@ -83,7 +87,15 @@ impl<T> ContextStore<T> {
     /// An empty store for this many bytes.
     #[must_use]
     pub const fn new(quota: usize) -> Self {
-        Self { entries: BTreeMap::new(), by_use: BTreeMap::new(), used: 0, quota, uses: 0 }
+        Self {
+            entries: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            by_expiry: BTreeMap::new(),
+            used: 0,
+            pinned: 0,
+            quota,
+            uses: 0,
+        }
     }
 
     /// Stores a context of `bytes` bytes under `key` for `ttl`, in place of one that was there (whose pins stay).
@@ -100,13 +112,8 @@ impl<T> ContextStore<T> {
         ttl: Duration,
         now: Duration,
     ) -> Result<Vec<(String, T)>, QuotaError> {
-        let pinned: usize = self
-            .entries
-            .iter()
-            .filter(|(name, entry)| entry.pins > 0 && *name != key)
-            .map(|(_, entry)| entry.bytes)
-            .sum();
-        let available = self.quota - pinned;
+        let replaced = self.entries.get(key).filter(|entry| entry.pins > 0).map_or(0, |entry| entry.bytes);
+        let available = self.quota - (self.pinned - replaced);
         if bytes > available {
             return Err(QuotaError { needed: bytes, available });
         }
@@ -114,29 +121,20 @@ impl<T> ContextStore<T> {
         let mut evicted = self.take_expired(now);
         while self.used > self.quota - bytes {
             // Room enough is not pinned, so something else is there to go.
-            let Some(oldest) = self.oldest_unpinned() else { break };
+            let Some(oldest) = self.by_use.first_key_value().map(|(_, key)| key.clone()) else { break };
             evicted.extend(self.take(&oldest).map(|entry| (oldest, entry.value)));
         }
-        self.used += bytes;
         self.uses += 1;
-        self.by_use.insert(self.uses, key.into());
-        let entry = Entry { value, bytes, expires: now.saturating_add(ttl), pins, last_use: self.uses };
-        self.entries.insert(key.into(), entry);
+        self.put(key, Entry { value, bytes, expires: now.saturating_add(ttl), pins, last_use: self.uses });
         Ok(evicted)
     }
 
     /// The context under `key`, which counts as used now. One that has expired is removed and not returned.
     pub fn get(&mut self, key: &str, now: Duration) -> Option<&T> {
-        if self.entries.get(key)?.is_expired(now) {
-            self.take(key);
-        }
-        let entry = self.entries.get_mut(key)?;
+        let entry = self.take(key).filter(|entry| !entry.is_expired(now))?;
         self.uses += 1;
-        if let Some(key) = self.by_use.remove(&entry.last_use) {
-            self.by_use.insert(self.uses, key);
-        }
-        entry.last_use = self.uses;
-        Some(&entry.value)
+        self.put(key, Entry { last_use: self.uses, ..entry });
+        self.entries.get(key).map(|entry| &entry.value)
     }
 
     /// Whether there is a context under `key`; does not count as use.
@@ -147,24 +145,20 @@ impl<T> ContextStore<T> {
 
     /// Keeps the context under `key` until it is unpinned as often as it was pinned; whether there is one.
     pub fn pin(&mut self, key: &str, now: Duration) -> bool {
-        match self.entries.get_mut(key).filter(|entry| !entry.is_expired(now)) {
-            Some(entry) => {
-                entry.pins = entry.pins.saturating_add(1);
-                true
-            }
-            None => false,
-        }
+        self.change(key, |entry| {
+            let lives = !entry.is_expired(now);
+            entry.pins = entry.pins.saturating_add(lives.into());
+            lives
+        })
     }
 
     /// Takes one pin off the context under `key`; whether there was one.
     pub fn unpin(&mut self, key: &str) -> bool {
-        match self.entries.get_mut(key).filter(|entry| entry.pins > 0) {
-            Some(entry) => {
-                entry.pins -= 1;
-                true
-            }
-            None => false,
-        }
+        self.change(key, |entry| {
+            let pinned = entry.pins > 0;
+            entry.pins = entry.pins.saturating_sub(1);
+            pinned
+        })
     }
 
     /// Removes and returns the context under `key`, pinned or not, expired or not.
@@ -182,15 +176,17 @@ impl<T> ContextStore<T> {
         self.take_expired(now).len()
     }
 
-    /// Removes every expired context and returns them with their keys, for a caller that has more to clear away.
+    /// Removes every expired context and returns them with their keys, for a caller that has more to clear away. Takes as
+    /// long as there are expired ones, not as there are others.
     pub fn take_expired(&mut self, now: Duration) -> Vec<(String, T)> {
-        let expired: Vec<String> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.is_expired(now))
-            .map(|(key, _)| key.clone())
-            .collect();
-        expired.into_iter().filter_map(|key| self.take(&key).map(|entry| (key, entry.value))).collect()
+        let mut expired = Vec::new();
+        while let Some((&(expires, _), key)) = self.by_expiry.first_key_value()
+            && now > expires
+        {
+            let key = key.clone();
+            expired.extend(self.take(&key).map(|entry| (key, entry.value)));
+        }
+        expired
     }
 
     /// The keys of the contexts that have not expired, in their own order.
@@ -210,15 +206,36 @@ impl<T> ContextStore<T> {
         self.quota
     }
 
-    fn take(&mut self, key: &str) -> Option<Entry<T>> {
-        let entry = self.entries.remove(key)?;
-        self.by_use.remove(&entry.last_use);
-        self.used -= entry.bytes;
-        Some(entry)
+    fn change(&mut self, key: &str, change: impl FnOnce(&mut Entry<T>) -> bool) -> bool {
+        let Some(mut entry) = self.take(key) else { return false };
+        let changed = change(&mut entry);
+        self.put(key, entry);
+        changed
     }
 
-    fn oldest_unpinned(&self) -> Option<String> {
-        self.by_use.values().find(|key| self.entries.get(*key).is_some_and(|entry| entry.pins == 0)).cloned()
+    fn put(&mut self, key: &str, entry: Entry<T>) {
+        self.used += entry.bytes;
+        match entry.pins {
+            0 => {
+                self.by_use.insert(entry.last_use, key.into());
+                self.by_expiry.insert((entry.expires, entry.last_use), key.into());
+            }
+            _ => self.pinned += entry.bytes,
+        }
+        self.entries.insert(key.into(), entry);
+    }
+
+    fn take(&mut self, key: &str) -> Option<Entry<T>> {
+        let entry = self.entries.remove(key)?;
+        self.used -= entry.bytes;
+        match entry.pins {
+            0 => {
+                self.by_use.remove(&entry.last_use);
+                self.by_expiry.remove(&(entry.expires, entry.last_use));
+            }
+            _ => self.pinned -= entry.bytes,
+        }
+        Some(entry)
     }
 }
 
@@ -285,5 +302,38 @@ mod tests {
         assert_eq!(store.get("brief", now), None);
         store.clear();
         assert_eq!((store.bytes_used(), store.quota()), (0, 20));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sums_and_orders_are_those_of_the_entries_whatever_is_done(
+            deeds in proptest::collection::vec((0..7_u8, 0..5_u8, 0..40_usize), 0..60),
+        ) {
+            let (mut store, mut now) = (ContextStore::new(100), START);
+            for (deed, key, number) in deeds {
+                let key = ["a", "b", "c", "d", "e"][usize::from(key)];
+                match deed {
+                    0 | 1 => drop(store.insert(key, deed, number, Duration::from_secs(number as u64), now)),
+                    2 => drop(store.get(key, now)),
+                    3 => drop(store.pin(key, now)),
+                    4 => drop(store.unpin(key)),
+                    5 => drop(store.remove(key)),
+                    _ => now += Duration::from_secs(number as u64 / 4),
+                }
+                let sum = |pinned: bool| -> usize {
+                    store.entries.values().filter(|entry| (entry.pins > 0) >= pinned).map(|entry| entry.bytes).sum()
+                };
+                assert_eq!((store.used, store.pinned), (sum(false), sum(true)));
+                assert!(store.used <= store.quota);
+                let unpinned = store.entries.iter().filter(|(_, entry)| entry.pins == 0);
+                let mut by_use: Vec<_> = unpinned.map(|(key, entry)| (entry.last_use, key.clone())).collect();
+                by_use.sort();
+                assert_eq!(store.by_use.iter().map(|(at, key)| (*at, key.clone())).collect::<Vec<_>>(), by_use);
+                let mut keys: Vec<_> = store.by_expiry.values().cloned().collect();
+                keys.sort();
+                by_use.sort_by(|(_, left), (_, right)| left.cmp(right));
+                assert_eq!(keys, by_use.into_iter().map(|(_, key)| key).collect::<Vec<_>>());
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@ mod onnxruntime;
 mod peers;
 mod process;
 mod python;
+mod soak;
 
 use std::{
     ffi::OsString,
@@ -35,6 +36,7 @@ Usage: cargo xtask COMMAND
   bench runtime [SHAPE]
                     The runtime beside the Python peer and ONNX Runtime alone, at a model of random weights
   bench js          The npm packages beside a peer written by hand in JavaScript
+  soak              The HTTP binding under mixed load for two minutes; then every context compared with what was sent
   setup             Fetch the ONNX Runtime library into .cache/
   codegen           Write the Rust types of the schemas in proto/
   codegen --check   Fail where they are out of date
@@ -66,6 +68,7 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
             bench::run_runtime(&root, shape.first().and_then(|shape| shape.to_str()))?;
         }
         ("bench", [what]) if what == "js" => npm::bench(&root)?,
+        ("soak", []) => soak::run(&root)?,
         ("setup", []) => drop(onnxruntime::set_up(&root)?),
         ("codegen", _) => codegen::run_with(&root, arguments)?,
         ("help" | "--help" | "-h", []) => println!("{HELP}\n\nSteps of `test`:\n{}", checks::list()),

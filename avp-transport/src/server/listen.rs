@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, Handler, Service, caller::Address, source::BoxError};
+use super::{Answer, Handler, Limits, Service, caller::Address, source::BoxError};
 
 /// How a TLS record of a handshake begins (RFC 8446, 5.1); no HTTP request does.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -88,7 +88,7 @@ pub async fn serve<H: Handler>(
     let limits = service.options().limits;
     let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let connections = Arc::new(Connections {
-        http: http(limits.head_time),
+        http: http(&limits),
         tls: options.tls.map(TlsAcceptor::from),
         plain_from_anywhere: options.plain_from_anywhere,
         service,
@@ -139,9 +139,11 @@ pub async fn serve<H: Handler>(
     }
 }
 
-fn http(head_time: Duration) -> auto::Builder<TokioExecutor> {
+fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(head_time);
+    // It runs from the end of the last request, so it must not be shorter than a connection may rest. Before the first
+    // request `Activity` has less patience.
+    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_time.max(limits.head_time));
     http.http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
