@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod carriers;
 pub mod reader;
 pub mod server;
 pub mod store;
