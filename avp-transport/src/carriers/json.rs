@@ -94,11 +94,7 @@ impl<'a> Object<'a> {
 
     /// An absolute address that can be fetched from.
     pub(super) fn url(&self, field: &'static str) -> Result<Option<Url>, CarrierError> {
-        let Some(text) = self.text(field)? else { return Ok(None) };
-        match text.parse() {
-            Ok(url) => fetchable(url, field).map(Some),
-            Err(_) => Err(wrong(field, "an absolute address", "another text")),
-        }
+        self.text(field)?.map(|text| fetchable(absolute(text, field)?, field)).transpose()
     }
 
     /// An identity, as in a handshake.
@@ -164,6 +160,11 @@ pub(super) fn base64_text(frame: &FrameBytes) -> Value {
 /// A value type of the core as JSON.
 pub(super) fn to_value(value: impl serde::Serialize) -> Value {
     serde_json::to_value(value).expect("structs of text and numbers are JSON")
+}
+
+/// The absolute address in `field`.
+pub(super) fn absolute(text: &str, field: &'static str) -> Result<Url, CarrierError> {
+    text.parse().map_err(|_| wrong(field, "an absolute address", "another text"))
 }
 
 /// An address that HTTP can fetch from, and that may be shown: without name and password.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Carried, CarrierError, ContextRef, FrameBytes, Limits,
-    json::{Object, base64_text, wrong},
+    json::{Object, absolute, base64_text, wrong},
     multipart::ContentId,
 };
 use crate::wire;
@@ -87,15 +87,11 @@ pub fn read_part(part: &Value, limits: &Limits) -> Result<Option<Carried>, Carri
     let part = Object::of(part, "part", limits)?;
     let metadata = part.object("metadata")?;
     match part.object("file")? {
-        // A2A 0.3, in its JSON-RPC form and in protobuf's.
-        Some(file) => read_content(
-            file,
-            ["mimeType", "mime_type"],
-            [["bytes", "fileWithBytes"], ["uri", "fileWithUri"]],
-            metadata,
-        ),
-        // Readers of protobuf's JSON take a field's own name too.
-        None => read_content(part, ["mediaType", "media_type"], [["raw", "raw"], ["url", "url"]], metadata),
+        // A2A 0.3.
+        Some(file) => read_content(file, "mimeType", ["bytes", "uri"], metadata),
+        // Readers of protobuf's JSON take a field by its own name too.
+        None if part.has("media_type") => read_content(part, "media_type", ["raw", "url"], metadata),
+        None => read_content(part, "mediaType", ["raw", "url"], metadata),
     }
 }
 
@@ -116,34 +112,30 @@ pub fn read_parts(message: &Value, limits: &Limits) -> Result<Vec<Carried>, Carr
     parts.iter().filter_map(|part| read_part(part, limits).transpose()).collect()
 }
 
-/// What `part` carries, whose fields have one of two names each.
+/// What `part` carries, whose fields have these names.
 fn read_content(
     part: Object<'_>,
-    [media_type, old_media_type]: [&'static str; 2],
-    [raw, url]: [[&'static str; 2]; 2],
+    media_type: &'static str,
+    [raw, url]: [&'static str; 2],
     metadata: Option<Object<'_>>,
 ) -> Result<Option<Carried>, CarrierError> {
-    if !part.names_frame(media_type)? && !part.names_frame(old_media_type)? {
+    if !part.names_frame(media_type)? {
         return Ok(None);
     }
-    let name = |names: [&'static str; 2]| {
-        let [first, second] = names;
-        if part.has(first) { Some(first) } else { part.has(second).then_some(second) }
+    let frame = part.frame(raw)?;
+    let Some(address) = part.text(url)? else {
+        let frame = frame.ok_or(wrong("part", "raw bytes or an address", "neither"))?;
+        return Ok(Some(Carried::Frame(frame)));
     };
-    match (name(raw), name(url)) {
-        (Some(raw), None) => Ok(part.frame(raw)?.map(Carried::Frame)),
-        (None, Some(url)) => {
-            if let Some(content_id) = part.text(url)?.and_then(|text| ContentId::from_url(text).transpose()) {
-                return content_id.map(|id| Some(Carried::Attached(id)));
-            }
-            let Some(address) = part.url(url)? else { return Ok(None) };
-            let details = metadata.map_or(Ok(None), |metadata| metadata.object(CONTEXT_KEY))?;
-            let context = ContextRef::new(address)?.with_details(details)?;
-            Ok(Some(Carried::Context(context.into())))
-        }
-        (None, None) => Err(wrong("part", "raw bytes or an address", "neither")),
-        (Some(_), Some(_)) => Err(wrong("part", "raw bytes or an address", "both")),
+    if frame.is_some() {
+        return Err(wrong("part", "raw bytes or an address", "both"));
     }
+    if let Some(id) = ContentId::from_url(address)? {
+        return Ok(Some(Carried::Attached(id)));
+    }
+    let details = metadata.map_or(Ok(None), |metadata| metadata.object(CONTEXT_KEY))?;
+    let context = ContextRef::new(absolute(address, url)?)?.with_details(details)?;
+    Ok(Some(Carried::Context(context.into())))
 }
 
 #[cfg(test)]
@@ -176,23 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a2a_0_3_are_read_in_each_of_their_forms() {
+    fn a_media_type_is_found_under_the_name_that_protobuf_has_for_it() {
         let frame = frame(b"tensor");
-        for (media_type, bytes) in
-            [("mimeType", "bytes"), ("mime_type", "bytes"), ("mimeType", "fileWithBytes")]
-        {
-            let file = json!({ bytes: base64_text(&frame), media_type: wire::FRAME, "name": "c1.avp" });
-            assert_eq!(
-                read(json!({ "kind": "file", "file": file })),
-                Ok(Some(Carried::Frame(frame.clone())))
-            );
-        }
-        let file = json!({ "uri": "https://a.example/c1", "mimeType": wire::FRAME });
-        let metadata = json!({ CONTEXT_KEY: { "session_id": "s1" } });
-        let Ok(Some(Carried::Context(context))) = read(json!({ "file": file, "metadata": metadata })) else {
-            panic!("no context");
-        };
-        assert_eq!((context.id.as_str(), context.session_id.as_deref()), ("c1", Some("s1")));
+        let part = json!({ "raw": base64_text(&frame), "media_type": wire::FRAME });
+        assert_eq!(read(part), Ok(Some(Carried::Frame(frame))));
     }
 
     #[test]
@@ -200,7 +179,7 @@ mod tests {
         let cases = [
             (json!({}), "bad_field"),
             (json!({ "raw": null }), "bad_field"),
-            (json!({ "raw": "QVYB", "url": "https://a.example/c1" }), "bad_field"),
+            (json!({ "raw": base64_text(&frame(b"")), "url": "https://a.example/c1" }), "bad_field"),
             (json!({ "raw": [65, 86] }), "bad_field"),
             (json!({ "url": "file:///etc/passwd" }), "bad_field"),
             (json!({ "url": "cid:" }), "bad_field"),
