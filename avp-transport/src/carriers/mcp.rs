@@ -50,10 +50,12 @@ pub fn resource_link(context: &ContextRef) -> Value {
 #[must_use]
 pub fn resource(context: &ContextRef) -> Value {
     let mut entry = json!({ "uri": context.url().as_str(), "name": context.id, "mimeType": wire::FRAME });
-    if let Some(size) = context.size {
-        entry["size"] = size.into();
+    let mut details = context.details();
+    // MCP has a field of its own for it.
+    if let Some(size) = details.as_object_mut().and_then(|details| details.shift_remove("size")) {
+        entry["size"] = size;
     }
-    entry["_meta"] = json!({ CONTEXT_KEY: context.details() });
+    entry["_meta"] = json!({ CONTEXT_KEY: details });
     entry
 }
 
