@@ -256,6 +256,7 @@ mod tests {
         let body = b"--b\r\nContent-ID: <one@a>\r\n\r\n1\r\n--b\r\nContent-ID: <two@a>\r\n\r\n2\r\n--b--";
         let root = |content_type: &str| read(content_type, body).map(|related| related.root().body.clone());
         assert_eq!(root(TYPE).unwrap(), "1");
+        assert_eq!(root("Multipart/Related; Boundary=\"b\"").unwrap(), "1");
         assert_eq!(root(&format!("{TYPE}; start=\"<two@a>\"; type=\"text/plain\"")).unwrap(), "2");
         assert_eq!(root(&format!("{TYPE}; start=\"<three@a>\"")).unwrap_err().kind(), "bad_field");
     }

@@ -1,5 +1,4 @@
 //! The examples of `docs/carriers.md` are what this crate writes.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use avp_core::{FrameEncoder, MetadataFields, OwnedModelIdentity};
 use avp_transport::carriers::{

@@ -2,7 +2,6 @@
 //!
 //! Their messages lie in `test-vectors/carriers/`. `cargo xtask test` installs the SDKs and names their interpreters in the
 //! environment; without them there is nothing to ask, and the tests say so.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::{
     io::Write as _,
