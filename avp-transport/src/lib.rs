@@ -20,7 +20,7 @@
 //! |---|---|
 //! | take frames and keep them | [`server`], [`store`] |
 //! | send and fetch them | `client` |
-//! | put them into A2A and MCP messages | `carriers` |
+//! | put them into A2A and MCP messages | [`carriers`], and `docs/carriers.md` |
 //! | read a frame that arrives in pieces, with no sockets | [`reader`] |
 //! | see what goes over the wire | [`wire`], and `docs/transport.md` |
 //!
@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod carriers;
 pub mod reader;
 pub mod server;
 pub mod store;

@@ -1,4 +1,5 @@
-//! The Python packages that speak the same protocols, each in an environment of its own under `.cache/peers/`.
+//! The Python packages that speak the same protocols, or those that carry ours, each in an environment of its own under
+//! `.cache/peers/`.
 //!
 //! Tests run them to see that what one side writes the other reads. They find the interpreters in the environment
 //! variables below.
@@ -25,11 +26,13 @@ struct Peer {
     variable: &'static str,
 }
 
-const PEERS: [Peer; 4] = [
+const PEERS: [Peer; 6] = [
     Peer { requirement: "avp==0.2.1", module: "avp", variable: "AVP_PEER_0_2_1_PYTHON" },
     Peer { requirement: "avp==0.6.2", module: "avp", variable: "AVP_PEER_0_6_2_PYTHON" },
     Peer { requirement: "aacp==1.1.0", module: "aacp", variable: "AACP_PEER_1_1_0_PYTHON" },
     Peer { requirement: "aacp==1.4.0", module: "aacp", variable: "AACP_PEER_1_4_0_PYTHON" },
+    Peer { requirement: "a2a-sdk==1.3.0", module: "a2a", variable: "A2A_SDK_PYTHON" },
+    Peer { requirement: "mcp==2.3.0", module: "mcp", variable: "MCP_SDK_PYTHON" },
 ];
 
 /// Installs what is missing, and gives each interpreter with the variable that names it.

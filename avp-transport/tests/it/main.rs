@@ -1,6 +1,8 @@
-//! The server over real sockets.
+//! The server over real sockets, and the carriers against the SDKs of the protocols that they serve.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod carriers;
+mod carriers_doc;
 mod common;
 mod contexts;
 mod faults;
