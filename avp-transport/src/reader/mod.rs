@@ -390,6 +390,18 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_body_that_claims_more_than_the_limit_is_refused_by_its_claim() {
+        let encoder = FrameEncoder::new(MetadataFields::default()).compression(Compression::Fast);
+        let frame = encoder.encode(&[7; 90]).unwrap();
+        let (head, mut packed) = read(&frame, frame.len(), FrameLimits::default()).unwrap().unwrap();
+        assert_eq!(verify_packed(&head, &packed[..], 90), Ok(()));
+        // The content size, eight bytes behind magic, descriptor and window (RFC 8878, 3.1.1.1).
+        packed[6 + 3] = 1;
+        let error = verify_packed(&head, &packed[..], 1 << 20).unwrap_err();
+        assert_eq!(error.kind(), "decompressed_too_large");
+    }
+
+    #[test]
     fn a_packed_body_is_verified_by_what_it_unpacks_to() {
         let body = vec![7; 300_000];
         let encoder = FrameEncoder::new(MetadataFields::default()).compression(Compression::Fast);

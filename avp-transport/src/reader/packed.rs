@@ -31,6 +31,10 @@ pub fn verify_packed(head: &Head, body: impl Read, limit: usize) -> Result<(), D
             FrameDecoderError::WindowSizeTooBig { .. } => too_large,
             _ => corrupt,
         })?;
+    // What a body claims is not always what it unpacks to, and `decompress` refuses it by the claim.
+    if unpacked.decoder.content_size() > limit as u64 {
+        return Err(too_large);
+    }
     let (mut sum, mut len, mut piece) = (crc32fast::Hasher::new(), 0, vec![0; PIECE]);
     loop {
         let read = match unpacked.read(&mut piece) {

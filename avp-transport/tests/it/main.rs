@@ -6,6 +6,7 @@ mod carriers_doc;
 mod common;
 mod contexts;
 mod faults;
+mod fuzz_smoke;
 mod listen;
 mod server;
 mod soak;
