@@ -19,7 +19,7 @@
 //! | to | use |
 //! |---|---|
 //! | take frames and keep them | [`server`], [`store`] |
-//! | send and fetch them | `client` |
+//! | send and fetch them | [`client`] |
 //! | put them into A2A and MCP messages | [`carriers`], and `docs/carriers.md` |
 //! | read a frame that arrives in pieces, with no sockets | [`reader`] |
 //! | see what goes over the wire | [`wire`], and `docs/transport.md` |
@@ -37,6 +37,7 @@
 #![deny(missing_docs)]
 
 pub mod carriers;
+pub mod client;
 pub mod reader;
 pub mod server;
 pub mod store;
