@@ -8,7 +8,8 @@
 #[path = "../it/common.rs"]
 #[allow(dead_code, reason = "what the tests beside these need")]
 mod common;
-
+mod conformance;
+mod curl;
 mod python;
 mod their_client;
 mod tls;
