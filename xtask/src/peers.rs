@@ -20,20 +20,34 @@ use crate::{
 struct Peer {
     /// The package and its release, as pip takes them.
     requirement: &'static str,
+    /// What is installed beside it: extras in brackets, or nothing.
+    extras: &'static str,
     /// What Python imports.
     module: &'static str,
     /// The variable that names the interpreter to a test.
     variable: &'static str,
 }
 
+/// HTTP client and server: httpx with h2, FastAPI, uvicorn.
+const SERVER: &str = "[server]";
+
 const PEERS: [Peer; 6] = [
-    Peer { requirement: "avp==0.2.1", module: "avp", variable: "AVP_PEER_0_2_1_PYTHON" },
-    Peer { requirement: "avp==0.6.2", module: "avp", variable: "AVP_PEER_0_6_2_PYTHON" },
-    Peer { requirement: "aacp==1.1.0", module: "aacp", variable: "AACP_PEER_1_1_0_PYTHON" },
-    Peer { requirement: "aacp==1.4.0", module: "aacp", variable: "AACP_PEER_1_4_0_PYTHON" },
-    Peer { requirement: "a2a-sdk==1.3.0", module: "a2a", variable: "A2A_SDK_PYTHON" },
-    Peer { requirement: "mcp==2.3.0", module: "mcp", variable: "MCP_SDK_PYTHON" },
+    peer("avp==0.2.1", SERVER, "avp", "AVP_PEER_0_2_1_PYTHON"),
+    peer("avp==0.6.2", SERVER, "avp", "AVP_PEER_0_6_2_PYTHON"),
+    peer("aacp==1.1.0", "", "aacp", "AACP_PEER_1_1_0_PYTHON"),
+    peer("aacp==1.4.0", "", "aacp", "AACP_PEER_1_4_0_PYTHON"),
+    peer("a2a-sdk==1.3.0", "", "a2a", "A2A_SDK_PYTHON"),
+    peer("mcp==2.3.0", "", "mcp", "MCP_SDK_PYTHON"),
 ];
+
+const fn peer(
+    requirement: &'static str,
+    extras: &'static str,
+    module: &'static str,
+    variable: &'static str,
+) -> Peer {
+    Peer { requirement, extras, module, variable }
+}
 
 /// Installs what is missing, and gives each interpreter with the variable that names it.
 ///
@@ -64,8 +78,10 @@ pub(crate) fn set_up_scripts(root: &Path, path: &str, module: &str) -> Result<Pa
 }
 
 fn install(root: &Path, peer: &Peer) -> Result<PathBuf> {
-    // The release is in the name already.
-    environment(root, &peer.requirement.replace("==", "-"), &[peer.requirement], "", peer.module)
+    // The release is in the name already, so what can change is what is beside it.
+    let wanted = peer.requirement.replace("==", &format!("{}==", peer.extras));
+    let name = peer.requirement.replace("==", "-");
+    environment(root, &name, &[&wanted], peer.extras, peer.module)
 }
 
 /// Gives the interpreter of the environment `name`, which has what `wanted` names to pip.

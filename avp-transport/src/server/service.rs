@@ -15,7 +15,7 @@ use avp_core::messages::{Hello, JsonMessage};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use tracing::Instrument as _;
 
 use super::{
@@ -144,7 +144,7 @@ impl<H: Handler> Inner<H> {
         let (parts, body) = request.into_parts();
         // From here on the body is read on for a moment, whatever becomes of the request.
         let source = Source::new(body, self.options.pace);
-        self.admit(endpoint, &parts.headers, &caller)?;
+        self.admit(endpoint, &parts, &caller)?;
         match (endpoint, &parts.method) {
             (Endpoint::Health, &Method::GET) => Ok(answer::text(wire::JSON, r#"{"status":"ok"}"#.to_owned())),
             (Endpoint::Metrics, &Method::GET) => {
@@ -195,8 +195,12 @@ impl<H: Handler> Inner<H> {
     }
 
     /// Whether a request may be looked at.
-    fn admit(&self, endpoint: Endpoint, headers: &HeaderMap, caller: &Caller) -> Result<(), Refusal> {
-        let limits = &self.options.limits;
+    fn admit(&self, endpoint: Endpoint, parts: &Parts, caller: &Caller) -> Result<(), Refusal> {
+        let (limits, headers) = (&self.options.limits, &parts.headers);
+        // Other servers have looked at this before they hand a request on, and may have taken it out.
+        if caller.address.is_some() {
+            check_framing(parts)?;
+        }
         let len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if len > limits.headers {
             let message =
@@ -285,6 +289,23 @@ impl<H: Handler> Inner<H> {
         self.metrics.refused(refusal.code());
         answer::refusal(refusal, request_id)
     }
+}
+
+/// Refuses what two readers of HTTP/1.1 could take for different requests (RFC 9112, 3.2 and 6.1).
+fn check_framing(parts: &Parts) -> Result<(), Refusal> {
+    let headers = &parts.headers;
+    if parts.version == Version::HTTP_11 && headers.get_all(header::HOST).iter().count() != 1 {
+        return Err(Refusal::bad_request("host", "a request has one `Host`"));
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "transfer_encoding",
+            "no transfer coding is known here but `chunked`",
+        ));
+    }
+    Ok(())
 }
 
 fn endpoint(path: &str) -> Endpoint {
