@@ -1,0 +1,176 @@
+//! The client for programs without an asynchronous runtime.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use avp_core::messages::JsonMessage;
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    ClientError, ClientOptions, ContextInfo, Fetched, FetchedFile, HandedOver, Outgoing, Receipt, Session,
+};
+
+/// A [`Client`](super::Client) whose methods wait. It has a runtime of its own, on the thread that waits.
+///
+/// ```no_run
+/// # use avp_transport::client::{ClientOptions, Outgoing, blocking::Client};
+/// # fn example(frame: &[u8]) -> Result<(), avp_transport::client::ClientError> {
+/// let client = Client::new("http://127.0.0.1:8000", ClientOptions::default())?;
+/// client.transmit(Outgoing::slice(frame))?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Panics
+/// Every method that talks to the server does within an asynchronous runtime, where waiting would stop it: use
+/// [`Client`](super::Client) there.
+#[derive(Clone)]
+pub struct Client {
+    client: super::Client,
+    runtime: Arc<OwnRuntime>,
+}
+
+/// A runtime that can be dropped anywhere, also within another one.
+struct OwnRuntime(Option<Runtime>);
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Client {
+    /// As [`super::Client::new`].
+    ///
+    /// # Errors
+    /// As [`super::Client::new`], and [`ClientError::Io`] where the system has no resources for a runtime.
+    pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(ClientError::io("start a runtime"))?;
+        let client = super::Client::new(base_url, options)?;
+        Ok(Self { client, runtime: Arc::new(OwnRuntime(Some(runtime))) })
+    }
+
+    /// As [`super::Client::handshake`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn handshake(&self) -> Result<Arc<Session>, ClientError> {
+        self.wait(self.client.handshake())
+    }
+
+    /// As [`super::Client::session`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn session(&self) -> Result<Arc<Session>, ClientError> {
+        self.wait(self.client.session())
+    }
+
+    /// As [`super::Client::kept_session`].
+    #[must_use]
+    pub fn kept_session(&self) -> Option<Arc<Session>> {
+        self.client.kept_session()
+    }
+
+    /// As [`super::Client::transmit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn transmit(&self, outgoing: Outgoing<'_>) -> Result<Receipt, ClientError> {
+        self.wait(self.client.transmit(outgoing))
+    }
+
+    /// As [`super::Client::send_text`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_text(&self, message: &JsonMessage) -> Result<Receipt, ClientError> {
+        self.wait(self.client.send_text(message))
+    }
+
+    /// As [`super::Client::hand_over`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hand_over(
+        &self,
+        outgoing: Outgoing<'_>,
+        text: impl Fn(&Session) -> JsonMessage,
+    ) -> Result<HandedOver, ClientError> {
+        self.wait(self.client.hand_over(outgoing, text))
+    }
+
+    /// As [`super::Client::fetch_context`].
+    pub fn fetch_context<'a>(&'a self, id: &'a str) -> Fetch<'a> {
+        Fetch { client: self, inner: self.client.fetch_context(id) }
+    }
+
+    /// As [`super::Client::context_info`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn context_info(&self, id: &str) -> Result<ContextInfo, ClientError> {
+        self.wait(self.client.context_info(id))
+    }
+
+    /// As [`super::Client::delete_context`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete_context(&self, id: &str) -> Result<Receipt, ClientError> {
+        self.wait(self.client.delete_context(id))
+    }
+
+    /// As [`super::Client::health`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn health(&self) -> Result<(), ClientError> {
+        self.wait(self.client.health())
+    }
+
+    fn wait<T>(&self, deed: impl Future<Output = T>) -> T {
+        let runtime =
+            self.runtime.0.as_ref().expect("the runtime is taken only when the last clone is dropped");
+        runtime.block_on(deed)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.client.fmt(f)
+    }
+}
+
+/// A fetch that can be told more before it begins: see [`Client::fetch_context`].
+#[must_use = "nothing is fetched before `to_memory` or `to_file`"]
+#[derive(Debug)]
+pub struct Fetch<'a> {
+    client: &'a Client,
+    inner: super::Fetch<'a>,
+}
+
+impl Fetch<'_> {
+    /// As [`super::Fetch::on_progress`].
+    pub fn on_progress(self, progress: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
+        Self { inner: self.inner.on_progress(progress), ..self }
+    }
+
+    /// As [`super::Fetch::to_memory`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_memory(self) -> Result<Fetched, ClientError> {
+        self.client.wait(self.inner.to_memory())
+    }
+
+    /// As [`super::Fetch::to_file`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_file(self, path: impl AsRef<Path>) -> Result<FetchedFile, ClientError> {
+        self.client.wait(self.inner.to_file(path))
+    }
+}

@@ -1,0 +1,250 @@
+//! One request and its answer, with patience for each part of it.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
+};
+use reqwest::{Request, Response, Url};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    Client, ClientError, Wait,
+    pieces::Pieces,
+    session::random_id,
+    upload::{Meter, Phase, Reporter, Upload},
+};
+use crate::wire::{
+    AGENT_HEADER, IDEMPOTENCY_HEADER, JSON, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version,
+};
+
+/// A request's body as an attempt has it, and the meter on it.
+pub(super) type Attempt = (Upload, Arc<Meter>);
+
+/// The most bytes of a refusal that are read to say why.
+const REFUSAL_LIMIT: usize = 64 << 10;
+
+impl Client {
+    /// A request to `path`, below the server's address, as this agent.
+    pub(super) fn request(&self, method: Method, path: &[&str]) -> Request {
+        let mut url = self.inner.base.clone();
+        // Only an address that cannot have a path would refuse; such a one is no server's.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let mut request = Request::new(method, url);
+        let dialect = self.dialect();
+        let headers = request.headers_mut();
+        headers.insert(VERSION_HEADER, HeaderValue::from_static(binding_version(dialect)));
+        headers.insert(AGENT_HEADER, self.inner.agent.clone());
+        headers.insert(REQUEST_ID_HEADER, ascii(&random_id()));
+        if let Some(token) = &self.inner.options.token {
+            headers.insert(AUTHORIZATION, token.header());
+        }
+        request
+    }
+
+    /// A request that posts JSON text, and with it the attempt.
+    pub(super) fn json_request(&self, path: &[&str], key: Option<&str>, text: &str) -> (Request, Attempt) {
+        let mut request = self.request(Method::POST, path);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        if let Some(key) = key {
+            request.headers_mut().insert(IDEMPOTENCY_HEADER, ascii(key));
+        }
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        let len = body.len() as u64;
+        (request, Upload::new(body, Pieces::Memory([].into()), len, Reporter::default()))
+    }
+
+    /// Sends a request and waits for the head of its answer, whatever it says.
+    pub(super) async fn answer(
+        &self,
+        mut request: Request,
+        attempt: Option<Attempt>,
+    ) -> Result<Response, ClientError> {
+        let timeouts = self.inner.options.timeouts;
+        let (body, meter) = attempt.unzip();
+        *request.body_mut() = body.map(reqwest::Body::wrap);
+        let meter = meter.unwrap_or_default();
+        let begun = Instant::now();
+        let mut answer = pin!(self.inner.http.execute(request));
+        loop {
+            let phase = meter.phase();
+            let (from, which, after) = match phase {
+                Phase::Waiting => {
+                    (begun, Wait::FirstByte, timeouts.connect.saturating_add(timeouts.first_byte))
+                }
+                Phase::Sending(asked) => (asked, Wait::Idle, timeouts.idle),
+                Phase::Sent(finished) => (finished, Wait::FirstByte, timeouts.first_byte),
+            };
+            tokio::select! {
+                biased;
+                answer = &mut answer => {
+                    return answer.map_err(|error| {
+                        let fault = meter.take_fault();
+                        fault.unwrap_or_else(|| ClientError::from_http(error, timeouts.connect))
+                    });
+                }
+                () = meter.next_phase() => {}
+                () = sleep_until(later(from, after)) => {
+                    if meter.phase() == phase {
+                        return Err(ClientError::Timeout { which, after });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a request and reads the JSON object that answers it.
+    pub(super) async fn reply(
+        &self,
+        request: Request,
+        attempt: Option<Attempt>,
+    ) -> Result<(Reply, HeaderMap), ClientError> {
+        let response = self.accepted(request, attempt).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = self.read_whole(response, self.inner.options.reply_limit).await?;
+        let reply = Reply::parse(&body).ok_or(ClientError::Protocol { expected: "a JSON object" })?;
+        // A peer's handler can say no without a status.
+        match reply.field("success") {
+            Some(serde_json::Value::Bool(false)) => {
+                Err(self.refusal(status.as_u16(), retry_after(&headers), &body))
+            }
+            _ => Ok((reply, headers)),
+        }
+    }
+
+    /// Sends a request, and turns an answer that is a refusal into an error.
+    pub(super) async fn accepted(
+        &self,
+        request: Request,
+        attempt: Option<Attempt>,
+    ) -> Result<Response, ClientError> {
+        let response = self.answer(request, attempt).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.refused(response).await)
+    }
+
+    /// What an answer without success says.
+    pub(super) async fn refused(&self, response: Response) -> ClientError {
+        let (status, after) = (response.status().as_u16(), retry_after(response.headers()));
+        // The status is known, whatever becomes of the words.
+        let body = self.read_whole(response, REFUSAL_LIMIT).await.unwrap_or_default();
+        self.refusal(status, after, &body)
+    }
+
+    /// A refusal in the server's words, except that a token which it repeats stays unsaid.
+    fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> ClientError {
+        let hide = |text: &str| match &self.inner.options.token {
+            Some(token) => token.hide_in(text),
+            None => text.to_owned(),
+        };
+        ClientError::refusal(status, retry_after, body, hide)
+    }
+
+    /// The next bytes of an answer's body; `None` at its end.
+    pub(super) async fn next_bytes(&self, response: &mut Response) -> Result<Option<Bytes>, ClientError> {
+        let timeouts = self.inner.options.timeouts;
+        match timeout(timeouts.idle, response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|error| ClientError::from_http(error, timeouts.connect)),
+            Err(_) => Err(ClientError::Timeout { which: Wait::Idle, after: timeouts.idle }),
+        }
+    }
+
+    /// Keeps a deed to the limit for all of it.
+    pub(super) async fn within_total<T>(
+        &self,
+        deed: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let Some(after) = self.inner.options.timeouts.total else { return deed.await };
+        let late = |_| Err(ClientError::Timeout { which: Wait::Total, after });
+        timeout(after, deed).await.unwrap_or_else(late)
+    }
+
+    async fn read_whole(&self, mut response: Response, limit: usize) -> Result<Bytes, ClientError> {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.next_bytes(&mut response).await? {
+            if chunk.len() > limit - body.len() {
+                return Err(ClientError::Protocol { expected: "a shorter answer" });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+}
+
+/// The server's address, if it is one that this client speaks to.
+pub(super) fn base_url(url: &str, allow_plain_http: bool) -> Result<Url, ClientError> {
+    let wrong = |reason| ClientError::Url { reason };
+    let url = Url::parse(url).map_err(|_| wrong("should read like https://host:port"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("should not hold a name or password"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("should end with its path"));
+    }
+    match (url.scheme(), url.host_str()) {
+        ("https", Some(_)) => {}
+        ("http", Some(host)) => {
+            if !allow_plain_http && !is_this_machine(host) {
+                return Err(ClientError::InsecureUrl { host: host.chars().take(255).collect() });
+            }
+        }
+        _ => return Err(wrong("should begin with https:// or http://")),
+    }
+    Ok(url)
+}
+
+/// Whether a host can only be this machine: `localhost` is by RFC 6761.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A time so far off that it never comes stands for one that no clock can show.
+fn later(from: Instant, after: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    from.checked_add(after).unwrap_or_else(|| from + YEAR)
+}
+
+/// `Retry-After` in seconds; a date is not what this protocol's servers send.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Text of our own making as a header's value.
+pub(super) fn ascii(text: &str) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_only_this_machine_is_spoken_to_unasked() {
+        for url in
+            ["http://127.0.0.1:80", "http://localhost:8000/agents", "http://[::1]:9", "https://a.example"]
+        {
+            assert!(base_url(url, false).is_ok(), "{url}");
+        }
+        for url in ["http://a.example", "http://10.0.0.1", "http://localhost.evil.example", "http://[::2]"] {
+            assert_eq!(base_url(url, false).unwrap_err().kind(), "insecure_url", "{url}");
+            assert!(base_url(url, true).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_refused_without_repeating_its_password() {
+        let url = "https://user:s3cret@host";
+        let error = base_url(url, true).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().contains("s3cret")), ("url", false));
+        for url in ["", "host:80", "ftp://host", "unix:/socket", "https://host/?a=b", "https://host/#a"] {
+            assert_eq!(base_url(url, true).unwrap_err().kind(), "url", "{url}");
+        }
+    }
+}

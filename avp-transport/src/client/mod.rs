@@ -1,0 +1,134 @@
+//! The client: hands frames and words to another agent's server, and fetches contexts from it.
+//!
+//! ```no_run
+//! use avp_core::{FrameEncoder, MetadataFields};
+//! use avp_transport::client::{Client, ClientOptions, Outgoing};
+//!
+//! # async fn example(frame: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new("https://agent-b.example:8443", ClientOptions::default())?;
+//! let session = client.session().await?; // A handshake, the first time.
+//! let fields = MetadataFields { session_id: &session.id, ..Default::default() };
+//! let frame = FrameEncoder::new(fields).dialect(session.dialect).encode(b"tensor")?;
+//! let receipt = client.transmit(Outgoing::bytes(frame)).await?;
+//! println!("kept as {:?}", receipt.context_id());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What fails and may succeed another time is tried again, where that cannot do it twice: see [`RetryPolicy`]. Every wait
+//! has its limit: see [`Timeouts`]. Redirects are not followed, so that a token goes nowhere but to the server it is for.
+//!
+//! [`blocking`] is the same client for programs without an asynchronous runtime.
+
+pub mod blocking;
+mod error;
+mod exchange;
+mod fetch;
+mod handshake;
+mod options;
+mod outgoing;
+mod parcel;
+mod pieces;
+mod retry;
+mod send;
+mod session;
+mod sink;
+mod tls;
+mod upload;
+
+use std::{
+    fmt,
+    sync::{Arc, RwLock},
+};
+
+use http::HeaderValue;
+use reqwest::{Url, redirect};
+
+pub use {
+    error::{ClientError, Wait},
+    fetch::{ContextInfo, Fetch, Fetched, FetchedFile},
+    options::{ClientOptions, EvidenceLookup, Proxy, Timeouts, Token},
+    outgoing::Outgoing,
+    retry::RetryPolicy,
+    send::{HandedOver, Receipt},
+    session::Session,
+    tls::{Roots, TlsIdentity, TlsOptions},
+};
+
+/// Window of one HTTP/2 stream, in bytes: a frame of 128 MiB is not slowed by waiting for leave to go on.
+const STREAM_WINDOW: u32 = 8 << 20;
+
+/// Window of one HTTP/2 connection, in bytes.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// The most bytes of an answer's headers in HTTP/2.
+const HEADER_LIMIT: u32 = 16 << 10;
+
+/// The most headers of an answer in HTTP/1.1.
+const MAX_HEADERS: usize = 64;
+
+/// A client of one server. Clones share connections and session; each may be used by many tasks at once.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: reqwest::Client,
+    base: Url,
+    agent: HeaderValue,
+    options: ClientOptions,
+    session: RwLock<Option<handshake::Kept>>,
+    /// Held during a handshake, so that many who need a session make one.
+    shaking: tokio::sync::Mutex<()>,
+}
+
+impl Client {
+    /// A client of the server at `base_url`, such as `https://agent-b.example:8443`. No connection is made yet.
+    ///
+    /// ```
+    /// # use avp_transport::client::{Client, ClientOptions};
+    /// assert!(Client::new("http://127.0.0.1:8000", ClientOptions::default()).is_ok());
+    /// let error = Client::new("http://agent-b.example", ClientOptions::default()).unwrap_err();
+    /// assert_eq!(error.kind(), "insecure_url");
+    /// ```
+    ///
+    /// # Errors
+    /// [`ClientError::Url`], [`ClientError::InsecureUrl`], [`ClientError::Option`] or [`ClientError::Tls`].
+    pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, ClientError> {
+        let base = exchange::base_url(base_url, options.allow_plain_http)?;
+        let wrong =
+            |_| ClientError::Option { option: "the agent's id", expected: "text without control characters" };
+        let agent = HeaderValue::try_from(&options.agent_id).map_err(wrong)?;
+        let is_plain = base.scheme() == "http";
+        let tls = if is_plain { tls::unused() } else { tls::config(&options.tls) }?;
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(!is_plain)
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            // Ours knows what can be repeated; a second policy would multiply the first.
+            .retry(reqwest::retry::never())
+            .connect_timeout(options.timeouts.connect)
+            .tcp_nodelay(true)
+            .http1_max_headers(MAX_HEADERS)
+            .http2_max_header_list_size(HEADER_LIMIT)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW);
+        let builder = match &options.proxy {
+            Some(proxy) => builder.proxy(proxy.inner()),
+            None => builder.no_proxy(),
+        };
+        let builder = if is_plain && options.plain_http2 { builder.http2_prior_knowledge() } else { builder };
+        let http =
+            builder.build().map_err(|error| ClientError::from_http(error, options.timeouts.connect))?;
+        let (session, shaking) = (RwLock::default(), tokio::sync::Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { http, base, agent, options, session, shaking }) })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("server", &self.inner.base.as_str()).finish_non_exhaustive()
+    }
+}

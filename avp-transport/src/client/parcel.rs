@@ -1,0 +1,147 @@
+//! A frame whose head is known, ready for one or more attempts at sending it.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    sync::{Arc, Mutex},
+};
+
+use avp_core::{Compression, EncodeError, FrameEncoder, MetadataFields};
+use bytes::Bytes;
+
+use super::{
+    pieces::{Feeder, FeederHandle, FileFrom, OnceSlot, Pieces, ReaderPieces},
+    upload::{Meter, Reporter, Upload},
+};
+use crate::reader::Head;
+
+/// A frame to be sent.
+pub(super) struct Parcel {
+    head: Head,
+    /// The head as it goes out.
+    head_bytes: Bytes,
+    /// The session it was put into.
+    session_id: Option<String>,
+    body: Body,
+    reporter: Reporter,
+}
+
+/// What follows the head.
+pub(super) enum Body {
+    Parts(VecDeque<Bytes>),
+    File(Arc<Mutex<File>>),
+    Lent(FeederHandle),
+    /// What can be read only once.
+    Once(OnceSlot),
+}
+
+impl Parcel {
+    pub(super) fn new(head: Head, body: Body, reporter: Reporter) -> Self {
+        Self { head_bytes: head.bytes().clone(), head, session_id: None, body, reporter }
+    }
+
+    /// The head as it was given.
+    pub(super) const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The session that the frame is in as it goes out; `""` for none.
+    pub(super) fn session_id(&self) -> &str {
+        self.session_id.as_deref().unwrap_or_else(|| self.head.metadata().session_id())
+    }
+
+    /// Whether another attempt would find all of it.
+    pub(super) fn is_whole(&self) -> bool {
+        match &self.body {
+            Body::Parts(_) | Body::File(_) | Body::Lent(_) => true,
+            Body::Once(slot) => slot.is_full(),
+        }
+    }
+
+    /// Puts the frame into another session. Its body, and with it the checksum, stay as they are; its alignment too, where the
+    /// two ids are of one length.
+    pub(super) fn enter(&mut self, session_id: &str) -> Result<(), EncodeError> {
+        let (metadata, body_len) = (self.head.metadata(), self.head.header().body_len() as usize);
+        let sum = metadata.payload_checksum();
+        let compression = if self.head.is_compressed() { Compression::Fast } else { Compression::None };
+        let head = metadata.with_fields(|fields| {
+            FrameEncoder::new(MetadataFields { session_id, ..fields })
+                .dialect(self.head.dialect().unwrap_or_default())
+                .checksum(sum.is_some())
+                .compression(compression)
+                .encode_head_for(body_len, sum.unwrap_or_default())
+        })?;
+        self.head_bytes = head.into();
+        self.session_id = Some(session_id.to_owned());
+        Ok(())
+    }
+
+    /// The body of a new attempt.
+    pub(super) fn upload(&self) -> (Upload, Arc<Meter>) {
+        let pieces = match &self.body {
+            Body::Parts(parts) => Pieces::Memory(parts.clone()),
+            Body::File(file) => {
+                let from = FileFrom { file: file.clone(), place: self.head.bytes().len() as u64 };
+                Pieces::Reader(ReaderPieces::new(Box::new(from)))
+            }
+            Body::Lent(handle) => Feeder::begin(handle),
+            Body::Once(slot) => Pieces::Once(slot.clone()),
+        };
+        let len = self.head_bytes.len() as u64 + self.head.body_len();
+        Upload::new(self.head_bytes.clone(), pieces, len, self.reporter.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use avp_core::{DecodeOptions, Dialect, Message, PayloadType};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{client::Outgoing, reader::FrameLimits};
+
+    async fn entered(frame: Vec<u8>, session_id: &str) -> Bytes {
+        let (mut parcel, _) = Outgoing::bytes(frame).open(FrameLimits::default()).await.unwrap();
+        parcel.enter(session_id).unwrap();
+        parcel.upload().0.collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_frame_enters_a_session_with_all_else_as_it_was() {
+        let fields = MetadataFields {
+            session_id: "old",
+            payload_type: PayloadType::KvCache,
+            avp_map_id: "vocab:0123",
+            extra: &[("num_steps", "8")],
+            ..Default::default()
+        };
+        for encoder in [
+            FrameEncoder::new(fields),
+            FrameEncoder::new(fields).compression(Compression::Fast),
+            FrameEncoder::new(fields).checksum(false),
+            FrameEncoder::new(fields).dialect(Dialect::V0_2),
+        ] {
+            let body = vec![7; 1000];
+            let frame = encoder.encode(&body).unwrap();
+            let again = entered(frame.clone(), "new").await;
+            let message = Message::decode(again.clone(), &DecodeOptions::default()).unwrap();
+            assert_eq!((message.metadata().session_id(), message.payload()), ("new", &Bytes::from(body)));
+            assert_eq!(entered(again.to_vec(), "old").await, frame);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_be_read_once_is_whole_until_it_is_read() {
+        let frame = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
+        let reader = Outgoing::reader(std::io::Cursor::new(frame.clone()));
+        let (parcel, _) = reader.open(FrameLimits::default()).await.unwrap();
+        drop(parcel.upload());
+        assert!(parcel.is_whole());
+        let (upload, meter) = parcel.upload();
+        assert_eq!(upload.collect().await.unwrap().to_bytes(), frame);
+        assert!(!parcel.is_whole());
+        let (upload, second) = parcel.upload();
+        assert!(upload.collect().await.is_err());
+        assert!(meter.take_fault().is_none() && second.take_fault().is_some());
+    }
+}

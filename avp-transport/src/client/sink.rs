@@ -1,0 +1,216 @@
+//! Where a fetched frame goes: into memory, or into a file that appears when it is whole.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use avp_core::DecodeError;
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::ClientError;
+use crate::reader::{Head, verify_packed};
+
+/// So much must have arrived before memory is set aside for a frame as long as its head says.
+const TRUST: u64 = 8 << 20;
+
+/// So many bytes are written to a file at a time.
+const BATCH: usize = 1 << 20;
+
+/// Something that takes a frame from its first byte on.
+pub(super) trait Sink: Send {
+    /// What the frame has become in the end.
+    type Output;
+
+    /// Takes the next bytes; `frame_len` is what the frame's head says, once it is known.
+    fn write(
+        &mut self,
+        bytes: Bytes,
+        frame_len: Option<u64>,
+    ) -> impl Future<Output = Result<(), ClientError>> + Send;
+
+    /// Forgets what it has taken.
+    fn clear(&mut self) -> impl Future<Output = Result<(), ClientError>> + Send;
+
+    /// Verifies what only shows when the body is unpacked, to at most `limit` bytes, and gives the frame out.
+    fn finish(
+        self,
+        head: &Head,
+        limit: usize,
+    ) -> impl Future<Output = Result<Self::Output, ClientError>> + Send;
+}
+
+/// Memory.
+#[derive(Default)]
+pub(super) struct MemorySink(Vec<u8>);
+
+impl Sink for MemorySink {
+    type Output = Bytes;
+
+    async fn write(&mut self, bytes: Bytes, frame_len: Option<u64>) -> Result<(), ClientError> {
+        let received = (self.0.len() + bytes.len()) as u64;
+        let wanted = match frame_len {
+            Some(len) if len <= TRUST || received >= TRUST => len,
+            _ => received,
+        };
+        if wanted > self.0.capacity() as u64 {
+            let more = usize::try_from(wanted).ok().map(|wanted| wanted - self.0.len());
+            let reserved = more.map(|more| self.0.try_reserve_exact(more));
+            if !matches!(reserved, Some(Ok(()))) {
+                return Err(ClientError::Memory { needed: wanted });
+            }
+        }
+        self.0.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn clear(&mut self) -> Result<(), ClientError> {
+        self.0.clear();
+        Ok(())
+    }
+
+    async fn finish(self, head: &Head, limit: usize) -> Result<Bytes, ClientError> {
+        let frame = Bytes::from(self.0);
+        if head.is_compressed() {
+            let (head, frame) = (head.clone(), frame.clone());
+            blocking(move || verify(&head, &frame[head.bytes().len()..], limit)).await?;
+        }
+        Ok(frame)
+    }
+}
+
+/// A file beside the one that is wanted, renamed when it is whole; removed when it is dropped before.
+pub(super) struct FileSink {
+    target: PathBuf,
+    /// `None` while a write has it.
+    file: Option<NamedTempFile>,
+    writing: Option<JoinHandle<Result<NamedTempFile, ClientError>>>,
+    batch: Vec<Bytes>,
+    batch_len: usize,
+}
+
+const WRITE_FAILED: fn(io::Error) -> ClientError =
+    |source| ClientError::Io { action: "write the frame", source };
+
+impl FileSink {
+    pub(super) async fn create(target: &Path) -> Result<Self, ClientError> {
+        let folder = folder_of(target).to_owned();
+        let file = blocking(move || NamedTempFile::new_in(folder).map_err(WRITE_FAILED)).await?;
+        let target = target.to_owned();
+        Ok(Self { target, file: Some(file), writing: None, batch: Vec::new(), batch_len: 0 })
+    }
+
+    /// The file, once what is being written to it is there.
+    async fn take_file(&mut self) -> Result<NamedTempFile, ClientError> {
+        if let Some(writing) = self.writing.take() {
+            return writing.await.map_err(io::Error::from).map_err(WRITE_FAILED)?;
+        }
+        self.file.take().ok_or_else(|| WRITE_FAILED(io::Error::other("an earlier write failed")))
+    }
+
+    /// Begins to write what has come together; the next batch comes in meanwhile.
+    async fn flush(&mut self) -> Result<(), ClientError> {
+        let mut file = self.take_file().await?;
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_len = 0;
+        self.writing = Some(spawn_blocking(move || {
+            batch.iter().try_for_each(|bytes| file.write_all(bytes)).map_err(WRITE_FAILED)?;
+            Ok(file)
+        }));
+        Ok(())
+    }
+}
+
+impl Sink for FileSink {
+    type Output = ();
+
+    async fn write(&mut self, bytes: Bytes, _: Option<u64>) -> Result<(), ClientError> {
+        self.batch_len += bytes.len();
+        self.batch.push(bytes);
+        if self.batch_len < BATCH { Ok(()) } else { self.flush().await }
+    }
+
+    async fn clear(&mut self) -> Result<(), ClientError> {
+        (self.batch, self.batch_len) = (Vec::new(), 0);
+        let mut file = self.take_file().await?;
+        let emptied = blocking(move || {
+            file.as_file().set_len(0).and_then(|()| file.rewind()).map_err(WRITE_FAILED)?;
+            Ok(file)
+        });
+        self.file = Some(emptied.await?);
+        Ok(())
+    }
+
+    async fn finish(mut self, head: &Head, limit: usize) -> Result<(), ClientError> {
+        self.flush().await?;
+        let mut file = self.take_file().await?;
+        let (head, target) = (head.clone(), self.target);
+        blocking(move || {
+            if head.is_compressed() {
+                file.seek(SeekFrom::Start(head.bytes().len() as u64)).map_err(WRITE_FAILED)?;
+                verify(&head, BufReader::new(file.as_file_mut()), limit)?;
+            }
+            file.as_file().sync_all().map_err(WRITE_FAILED)?;
+            file.persist(&target).map_err(|error| WRITE_FAILED(error.error))?;
+            sync_folder(folder_of(&target)).map_err(WRITE_FAILED)
+        })
+        .await
+    }
+}
+
+fn verify(head: &Head, body: impl io::Read, limit: usize) -> Result<(), ClientError> {
+    verify_packed(head, body, limit).map_err(|error: DecodeError| ClientError::Frame(error.into()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, ClientError> {
+    spawn_blocking(work).await.map_err(io::Error::from).map_err(WRITE_FAILED)?
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Puts the new name on the disk; the file itself is there already.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    // Elsewhere a folder cannot be opened, and renaming is durable or not as the file system pleases.
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_follows_what_has_arrived_until_enough_has() {
+        let mut sink = MemorySink::default();
+        let claim = Some(1 << 40);
+        sink.write(Bytes::from_static(b"AV"), claim).await.unwrap();
+        assert!(sink.0.capacity() < 1 << 10);
+        let mut sink = MemorySink::default();
+        sink.write(Bytes::from_static(b"AV"), Some(TRUST)).await.unwrap();
+        assert!(sink.0.capacity() as u64 >= TRUST);
+    }
+
+    #[tokio::test]
+    async fn memory_that_is_not_to_be_had_is_an_error() {
+        let mut sink = MemorySink::default();
+        let enough = Bytes::from(vec![0; TRUST as usize]);
+        let error = sink.write(enough, Some(u64::MAX)).await.unwrap_err();
+        assert_eq!(error.kind(), "memory");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_finished_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sink = FileSink::create(&folder.path().join("frame.avp")).await.unwrap();
+        sink.write(Bytes::from(vec![1; 2 * BATCH]), None).await.unwrap();
+        sink.clear().await.unwrap();
+        drop(sink);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

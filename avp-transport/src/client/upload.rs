@@ -1,0 +1,287 @@
+//! A request's body on its way out, and the meter that watches it.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use avp_core::DecodeError;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    ClientError,
+    pieces::{PIECE, Pieces},
+};
+
+/// Told how many bytes have gone out or come in, and how many there are in all.
+pub(super) type ProgressFn = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// Tells a caller how far a transfer is: never less than before, also when it begins anew.
+#[derive(Clone, Default)]
+pub(super) struct Reporter {
+    callback: Option<ProgressFn>,
+    most: Arc<AtomicU64>,
+}
+
+impl Reporter {
+    pub(super) fn new(callback: ProgressFn) -> Self {
+        Self { callback: Some(callback), most: Arc::default() }
+    }
+
+    pub(super) fn report(&self, done: u64, total: u64) {
+        let Some(callback) = &self.callback else { return };
+        if self.most.fetch_max(done, Ordering::Relaxed) < done {
+            callback(done, total);
+        }
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.callback.is_some() { "Reporter(..)" } else { "Reporter" })
+    }
+}
+
+/// What is known of an upload while the connection works on it.
+#[derive(Default)]
+pub(super) struct Meter {
+    state: Mutex<State>,
+    /// Woken when the connection first asks, and when it has been handed all: from then on another patience counts.
+    next_phase: Notify,
+}
+
+/// How far an upload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Phase {
+    /// No connection has asked for it yet.
+    #[default]
+    Waiting,
+    /// The connection last asked for more at this time.
+    Sending(Instant),
+    /// All was handed over at this time.
+    Sent(Instant),
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    handed_over: u64,
+    fault: Option<ClientError>,
+}
+
+impl Meter {
+    pub(super) fn phase(&self) -> Phase {
+        self.state().phase
+    }
+
+    /// Why the body ended early, where that was on this side.
+    pub(super) fn take_fault(&self) -> Option<ClientError> {
+        self.state().fault.take()
+    }
+
+    pub(super) async fn next_phase(&self) {
+        self.next_phase.notified().await;
+    }
+
+    fn asked(&self) {
+        let mut state = self.state();
+        match state.phase {
+            Phase::Waiting => self.next_phase.notify_one(),
+            Phase::Sending(_) => {}
+            Phase::Sent(_) => return,
+        }
+        state.phase = Phase::Sending(Instant::now());
+    }
+
+    /// Counts bytes handed over, and gives their sum.
+    fn hand_over(&self, len: usize, is_last: bool) -> u64 {
+        let mut state = self.state();
+        state.handed_over += len as u64;
+        if is_last {
+            state.phase = Phase::Sent(Instant::now());
+            self.next_phase.notify_one();
+        }
+        state.handed_over
+    }
+
+    /// A panic elsewhere leaves the state whole, so its lock's poison tells nothing.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A body of known length.
+pub(super) struct Upload(
+    /// Never locked: a stream need not be shared between threads, but the HTTP client wants a body that could be.
+    Mutex<Outflow>,
+);
+
+struct Outflow {
+    pieces: Pieces,
+    /// What a piece had beyond the part that went out.
+    rest: Bytes,
+    /// Whether `pieces` has no more.
+    ended: bool,
+    len: u64,
+    missing: u64,
+    meter: Arc<Meter>,
+    reporter: Reporter,
+}
+
+impl Upload {
+    /// A body of `len` bytes. Where `pieces` has fewer or more, it fails, and the last of it does not go out.
+    pub(super) fn new(first: Bytes, pieces: Pieces, len: u64, reporter: Reporter) -> (Self, Arc<Meter>) {
+        let meter = Arc::new(Meter::default());
+        let outflow =
+            Outflow { pieces, rest: first, ended: false, len, missing: len, meter: meter.clone(), reporter };
+        (Self(Mutex::new(outflow)), meter)
+    }
+}
+
+impl Outflow {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, ClientError>>> {
+        self.meter.asked();
+        while self.rest.is_empty() {
+            if self.ended || self.missing == 0 {
+                return Poll::Ready((self.missing > 0).then(|| Err(self.too_short())));
+            }
+            match ready!(self.poll_source(context)) {
+                Ok(Some(piece)) => self.rest = piece,
+                Ok(None) => self.ended = true,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        // The receiver must not take a body for whole that goes on: its last bytes wait for the source's end.
+        while self.missing <= self.rest.len().min(PIECE) as u64 && !self.ended {
+            match ready!(self.poll_source(context)) {
+                Ok(Some(piece)) if piece.is_empty() => {}
+                Ok(Some(piece)) => return Poll::Ready(Some(Err(self.too_long(piece.len())))),
+                Ok(None) => self.ended = true,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        if self.rest.len() as u64 > self.missing {
+            return Poll::Ready(Some(Err(self.too_long(0))));
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        self.missing -= piece.len() as u64;
+        let handed_over = self.meter.hand_over(piece.len(), self.missing == 0);
+        self.reporter.report(handed_over, self.len);
+        Poll::Ready(Some(Ok(piece)))
+    }
+
+    fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
+        let next = ready!(self.pieces.poll_next(context)).transpose();
+        Poll::Ready(next.map_err(ClientError::io("read the frame")))
+    }
+
+    fn too_short(&self) -> ClientError {
+        let (offset, needed) = (place(self.len - self.missing), place(self.len));
+        ClientError::Frame(DecodeError::Truncated { what: "body", offset, needed }.into())
+    }
+
+    fn too_long(&self, more: usize) -> ClientError {
+        let extra = self.rest.len().saturating_sub(place(self.missing)) + more;
+        ClientError::Frame(
+            DecodeError::TrailingBytes { what: "frame", offset: place(self.len), extra }.into(),
+        )
+    }
+}
+
+fn place(len: u64) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let outflow = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let piece = ready!(outflow.poll_piece(context));
+        Poll::Ready(piece.map(|piece| {
+            piece.map(Frame::data).map_err(|fault| {
+                let error = io::Error::other(fault.to_string());
+                outflow.meter.state().fault = Some(fault);
+                error
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).missing == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.lock().unwrap_or_else(PoisonError::into_inner).missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn upload(parts: &[&'static [u8]], len: u64) -> (Upload, Arc<Meter>) {
+        let parts = parts.iter().copied().map(Bytes::from_static).collect();
+        Upload::new(Bytes::new(), Pieces::Memory(parts), len, Reporter::default())
+    }
+
+    #[tokio::test]
+    async fn a_large_buffer_goes_out_in_pieces_that_share_it() {
+        let whole = Bytes::from(vec![7; 2 * PIECE + 5]);
+        let pieces = Pieces::Memory([whole.clone()].into());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        let reporter = Reporter::new(Arc::new(move |done, total| log.lock().unwrap().push((done, total))));
+        let (mut body, meter) = Upload::new(Bytes::new(), pieces, whole.len() as u64, reporter);
+        assert_eq!((meter.phase(), body.size_hint().exact()), (Phase::Waiting, Some(whole.len() as u64)));
+        let mut offset = 0;
+        while let Some(piece) = body.frame().await {
+            let piece = piece.unwrap().into_data().unwrap();
+            assert_eq!(piece.as_ptr(), whole[offset..].as_ptr());
+            offset += piece.len();
+        }
+        assert_eq!(offset, whole.len());
+        assert!(matches!(meter.phase(), Phase::Sent(_)) && body.is_end_stream());
+        let (piece, total) = (PIECE as u64, whole.len() as u64);
+        assert_eq!(*seen.lock().unwrap(), [(piece, total), (2 * piece, total), (total, total)]);
+    }
+
+    #[tokio::test]
+    async fn a_body_of_another_length_fails_before_its_last_byte_is_out() {
+        for (parts, len, kind) in [
+            (&[&b"tens"[..], b"or"][..], 7, "truncated"),
+            (&[b"tensor", b"", b"!"], 6, "trailing_bytes"),
+            (&[b"tensor!"], 6, "trailing_bytes"),
+            (&[], 1, "truncated"),
+        ] {
+            let (body, meter) = upload(parts, len);
+            assert!(body.collect().await.is_err());
+            assert!(meter.state().handed_over < len);
+            assert_eq!(meter.take_fault().unwrap().kind(), kind);
+        }
+    }
+
+    #[test]
+    fn progress_never_goes_back() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        let reporter = Reporter::new(Arc::new(move |done, _| log.lock().unwrap().push(done)));
+        let again = reporter.clone();
+        [4, 8].into_iter().for_each(|done| reporter.report(done, 10));
+        [4, 8, 10].into_iter().for_each(|done| again.report(done, 10));
+        assert_eq!(*seen.lock().unwrap(), [4, 8, 10]);
+    }
+}
