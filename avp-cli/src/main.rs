@@ -15,7 +15,9 @@ mod output;
 mod prepare;
 mod prompt;
 mod rosetta;
+mod serve;
 mod think;
+mod units;
 mod world;
 
 use std::process::ExitCode;
@@ -44,6 +46,7 @@ enum Command {
     Hash(identity::Hash),
     Identity(identity::Identity),
     Handshake(identity::Handshake),
+    Serve(serve::Serve),
     #[command(subcommand)]
     Kv(kv::Kv),
     #[command(subcommand)]
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Hash(hash) => hash.run(),
         Command::Identity(identity) => identity.run(),
         Command::Handshake(handshake) => handshake.run(),
+        Command::Serve(serve) => serve.run(),
         Command::Kv(kv) => kv.run(),
         Command::Rosetta(rosetta) => return rosetta.run(),
         Command::Demo(demo) => demo.run(),

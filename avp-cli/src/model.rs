@@ -1,6 +1,6 @@
 //! The model a command runs, and what it runs it with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use avp_runtime_ort::{Device, Dtype, LoadOptions, Model, OrtLibrary, Runtime};
@@ -12,6 +12,13 @@ pub(crate) struct ModelArgs {
     /// Folder with config.json, tokenizer.json and model.onnx
     #[arg(value_name = "MODEL_DIR")]
     pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) how: HowArgs,
+}
+
+/// What a model runs with.
+#[derive(Args)]
+pub(crate) struct HowArgs {
     /// ONNX Runtime library; otherwise ORT_DYLIB_PATH names it, or it is looked for where it is usually installed
     #[arg(long, value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
@@ -31,11 +38,21 @@ pub(crate) struct ModelArgs {
 
 impl ModelArgs {
     pub(crate) fn runtime(&self) -> Result<Runtime> {
-        Ok(Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?)
+        self.how.runtime()
     }
 
     pub(crate) fn load(&self, runtime: &Runtime) -> Result<Model> {
-        Ok(Model::load(runtime, &self.folder, &self.load_options())?)
+        self.how.load(runtime, &self.folder)
+    }
+}
+
+impl HowArgs {
+    pub(crate) fn runtime(&self) -> Result<Runtime> {
+        Ok(Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?)
+    }
+
+    pub(crate) fn load(&self, runtime: &Runtime, folder: &Path) -> Result<Model> {
+        Ok(Model::load(runtime, folder, &self.load_options())?)
     }
 
     fn load_options(&self) -> LoadOptions {

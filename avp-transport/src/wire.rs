@@ -115,6 +115,13 @@ impl Reply {
     }
 }
 
+impl From<Map<String, Value>> for Reply {
+    /// A reply of another protocol than AVP.
+    fn from(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+}
+
 impl Default for Reply {
     fn default() -> Self {
         Self::new()

@@ -111,7 +111,7 @@ impl Handoff {
             avp: env!("CARGO_PKG_VERSION"),
             model: facts(&model, &self.model.folder),
             seed: self.seed,
-            threads: self.model.threads,
+            threads: self.model.how.threads,
             pipelines,
         };
         if let Some(html) = &self.html {

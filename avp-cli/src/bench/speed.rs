@@ -105,7 +105,7 @@ impl Speed {
         let mut report = Report {
             avp: env!("CARGO_PKG_VERSION"),
             model: self.model.folder.display().to_string(),
-            threads: self.model.threads,
+            threads: self.model.how.threads,
             window: model.window(),
             repeats: self.repeats,
             lengths: Vec::new(),

@@ -22,8 +22,9 @@ pub(super) fn text(media_type: &'static str, text: String) -> Response<Answer> {
     response
 }
 
-pub(super) fn refusal(refusal: &Refusal, request_id: &str) -> Response<Answer> {
-    let mut response = reply(refusal.reply().with("request_id", request_id));
+/// The answer that `body` is to a request that was refused.
+pub(super) fn refusal(refusal: &Refusal, body: wire::Reply, request_id: &str) -> Response<Answer> {
+    let mut response = reply(body.with("request_id", request_id));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
     if let Some(after) = refusal.try_again() {

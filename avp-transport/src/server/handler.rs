@@ -1,4 +1,4 @@
-//! What a server does with what it is sent: one trait, four deeds.
+//! What a server does with what it is sent: one trait, a few deeds.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -6,8 +6,9 @@ use avp_core::{
     Dialect,
     messages::{Hello, JsonMessage},
 };
+use http::{Request, Response};
 
-use super::{IncomingFrame, Refusal};
+use super::{Answer, IncomingBody, IncomingFrame, Refusal};
 use crate::{store::Kept, wire::Reply};
 
 /// What answers requests. Every method may be called many times at once.
@@ -75,6 +76,23 @@ pub trait Handler: Send + Sync + 'static {
     fn forget(&self, id: &str, caller: &Caller) -> impl Future<Output = Result<bool, Refusal>> + Send {
         let _ = (id, caller);
         std::future::ready(Ok(false))
+    }
+
+    /// A request for a path that is not AVP's: there is none unless a handler has some. Tokens, rates and the limit of a
+    /// JSON body hold for it too.
+    fn other(
+        &self,
+        request: Request<IncomingBody>,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<Response<Answer>, Refusal>> + Send {
+        let _ = (request, caller);
+        std::future::ready(Err(Refusal::not_found("no such path; AVP's begin with /avp/v2/")))
+    }
+
+    /// The JSON that answers such a request with a refusal, this server's or the handler's own: AVP's, unless clients of
+    /// these paths read another.
+    fn other_refusal(&self, refusal: &Refusal) -> Reply {
+        refusal.reply()
     }
 
     /// How many bytes the handler keeps, for the metrics.

@@ -57,7 +57,8 @@ pub(super) enum Endpoint {
     Context,
     Health,
     Metrics,
-    Unknown,
+    /// A path that is not AVP's.
+    Other,
 }
 
 impl Endpoint {
@@ -69,7 +70,7 @@ impl Endpoint {
             Self::Context => "context",
             Self::Health => "health",
             Self::Metrics => "metrics",
-            Self::Unknown => "unknown",
+            Self::Other => "other",
         }
     }
 }

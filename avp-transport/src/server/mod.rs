@@ -10,6 +10,7 @@
 
 mod admission;
 mod answer;
+mod body;
 mod caller;
 mod handler;
 mod incoming;
@@ -24,6 +25,7 @@ mod tls;
 mod tokens;
 
 pub use answer::Answer;
+pub use body::IncomingBody;
 pub use handler::{Caller, Handler};
 pub use incoming::{BodyError, IncomingFrame};
 pub use listen::{ListenOptions, serve};

@@ -19,6 +19,8 @@ pub struct Refusal {
     status: StatusCode,
     code: Cow<'static, str>,
     message: Cow<'static, str>,
+    /// The part of the request that is at fault.
+    field: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     /// How long the thing is that a range was asked of.
     whole_len: Option<u64>,
@@ -33,7 +35,14 @@ impl Refusal {
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code: code.into(), message: message.into(), retry_after: None, whole_len: None }
+        Self {
+            status,
+            code: code.into(),
+            message: message.into(),
+            field: None,
+            retry_after: None,
+            whole_len: None,
+        }
     }
 
     /// The request is not what it should be.
@@ -58,6 +67,12 @@ impl Refusal {
     #[must_use]
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says how")
+    }
+
+    /// Tells which field of the request is at fault.
+    #[must_use]
+    pub fn of_field(self, field: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: Some(field.into()), ..self }
     }
 
     /// Tells the caller when to try again, in whole seconds.
@@ -87,6 +102,18 @@ impl Refusal {
         &self.code
     }
 
+    /// The sentence.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The field of the request that is at fault, where it is one.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
     /// When to try again, where that helps.
     #[must_use]
     pub const fn try_again(&self) -> Option<Duration> {
@@ -96,7 +123,11 @@ impl Refusal {
     /// The answer's JSON.
     #[must_use]
     pub fn reply(&self) -> Reply {
-        Reply::failure(&self.code, &self.message)
+        let reply = Reply::failure(&self.code, &self.message);
+        match self.field() {
+            Some(field) => reply.with("field", field),
+            None => reply,
+        }
     }
 }
 

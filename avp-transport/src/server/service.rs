@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use tracing::Instrument as _;
 
 use super::{
-    Caller, Handler, IncomingFrame, Metrics, Refusal, ServerOptions,
+    Caller, Handler, IncomingBody, IncomingFrame, Metrics, Refusal, ServerOptions,
     admission::Admission,
     answer::{self, Answer},
     caller,
@@ -110,11 +110,11 @@ impl<H: Handler> Service<H> {
             Ok(Ok(response)) => response,
             Ok(Err(refusal)) => {
                 span.in_scope(|| tracing::warn!(code = refusal.code(), "refused"));
-                inner.refuse(&refusal, &request_id)
+                inner.refuse(endpoint, &refusal, &request_id)
             }
             Err(_) => {
                 span.in_scope(|| tracing::error!("the handler panicked"));
-                inner.refuse(&Refusal::internal(), &request_id)
+                inner.refuse(endpoint, &Refusal::internal(), &request_id)
             }
         };
         // What a caller may name itself by, a header may hold.
@@ -152,12 +152,12 @@ impl<H: Handler> Inner<H> {
                 Ok(answer::text(super::metrics::MEDIA_TYPE, self.metrics.text()))
             }
             (Endpoint::Handshake, &Method::POST) => {
-                let hello = Hello::parse(&self.json(source).await?)
+                let hello = Hello::parse(&self.json(source).into_text().await?)
                     .map_err(|error| Refusal::bad_request("bad_hello", error.to_string()))?;
                 Ok(answer::reply(self.handler.handshake(hello, &caller).await?))
             }
             (Endpoint::Text, &Method::POST) => {
-                let message = JsonMessage::parse(&self.json(source).await?)
+                let message = JsonMessage::parse(&self.json(source).into_text().await?)
                     .map_err(|error| Refusal::bad_request("bad_message", error.to_string()))?;
                 Ok(answer::reply(self.handler.text(message, &caller).await?))
             }
@@ -185,7 +185,9 @@ impl<H: Handler> Inner<H> {
                     false => Err(Refusal::not_found("no context of this id is kept here")),
                 }
             }
-            (Endpoint::Unknown, _) => Err(Refusal::not_found("no such path; AVP's begin with /avp/v2/")),
+            (Endpoint::Other, _) => {
+                self.handler.other(Request::from_parts(parts, self.json(source)), &caller).await
+            }
             _ => Err(Refusal::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
@@ -231,24 +233,9 @@ impl<H: Handler> Inner<H> {
         Ok(())
     }
 
-    /// The whole of a short body.
-    async fn json(&self, mut source: Source) -> Result<String, Refusal> {
-        let limit = self.options.limits.json;
-        let mut body = Vec::new();
-        while let Some(bytes) = source.chunk().await? {
-            if body.len() + bytes.len() > limit {
-                return Err(Refusal::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "json_too_large",
-                    format!("the JSON is longer than the limit of {limit} bytes"),
-                ));
-            }
-            body.extend_from_slice(&bytes);
-        }
-        String::from_utf8(body).map_err(|error| {
-            let at = error.utf8_error().valid_up_to();
-            Refusal::bad_request("bad_utf8", format!("the JSON is not UTF-8 at byte {at}"))
-        })
+    /// A short body.
+    fn json(&self, source: Source) -> IncomingBody {
+        IncomingBody::new(source, self.options.limits.json)
     }
 
     /// The frame that arrives in `source`, as far as its head.
@@ -285,9 +272,13 @@ impl<H: Handler> Inner<H> {
         Ok(IncomingFrame::new(head, first, source, limits, self.admission.clone(), place))
     }
 
-    fn refuse(&self, refusal: &Refusal, request_id: &str) -> Response<Answer> {
+    fn refuse(&self, endpoint: Endpoint, refusal: &Refusal, request_id: &str) -> Response<Answer> {
         self.metrics.refused(refusal.code());
-        answer::refusal(refusal, request_id)
+        let body = match endpoint {
+            Endpoint::Other => self.handler.other_refusal(refusal),
+            _ => refusal.reply(),
+        };
+        answer::refusal(refusal, body, request_id)
     }
 }
 
@@ -316,7 +307,7 @@ fn endpoint(path: &str) -> Endpoint {
         wire::HEALTH => Endpoint::Health,
         wire::METRICS => Endpoint::Metrics,
         _ if path.starts_with(wire::CONTEXTS) => Endpoint::Context,
-        _ => Endpoint::Unknown,
+        _ => Endpoint::Other,
     }
 }
 

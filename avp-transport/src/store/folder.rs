@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -10,12 +10,15 @@ use bytes::Bytes;
 
 use super::Kept;
 use crate::{
-    reader::{BodyReader, FrameLimits, Head, HeadReader},
+    reader::{BodyReader, FrameError, FrameLimits, Head, HeadReader},
     server::PART,
 };
 
 /// How the name of a whole context's file ends.
 const WHOLE: &str = ".avp";
+
+/// What was let in before, under limits that may have changed since.
+const ANY: FrameLimits = FrameLimits { metadata: u32::MAX as usize, frame: u64::MAX, unpacked: usize::MAX };
 
 /// Bytes read at a time.
 const PIECE: usize = 256 << 10;
@@ -52,14 +55,33 @@ fn is_id(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Writes a whole frame into a new file: it appears under its name all at once, or not at all.
+pub(super) fn write(folder: &Path, path: &Path, frame: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::Builder::new().suffix(PART).tempfile_in(folder)?;
+    file.write_all(frame)?;
+    file.as_file().sync_data()?;
+    file.persist_noclobber(path)?;
+    Ok(())
+}
+
+/// The head of a frame in memory, and the CRC-32 of its body, once all of it is right.
+pub(super) fn read(frame: &Bytes) -> Result<(Head, u32), FrameError> {
+    let mut reader = HeadReader::new(ANY);
+    let Some((head, _)) = reader.feed(frame.clone())? else {
+        return Err(reader.finish().into());
+    };
+    let mut body = BodyReader::new(&head);
+    body.feed(&frame[head.bytes().len()..])?;
+    let crc32 = body.finish()?;
+    Ok((head, crc32))
+}
+
 /// The head of the frame in a file, and the CRC-32 of its body, once all of it was read and is right.
 fn verify(path: &Path) -> io::Result<(Head, u32)> {
-    // It was let in under limits that may have changed since.
-    let any = FrameLimits { metadata: u32::MAX as usize, frame: u64::MAX, unpacked: usize::MAX };
     let invalid =
         |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
     let mut file = File::open(path)?;
-    let mut head = HeadReader::new(any);
+    let mut head = HeadReader::new(ANY);
     let mut piece = vec![0; PIECE];
     let head = loop {
         let read = file.read(&mut piece)?;

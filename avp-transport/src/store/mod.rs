@@ -14,6 +14,7 @@ use std::{
 };
 
 use avp_core::context_store::{ContextStore, DEFAULT_CONTEXT_TTL};
+use bytes::Bytes;
 use http::StatusCode;
 
 pub use kept::Kept;
@@ -109,6 +110,29 @@ impl Contexts {
                 let path = folder::path_of(folder, &id);
                 // The name is what makes it a context: it appears all at once.
                 file.persist_noclobber(&path).map_err(|error| BodyError::from(error.error))?;
+                Kept::in_file(id, head, path, crc32)
+            }
+        };
+        let kept = Arc::new(kept);
+        self.insert(kept.clone())?;
+        Ok(kept)
+    }
+
+    /// Keeps a frame that was made here.
+    ///
+    /// # Errors
+    /// When it is no frame, or damaged, or does not fit into the quota or on the disk. Then nothing of it is kept.
+    pub async fn keep_bytes(&self, frame: Bytes) -> Result<Arc<Kept>, Refusal> {
+        let (head, crc32) = folder::read(&frame)?;
+        let id = new_id();
+        let kept = match &self.folder {
+            None => Kept::in_memory(id, head, frame, crc32),
+            Some(folder) => {
+                let (folder, path) = (folder.clone(), folder::path_of(folder, &id));
+                let file = path.clone();
+                let writing = tokio::task::spawn_blocking(move || folder::write(&folder, &file, &frame));
+                let written = writing.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+                written.map_err(BodyError::from)?;
                 Kept::in_file(id, head, path, crc32)
             }
         };

@@ -119,3 +119,28 @@ async fn a_context_whose_time_is_over_is_gone_from_the_folder_too() {
     assert_eq!(server.get(&path(&id)).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn a_frame_that_was_made_here_is_kept_as_one_that_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_folder = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
+    for contexts in [Contexts::in_memory(Keeping::default()), in_folder] {
+        let frame = frame(100_000);
+        let kept = contexts.keep_bytes(frame.clone().into()).await.unwrap();
+        assert_eq!(contexts.get(kept.id()).unwrap().bytes().await.unwrap(), frame);
+        let mut damaged = frame.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        for (wrong, code) in [
+            (damaged, "checksum_mismatch"),
+            (frame[..frame.len() - 1].to_vec(), "truncated"),
+            (b"AV".to_vec(), "truncated"),
+        ] {
+            assert_eq!(contexts.keep_bytes(wrong.into()).await.unwrap_err().code(), code);
+        }
+        assert_eq!(contexts.ids().len(), 1);
+    }
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    assert_eq!(files.count(), 1, "and nothing half-written beside it");
+    let again = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
+    assert_eq!(again.ids().len(), 1);
+}

@@ -6,12 +6,14 @@ use avp_core::{Compression, Dialect, FrameEncoder, MetadataFields, PayloadType};
 use avp_transport::{
     reader::FrameLimits,
     server::{
-        Caller, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions, Service, Stock, Tokens,
+        Answer, Caller, Handler, IncomingBody, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions,
+        Service, Stock, Tokens,
     },
     store::{Contexts, Keeping},
     wire::{self, Reply},
 };
 use http::{StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
 
 use crate::common::{Running, answer, frame, frame_of, stock};
@@ -289,8 +291,79 @@ async fn a_handler_may_refuse_by_the_head_stream_or_panic_and_the_server_goes_on
 #[tokio::test]
 async fn middleware_of_others_can_stand_before_the_service() {
     let service = Service::new(stock(), ServerOptions::default());
-    let request = http::Request::post(wire::TRANSMIT).body(http_body_util::Full::from(frame(10))).unwrap();
+    let request = http::Request::post(wire::TRANSMIT).body(Full::from(frame(10))).unwrap();
     let response = tower_service::Service::call(&mut service.clone(), request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(service.handler().contexts().ids().len(), 1);
+}
+
+/// Answers one path beside AVP's, in words of its own.
+struct Beside;
+
+impl Handler for Beside {
+    async fn transmit(&self, _: IncomingFrame, _: &Caller) -> Result<Reply, Refusal> {
+        Err(Refusal::internal())
+    }
+
+    async fn other(
+        &self,
+        request: http::Request<IncomingBody>,
+        caller: &Caller,
+    ) -> Result<http::Response<Answer>, Refusal> {
+        match request.uri().path() {
+            "/v1/echo" => {
+                let text = format!("{}: {}", caller.agent_id, request.into_body().into_text().await?);
+                Ok(http::Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync()))
+            }
+            "/v1/unread" => Err(Refusal::bad_request("no", "whatever it holds").of_field("messages[0]")),
+            "/v1/panic" => panic!("the handler's own fault"),
+            _ => Err(Refusal::not_found("nothing here")),
+        }
+    }
+
+    fn other_refusal(&self, refusal: &Refusal) -> Reply {
+        let error = json!({ "code": refusal.code(), "param": refusal.field() });
+        serde_json::Map::from_iter([("error".to_owned(), error)]).into()
+    }
+}
+
+#[tokio::test]
+async fn a_path_of_the_handlers_own_is_held_to_the_same_tokens_limits_and_counters() {
+    let options = ServerOptions {
+        tokens: Tokens::new(["s3cret"]),
+        limits: Limits { json: 1000, ..Default::default() },
+        ..Default::default()
+    };
+    let server = Running::start(Service::new(Beside, options), ListenOptions::default()).await;
+    let ask = |path: &str, body: Vec<u8>| {
+        let request = server.http.post(server.url(path)).header(wire::AGENT_HEADER, "a");
+        request.bearer_auth("s3cret").body(body)
+    };
+    let answered = ask("/v1/echo", b"hello".to_vec()).send().await.unwrap();
+    assert_eq!(answered.text().await.unwrap(), "a: hello");
+    for (path, body, status, code) in [
+        ("/v1/echo", vec![b'x'; 1001], 413, "json_too_large"),
+        ("/v1/echo", b"\xff".to_vec(), 400, "bad_utf8"),
+        ("/v1/unread", vec![b'x'; 2 << 20], 400, "no"),
+        ("/v1/panic", vec![], 500, "internal"),
+        ("/nowhere", vec![], 404, "not_found"),
+    ] {
+        let (got, reply) = answer(ask(path, body)).await;
+        assert_eq!(
+            (got, &reply["error"]["code"], reply.get("success")),
+            (status, &code.into(), None),
+            "{reply}"
+        );
+    }
+    assert_eq!(answer(ask("/v1/unread", vec![])).await.1["error"]["param"], "messages[0]");
+    let (status, reply) = answer(server.http.post(server.url("/v1/echo"))).await;
+    assert_eq!((status, &reply["error"]["code"]), (401, &"unauthorized".into()));
+    let metrics = server.http.get(server.url(wire::METRICS)).bearer_auth("s3cret").send().await.unwrap();
+    let text = metrics.text().await.unwrap();
+    for line in [
+        "avp_requests_total{endpoint=\"other\",status=\"200\"} 1",
+        "avp_refusals_total{reason=\"json_too_large\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+    }
 }

@@ -1,0 +1,317 @@
+//! A request for a completion, read field by field: what is not understood is refused by name, never passed over.
+
+use std::collections::BTreeMap;
+
+use avp_runtime_ort::{Chat, Content, GenerateOptions, Message};
+use avp_transport::server::Refusal;
+use serde_json::{Map, Value};
+
+/// What a client asks for.
+#[derive(Debug)]
+pub(super) struct ChatRequest {
+    pub(super) model: Option<String>,
+    pub(super) chat: Chat,
+    pub(super) options: GenerateOptions,
+    pub(super) stream: bool,
+    pub(super) include_usage: bool,
+    /// The kept context that the messages follow.
+    pub(super) avp_context: Option<String>,
+    /// Latent steps to take behind the messages, instead of an answer.
+    pub(super) avp_think: Option<usize>,
+}
+
+impl ChatRequest {
+    /// Reads the JSON of a request. Without a temperature the likeliest tokens are taken, as everywhere in this program;
+    /// without a seed each draw is another.
+    ///
+    /// # Errors
+    /// 400, naming the field that is missing, wrong, or not understood.
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let fields: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            Refusal::bad_request("invalid_json", format!("the body is no JSON object: {place}"))
+        })?;
+        let mut request = Self {
+            model: None,
+            chat: Vec::new().into(),
+            options: GenerateOptions { seed: rand::random(), ..GenerateOptions::default() },
+            stream: false,
+            include_usage: false,
+            avp_context: None,
+            avp_think: None,
+        };
+        let mut tools = None;
+        for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+            let field = Field { name, value };
+            let options = &mut request.options;
+            match name.as_str() {
+                "model" => request.model = Some(field.text()?),
+                "messages" => request.chat.messages = messages(field)?,
+                "stream" => request.stream = field.flag()?,
+                "stream_options" => request.include_usage = include_usage(field)?,
+                "max_tokens" | "max_completion_tokens" => options.max_tokens = field.count()?,
+                "temperature" => options.temperature = field.number()?,
+                "top_p" => options.top_p = field.number()?,
+                "top_k" => options.top_k = field.count()?,
+                "min_p" => options.min_p = field.number()?,
+                "repetition_penalty" => options.repetition_penalty = field.number()?,
+                "frequency_penalty" => options.frequency_penalty = field.number()?,
+                "presence_penalty" => options.presence_penalty = field.number()?,
+                "seed" => options.seed = field.seed()?,
+                "stop" => options.stop = stop(field)?,
+                "logit_bias" => options.logit_bias = logit_bias(field)?,
+                "tools" => tools = Some(field.list()?.clone()),
+                "tool_choice" => tool_choice(field)?,
+                "avp_context" => request.avp_context = Some(field.text()?),
+                "avp_think" => request.avp_think = Some(field.count()?),
+                _ => field.must_change_nothing()?,
+            }
+        }
+        if request.chat.messages.is_empty() {
+            return Err(Refusal::bad_request("missing", "there are no messages").of_field("messages"));
+        }
+        if request.stream && request.avp_think.is_some() {
+            let words = "latent steps give a context, and no text that could be streamed";
+            return Err(Refusal::bad_request("invalid_value", words).of_field("stream"));
+        }
+        let told = fields.get("tool_choice") != Some(&"none".into());
+        request.chat.tools = tools.filter(|_| told).unwrap_or_default();
+        Ok(request)
+    }
+}
+
+/// A field that has a value.
+#[derive(Clone, Copy)]
+struct Field<'r> {
+    name: &'r str,
+    value: &'r Value,
+}
+
+impl<'r> Field<'r> {
+    fn wrong(self, expected: &str) -> Refusal {
+        let words = format!("{}: expected {expected}", self.name);
+        Refusal::bad_request("invalid_value", words).of_field(self.name.to_owned())
+    }
+
+    fn text(self) -> Result<String, Refusal> {
+        self.value.as_str().map(str::to_owned).ok_or_else(|| self.wrong("a text"))
+    }
+
+    fn flag(self) -> Result<bool, Refusal> {
+        self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
+    }
+
+    fn number(self) -> Result<f32, Refusal> {
+        self.value.as_f64().map(|number| number as f32).ok_or_else(|| self.wrong("a number"))
+    }
+
+    fn count(self) -> Result<usize, Refusal> {
+        let count = self.value.as_u64().and_then(|count| usize::try_from(count).ok());
+        count.ok_or_else(|| self.wrong("a whole number, not below 0"))
+    }
+
+    /// Any whole number: only whether two are the same is of interest.
+    fn seed(self) -> Result<u64, Refusal> {
+        let seed = self.value.as_u64().or_else(|| self.value.as_i64().map(i64::cast_unsigned));
+        seed.ok_or_else(|| self.wrong("a whole number"))
+    }
+
+    fn list(self) -> Result<&'r Vec<Value>, Refusal> {
+        self.value.as_array().ok_or_else(|| self.wrong("a list"))
+    }
+
+    fn object(self) -> Result<&'r Map<String, Value>, Refusal> {
+        self.value.as_object().ok_or_else(|| self.wrong("an object"))
+    }
+
+    /// Passes over a field that is for somebody else, or that asks for what happens anyway.
+    fn must_change_nothing(self) -> Result<(), Refusal> {
+        let only = |expected: Value| match *self.value == expected {
+            true => Ok(()),
+            false => {
+                let words = format!("{} is not supported, but for {expected}", self.name);
+                Err(Refusal::bad_request("unsupported_parameter", words).of_field(self.name.to_owned()))
+            }
+        };
+        match self.name {
+            "user" | "metadata" | "safety_identifier" | "prompt_cache_key" | "prediction" => Ok(()),
+            "n" => only(1.into()),
+            "logprobs" | "store" => only(false.into()),
+            "parallel_tool_calls" => only(true.into()),
+            "service_tier" if *self.value == "default" => Ok(()),
+            "service_tier" => only("auto".into()),
+            "response_format" => only(serde_json::json!({ "type": "text" })),
+            "modalities" => only(serde_json::json!(["text"])),
+            _ => {
+                let words = format!("this server does not know the parameter {:?}", self.name);
+                Err(Refusal::bad_request("unknown_parameter", words).of_field(self.name.to_owned()))
+            }
+        }
+    }
+}
+
+fn include_usage(field: Field<'_>) -> Result<bool, Refusal> {
+    let mut include = false;
+    for (name, value) in field.object()? {
+        match (name.as_str(), value) {
+            ("include_usage", Value::Bool(wanted)) => include = *wanted,
+            // Padding against those who count bytes: nothing asks for it here.
+            ("include_obfuscation", Value::Bool(false)) => {}
+            _ => return Err(field.wrong("an object with include_usage, true or false")),
+        }
+    }
+    Ok(include)
+}
+
+fn stop(field: Field<'_>) -> Result<Vec<String>, Refusal> {
+    match field.value {
+        Value::String(text) => Ok(vec![text.clone()]),
+        Value::Array(texts) => {
+            let texts = texts.iter().map(|text| text.as_str().map(str::to_owned));
+            texts.collect::<Option<_>>().ok_or_else(|| field.wrong("a text, or a list of texts"))
+        }
+        _ => Err(field.wrong("a text, or a list of texts")),
+    }
+}
+
+fn logit_bias(field: Field<'_>) -> Result<BTreeMap<u32, f32>, Refusal> {
+    let bias = |(id, bias): (&String, &Value)| Some((id.parse().ok()?, bias.as_f64()? as f32));
+    let biases = field.object()?.iter().map(bias).collect::<Option<_>>();
+    biases.ok_or_else(|| field.wrong("an object from token ids to numbers"))
+}
+
+fn tool_choice(field: Field<'_>) -> Result<(), Refusal> {
+    // A model here is free to call a tool or not; nothing could hold it to one.
+    match field.value.as_str() {
+        Some("auto" | "none") => Ok(()),
+        _ => Err(field.wrong("\"auto\" or \"none\"")),
+    }
+}
+
+fn messages(field: Field<'_>) -> Result<Vec<Message>, Refusal> {
+    field.list()?.iter().enumerate().map(|(index, value)| message(index, value)).collect()
+}
+
+fn message(index: usize, value: &Value) -> Result<Message, Refusal> {
+    let wrong = |part: &str, expected: &str| {
+        let name = format!("messages[{index}]{part}");
+        Refusal::bad_request("invalid_value", format!("{name}: expected {expected}")).of_field(name)
+    };
+    let fields = value.as_object().ok_or_else(|| wrong("", "an object with role and content"))?;
+    let mut message: Message = serde_json::from_value(Value::Object(fields.clone()))
+        .map_err(|_| wrong("", "a role, and content that is a text or a list of parts"))?;
+    match message.role.as_str() {
+        "system" | "user" | "assistant" | "tool" => {}
+        // The newer name; templates know the older one.
+        "developer" => message.role = "system".to_owned(),
+        _ => return Err(wrong(".role", "system, user, assistant or tool")),
+    }
+    match &message.content {
+        Some(Content::Text(_)) => {}
+        Some(Content::Parts(parts)) => {
+            for (place, part) in parts.iter().enumerate() {
+                if part["type"] != "text" || !part["text"].is_string() {
+                    return Err(wrong(&format!(".content[{place}]"), "a part of type text"));
+                }
+            }
+            // Not every template knows parts.
+            message.content = Some(Content::Text(message.text()));
+        }
+        // Who only calls tools says nothing.
+        Some(Content::Null) | None if message.role == "assistant" => {}
+        Some(Content::Null) | None => return Err(wrong(".content", "a text or a list of parts")),
+    }
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(extra: Value) -> Result<ChatRequest, Refusal> {
+        let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "Hi" }] });
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        ChatRequest::parse(&body.to_string())
+    }
+
+    #[test]
+    fn every_field_arrives_where_it_belongs() {
+        let read = request(json!({
+            "messages": [
+                { "role": "developer", "content": "Be brief." },
+                { "role": "user", "content": [{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }] },
+                { "role": "assistant", "content": null, "tool_calls": [{ "id": "1" }] },
+                { "role": "tool", "content": "3", "tool_call_id": "1" },
+            ],
+            "stream": true, "stream_options": { "include_usage": true }, "max_completion_tokens": 7,
+            "temperature": 0.5, "top_p": 0.25, "seed": -1, "stop": ["x", "y"], "frequency_penalty": 1,
+            "presence_penalty": -1, "logit_bias": { "42": -100 }, "tools": [{ "type": "function" }],
+            "tool_choice": "auto", "avp_context": "c1", "n": 1, "user": "somebody", "logprobs": false,
+            "response_format": { "type": "text" }, "top_logprobs": null,
+        }))
+        .unwrap();
+        let options = &read.options;
+        assert_eq!((options.max_tokens, options.temperature, options.top_p), (7, 0.5, 0.25));
+        assert_eq!((options.seed, &*options.stop), (u64::MAX, &["x".to_owned(), "y".to_owned()][..]));
+        assert_eq!((options.frequency_penalty, options.presence_penalty), (1.0, -1.0));
+        assert_eq!(options.logit_bias, [(42, -100.0)].into());
+        assert!(read.stream && read.include_usage);
+        assert_eq!(
+            (read.avp_context.as_deref(), read.avp_think, read.chat.tools.len()),
+            (Some("c1"), None, 1)
+        );
+        let [system, user, assistant, _] = &read.chat.messages[..] else { panic!() };
+        assert_eq!((&*system.role, user.text()), ("system", "ab".to_owned()));
+        assert!(assistant.fields.contains_key("tool_calls"));
+    }
+
+    #[test]
+    fn tools_that_must_not_be_called_are_not_told() {
+        let read = request(json!({ "tools": [{ "type": "function" }], "tool_choice": "none" })).unwrap();
+        assert!(read.chat.tools.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let image = json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": {} }] }]);
+        for (extra, field) in [
+            (json!({ "n": 2 }), "n"),
+            (json!({ "logprobs": true }), "logprobs"),
+            (json!({ "response_format": { "type": "json_object" } }), "response_format"),
+            (json!({ "tool_choice": "required" }), "tool_choice"),
+            (json!({ "parallel_tool_calls": false }), "parallel_tool_calls"),
+            (json!({ "functions": [] }), "functions"),
+            (json!({ "temprature": 1 }), "temprature"),
+            (json!({ "temperature": "hot" }), "temperature"),
+            (json!({ "max_tokens": -1 }), "max_tokens"),
+            (json!({ "stop": [1] }), "stop"),
+            (json!({ "logit_bias": { "x": 1 } }), "logit_bias"),
+            (json!({ "stream_options": { "include": true } }), "stream_options"),
+            (json!({ "stream": true, "avp_think": 3 }), "stream"),
+            (json!({ "messages": [] }), "messages"),
+            (json!({ "messages": ["Hi"] }), "messages[0]"),
+            (json!({ "messages": [{ "role": "robot", "content": "Hi" }] }), "messages[0].role"),
+            (json!({ "messages": [{ "role": "user" }] }), "messages[0].content"),
+            (json!({ "messages": image }), "messages[0].content[0]"),
+        ] {
+            let refusal = request(extra.clone()).unwrap_err();
+            assert_eq!(
+                (refusal.status().as_u16(), refusal.field()),
+                (400, Some(field)),
+                "{extra}: {refusal}"
+            );
+        }
+        for body in ["", "[]", "{\"messages\": [", "7"] {
+            assert_eq!(ChatRequest::parse(body).unwrap_err().code(), "invalid_json", "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_repeats_nothing_of_the_conversation() {
+        let secret = json!([{ "role": "user", "content": { "s3cret": "s3cret" } }]);
+        assert!(!request(json!({ "messages": secret })).unwrap_err().to_string().contains("s3cret"));
+        assert!(!ChatRequest::parse("{\"messages\": s3cret}").unwrap_err().to_string().contains("s3cret"));
+    }
+}

@@ -1,0 +1,110 @@
+//! A file of options: TOML, whose keys are the long names on the command line.
+
+use std::{ffi::OsString, path::Path};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args as _, Parser};
+use toml::{Table, Value};
+
+use super::Serve;
+
+/// `avp serve` alone, as it is read again with a file's options before those of the command line.
+#[derive(Parser)]
+#[command(name = "avp serve")]
+struct Alone {
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// The options of this process, with those of `file` where the command line does not say otherwise.
+///
+/// # Errors
+/// Names the file, and the key where one is unknown or its value wrong.
+pub(super) fn with_file(file: &Path) -> Result<Serve> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    merge(&text, std::env::args_os().skip(2)).with_context(|| file.display().to_string())
+}
+
+fn merge(text: &str, command_line: impl Iterator<Item = OsString>) -> Result<Serve> {
+    let table: Table =
+        text.parse().map_err(|error: toml::de::Error| anyhow::anyhow!(located(&error, text)))?;
+    let from_file = arguments(&table)?;
+    // Alone first: what is wrong with it is the file's fault, also where the command line says otherwise.
+    let parse = |arguments: Vec<OsString>| {
+        let name = [OsString::from("avp serve")];
+        Alone::try_parse_from(name.into_iter().chain(arguments)).map_err(|error| {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            anyhow::anyhow!(line.trim_start_matches("error: ").to_owned())
+        })
+    };
+    parse(from_file.clone())?;
+    Ok(parse(from_file.into_iter().chain(command_line).collect())?.serve)
+}
+
+/// A table as arguments.
+fn arguments(table: &Table) -> Result<Vec<OsString>> {
+    let command = Serve::augment_args(clap::Command::new("serve"));
+    let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let mut arguments = Vec::new();
+    for (key, value) in table {
+        ensure!(key != "config" && known.contains(&key.as_str()), "there is no option {key:?}");
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Boolean(flag) => flag.to_string(),
+            _ => bail!("{key}: expected a text, a number, true or false"),
+        };
+        arguments.push(format!("--{key}={value}").into());
+    }
+    Ok(arguments)
+}
+
+/// A parser's message with the line it is about, on one line.
+fn located(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
+    let message = error.message().replace('\n', ", ");
+    line.map_or(message.clone(), |line| format!("line {line}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn merged(text: &str, command_line: &[&str]) -> Result<Serve> {
+        merge(text, command_line.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn a_file_holds_what_the_command_line_takes_and_the_command_line_wins() {
+        let file =
+            "listen = \"127.0.0.1:9000\"\nmax-body = \"64MiB\"\nttl = 90\nany-session = true\nthreads = 2\n";
+        let serve = merged(file, &["--listen", "127.0.0.1:0", "--any-session=false"]).unwrap();
+        assert_eq!(serve.listen, "127.0.0.1:0");
+        assert_eq!((serve.keep.max_body, serve.keep.ttl), (64 << 20, Duration::from_secs(90)));
+        assert!(!serve.guard.any_session);
+        assert!(merged(file, &["--any-session"]).unwrap().guard.any_session);
+        assert_eq!(merged("", &[]).unwrap().keep.max_body, 1 << 30);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_named() {
+        for (text, named) in [
+            ("lisen = \"x\"", "\"lisen\""),
+            ("config = \"other.toml\"", "\"config\""),
+            ("help = true", "\"help\""),
+            ("ttl = [1]", "ttl"),
+            ("[listen]\nport = 1", "listen"),
+            ("max-body = \"much\"", "--max-body"),
+            ("any-session = \"perhaps\"", "--any-session"),
+            ("ttl = 1\nttl = 2", "line 2"),
+            ("ttl: 1", "line 1"),
+        ] {
+            let error = merged(text, &[]).err().unwrap().to_string();
+            assert!(error.contains(named) && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+}

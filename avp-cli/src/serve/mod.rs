@@ -1,0 +1,207 @@
+//! `avp serve`: keeps contexts for other agents, and with a model continues from them.
+
+mod chat;
+mod config;
+mod fault;
+mod log;
+mod open;
+mod stop;
+mod thinker;
+
+use std::{
+    io::{Write, stdout},
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use avp_transport::{
+    reader::FrameLimits,
+    server::{Handler, Limits, ServerOptions, Service, Stock, Tokens, serve},
+    store::{Contexts, DEFAULT_QUOTA, Keeping},
+};
+use clap::{ArgAction, Args};
+use tokio::net::TcpListener;
+
+use self::{log::LogForm, open::Door, stop::Signals, thinker::Thinker};
+use crate::{
+    model::HowArgs,
+    units::{duration, size},
+};
+
+/// How long what is still running may take to end once nobody waits for it any more.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
+/// Keep contexts that other agents send, until somebody fetches them; with a model, answer from them too
+///
+/// Prints the address it listens on. Ctrl-C lets bodies that are arriving arrive; a second one ends at once.
+#[derive(Args)]
+#[command(args_override_self = true)]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8790")]
+    listen: String,
+    /// Options from a TOML file, under their long names; those on the command line win
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What this agent calls itself
+    #[arg(long, value_name = "ID", default_value = "avp")]
+    agent_id: String,
+    #[command(flatten)]
+    guard: Guard,
+    #[command(flatten)]
+    keep: Keep,
+    #[command(flatten)]
+    thinking: Thinking,
+    /// How long Ctrl-C waits for what is under way
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    patience: Duration,
+    /// Form of the log on standard error
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    log: LogForm,
+    /// How much is logged: error, warn, info, debug or trace; otherwise RUST_LOG says it, or it is info
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<tracing::Level>,
+}
+
+/// Who is let in.
+#[derive(Args)]
+#[command(next_help_heading = "Access")]
+struct Guard {
+    /// Certificate chain, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Serve only clients with a certificate of these authorities, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+    /// Take HTTP without TLS from other machines too: whoever is on the way can then read tokens and contexts
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+        default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    plain_from_anywhere: bool,
+    /// Bearer tokens that let in, one a line; # begins a comment
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Take frames of sessions that were not agreed on here
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+        default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    any_session: bool,
+    /// Most requests per second of one agent; otherwise nobody counts
+    #[arg(long, value_name = "N")]
+    requests_per_second: Option<NonZeroU32>,
+}
+
+/// What is kept.
+#[derive(Args)]
+#[command(next_help_heading = "Contexts")]
+struct Keep {
+    /// Folder to keep contexts in; otherwise memory
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Most bytes of contexts; those used longest ago make room
+    #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_QUOTA as u64, value_parser = size)]
+    quota: u64,
+    /// How long a context is kept
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    ttl: Duration,
+    /// Most bytes of a frame, and of what its body unpacks to
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
+    max_body: u64,
+}
+
+/// Who answers.
+#[derive(Args)]
+#[command(next_help_heading = "Model")]
+struct Thinking {
+    /// Model that answers text messages and chat completions, also behind contexts kept here
+    #[arg(long, value_name = "MODEL_DIR")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+impl Serve {
+    pub(crate) fn run(&self) -> Result<()> {
+        match &self.config {
+            Some(file) => config::with_file(file)?.start(),
+            None => self.start(),
+        }
+    }
+
+    fn start(&self) -> Result<()> {
+        let door = Door::find(&self.listen, &self.guard)?;
+        let tokens = self.guard.token_file.as_deref().map(open::read_tokens).transpose()?;
+        log::start(self.log, self.log_level)?;
+        let stock = self.stock()?;
+        let options =
+            ServerOptions { tokens: tokens.unwrap_or_default(), limits: self.limits(), ..Default::default() };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let served = runtime.block_on(async {
+            match &self.thinking.model {
+                Some(folder) => {
+                    let thinker = Thinker::load(&self.thinking.how, folder, &self.agent_id, stock)?;
+                    self.serve(door, Service::new(thinker, options)).await
+                }
+                None => self.serve(door, Service::new(stock, options)).await,
+            }
+        });
+        runtime.shutdown_timeout(LAST_MOMENTS);
+        served
+    }
+
+    async fn serve<H: Handler>(&self, door: Door, service: Service<H>) -> Result<()> {
+        let mut signals = Signals::new()?;
+        let listener = TcpListener::bind(&door.addresses[..]).await;
+        let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
+        let address = listener.local_addr()?;
+        announce(&door, address, &service.options().tokens)?;
+        let stop = async move {
+            signals.next().await;
+            tracing::info!("stopping: no more requests; those under way are finished");
+            tokio::spawn(async move {
+                signals.next().await;
+                std::process::exit(stop::INTERRUPTED);
+            });
+        };
+        serve(listener, service, door.options, stop, self.patience).await;
+        Ok(())
+    }
+
+    fn stock(&self) -> Result<Stock> {
+        let quota = usize::try_from(self.keep.quota).unwrap_or(usize::MAX);
+        let keeping = Keeping { quota, ttl: self.keep.ttl };
+        let contexts = match &self.keep.store {
+            Some(folder) => Contexts::in_folder(folder, keeping)
+                .with_context(|| format!("cannot keep contexts in {}", folder.display()))?,
+            None => Contexts::in_memory(keeping),
+        };
+        Ok(Stock::new(&self.agent_id, contexts).any_session(self.guard.any_session))
+    }
+
+    fn limits(&self) -> Limits {
+        let frame = FrameLimits {
+            frame: self.keep.max_body,
+            unpacked: usize::try_from(self.keep.max_body).unwrap_or(usize::MAX),
+            ..FrameLimits::default()
+        };
+        let limits = Limits::default();
+        let buffered = limits.buffered.max(self.keep.max_body);
+        Limits { frame, buffered, requests_per_second: self.guard.requests_per_second, ..limits }
+    }
+}
+
+/// Says where it listens: on standard output, for people and for scripts that wait for it.
+fn announce(door: &Door, address: SocketAddr, tokens: &Tokens) -> Result<()> {
+    let scheme = if door.options.tls.is_some() { "https" } else { "http" };
+    if tokens.is_open() && !open::is_local(&address) {
+        tracing::warn!(
+            "there is no --token-file: whoever reaches {address} can send, fetch and remove contexts"
+        );
+    }
+    writeln!(stdout(), "listening on {scheme}://{address}")?;
+    Ok(stdout().flush()?)
+}

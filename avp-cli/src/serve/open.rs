@@ -1,0 +1,111 @@
+//! To whom the server opens: addresses, certificates, tokens.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use avp_transport::server::{ListenOptions, Tokens, tls_config_of_files};
+
+use super::Guard;
+
+/// Where the server listens, and how connections are taken there.
+pub(super) struct Door {
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) options: ListenOptions,
+}
+
+impl Door {
+    /// Finds the addresses behind `listen` and the certificates.
+    ///
+    /// # Errors
+    /// Also where other machines could connect and nothing would keep what they send from those on the way.
+    pub(super) fn find(listen: &str, guard: &Guard) -> Result<Self> {
+        let addresses: Vec<_> =
+            listen.to_socket_addrs().with_context(|| format!("cannot listen on {listen:?}"))?.collect();
+        let tls = match (&guard.tls_cert, &guard.tls_key) {
+            (Some(certificates), Some(key)) => {
+                let config = tls_config_of_files(certificates, key, guard.tls_client_ca.as_deref());
+                Some(config.with_context(|| {
+                    format!("cannot use the certificate {} with its key", certificates.display())
+                })?)
+            }
+            (None, None) => {
+                ensure!(guard.tls_client_ca.is_none(), "--tls-client-ca needs --tls-cert and --tls-key");
+                None
+            }
+            _ => bail!("--tls-cert and --tls-key belong together"),
+        };
+        let plain_from_anywhere = guard.plain_from_anywhere;
+        if tls.is_none() && !plain_from_anywhere {
+            let exposed = addresses.iter().find(|address| !is_local(address));
+            ensure!(
+                exposed.is_none(),
+                "{listen} can be reached from other machines, and without TLS whoever is on the way reads tokens and \
+                 contexts: give --tls-cert and --tls-key, or, where the way is safe, --plain-from-anywhere"
+            );
+        }
+        Ok(Self { addresses, options: ListenOptions { tls, plain_from_anywhere } })
+    }
+}
+
+pub(super) fn is_local(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// The tokens in a file.
+///
+/// # Errors
+/// When there are none in it, as well as when it cannot be read: who names a file does not want an open door.
+pub(super) fn read_tokens(path: &Path) -> Result<Tokens> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let tokens = tokens_in(&text).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
+    Ok(Tokens::new(tokens))
+}
+
+/// One token a line; blank lines and those that begin with `#` are none.
+pub(crate) fn tokens_in(text: &str) -> Result<Vec<&str>, String> {
+    let mut tokens = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // The line itself is a secret.
+        if !line.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("line {number} is no token: expected printable ASCII without spaces"));
+        }
+        tokens.push(line);
+    }
+    if tokens.is_empty() {
+        return Err("there is no token in it".to_owned());
+    }
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_stand_one_a_line_between_comments() {
+        assert_eq!(
+            tokens_in("# friends\n\n alpha\r\nbeta # no\n"),
+            Err("line 4 is no token: expected printable ASCII without spaces".to_owned())
+        );
+        assert_eq!(tokens_in("# friends\n\n alpha\r\nbeta\n"), Ok(vec!["alpha", "beta"]));
+    }
+
+    #[test]
+    fn a_file_without_a_token_opens_nothing() {
+        for text in ["", "\n\n", "# alpha\n", "   \n#\n"] {
+            assert!(tokens_in(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_line_is_not_shown() {
+        assert!(!tokens_in("s3cret word").unwrap_err().contains("s3cret"));
+    }
+}

@@ -1,0 +1,56 @@
+//! A short body that a client is sending: read to its end, or left.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use super::{Refusal, source::Source};
+
+/// The body of a request that carries no frame. Nothing of it is read before it is asked for, and no more of it than the
+/// server's limit for JSON, at the pace that the server waits for.
+pub struct IncomingBody {
+    source: Source,
+    limit: usize,
+}
+
+impl IncomingBody {
+    pub(super) const fn new(source: Source, limit: usize) -> Self {
+        Self { source, limit }
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// 413 where it is longer than the limit; and as a [`BodyError`](super::BodyError) where it does not arrive.
+    pub async fn into_bytes(mut self) -> Result<Vec<u8>, Refusal> {
+        let mut body = Vec::new();
+        while let Some(bytes) = self.source.chunk().await? {
+            if body.len() + bytes.len() > self.limit {
+                return Err(Refusal::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "json_too_large",
+                    format!("the JSON is longer than the limit of {} bytes", self.limit),
+                ));
+            }
+            body.extend_from_slice(&bytes);
+        }
+        Ok(body)
+    }
+
+    /// All of it, as text.
+    ///
+    /// # Errors
+    /// As [`into_bytes`](Self::into_bytes), and 400 where it is not UTF-8.
+    pub async fn into_text(self) -> Result<String, Refusal> {
+        String::from_utf8(self.into_bytes().await?).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            Refusal::bad_request("bad_utf8", format!("the JSON is not UTF-8 at byte {at}"))
+        })
+    }
+}
+
+impl fmt::Debug for IncomingBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingBody").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
