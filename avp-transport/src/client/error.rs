@@ -19,8 +19,8 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Without TLS, only this machine is spoken to unless an option says otherwise.
-    #[error("plain HTTP to {host}, which is not this machine, is only spoken where an option allows it")]
+    /// Without TLS, only this machine is spoken to, and not through a proxy, unless an option says otherwise.
+    #[error("plain HTTP to {host} would leave this machine, which needs an option that allows it")]
     InsecureUrl {
         /// The host that was named.
         host: String,

@@ -177,8 +177,9 @@ impl Client {
     }
 }
 
-/// The server's address, if it is one that this client speaks to.
-pub(super) fn base_url(url: &str, allow_plain_http: bool) -> Result<Url, ClientError> {
+/// The server's address, if it is one that this client speaks to. Through a proxy, even what is meant for this machine leaves
+/// it.
+pub(super) fn base_url(url: &str, allow_plain_http: bool, has_proxy: bool) -> Result<Url, ClientError> {
     let wrong = |reason| ClientError::Url { reason };
     let url = Url::parse(url).map_err(|_| wrong("should read like https://host:port"))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -190,7 +191,7 @@ pub(super) fn base_url(url: &str, allow_plain_http: bool) -> Result<Url, ClientE
     match (url.scheme(), url.host_str()) {
         ("https", Some(_)) => {}
         ("http", Some(host)) => {
-            if !allow_plain_http && !is_this_machine(host) {
+            if !allow_plain_http && (has_proxy || !is_this_machine(host)) {
                 return Err(ClientError::InsecureUrl { host: host.chars().take(255).collect() });
             }
         }
@@ -230,21 +231,29 @@ mod tests {
         for url in
             ["http://127.0.0.1:80", "http://localhost:8000/agents", "http://[::1]:9", "https://a.example"]
         {
-            assert!(base_url(url, false).is_ok(), "{url}");
+            assert!(base_url(url, false, false).is_ok(), "{url}");
         }
         for url in ["http://a.example", "http://10.0.0.1", "http://localhost.evil.example", "http://[::2]"] {
-            assert_eq!(base_url(url, false).unwrap_err().kind(), "insecure_url", "{url}");
-            assert!(base_url(url, true).is_ok(), "{url}");
+            assert_eq!(base_url(url, false, false).unwrap_err().kind(), "insecure_url", "{url}");
+            assert!(base_url(url, true, false).is_ok(), "{url}");
         }
+    }
+
+    #[test]
+    fn through_a_proxy_no_plain_address_is_this_machine() {
+        let error = base_url("http://127.0.0.1", false, true).unwrap_err();
+        assert_eq!(error.kind(), "insecure_url");
+        assert!(base_url("http://127.0.0.1", true, true).is_ok());
+        assert!(base_url("https://127.0.0.1", false, true).is_ok());
     }
 
     #[test]
     fn an_address_is_refused_without_repeating_its_password() {
         let url = "https://user:s3cret@host";
-        let error = base_url(url, true).unwrap_err();
+        let error = base_url(url, true, false).unwrap_err();
         assert_eq!((error.kind(), error.to_string().contains("s3cret")), ("url", false));
         for url in ["", "host:80", "ftp://host", "unix:/socket", "https://host/?a=b", "https://host/#a"] {
-            assert_eq!(base_url(url, true).unwrap_err().kind(), "url", "{url}");
+            assert_eq!(base_url(url, true, false).unwrap_err().kind(), "url", "{url}");
         }
     }
 }

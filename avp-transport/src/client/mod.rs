@@ -96,7 +96,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::Url`], [`ClientError::InsecureUrl`], [`ClientError::Option`] or [`ClientError::Tls`].
     pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, ClientError> {
-        let base = exchange::base_url(base_url, options.allow_plain_http)?;
+        let base = exchange::base_url(base_url, options.allow_plain_http, options.proxy.is_some())?;
         let wrong =
             |_| ClientError::Option { option: "the agent's id", expected: "text without control characters" };
         let agent = HeaderValue::try_from(&options.agent_id).map_err(wrong)?;

@@ -20,7 +20,8 @@ pub struct Session {
     pub avp_map_id: String,
     /// The dialect that the server reads.
     pub dialect: Dialect,
-    /// The server as it describes itself. A stock peer's server only sends our own hello back.
+    /// The server as it describes itself, with defaults for what it leaves out. A stock peer's server only sends our own
+    /// agent and identity back.
     pub remote: Hello,
     /// How long the session lives from the handshake on, where the server says.
     pub expires_in: Option<Duration>,

@@ -23,15 +23,13 @@ pub struct TlsOptions {
     pub only_1_3: bool,
 }
 
-/// The authorities that a server's certificate must come from.
+/// The authorities that a server's certificate must come from: those that the operating system trusts, unless others are
+/// named.
 #[derive(Clone, Default)]
-pub enum Roots {
-    /// Those that the operating system trusts.
-    #[default]
-    System,
-    /// Only these.
-    Only(Vec<CertificateDer<'static>>),
-}
+pub struct Roots(
+    /// `None` for the system's.
+    Option<Vec<CertificateDer<'static>>>,
+);
 
 impl Roots {
     /// Only the authorities in this PEM text.
@@ -39,15 +37,15 @@ impl Roots {
     /// # Errors
     /// [`ClientError::Tls`] where it holds none.
     pub fn from_pem(pem: &[u8]) -> Result<Self, ClientError> {
-        certificates(pem, "the authorities").map(Self::Only)
+        certificates(pem, "the authorities").map(|certificates| Self(Some(certificates)))
     }
 }
 
 impl fmt::Debug for Roots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::System => f.write_str("System"),
-            Self::Only(roots) => write!(f, "Only({} certificates)", roots.len()),
+        match &self.0 {
+            None => f.write_str("Roots(the system's)"),
+            Some(certificates) => write!(f, "Roots({})", certificates.len()),
         }
     }
 }
@@ -82,12 +80,12 @@ pub(super) fn config(options: &TlsOptions) -> Result<ClientConfig, ClientError> 
     // Named here, so that another library's choice for the whole process is not ours and ours not theirs.
     let provider = Arc::new(ring::default_provider());
     let builder = builder(&provider, options.only_1_3)?;
-    let builder = match &options.roots {
-        Roots::System => {
+    let builder = match &options.roots.0 {
+        None => {
             let verifier = Verifier::new(provider).map_err(refused)?;
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
-        Roots::Only(certificates) => {
+        Some(certificates) => {
             let mut roots = RootCertStore::empty();
             for certificate in certificates {
                 roots.add(certificate.clone()).map_err(refused)?;

@@ -10,7 +10,7 @@ use std::{
 
 use avp_core::{Dialect, Frame, FrameEncoder, MetadataFields, PayloadType, messages::JsonMessage};
 use avp_transport::{
-    client::{Client, ClientOptions, HandedOver, Outgoing, Session, Token},
+    client::{Client, ClientOptions, HandedOver, Outgoing, Proxy, Session, Token},
     wire::Reply,
 };
 use bytes::Bytes;
@@ -266,6 +266,16 @@ async fn a_redirect_takes_the_token_nowhere() {
     let error = server.client().transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), ("refused", false));
     assert_eq!((server.seen().len(), other.connections()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_only_where_an_option_names_it() {
+    let proxy = Server::start(keeper).await;
+    let options =
+        ClientOptions { allow_plain_http: true, proxy: Some(Proxy::new(&proxy.url()).unwrap()), ..options() };
+    let client = Client::new("http://agent-b.example/", options).unwrap();
+    client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap();
+    assert_eq!(proxy.seen()[0].header("host"), "agent-b.example");
 }
 
 /// Parts, as they might come from somewhere.
