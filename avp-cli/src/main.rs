@@ -17,6 +17,7 @@ mod prompt;
 mod rosetta;
 mod serve;
 mod think;
+mod transfer;
 mod units;
 mod world;
 
@@ -47,6 +48,9 @@ enum Command {
     Identity(identity::Identity),
     Handshake(identity::Handshake),
     Serve(serve::Serve),
+    Send(transfer::Send),
+    Fetch(transfer::Fetch),
+    Ping(transfer::Ping),
     #[command(subcommand)]
     Kv(kv::Kv),
     #[command(subcommand)]
@@ -91,6 +95,9 @@ fn main() -> ExitCode {
         Command::Identity(identity) => identity.run(),
         Command::Handshake(handshake) => handshake.run(),
         Command::Serve(serve) => serve.run(),
+        Command::Send(send) => send.run(),
+        Command::Fetch(fetch) => fetch.run(),
+        Command::Ping(ping) => ping.run(),
         Command::Kv(kv) => kv.run(),
         Command::Rosetta(rosetta) => return rosetta.run(),
         Command::Demo(demo) => demo.run(),

@@ -91,6 +91,14 @@ mod tests {
     }
 
     #[test]
+    fn defaults_are_those_of_the_library() {
+        let serve = merged("", &[]).unwrap();
+        let keeping = avp_transport::store::Keeping::default();
+        assert_eq!((serve.keep.quota, serve.keep.ttl), (keeping.quota as u64, keeping.ttl));
+        assert_eq!(serve.keep.max_body, avp_transport::reader::DEFAULT_FRAME_LIMIT);
+    }
+
+    #[test]
     fn what_is_wrong_with_a_file_is_named() {
         for (text, named) in [
             ("lisen = \"x\"", "\"lisen\""),

@@ -20,10 +20,12 @@ use anyhow::{Context as _, Result};
 use avp_transport::{
     reader::FrameLimits,
     server::{Handler, Limits, ServerOptions, Service, Stock, Tokens, serve},
-    store::{Contexts, DEFAULT_QUOTA, Keeping},
+    store::{Contexts, Keeping},
 };
 use clap::{ArgAction, Args};
 use tokio::net::TcpListener;
+
+pub(crate) use open::tokens_in;
 
 use self::{log::LogForm, open::Door, stop::Signals, thinker::Thinker};
 use crate::{
@@ -49,12 +51,6 @@ pub(crate) struct Serve {
     /// What this agent calls itself
     #[arg(long, value_name = "ID", default_value = "avp")]
     agent_id: String,
-    #[command(flatten)]
-    guard: Guard,
-    #[command(flatten)]
-    keep: Keep,
-    #[command(flatten)]
-    thinking: Thinking,
     /// How long Ctrl-C waits for what is under way
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     patience: Duration,
@@ -64,6 +60,12 @@ pub(crate) struct Serve {
     /// How much is logged: error, warn, info, debug or trace; otherwise RUST_LOG says it, or it is info
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<tracing::Level>,
+    #[command(flatten)]
+    guard: Guard,
+    #[command(flatten)]
+    keep: Keep,
+    #[command(flatten)]
+    thinking: Thinking,
 }
 
 /// Who is let in.
@@ -103,7 +105,7 @@ struct Keep {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// Most bytes of contexts; those used longest ago make room
-    #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_QUOTA as u64, value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
     quota: u64,
     /// How long a context is kept
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]

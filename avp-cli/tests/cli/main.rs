@@ -3,6 +3,7 @@
 
 mod aacp;
 mod bench;
+mod chat;
 mod common;
 mod context;
 mod demo;
@@ -13,3 +14,6 @@ mod kv;
 mod prepare;
 mod protocol;
 mod rosetta;
+mod serve;
+mod server;
+mod transfer;

@@ -8,6 +8,13 @@ use super::{Refusal, source::Source};
 
 /// The body of a request that carries no frame. Nothing of it is read before it is asked for, and no more of it than the
 /// server's limit for JSON, at the pace that the server waits for.
+///
+/// ```
+/// # use avp_transport::server::{IncomingBody, Refusal};
+/// async fn shout(body: IncomingBody) -> Result<String, Refusal> {
+///     Ok(body.into_text().await?.to_uppercase())
+/// }
+/// ```
 pub struct IncomingBody {
     source: Source,
     limit: usize,

@@ -120,22 +120,31 @@ impl Contexts {
 
     /// Keeps a frame that was made here.
     ///
+    /// ```
+    /// # use avp_core::{FrameEncoder, MetadataFields};
+    /// # use avp_transport::store::{Contexts, Keeping};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), avp_transport::server::Refusal> {
+    /// let contexts = Contexts::in_memory(Keeping::default());
+    /// let frame = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
+    /// let kept = contexts.keep_bytes(frame.into()).await?;
+    /// assert!(contexts.get(kept.id()).is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When it is no frame, or damaged, or does not fit into the quota or on the disk. Then nothing of it is kept.
     pub async fn keep_bytes(&self, frame: Bytes) -> Result<Arc<Kept>, Refusal> {
-        let (head, crc32) = folder::read(&frame)?;
-        let id = new_id();
-        let kept = match &self.folder {
-            None => Kept::in_memory(id, head, frame, crc32),
-            Some(folder) => {
-                let (folder, path) = (folder.clone(), folder::path_of(folder, &id));
-                let file = path.clone();
-                let writing = tokio::task::spawn_blocking(move || folder::write(&folder, &file, &frame));
-                let written = writing.await.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
-                written.map_err(BodyError::from)?;
-                Kept::in_file(id, head, path, crc32)
-            }
-        };
+        let (id, folder) = (new_id(), self.folder.clone());
+        let keeping = tokio::task::spawn_blocking(move || {
+            let (head, crc32) = folder::read(&frame).map_err(BodyError::from)?;
+            let Some(folder) = folder else { return Ok(Kept::in_memory(id, head, frame, crc32)) };
+            let path = folder::path_of(&folder, &id);
+            folder::write(&folder, &path, &frame)?;
+            Ok::<_, BodyError>(Kept::in_file(id, head, path, crc32))
+        });
+        let kept = keeping.await.unwrap_or(Err(BodyError::Storage(io::ErrorKind::Other)))?;
         let kept = Arc::new(kept);
         self.insert(kept.clone())?;
         Ok(kept)

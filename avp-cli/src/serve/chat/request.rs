@@ -129,7 +129,7 @@ impl<'r> Field<'r> {
         let only = |expected: Value| match *self.value == expected {
             true => Ok(()),
             false => {
-                let words = format!("{} is not supported, but for {expected}", self.name);
+                let words = format!("{}: only {expected} is supported", self.name);
                 Err(Refusal::bad_request("unsupported_parameter", words).of_field(self.name.to_owned()))
             }
         };

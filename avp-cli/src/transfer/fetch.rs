@@ -1,0 +1,90 @@
+//! `avp fetch`: a context that a server keeps, into a file or a pipe.
+
+use std::io::{Write as _, stdout};
+
+use anyhow::{Context as _, Result};
+use avp_transport::wire;
+use clap::Args;
+use serde_json::json;
+
+use super::{progress::Progress, remote::RemoteArgs};
+use crate::output::Output;
+
+/// Fetch a context that a server keeps
+///
+/// A transfer that breaks is taken up where it broke. What arrives is verified, and appears whole or not at all.
+#[derive(Args)]
+pub(crate) struct Fetch {
+    /// The server with the context's id behind it, such as https://agent-b.example:8790/ID
+    #[arg(value_name = "URL/ID")]
+    context: String,
+    /// Where the frame goes; `-` for standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Output,
+    /// Have the server forget it once it is here
+    #[arg(long)]
+    remove: bool,
+    /// Print `bytes` and `etag` as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+impl Fetch {
+    pub(crate) fn run(&self) -> Result<()> {
+        anyhow::ensure!(
+            !(self.json && self.output == Output::Stdout),
+            "frame and JSON cannot both go to standard output"
+        );
+        self.output.check()?;
+        let (url, id) =
+            server_and_id(&self.context).context("expected the server's URL with an id behind it")?;
+        let client = self.remote.client(url, None)?;
+        let progress = Progress::new()?;
+        let fetch = client.fetch_context(id).on_progress(progress.observer());
+        let (head, etag) = match &self.output {
+            Output::Stdout => {
+                let fetched = fetch.to_memory()?;
+                self.output.write(&fetched.frame)?;
+                (fetched.head, fetched.etag)
+            }
+            Output::File(path) => {
+                let fetched = fetch.to_file(path)?;
+                (fetched.head, fetched.etag)
+            }
+        };
+        drop(progress);
+        if self.remove {
+            client.delete_context(id).context("the context is here, but the server still keeps it")?;
+        }
+        if self.json {
+            writeln!(stdout(), "{}", json!({ "bytes": head.frame_len(), "etag": etag }))?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes `URL/ID` apart, where the path under which servers keep contexts may stand between the two.
+fn server_and_id(context: &str) -> Option<(&str, &str)> {
+    let (server, id) = context.rsplit_once('/')?;
+    let server = server.strip_suffix(wire::CONTEXTS.trim_end_matches('/')).unwrap_or(server);
+    let (_, host) = server.split_once("://")?;
+    (!id.is_empty() && !host.is_empty()).then_some((server, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_stands_behind_the_server_or_behind_the_whole_path() {
+        let expected = Some(("http://a:1", "c1"));
+        assert_eq!(server_and_id("http://a:1/c1"), expected);
+        assert_eq!(server_and_id("http://a:1/avp/v2/contexts/c1"), expected);
+        assert_eq!(server_and_id("http://a:1/behind/a/proxy/c1"), Some(("http://a:1/behind/a/proxy", "c1")));
+        for wrong in ["", "c1", "http://a:1", "http://a:1/", "http:///c1", "a:1/c1"] {
+            assert_eq!(server_and_id(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The server that is spoken to, and as whom.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use avp_core::{Evidence, OwnedModelIdentity};
+use avp_runtime_ort::{read_identity, rosetta::MapFolder};
+use avp_transport::{
+    client::{
+        ClientOptions, EvidenceLookup, Roots, Timeouts, TlsIdentity, TlsOptions, Token, blocking::Client,
+    },
+    reader::FrameLimits,
+};
+use clap::Args;
+
+use crate::{
+    serve::tokens_in,
+    units::{duration, size},
+};
+
+/// Where a token is looked for that no option names.
+const TOKEN_VARIABLE: &str = "AVP_TOKEN";
+
+/// How a server is spoken to.
+#[derive(Args)]
+#[command(next_help_heading = "Server")]
+pub(super) struct RemoteArgs {
+    /// File whose first token is shown to the server; otherwise the one in AVP_TOKEN, if any
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Token to show to the server; others on this machine can see it here, but not in AVP_TOKEN or a file
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// What this agent calls itself
+    #[arg(long, value_name = "ID", default_value = "avp")]
+    agent_id: String,
+    /// Authorities that the server's certificate must come from, PEM; otherwise those of the system
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Certificate of this agent, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of this agent's certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Speak without TLS to a server on another machine: whoever is on the way can then read tokens and contexts
+    #[arg(long)]
+    insecure_plain: bool,
+    /// Largest frame to send or to take
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
+    max_body: u64,
+    /// Give up after so long
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    timeout: Option<Duration>,
+}
+
+impl RemoteArgs {
+    /// A client of the server at `url`, with the model in `model` where it has one.
+    pub(super) fn client(&self, url: &str, model: Option<&Path>) -> Result<Client> {
+        let identity = model.map(read_identity).transpose()?;
+        let options = ClientOptions {
+            agent_id: self.agent_id.clone(),
+            evidence: identity.is_some().then(|| EvidenceLookup::new(kept_maps)),
+            identity,
+            token: self.token()?,
+            tls: self.tls()?,
+            allow_plain_http: self.insecure_plain,
+            timeouts: Timeouts { total: self.timeout, ..Timeouts::default() },
+            limits: FrameLimits {
+                frame: self.max_body,
+                unpacked: usize::try_from(self.max_body).unwrap_or(usize::MAX),
+                ..FrameLimits::default()
+            },
+            ..ClientOptions::default()
+        };
+        Ok(Client::new(url, options)?)
+    }
+
+    fn token(&self) -> Result<Option<Token>> {
+        let token = match (&self.token_file, &self.token) {
+            (Some(path), _) => {
+                let text = String::from_utf8(read(path)?).with_context(|| path.display().to_string())?;
+                match tokens_in(&text) {
+                    Ok(tokens) => tokens.first().map(|token| (*token).to_owned()),
+                    Err(problem) => bail!("{}: {problem}", path.display()),
+                }
+            }
+            (None, Some(token)) => Some(token.clone()),
+            (None, None) => std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()),
+        };
+        Ok(token.as_deref().map(Token::new).transpose()?)
+    }
+
+    fn tls(&self) -> Result<TlsOptions> {
+        let roots = match &self.ca {
+            Some(path) => Roots::from_pem(&read(path)?).with_context(|| path.display().to_string())?,
+            None => Roots::System,
+        };
+        let identity = match (&self.tls_cert, &self.tls_key) {
+            (Some(chain), Some(key)) => {
+                let identity = TlsIdentity::from_pem(&read(chain)?, &read(key)?);
+                Some(identity.with_context(|| chain.display().to_string())?)
+            }
+            _ => None,
+        };
+        Ok(TlsOptions { roots, identity, ..TlsOptions::default() })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Whether there is a map from our model to theirs where `avp rosetta` keeps them.
+fn kept_maps(ours: &OwnedModelIdentity, theirs: &OwnedModelIdentity) -> Evidence {
+    let kept = |folder: MapFolder| folder.find(&ours.model_hash, &theirs.model_hash).is_some();
+    Evidence { has_stored_map: MapFolder::from_env().is_ok_and(kept), shared_tokens: None }
+}

@@ -1,0 +1,89 @@
+//! `avp send`: a frame to a server that keeps it.
+
+use std::{
+    io::{IsTerminal as _, Write as _, stdin, stdout},
+    path::PathBuf,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use avp_core::{Mode, messages::JsonMessage};
+use avp_transport::client::{HandedOver, Outgoing, Receipt, blocking::Client};
+use clap::Args;
+use serde_json::json;
+
+use super::{progress::Progress, remote::RemoteArgs};
+use crate::output::{Input, must_exist};
+
+/// Send a frame to a server, and print the id under which it keeps the context
+#[derive(Args)]
+pub(crate) struct Send {
+    /// The frame; `-` for standard input, which is sent as it comes
+    #[arg(value_name = "FILE")]
+    frame: Input,
+    /// The server, such as https://agent-b.example:8790
+    #[arg(value_name = "URL")]
+    url: String,
+    /// Say hello first, and send in the session that comes of it; fails where the server's model cannot use the frame
+    #[arg(long, requires = "model")]
+    session: bool,
+    /// Model that made the frame, to say hello with
+    #[arg(long, value_name = "MODEL_DIR", requires = "session")]
+    model: Option<PathBuf>,
+    /// Print the server's answer, with `seconds`, as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+impl Send {
+    pub(crate) fn run(&self) -> Result<()> {
+        let client = self.remote.client(&self.url, self.model.as_deref())?;
+        let progress = Progress::new()?;
+        let frame = self.outgoing()?.on_progress(progress.observer());
+        let start = Instant::now();
+        let sent = if self.session { in_session(&client, frame) } else { Ok(client.transmit(frame)?) };
+        let seconds = start.elapsed().as_secs_f64();
+        drop(progress);
+        let receipt = sent?;
+        let mut out = stdout().lock();
+        if self.json {
+            writeln!(out, "{}", receipt.reply().clone().with("seconds", json!(seconds)))?;
+        } else if let Some(id) = receipt.context_id() {
+            writeln!(out, "{}", crate::output::printable(id))?;
+        } else {
+            eprintln!("avp: the server took the frame, and named no context");
+        }
+        Ok(())
+    }
+
+    fn outgoing(&self) -> Result<Outgoing<'static>> {
+        match &self.frame {
+            Input::File(path) => {
+                must_exist(path)?;
+                Ok(Outgoing::file(path))
+            }
+            Input::Stdin => {
+                ensure!(!stdin().is_terminal(), "standard input is a terminal; pipe a frame into it");
+                Ok(Outgoing::reader(stdin()))
+            }
+        }
+    }
+}
+
+/// Sends a frame as the handshake allows it.
+fn in_session(client: &Client, frame: Outgoing<'_>) -> Result<Receipt> {
+    let session = client.handshake().context("handshake")?;
+    if session.mode == Mode::Json {
+        bail!(
+            "the server's model cannot use this model's frames: the handshake came to text ({})",
+            session.rule
+        );
+    }
+    // There are no words for it, so a session that takes nothing else is the end of it.
+    match client.hand_over(frame, |_| JsonMessage::default())? {
+        HandedOver::Latent(receipt) => Ok(receipt),
+        HandedOver::Text(_) => bail!("the session takes text only by now"),
+    }
+}
