@@ -10,6 +10,7 @@
 mod common;
 mod conformance;
 mod curl;
+mod our_client;
 mod python;
 mod their_client;
 mod tls;
