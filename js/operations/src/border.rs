@@ -133,9 +133,7 @@ impl Answer {
         if !number.is_finite() {
             return self.null();
         }
-        self.item();
-        self.put(format_args!("{number}"));
-        self
+        self.json(ryu::Buffer::new().format_finite(number))
     }
 
     pub(crate) fn flag(&mut self, flag: bool) -> &mut Self {
