@@ -46,6 +46,9 @@ for (const [size, length] of SIZES) {
   row("decode", size, time(() => avp.decode(frame)), time(() => addon.decode(frame)), time(() => peer.decode(frame)));
   row("decode, verify", size, time(() => avp.unpack(avp.decode(frame))), time(() => addon.unpack(addon.decode(frame))), time(() => peer.unpack(peer.decode(frame))));
   row("encode", size, time(() => avp.encode(fields, payload)), time(() => addon.encode(fields, payload)), time(() => peer.encode(fields, payload)));
+  const target = new Uint8Array(length + 1024);
+  row("encode into kept memory", size, time(() => avp.encodeInto(target, fields, payload)), time(() => addon.encodeInto(target, fields, payload)), time(() => peer.encodeInto(target, fields, payload)));
+  row("encode the head, body as it lies", size, time(() => avp.encodeHeader(fields, payload)), time(() => addon.encodeHeader(fields, payload)), time(() => peer.encodeHeader(fields, payload)));
   if (length === 1 << 20) {
     const packed = avp.encode(fields, payload, { compress: true });
     row("decode, unpack, verify", size, time(() => avp.unpack(avp.decode(packed))), time(() => addon.unpack(addon.decode(packed))), time(() => peer.unpack(peer.decode(packed))));

@@ -47,13 +47,22 @@ export function ask(operation: Operation, bytes: Uint8Array | string, number = 0
 }
 
 export function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  const whole = new Uint8Array(lengthOf(parts));
+  write(parts, whole);
+  return whole;
+}
+
+/** Writes parts one behind the other into memory that has room for them. */
+export function write(parts: readonly Uint8Array[], target: Uint8Array): void {
   let at = 0;
   for (const part of parts) {
-    whole.set(part, at);
+    target.set(part, at);
     at += part.length;
   }
-  return whole;
+}
+
+export function lengthOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((length, part) => length + part.length, 0);
 }
 
 /** Something kept in the module by number, made anew when the module was, let go of when its owner is gone. */
