@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    onnxruntime,
+    inspector, onnxruntime,
     process::{cargo, output, run},
 };
 
@@ -102,11 +102,24 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     let library = onnxruntime::set_up(root)?;
     run(node(root).arg("size.mjs").arg(root.join("target/npm/avp-wasm/dist/avp.wasm")))?;
     run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "."]))?;
-    run(node(root).arg("test/package.mjs").arg(module))?;
+    run(node(root).arg("test/package.mjs").arg(&module))?;
     run(node(root)
         .arg("test/package-node.mjs")
         .args(addon)
-        .envs(library.iter().map(|library| ("ORT_DYLIB_PATH", library))))
+        .envs(library.iter().map(|library| ("ORT_DYLIB_PATH", library))))?;
+    test_example(root, &module, library.as_deref())
+}
+
+/// Runs `examples/js` with agents of its own, and its page where there is a browser.
+fn test_example(root: &Path, module: &Path, library: Option<&Path>) -> Result<()> {
+    run(cargo(root).args(["build", "--locked", "--package", "avp-cli", "--profile", "ci"]))?;
+    let avp = target_folder(root).join("ci").join(format!("avp{}", env::consts::EXE_SUFFIX));
+    run(node(root)
+        .arg("test/example.mjs")
+        .arg(module)
+        .env("AVP", avp)
+        .envs(library.map(|library| ("ORT_DYLIB_PATH", library)))
+        .envs(inspector::chromium().map(|browser| ("CHROMIUM", browser))))
 }
 
 /// Times the packages beside a peer written by hand in JavaScript.
