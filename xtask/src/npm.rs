@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    inspector, onnxruntime,
+    inspector, onnxruntime, peers,
     process::{cargo, output, run},
 };
 
@@ -122,7 +122,7 @@ fn test_example(root: &Path, module: &Path, library: Option<&Path>) -> Result<()
         .envs(inspector::chromium().map(|browser| ("CHROMIUM", browser))))
 }
 
-/// Times the packages beside a peer written by hand in JavaScript.
+/// Times the packages beside a peer written by hand in JavaScript, and the Python packages.
 ///
 /// # Errors
 /// When a package cannot be built.
@@ -130,7 +130,11 @@ pub(crate) fn bench(root: &Path) -> Result<()> {
     pack(root)?;
     let npm = npm_folder(root);
     // The addon's package lies beside the one that asks for it, where nothing has been installed.
-    run(node(root).args(["--expose-gc", "bench/bench.mjs"]).arg(&npm).env("NODE_PATH", &npm))
+    run(node(root)
+        .args(["--expose-gc", "bench/bench.mjs"])
+        .arg(&npm)
+        .env("NODE_PATH", &npm)
+        .envs(peers::set_up(root)?))
 }
 
 /// Installs what the lock file names, unless that is done.
