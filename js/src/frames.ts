@@ -70,7 +70,7 @@ export function unpack(frame: api.Frame, options?: api.UnpackOptions): Uint8Arra
 }
 
 export function checksum(frame: api.FrameHead, payload: Uint8Array): api.Checksum | null {
-  const metadata = check.object(check.object(frame, "frame")["metadata"], "frame.metadata");
+  const metadata = check.object(check.object(frame ?? null, "frame")["metadata"] ?? null, "frame.metadata");
   const expected = check.optional(metadata["payloadChecksum"], "frame.metadata.payloadChecksum", u32);
   const bytes = check.bytes(payload, "payload");
   if (expected === null) return null;
@@ -135,7 +135,7 @@ interface Plan {
 
 /** Everything of a head that does not depend on the payload. */
 function planOf(init: unknown, options: unknown): Plan {
-  const metadata = check.object(init, "metadata");
+  const metadata = check.object(init ?? null, "metadata");
   const text = (key: string) => check.optional(metadata[key], `metadata.${key}`, check.text) ?? "";
   const count = (key: string) => check.optional(metadata[key], `metadata.${key}`, u32) ?? 0;
   const chosen = check.object(options, "options");

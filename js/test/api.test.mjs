@@ -209,6 +209,9 @@ test("every argument of a wrong type is a TypeError that names it", () => {
   }
   const cases = [
     [() => avp.encode(null, small), "metadata "],
+    [() => avp.encode(undefined, small), "metadata "],
+    [() => avp.checksum(undefined, small), "frame "],
+    [() => avp.checksum({}, small), "frame.metadata "],
     [() => avp.encode({ hiddenDim: -1 }, small), "metadata.hiddenDim "],
     [() => avp.encode({ hiddenDim: 1n }, small), "metadata.hiddenDim "],
     [() => avp.encode({ mode: "Latent" }, small), "metadata.mode "],
