@@ -185,6 +185,18 @@ export declare function encode(
 ): Uint8Array;
 
 /**
+ * The same frame, written into memory of yours: a view of the start of `target`. Who sends large frames one after another keeps
+ * one buffer for all of them, since new memory costs more than what is written to it.
+ * @throws {EncodeError} As {@link encode}, and `buffer_too_small`.
+ */
+export declare function encodeInto(
+  target: Uint8Array,
+  metadata: MetadataInit,
+  payload: Uint8Array | readonly Uint8Array[],
+  options?: EncodeOptions,
+): Uint8Array;
+
+/**
  * Only header and metadata of an uncompressed frame. Send them in front of the payload: nothing is copied.
  * @throws {EncodeError} As {@link encode}.
  */
@@ -286,8 +298,12 @@ export declare class KvCacheView {
   typed(layer: number, tensor: "key" | "value"): Float32Array | Uint16Array | null;
   /** A tensor as numbers of its own, widened to float32: a copy that always works. */
   toFloat32(layer: number, tensor: "key" | "value"): Float32Array;
-  /** One head's rows, `[seqLen, headDim]`: a view. @throws {RangeError} If there is no such layer or head. */
-  head(layer: number, tensor: "key" | "value", head: number): Uint8Array;
+  /**
+   * One head's rows for tokens `start` to `end`, exclusive, `[end - start, headDim]`: a view.
+   * @throws {RangeError} If there is no such layer, head or token.
+   * @defaultValue all tokens
+   */
+  head(layer: number, tensor: "key" | "value", head: number, start?: number, end?: number): Uint8Array;
   /** A KV-cache payload of its own with tokens `start` to `end`, exclusive. @throws {RangeError} Outside of the cache. */
   sliceTokens(start: number, end: number): Uint8Array;
 }

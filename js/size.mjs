@@ -1,11 +1,18 @@
-// Compares the module's size after `gzip -9` with the one committed: `node size.mjs MODULE.wasm [--write]`.
+// Compares the module's size after `gzip -9` with the one committed, and with the most that it may have:
+// `node size.mjs MODULE.wasm [--write]`.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
+const LIMIT = 150_000;
+
 const [module, option] = process.argv.slice(2);
 const snapshot = new URL("size.json", import.meta.url);
 const bytes = gzipSync(readFileSync(module), { level: 9 }).length;
+if (bytes > LIMIT) {
+  console.error(`avp.wasm after gzip -9: ${bytes} bytes are more than the ${LIMIT} that it may have`);
+  process.exit(1);
+}
 if (option === "--write") {
   writeFileSync(snapshot, `${JSON.stringify({ "avp.wasm after gzip -9": bytes })}\n`);
 } else {

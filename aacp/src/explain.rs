@@ -170,7 +170,7 @@ fn sentence(name: FieldName, value: &str, ccy: Option<&str>) -> Option<String> {
         FieldName::Period => ("For period", value.to_owned()),
         FieldName::Filter => ("Filter", value.replace('=', " = ")),
         FieldName::Fields => ("Return fields", list(value)),
-        FieldName::Fmt => ("Format", value.to_uppercase()),
+        FieldName::Fmt => ("Format", crate::text::upper(value)),
         FieldName::Src => ("Source", value.to_owned()),
         FieldName::SrcPrev => ("Prior period", value.to_owned()),
         FieldName::Rules => ("Apply rules", words(value)),

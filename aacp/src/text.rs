@@ -5,6 +5,9 @@
 use core::cmp::Ordering;
 use core::fmt;
 
+#[cfg(feature = "alloc")]
+use alloc::string::String;
+
 /// Whether Python's `str.strip` removes this character: Unicode white space and the four ASCII separators FS, GS, RS, US.
 pub(crate) fn is_blank(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
@@ -14,6 +17,42 @@ pub(crate) fn is_blank(c: char) -> bool {
 pub(crate) fn trim(text: &str) -> (usize, &str) {
     let start = text.trim_start_matches(is_blank);
     (text.len() - start.len(), start.trim_end_matches(is_blank))
+}
+
+/// A text in lower case, as Python's `str.lower` gives it.
+#[cfg(all(feature = "alloc", not(feature = "compact")))]
+pub(crate) fn lower(text: &str) -> String {
+    text.to_lowercase()
+}
+
+/// A text in lower case, as Python's `str.lower` gives it but for [`is_final_sigma`].
+#[cfg(all(feature = "alloc", feature = "compact"))]
+pub(crate) fn lower(text: &str) -> String {
+    Folded(text).chars().collect()
+}
+
+/// A text in upper case, as Python's `str.upper` gives it.
+#[cfg(all(feature = "alloc", not(feature = "compact")))]
+pub(crate) fn upper(text: &str) -> String {
+    text.to_uppercase()
+}
+
+/// A text in upper case, as Python's `str.upper` gives it.
+#[cfg(all(feature = "alloc", feature = "compact"))]
+pub(crate) fn upper(text: &str) -> String {
+    let mut upper = String::new();
+    text.chars().for_each(|c| crate::case::push_upper(c, &mut upper));
+    upper
+}
+
+#[cfg(not(feature = "compact"))]
+fn lower_of(c: char) -> impl Iterator<Item = char> {
+    c.to_lowercase()
+}
+
+#[cfg(feature = "compact")]
+fn lower_of(c: char) -> impl Iterator<Item = char> {
+    crate::case::lower(c)
 }
 
 /// A key compared, ordered and shown without regard to case.
@@ -26,7 +65,7 @@ impl<'a> Folded<'a> {
         let text = self.0;
         text.char_indices().flat_map(move |(at, c)| {
             let c = if c == 'Σ' && is_final_sigma(text, at) { 'ς' } else { c };
-            c.to_lowercase()
+            lower_of(c)
         })
     }
 

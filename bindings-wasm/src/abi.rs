@@ -97,6 +97,12 @@ extern "C" fn crc32(crc: u32, len: usize) -> u32 {
     with(|machine| machine.window.update(crc, len))
 }
 
+/// Takes a full window that another full one follows; the next sum counts it.
+#[unsafe(no_mangle)]
+extern "C" fn crc32_pass(crc: u32) {
+    with(|machine| machine.window.pass(crc));
+}
+
 /// Unpacks what the host lets it pull, and pushes at most `limit` bytes; 0, or 1 where the answer is an error.
 #[unsafe(no_mangle)]
 extern "C" fn unpack(limit: f64, offset: f64) -> u32 {

@@ -1,8 +1,9 @@
-// The package beside a peer written by hand, in one run: `cargo xtask bench js`. Medians; the best of several rounds
+// The packages beside a peer written by hand and the Python packages, in one run: `cargo xtask bench js`. Medians; the best of several rounds
 // would hide the garbage that both make.
 
+import { execFileSync } from "node:child_process";
 import { join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import * as peer from "./peer.mjs";
 
 const folder = resolve(process.argv[2]);
@@ -33,23 +34,47 @@ function time(act) {
   return 1000 * rounds[rounds.length >> 1];
 }
 
-const shown = (micros) => (micros < 1000 ? `${micros.toFixed(1)} us` : `${(micros / 1000).toFixed(2)} ms`);
-const row = (name, size, ours, native, theirs) =>
-  console.log(`| ${name} | ${size} | ${shown(ours)} | ${shown(native)} | ${theirs ? shown(theirs) : ""} | ${theirs ? `${(theirs / ours).toFixed(1)}x` : ""} |`);
+/** What the Python packages take, by their own scripts in `bench/`: seconds. */
+function python(variable, script, args) {
+  const { [variable]: interpreter } = process.env;
+  if (!interpreter) throw new Error(`${variable} names no interpreter; run this as \`cargo xtask bench js\``);
+  const path = fileURLToPath(new URL(`../../bench/${script}`, import.meta.url));
+  return JSON.parse(execFileSync(interpreter, [path, ...args], { encoding: "utf8" }));
+}
 
-console.log("| operation | payload | avp-wasm | avp-node | JavaScript | avp-wasm faster |\n|---|---:|---:|---:|---:|---:|");
+const shown = (micros) => (micros < 1000 ? `${micros.toFixed(1)} us` : `${(micros / 1000).toFixed(2)} ms`);
+const cells = (ours, theirs) => (theirs ? [shown(theirs), `${(theirs / ours).toFixed(1)}x`] : ["", ""]);
+
+/** Times one call with both packages and, where they have it, the peers; a peer in Python has been timed, in seconds. */
+function row(name, size, call, { script, seconds } = {}) {
+  const [ours, native] = [time(() => call(avp)), time(() => call(addon))];
+  const line = [name, size, shown(ours), shown(native), ...cells(ours, script && time(() => script(peer))), ...cells(ours, seconds && 1e6 * seconds)];
+  console.log(`| ${line.join(" | ")} |`);
+}
+
+const packet = "FETCH|HR|return:HR-Agent|p:1|aacp:1.2|res:emp_salary|period:2024-08";
+const frames = python("AVP_PEER_0_6_2_PYTHON", "peer.py", SIZES.map(([, length]) => String(length)));
+const packets = python("AACP_PEER_1_4_0_PYTHON", "peer_aacp.py", [packet]);
+
+console.log(`| work | payload | avp-wasm | avp-node | JavaScript | avp-wasm faster | Python | avp-wasm faster |
+|---|---:|---:|---:|---:|---:|---:|---:|`);
 for (const [size, length] of SIZES) {
   const payload = new Uint8Array(length);
   for (let at = 0; at < length; at += 1021) payload[at] = at;
   const frame = avp.encode(fields, payload);
+  const target = new Uint8Array(length + 1024);
   if (peer.unpack(peer.decode(frame)).length !== avp.unpack(avp.decode(frame)).length) throw new Error("they differ");
-  row("decode", size, time(() => avp.decode(frame)), time(() => addon.decode(frame)), time(() => peer.decode(frame)));
-  row("decode, verify", size, time(() => avp.unpack(avp.decode(frame))), time(() => addon.unpack(addon.decode(frame))), time(() => peer.unpack(peer.decode(frame))));
-  row("encode", size, time(() => avp.encode(fields, payload)), time(() => addon.encode(fields, payload)), time(() => peer.encode(fields, payload)));
+  const compared = (call, seconds) => [call, { script: call, seconds }];
+  const { encode, decode } = frames.seconds[length];
+  row("decode", size, ...compared((api) => api.decode(frame)));
+  row("decode, verify", size, ...compared((api) => api.unpack(api.decode(frame)), decode));
+  row("encode", size, ...compared((api) => api.encode(fields, payload), encode));
+  row("encode into a kept buffer", size, ...compared((api) => api.encodeInto(target, fields, payload), encode));
+  row("encode, body borrowed", size, ...compared((api) => api.encodeHeader(fields, payload), encode));
   if (length === 1 << 20) {
     const packed = avp.encode(fields, payload, { compress: true });
-    row("decode, unpack, verify", size, time(() => avp.unpack(avp.decode(packed))), time(() => addon.unpack(addon.decode(packed))), time(() => peer.unpack(peer.decode(packed))));
+    row("decode, unpack, verify", size, ...compared((api) => api.unpack(api.decode(packed))));
   }
 }
-const packet = "FETCH|HR|return:HR-Agent|p:1|aacp:1.2|res:emp_salary|period:2024-08";
-row("validate a packet", "67 B", time(() => avp.validatePacket(packet)), time(() => addon.validatePacket(packet)));
+row("validate a packet", `${packet.length} B`, (api) => api.validatePacket(packet), { seconds: packets.seconds });
+console.log(`\nPython: avp ${frames.version}, aacp ${packets.version}; Node ${process.versions.node}`);

@@ -1,7 +1,7 @@
 // A fair peer: frames as one would write them by hand in JavaScript, on protobufjs and fzstd.
 //
-// Static code from protobufjs's own compiler is its fastest form; payloads are views here too, and the checksum takes
-// eight bytes a step, the fastest that is common in plain JavaScript.
+// Static code from protobufjs's own compiler is its fastest form; payloads are views here too, and the checksum takes sixteen
+// bytes a step, by words (little-endian, as every machine that has Node), which nothing common in plain JavaScript outruns.
 
 import { readFileSync } from "node:fs";
 import { decompress } from "fzstd";
@@ -27,39 +27,68 @@ export function unpack(frame, limit = 2 ** 30) {
 }
 
 export function encode(fields, payload) {
-  const metadata = Metadata.encode(Metadata.create({ ...fields, payloadChecksum: crc32(payload) })).finish();
-  const frame = new Uint8Array(12 + metadata.length + payload.length);
-  const view = new DataView(frame.buffer);
-  frame.set([0x41, 0x56, 1, 0]);
-  view.setUint32(4, metadata.length + payload.length, true);
-  view.setUint32(8, metadata.length, true);
-  frame.set(metadata, 12);
-  frame.set(payload, 12 + metadata.length);
-  return frame;
+  const head = encodeHeader(fields, payload);
+  return joined(new Uint8Array(head.length + payload.length), head, payload);
 }
 
-const tables = Array.from({ length: 8 }, () => new Uint32Array(256));
+export function encodeInto(target, fields, payload) {
+  return joined(target, encodeHeader(fields, payload), payload);
+}
+
+function joined(target, head, payload) {
+  target.set(head);
+  target.set(payload, head.length);
+  return target.subarray(0, head.length + payload.length);
+}
+
+export function encodeHeader(fields, payload) {
+  const metadata = Metadata.encode(Metadata.create({ ...fields, payloadChecksum: crc32(payload) })).finish();
+  const head = new Uint8Array(12 + metadata.length);
+  const view = new DataView(head.buffer);
+  head.set([0x41, 0x56, 1, 0]);
+  view.setUint32(4, metadata.length + payload.length, true);
+  view.setUint32(8, metadata.length, true);
+  head.set(metadata, 12);
+  return head;
+}
+
+const tables = Array.from({ length: 16 }, () => new Int32Array(256));
 for (let byte = 0; byte < 256; byte += 1) {
   let crc = byte;
   for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? 0xedb88320 ^ (crc >>> 1) : crc >>> 1;
   tables[0][byte] = crc;
 }
 for (let byte = 0; byte < 256; byte += 1) {
-  for (let row = 1; row < 8; row += 1) {
+  for (let row = 1; row < 16; row += 1) {
     tables[row][byte] = tables[0][tables[row - 1][byte] & 0xff] ^ (tables[row - 1][byte] >>> 8);
   }
 }
-const [t0, t1, t2, t3, t4, t5, t6, t7] = tables;
+const [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, ta, tb, tc, td, te, tf] = tables;
 
 export function crc32(bytes) {
-  let crc = -1;
-  let at = 0;
-  for (; at + 8 <= bytes.length; at += 8) {
-    crc ^= bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
+  if (bytes.length < 16) return ~byByte(-1, bytes) >>> 0;
+  const head = -bytes.byteOffset & 3;
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + head, ((bytes.length - head) >> 4) << 2);
+  const tail = bytes.subarray(head + words.byteLength);
+  return ~byByte(byWord(byByte(-1, bytes.subarray(0, head)), words), tail) >>> 0;
+}
+
+function byByte(crc, bytes) {
+  for (let at = 0; at < bytes.length; at += 1) crc = t0[(crc ^ bytes[at]) & 0xff] ^ (crc >>> 8);
+  return crc;
+}
+
+function byWord(crc, words) {
+  for (let at = 0; at < words.length; at += 4) {
+    const a = crc ^ words[at];
+    const b = words[at + 1];
+    const c = words[at + 2];
+    const d = words[at + 3];
     crc =
-      t7[crc & 0xff] ^ t6[(crc >>> 8) & 0xff] ^ t5[(crc >>> 16) & 0xff] ^ t4[crc >>> 24] ^
-      t3[bytes[at + 4]] ^ t2[bytes[at + 5]] ^ t1[bytes[at + 6]] ^ t0[bytes[at + 7]];
+      tf[a & 0xff] ^ te[(a >>> 8) & 0xff] ^ td[(a >>> 16) & 0xff] ^ tc[a >>> 24] ^
+      tb[b & 0xff] ^ ta[(b >>> 8) & 0xff] ^ t9[(b >>> 16) & 0xff] ^ t8[b >>> 24] ^
+      t7[c & 0xff] ^ t6[(c >>> 8) & 0xff] ^ t5[(c >>> 16) & 0xff] ^ t4[c >>> 24] ^
+      t3[d & 0xff] ^ t2[(d >>> 8) & 0xff] ^ t1[(d >>> 16) & 0xff] ^ t0[d >>> 24];
   }
-  for (; at < bytes.length; at += 1) crc = t0[(crc ^ bytes[at]) & 0xff] ^ (crc >>> 8);
-  return ~crc >>> 0;
+  return crc;
 }

@@ -58,7 +58,9 @@ function metadata(all: Metadata): [string, string][] {
   const rows = Object.entries(all).flatMap(([name, value]): [string, string][] => {
     if (name === "extra") return Object.entries(all.extra).map(([key, text]) => [`extra: ${key}`, JSON.stringify(text)]);
     if (value === "" || value === null || value === 0) return [];
-    const text = name === "tensorShape" ? `[${all.tensorShape.join(", ")}]` : String(value);
+    // A float32 has seven digits; the rest is what float64 makes of it.
+    const score = name === "confidenceScore" && Number(all.confidenceScore?.toPrecision(7));
+    const text = name === "tensorShape" ? `[${all.tensorShape.join(", ")}]` : String(score || value);
     return text === "[]" ? [] : [[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), text]];
   });
   return rows;

@@ -47,13 +47,22 @@ export function ask(operation: Operation, bytes: Uint8Array | string, number = 0
 }
 
 export function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  const whole = new Uint8Array(lengthOf(parts));
+  write(parts, whole);
+  return whole;
+}
+
+/** Writes parts one behind the other into memory that has room for them. */
+export function write(parts: readonly Uint8Array[], target: Uint8Array): void {
   let at = 0;
   for (const part of parts) {
-    whole.set(part, at);
+    target.set(part, at);
     at += part.length;
   }
-  return whole;
+}
+
+export function lengthOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((length, part) => length + part.length, 0);
 }
 
 /** Something kept in the module by number, made anew when the module was, let go of when its owner is gone. */
@@ -89,12 +98,14 @@ const owners =
 
 /** Writes a request's fields as the core reads them (`js/operations/src/border.rs`). */
 export class Fields {
-  readonly #parts: Uint8Array[] = [];
+  #bytes = new Uint8Array(512);
+  #view = new DataView(this.#bytes.buffer);
+  #length = 0;
 
   number(value: number): this {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setFloat64(0, value, true);
-    this.#parts.push(bytes);
+    this.#reserve(8);
+    this.#view.setFloat64(this.#length, value, true);
+    this.#length += 8;
     return this;
   }
 
@@ -103,9 +114,11 @@ export class Fields {
   }
 
   text(value: string): this {
-    const bytes = utf8.encode(value);
-    this.number(bytes.length);
-    this.#parts.push(bytes);
+    // A unit of UTF-16 is at most three bytes.
+    this.#reserve(8 + 3 * value.length);
+    const { written } = utf8.encodeInto(value, this.#bytes.subarray(this.#length + 8));
+    this.number(written);
+    this.#length += written;
     return this;
   }
 
@@ -130,6 +143,15 @@ export class Fields {
   }
 
   bytes(...more: Uint8Array[]): Uint8Array {
-    return joined([...this.#parts, ...more]);
+    const bytes = this.#bytes.subarray(0, this.#length);
+    return more.length === 0 ? bytes : joined([bytes, ...more]);
+  }
+
+  #reserve(length: number): void {
+    if (this.#length + length <= this.#bytes.length) return;
+    const bytes = new Uint8Array(2 * (this.#length + length));
+    bytes.set(this.#bytes);
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer);
   }
 }

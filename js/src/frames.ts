@@ -4,7 +4,7 @@ import type * as api from "../api.js";
 import * as check from "./check.js";
 import * as core from "./core.js";
 import { Fields, Operation } from "./core.js";
-import { DecodeError } from "./errors.js";
+import { DecodeError, EncodeError } from "./errors.js";
 
 const HEADER = 12;
 const DEFAULT_LIMIT = 2 ** 30;
@@ -70,7 +70,7 @@ export function unpack(frame: api.Frame, options?: api.UnpackOptions): Uint8Arra
 }
 
 export function checksum(frame: api.FrameHead, payload: Uint8Array): api.Checksum | null {
-  const metadata = check.object(check.object(frame, "frame")["metadata"], "frame.metadata");
+  const metadata = check.object(check.object(frame ?? null, "frame")["metadata"] ?? null, "frame.metadata");
   const expected = check.optional(metadata["payloadChecksum"], "frame.metadata.payloadChecksum", u32);
   const bytes = check.bytes(payload, "payload");
   if (expected === null) return null;
@@ -87,11 +87,33 @@ export function encode(
   payload: Uint8Array | readonly Uint8Array[],
   options?: api.EncodeOptions,
 ): Uint8Array {
+  return core.joined(headAndBody(metadata, payload, options));
+}
+
+export function encodeInto(
+  target: Uint8Array,
+  metadata: api.MetadataInit,
+  payload: Uint8Array | readonly Uint8Array[],
+  options?: api.EncodeOptions,
+): Uint8Array {
+  const room = check.bytes(target, "target");
+  let parts = headAndBody(metadata, payload, options);
+  const length = core.lengthOf(parts);
+  if (length > room.length) {
+    throw new EncodeError(`the buffer needs ${length} bytes, got ${room.length}`, "buffer_too_small");
+  }
+  // What lies in the target's memory could be overwritten before it is read.
+  parts = parts.map((part) => (part.buffer === room.buffer ? part.slice() : part));
+  core.write(parts, room);
+  return room.subarray(0, length);
+}
+
+function headAndBody(metadata: unknown, payload: unknown, options: unknown): Uint8Array[] {
   let parts = partsOf(payload);
   const plan = planOf(metadata, options);
   const crc = plan.sums ? crcOf(parts) : 0;
-  if (plan.compress) parts = [core.pack(parts, lengthOf(parts))];
-  return core.joined([headOf(plan, lengthOf(parts), crc), ...parts]);
+  if (plan.compress) parts = [core.pack(parts, core.lengthOf(parts))];
+  return [headOf(plan, core.lengthOf(parts), crc), ...parts];
 }
 
 export function encodeHeader(
@@ -101,7 +123,7 @@ export function encodeHeader(
 ): Uint8Array {
   const parts = partsOf(payload);
   const plan = planOf(metadata, { ...check.object(options, "options"), compress: false });
-  return headOf(plan, lengthOf(parts), plan.sums ? crcOf(parts) : 0);
+  return headOf(plan, core.lengthOf(parts), plan.sums ? crcOf(parts) : 0);
 }
 
 interface Plan {
@@ -113,7 +135,7 @@ interface Plan {
 
 /** Everything of a head that does not depend on the payload. */
 function planOf(init: unknown, options: unknown): Plan {
-  const metadata = check.object(init, "metadata");
+  const metadata = check.object(init ?? null, "metadata");
   const text = (key: string) => check.optional(metadata[key], `metadata.${key}`, check.text) ?? "";
   const count = (key: string) => check.optional(metadata[key], `metadata.${key}`, u32) ?? 0;
   const chosen = check.object(options, "options");
@@ -150,10 +172,6 @@ export const u32 = (value: unknown, name: string) => check.whole(value, name, ch
 
 function partsOf(payload: unknown): Uint8Array[] {
   return Array.isArray(payload) ? check.list(payload, "payload", check.bytes) : [check.bytes(payload, "payload")];
-}
-
-function lengthOf(parts: readonly Uint8Array[]): number {
-  return parts.reduce((length, part) => length + part.length, 0);
 }
 
 function crcOf(parts: readonly Uint8Array[]): number {

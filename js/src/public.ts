@@ -9,6 +9,7 @@ export {
   decodeHeader,
   encode,
   encodeHeader,
+  encodeInto,
   unpack,
 } from "./frames.js";
 export * from "./packets.js";

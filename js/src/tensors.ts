@@ -96,22 +96,18 @@ export class KvCacheView {
     return new Float32Array(bits.buffer);
   }
 
-  head(layer: number, tensor: "key" | "value", head: number): Uint8Array {
+  head(layer: number, tensor: "key" | "value", head: number, start = 0, end = this.shape.seqLen): Uint8Array {
     const bytes = this.#tensor(layer, tensor);
-    const { numKvHeads } = this.shape;
-    within(head, "head", numKvHeads);
-    const length = this.tensorLength / numKvHeads;
-    return bytes.subarray(head * length, (head + 1) * length);
+    within(head, "head", this.shape.numKvHeads);
+    this.#checkTokens(start, end);
+    const [first, row] = [head * this.shape.seqLen, this.#row];
+    return bytes.subarray((first + start) * row, (first + end) * row);
   }
 
   sliceTokens(start: number, end: number): Uint8Array {
     const { numLayers, numKvHeads, seqLen } = this.shape;
-    check.whole(start, "start");
-    check.whole(end, "end");
-    if (start > end || end > seqLen) {
-      throw new RangeError(`tokens ${start} to ${end} are not within the ${seqLen} tokens of the KV-cache`);
-    }
-    const [row, count] = [seqLen === 0 ? 0 : this.tensorLength / numKvHeads / seqLen || 0, end - start];
+    this.#checkTokens(start, end);
+    const [row, count] = [this.#row, end - start];
     const length = numKvHeads * count * row;
     const slice = new Uint8Array(KV_HEADER + 2 * numLayers * length);
     slice.set(this.#payload.subarray(0, KV_HEADER));
@@ -125,6 +121,20 @@ export class KvCacheView {
       to += count * row;
     }
     return slice;
+  }
+
+  /** Bytes of one head's numbers for one token. */
+  get #row(): number {
+    return this.tensorLength / this.shape.numKvHeads / this.shape.seqLen || 0;
+  }
+
+  #checkTokens(start: number, end: number): void {
+    check.whole(start, "start");
+    check.whole(end, "end");
+    const { seqLen } = this.shape;
+    if (start > end || end > seqLen) {
+      throw new RangeError(`tokens ${start} to ${end} are not within the ${seqLen} tokens of the KV-cache`);
+    }
   }
 
   #tensor(layer: number, tensor: "key" | "value"): Uint8Array {

@@ -35,6 +35,25 @@ test("a payload is a view of the caller's memory, and decoding it grows no memor
   assert.deepEqual([...avp.decode(padded.subarray(7)).payload], [1, 2, 3]);
 });
 
+test("a frame is written into memory that its sender keeps, even where the payload lies in it", () => {
+  const memory = new Uint8Array(1024);
+  const target = memory.subarray(24);
+  for (const options of [{}, { dialect: "0.2" }, { alignment: 64 }, { compress: true }]) {
+    for (const payload of [noise(300), [noise(7), noise(0), noise(200)]]) {
+      const written = avp.encodeInto(target, metadata, payload, options);
+      assert.deepEqual(written, avp.encode(metadata, payload, options));
+      assert.deepEqual([written.buffer, written.byteOffset], [memory.buffer, 24]);
+    }
+  }
+  const parts = [noise(100), noise(50)];
+  memory.set(parts[0], 500);
+  memory.set(parts[1], 30);
+  assert.deepEqual(avp.encodeInto(memory, metadata, [memory.subarray(500, 600), memory.subarray(30, 80)]), avp.encode(metadata, parts));
+  const needed = avp.encode(metadata, small).length;
+  assert.throws(() => avp.encodeInto(new Uint8Array(needed - 1), metadata, small), { name: "EncodeError", code: "buffer_too_small" });
+  assert.equal(avp.encodeInto(new Uint8Array(needed), metadata, small).length, needed);
+});
+
 test("metadata survives the way there and back, whatever its text", () => {
   const init = { ...metadata, sessionId: "\u0000\"\\", tensorShape: [1, 4294967295], payloadType: "kv_cache", dtype: "bfloat16" };
   const { metadata: found } = avp.decode(avp.encode(init, small));
@@ -128,12 +147,17 @@ test("a KV-cache is viewed where it lies, and cut by tokens", () => {
   assert.equal(new avp.KvCacheView(payload).typed(0, "key"), null, "17 bytes of header are no alignment");
   assert.deepEqual(new avp.KvCacheView(payload).toFloat32(1, "value"), Float32Array.from({ length: 24 }, (_, index) => 150 + index));
   assert.equal(cache.head(0, "value", 1).length, 48);
+  const tokens = cache.head(1, "key", 1, 1, 3);
+  assert.equal(tokens.buffer, bytes.buffer);
+  assert.deepEqual([...new Float32Array(tokens.slice().buffer)], [115, 116, 117, 118, 119, 120]);
   const cut = new avp.KvCacheView(cache.sliceTokens(1, 3));
   assert.equal(cut.shape.seqLen, 2);
   assert.deepEqual([...cut.toFloat32(1, "key")], [103, 104, 105, 106, 107, 108, 115, 116, 117, 118, 119, 120]);
   assert.equal(new avp.KvCacheView(cache.sliceTokens(2, 2)).shape.seqLen, 0);
   assert.throws(() => cache.layer(2), RangeError);
   assert.throws(() => cache.sliceTokens(3, 5), RangeError);
+  assert.throws(() => cache.head(0, "key", 2), RangeError);
+  assert.throws(() => cache.head(0, "key", 0, 3, 5), RangeError);
   assert.throws(() => avp.encodeKvCache(shape, [{ key: small, value: small }]), { name: "EncodeError", code: "kv_layers" });
 });
 
@@ -181,9 +205,13 @@ test("every argument of a wrong type is a TypeError that names it", () => {
     assert.throws(() => new avp.KvCacheView(wrong), named("payload "));
     assert.throws(() => new avp.FrameDecoder().feed(wrong), named("chunk "));
     assert.throws(() => avp.encode({}, [small, wrong]), named("payload[1] "));
+    assert.throws(() => avp.encodeInto(wrong, {}, small), named("target "));
   }
   const cases = [
     [() => avp.encode(null, small), "metadata "],
+    [() => avp.encode(undefined, small), "metadata "],
+    [() => avp.checksum(undefined, small), "frame "],
+    [() => avp.checksum({}, small), "frame.metadata "],
     [() => avp.encode({ hiddenDim: -1 }, small), "metadata.hiddenDim "],
     [() => avp.encode({ hiddenDim: 1n }, small), "metadata.hiddenDim "],
     [() => avp.encode({ mode: "Latent" }, small), "metadata.mode "],

@@ -2,8 +2,8 @@
 // `node test/package.mjs TARBALL`. The whole API is tested in the first of them.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -42,6 +42,12 @@ function project(name, files, type = "module") {
   run("npm", ["install", "--offline", "--no-audit", "--no-fund", "--install-links", tarball], folder);
   for (const [file, content] of Object.entries(files)) writeFileSync(join(folder, file), content);
   return folder;
+}
+
+/** A program of `optionalDependencies`, which npm leaves out where there is none for the machine. */
+function installed(program) {
+  const file = join(js, "node_modules/.bin", process.platform === "win32" ? `${program}.cmd` : program);
+  return existsSync(file) && spawnSync(file, ["--version"]).status === 0 ? file : null;
 }
 
 const works = (folder, file) => assert.equal(run(process.execPath, [file], folder).trim(), "works");
@@ -114,12 +120,29 @@ export { wrong, error, FrameDecoder, FrameTransform, initSync };
       works(folder, outfile);
     }
   },
+  "Deno, with its own check of types": () => {
+    const deno = installed("deno");
+    if (!deno) return "no Deno for this machine";
+    const folder = project("deno", { "main.ts": ESM });
+    const options = ["--no-remote", "--node-modules-dir=manual", "main.ts"];
+    run(deno, ["check", ...options], folder);
+    assert.equal(run(deno, ["run", ...options], folder).trim(), "works");
+  },
   "workerd, as its bundler resolves it": async () => {
-    const folder = project("workerd", { "main.js": ESM });
+    const main = `import * as avp from "avp-wasm";\nexport default { test() {\n${CHECK}} };\n`;
+    const folder = project("workerd", { "main.js": main });
     const options = { absWorkingDir: folder, entryPoints: ["main.js"], bundle: true, format: "esm", outdir: "dist", metafile: true };
     const { metafile } = await esbuild.build({ ...options, conditions: ["workerd", "worker", "browser"], loader: { ".wasm": "copy" } });
     const inputs = Object.keys(metafile.inputs);
     assert.ok(inputs.some((input) => input.endsWith("dist/workerd.js")) && inputs.some((input) => input.endsWith("dist/avp.wasm")), inputs.join());
+    const workerd = installed("workerd");
+    if (!workerd) return "no workerd for this machine: bundled, not run";
+    const wasm = readdirSync(join(folder, "dist")).find((file) => file.endsWith(".wasm"));
+    writeFileSync(join(folder, "test.capnp"), `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (services = [(name = "main", worker = (compatibilityDate = "2025-01-01", modules = [
+  (name = "main.js", esModule = embed "dist/main.js"), (name = "${wasm}", wasm = embed "dist/${wasm}")]))]);
+`);
+    run(workerd, ["test", "test.capnp"], folder);
   },
 };
 
@@ -135,8 +158,8 @@ try {
   cpSync(join(js, "../bindings-wasm/npm/README.md"), join(folder, "bindings-wasm/npm/README.md"));
   execFileSync(process.execPath, ["--test", "--test-reporter=spec", "js/test/api.test.mjs", "js/test/memory.test.mjs"], { cwd: folder, stdio: "inherit" });
   for (const [name, consume] of Object.entries(consumers)) {
-    await consume();
-    console.log(`works in ${name}`);
+    const leftOut = await consume();
+    console.log(leftOut ? `left out: ${name} (${leftOut})` : `works in ${name}`);
   }
 } finally {
   rmSync(root, { recursive: true, force: true });

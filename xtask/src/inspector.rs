@@ -54,7 +54,7 @@ fn build(root: &Path) -> Result<PathBuf> {
 }
 
 /// The browser that `CHROMIUM` names, or the first one on the path.
-fn chromium() -> Option<PathBuf> {
+pub(crate) fn chromium() -> Option<PathBuf> {
     let named = env::var_os("CHROMIUM").map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_default();
     let names = ["chromium", "chromium-browser", "google-chrome"];

@@ -35,7 +35,7 @@ Usage: cargo xtask COMMAND
   bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
   bench runtime [SHAPE]
                     The runtime beside the Python peer and ONNX Runtime alone, at a model of random weights
-  bench js          The npm packages beside a peer written by hand in JavaScript
+  bench js          The npm packages beside a peer written by hand in JavaScript, and the Python peers
   soak              The HTTP binding under mixed load for two minutes; then every context compared with what was sent
   setup             Fetch the ONNX Runtime library into .cache/
   codegen           Write the Rust types of the schemas in proto/

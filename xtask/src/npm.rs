@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    onnxruntime,
+    inspector, onnxruntime, peers,
     process::{cargo, output, run},
 };
 
@@ -102,14 +102,27 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     let library = onnxruntime::set_up(root)?;
     run(node(root).arg("size.mjs").arg(root.join("target/npm/avp-wasm/dist/avp.wasm")))?;
     run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "."]))?;
-    run(node(root).arg("test/package.mjs").arg(module))?;
+    run(node(root).arg("test/package.mjs").arg(&module))?;
     run(node(root)
         .arg("test/package-node.mjs")
         .args(addon)
-        .envs(library.iter().map(|library| ("ORT_DYLIB_PATH", library))))
+        .envs(library.iter().map(|library| ("ORT_DYLIB_PATH", library))))?;
+    test_example(root, &module, library.as_deref())
 }
 
-/// Times the packages beside a peer written by hand in JavaScript.
+/// Runs `examples/js` with agents of its own, and its page where there is a browser.
+fn test_example(root: &Path, module: &Path, library: Option<&Path>) -> Result<()> {
+    run(cargo(root).args(["build", "--locked", "--package", "avp-cli", "--profile", "ci"]))?;
+    let avp = target_folder(root).join("ci").join(format!("avp{}", env::consts::EXE_SUFFIX));
+    run(node(root)
+        .arg("test/example.mjs")
+        .arg(module)
+        .env("AVP", avp)
+        .envs(library.map(|library| ("ORT_DYLIB_PATH", library)))
+        .envs(inspector::chromium().map(|browser| ("CHROMIUM", browser))))
+}
+
+/// Times the packages beside a peer written by hand in JavaScript, and the Python packages.
 ///
 /// # Errors
 /// When a package cannot be built.
@@ -117,7 +130,11 @@ pub(crate) fn bench(root: &Path) -> Result<()> {
     pack(root)?;
     let npm = npm_folder(root);
     // The addon's package lies beside the one that asks for it, where nothing has been installed.
-    run(node(root).args(["--expose-gc", "bench/bench.mjs"]).arg(&npm).env("NODE_PATH", &npm))
+    run(node(root)
+        .args(["--expose-gc", "bench/bench.mjs"])
+        .arg(&npm)
+        .env("NODE_PATH", &npm)
+        .envs(peers::set_up(root)?))
 }
 
 /// Installs what the lock file names, unless that is done.

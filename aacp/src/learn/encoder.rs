@@ -269,7 +269,7 @@ impl<'s> Encoder<'s> {
     /// [`EncodeError::Instruction`].
     pub fn encode_by_rule(&self, instruction: &Instruction<'_>) -> Result<Option<Encoded>, EncodeError> {
         // What would make every packet invalid is told before a model is paid for one.
-        if !self.schema.has_domain(&instruction.domain.to_uppercase()) {
+        if !self.schema.has_domain(&crate::text::upper(instruction.domain)) {
             return Err(EncodeError::Instruction(Kind::UnknownDomain));
         }
         if instruction.return_agent.is_empty() {
@@ -340,7 +340,7 @@ impl<'s> Encoder<'s> {
     /// Writes a packet anew for this call: its own task and fields; return agent, domain and version of the call; the call's
     /// priority or else its own. What a lenient reader takes but a strict one does not, such as a bare word, is dropped.
     fn address(&self, packet: &str, instruction: &Instruction<'_>) -> Result<String, Rejection> {
-        let domain = instruction.domain.to_uppercase();
+        let domain = crate::text::upper(instruction.domain);
         // A model often forgets the return agent, which is added anyway.
         let text = format!("{packet}|return:{}", instruction.return_agent.replace('|', ""));
         Validator::lenient().schema(self.schema).parse(&text)?;
@@ -356,7 +356,7 @@ impl<'s> Encoder<'s> {
         }
         let mut written = BTreeSet::new();
         for (field, value) in packet.fields_decoded() {
-            let Some(key) = field.key().map(str::to_lowercase).filter(|key| !key.is_empty()) else {
+            let Some(key) = field.key().map(crate::text::lower).filter(|key| !key.is_empty()) else {
                 continue;
             };
             let reserved = [FieldName::Return, FieldName::Priority, FieldName::Version, FieldName::Encoding];

@@ -116,7 +116,7 @@ impl PatternLog {
     /// # Errors
     /// [`LogError::File`].
     pub fn lookup(&self, english: &str, domain: &str) -> Result<Option<Pattern>, LogError> {
-        let key = (instruction_id(english), domain.to_uppercase());
+        let key = (instruction_id(english), crate::text::upper(domain));
         let state = self.update(|state| {
             let known = state.by_key.contains_key(&key);
             let seen = || Record::Seen { id: key.0.clone(), domain: key.1.clone() };
@@ -141,7 +141,7 @@ impl PatternLog {
         domain: &str,
         least: f64,
     ) -> Result<Option<(Pattern, f64)>, LogError> {
-        let domain = domain.to_uppercase();
+        let domain = crate::text::upper(domain);
         let (words, crucial) =
             (keywords(english).into_iter().collect::<BTreeSet<_>>(), crucial_words(english));
         let state = self.update(|_| Vec::new())?;

@@ -62,7 +62,7 @@ impl Pattern {
         Self {
             id: instruction_id(english),
             timestamp: format!("{}", humantime::format_rfc3339_seconds(std::time::SystemTime::now())),
-            domain: domain.to_uppercase(),
+            domain: crate::text::upper(domain),
             english: english.into(),
             english_normalised: normalise(english),
             keywords: keywords(english),
@@ -122,7 +122,7 @@ impl<'de> Deserialize<'de> for Pattern {
         Ok(Self {
             id: instruction_id(&text.english),
             timestamp: text.timestamp.unwrap_or_default(),
-            domain: text.domain.to_uppercase(),
+            domain: crate::text::upper(&text.domain),
             english_normalised: normalise(&text.english),
             keywords: text.keywords.unwrap_or_else(|| keywords(&text.english)),
             english: text.english,

@@ -15,7 +15,7 @@ use crate::text::is_blank;
 /// assert_eq!(aacp::learn::normalise("  Run the\tPAYROLL "), "run the payroll");
 /// ```
 pub fn normalise(english: &str) -> String {
-    let lower = english.to_lowercase();
+    let lower = crate::text::lower(english);
     lower.split(is_blank).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
@@ -35,7 +35,7 @@ pub fn instruction_id(english: &str) -> String {
 /// assert_eq!(aacp::learn::keywords("Please fetch the employee records (all records)."), ["fetch", "employee", "records"]);
 /// ```
 pub fn keywords(english: &str) -> Vec<String> {
-    let lower = english.to_lowercase();
+    let lower = crate::text::lower(english);
     let mut seen = BTreeSet::new();
     let words = lower.split(is_blank).map(|word| word.trim_matches(PUNCTUATION));
     let telling = words.filter(|word| word.chars().count() > 3 && !is_common(word));
@@ -44,7 +44,7 @@ pub fn keywords(english: &str) -> Vec<String> {
 
 /// The words that search goes by: runs of letters and digits in lower case, without the common ones.
 pub(super) fn search_words(text: &str) -> BTreeSet<String> {
-    let lower = text.to_lowercase();
+    let lower = crate::text::lower(text);
     let words =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && !is_common(word));
     words.map(String::from).collect()
@@ -53,7 +53,7 @@ pub(super) fn search_words(text: &str) -> BTreeSet<String> {
 /// What two instructions must share to mean the same, however many other words they share: words with digits (dates,
 /// amounts, names of things) and negations.
 pub(super) fn crucial_words(text: &str) -> BTreeSet<String> {
-    let lower = text.to_lowercase();
+    let lower = crate::text::lower(text);
     let words = lower.split(is_blank).map(|word| word.trim_matches(PUNCTUATION));
     let crucial = words.filter(|word| word.contains(|c: char| c.is_numeric()) || is_negation(word));
     crucial.map(String::from).collect()

@@ -160,8 +160,8 @@ impl Piece {
 
 fn apply(filter: Filter, text: String, value: &Value) -> Option<String> {
     Some(match filter {
-        Filter::Upper => text.to_uppercase(),
-        Filter::Lower => text.to_lowercase(),
+        Filter::Upper => crate::text::upper(&text),
+        Filter::Lower => crate::text::lower(&text),
         Filter::Dash => text.replace(' ', "-"),
         Filter::Underscore => text.replace(' ', "_"),
         Filter::Snake => text.replace([' ', '-'], "_"),

@@ -28,16 +28,19 @@ const MIN_LANES: usize = 3 * DEGREE;
 
 /// A fixed buffer that the host fills with pieces of a payload.
 ///
-/// Invariant: the words in front of the data are zero; they stand for the lanes before the first.
+/// Invariant: the words in front of the data stand for the lanes before the first. They are zero unless the window before
+/// was passed.
 #[derive(Debug)]
 pub struct Window {
     words: Vec<u64>,
+    /// Whether the words in front are those of the window before.
+    carries: bool,
     table: Table,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { words: vec![0; DEGREE * WORDS + WINDOW_LEN / 8], table: Table::new() }
+        Self { words: vec![0; DEGREE * WORDS + WINDOW_LEN / 8], carries: false, table: Table::new() }
     }
 }
 
@@ -48,18 +51,39 @@ impl Window {
     }
 
     /// The CRC-32 of everything up to and with the first `len` bytes of the window, where `crc` is that of everything before
-    /// them (0 at the start). The window's content is spent.
+    /// them (0 at the start), or before the first of the windows just [passed](Self::pass). The window's content is spent.
+    ///
+    /// # Panics
+    /// After [`Self::pass`], if the window is not full.
     pub fn update(&mut self, crc: u32, len: usize) -> u32 {
         let len = len.min(WINDOW_LEN);
         let lanes = len / (8 * WORDS);
-        if lanes < MIN_LANES {
+        if lanes < MIN_LANES && !self.carries {
             return self.finish(crc, 0..len);
         }
-        // The register's content is added to the next four bytes; after that it starts from zero.
-        self.words[DEGREE * WORDS] ^= u64::from((!crc).to_le());
+        assert!(!self.carries || len == WINDOW_LEN, "a full window follows one that was passed");
+        self.start(crc);
         let eliminated = lanes - DEGREE;
         fold(&mut self.words, eliminated);
+        self.words[..DEGREE * WORDS].fill(0);
+        self.carries = false;
         self.finish(!0, eliminated * 8 * WORDS..len)
+    }
+
+    /// Takes a full window that another full one follows, which spares the table's slow end. [`Self::update`] then gives the
+    /// sum of both. `crc` is as there.
+    pub fn pass(&mut self, crc: u32) {
+        self.start(crc);
+        fold(&mut self.words, WINDOW_LEN / (8 * WORDS));
+        self.words.copy_within(WINDOW_LEN / 8.., 0);
+        self.carries = true;
+    }
+
+    /// Adds the register's content to the next four bytes; after that it starts from zero.
+    fn start(&mut self, crc: u32) {
+        if !self.carries {
+            self.words[DEGREE * WORDS] ^= u64::from((!crc).to_le());
+        }
     }
 
     fn finish(&mut self, crc: u32, range: Range<usize>) -> u32 {
@@ -131,6 +155,22 @@ impl Table {
 mod tests {
     use super::*;
 
+    fn passing(bytes: &[u8], crc: u32) -> u32 {
+        let mut window = Window::default();
+        let (full, rest) = bytes.as_chunks::<WINDOW_LEN>();
+        let mut sum = crc;
+        for (index, chunk) in full.iter().enumerate() {
+            window.data_mut().copy_from_slice(chunk);
+            if index + 1 < full.len() {
+                window.pass(sum);
+            } else {
+                sum = window.update(sum, WINDOW_LEN);
+            }
+        }
+        window.data_mut()[..rest.len()].copy_from_slice(rest);
+        window.update(sum, rest.len())
+    }
+
     fn in_windows(bytes: &[u8], step: usize) -> u32 {
         let mut window = Window::default();
         bytes.chunks(step).fold(0, |crc, chunk| {
@@ -172,6 +212,16 @@ mod tests {
                     "{len} in {step}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn windows_that_are_passed_count_as_others_do() {
+        let bytes = noise(4 * WINDOW_LEN + 4801);
+        for len in [WINDOW_LEN, 2 * WINDOW_LEN, 3 * WINDOW_LEN + 5, bytes.len()] {
+            assert_eq!(passing(&bytes[..len], 0), crc32fast::hash(&bytes[..len]), "{len}");
+            let (before, after) = bytes[..len].split_at(77);
+            assert_eq!(passing(after, crc32fast::hash(before)), crc32fast::hash(&bytes[..len]), "{len}");
         }
     }
 }

@@ -212,6 +212,7 @@ test("hybrid text is shown, with dialect and reason", async () => {
   const text = await page.locator(".frame").textContent();
   assert.match(text, /Summarise the second chapter\./);
   assert.match(text, /hybrid is bit 0x02/);
+  assert.match(text, /confidence_score0\.9(?!\d)/);
 });
 
 for (const colorScheme of ["light", "dark"]) {
@@ -222,6 +223,8 @@ for (const colorScheme of ["light", "dark"]) {
         await accessible(`${state}-${name}-${colorScheme}`);
         const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         assert.ok(over <= 0, `${state} is ${over} pixels too wide`);
+        const beyond = await page.locator(".scale").evaluateAll((all) => all.map(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth));
+        assert.ok(beyond.every((pixels) => pixels <= 0), `${state}: the legend is ${beyond} pixels too wide`);
       };
       await check("empty");
       await sample("kv-cache");

@@ -3,7 +3,7 @@
 //! A host's own `JSON.parse` makes objects faster than calls across the border do. For the way in, and for writing, a
 //! general JSON library would be half of the module; these two are all that it needs.
 
-use std::fmt::{Display, Write as _};
+use std::{fmt::Display, io::Write as _};
 
 use crate::fault::{Fault, Outcome};
 
@@ -70,44 +70,52 @@ impl<'a> Request<'a> {
 }
 
 /// Writes an answer as JSON, commas and all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Answer {
-    text: String,
+    /// UTF-8.
+    bytes: Vec<u8>,
     /// Whether the next item needs a comma before it.
     comma: bool,
 }
 
+impl Default for Answer {
+    fn default() -> Self {
+        // What most answers need.
+        Self { bytes: Vec::with_capacity(768), comma: false }
+    }
+}
+
 impl Answer {
     pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.text.into_bytes()
+        self.bytes
     }
 
     pub(crate) fn object(&mut self, fill: impl FnOnce(&mut Self)) -> &mut Self {
-        self.nest('{', fill, '}')
+        self.nest(b'{', fill, b'}')
     }
 
     pub(crate) fn array(&mut self, fill: impl FnOnce(&mut Self)) -> &mut Self {
-        self.nest('[', fill, ']')
+        self.nest(b'[', fill, b']')
     }
 
     /// The next value's key.
     pub(crate) fn key(&mut self, key: &str) -> &mut Self {
         self.text(key);
-        self.text.push(':');
+        self.bytes.push(b':');
         self.comma = false;
         self
     }
 
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         self.item();
-        self.text.push('"');
+        self.bytes.push(b'"');
         // Nearly every text needs no escape; one look at its bytes spares the walk over its characters.
         if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
             text.chars().for_each(|character| self.escaped(character));
         } else {
-            self.text.push_str(text);
+            self.bytes.extend_from_slice(text.as_bytes());
         }
-        self.text.push('"');
+        self.bytes.push(b'"');
         self
     }
 
@@ -123,9 +131,15 @@ impl Answer {
     }
 
     pub(crate) fn whole(&mut self, number: impl TryInto<u64>) -> &mut Self {
-        self.item();
-        self.put(format_args!("{}", number.try_into().unwrap_or(u64::MAX)));
-        self
+        // A head has a dozen numbers: the standard library's way to write them takes an eighth of the time for all of it.
+        let mut rest = number.try_into().unwrap_or(u64::MAX);
+        let (mut digits, mut start) = ([b'0'; 20], 20);
+        while start == 20 || rest > 0 {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        self.json(str::from_utf8(&digits[start..]).unwrap_or_default())
     }
 
     pub(crate) fn number(&mut self, number: f64) -> &mut Self {
@@ -133,9 +147,7 @@ impl Answer {
         if !number.is_finite() {
             return self.null();
         }
-        self.item();
-        self.put(format_args!("{number}"));
-        self
+        self.json(ryu::Buffer::new().format_finite(number))
     }
 
     pub(crate) fn flag(&mut self, flag: bool) -> &mut Self {
@@ -149,41 +161,38 @@ impl Answer {
     /// A value that is JSON already.
     pub(crate) fn json(&mut self, json: &str) -> &mut Self {
         self.item();
-        self.text.push_str(json);
+        self.bytes.extend_from_slice(json.as_bytes());
         self
     }
 
     fn escaped(&mut self, character: char) {
         match character {
-            '"' | '\\' => {
-                self.text.push('\\');
-                self.text.push(character);
-            }
+            '"' | '\\' => self.bytes.extend([b'\\', character as u8]),
             '\0'..' ' => self.put(format_args!("\\u{:04x}", u32::from(character))),
-            _ => self.text.push(character),
+            _ => self.bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
 
-    fn nest(&mut self, open: char, fill: impl FnOnce(&mut Self), close: char) -> &mut Self {
+    fn nest(&mut self, open: u8, fill: impl FnOnce(&mut Self), close: u8) -> &mut Self {
         self.item();
-        self.text.push(open);
+        self.bytes.push(open);
         self.comma = false;
         fill(self);
-        self.text.push(close);
+        self.bytes.push(close);
         self.comma = true;
         self
     }
 
     fn item(&mut self) {
         if self.comma {
-            self.text.push(',');
+            self.bytes.push(b',');
         }
         self.comma = true;
     }
 
     fn put(&mut self, value: impl Display) {
-        // Writing to a `String` does not fail.
-        let _ = write!(self.text, "{value}");
+        // Writing to a `Vec` does not fail.
+        let _ = write!(self.bytes, "{value}");
     }
 }
 
@@ -196,13 +205,21 @@ mod tests {
         let mut answer = Answer::default();
         answer.object(|answer| {
             answer.key("a\"\\\n").text("é😀\u{1}").key("b").array(|answer| {
-                answer.whole(7_u32).number(0.25).number(f64::NAN).flag(true).null().object(|_| ()).texts([]);
+                answer
+                    .whole(7_u32)
+                    .whole(0_u32)
+                    .whole(u64::MAX)
+                    .number(0.25)
+                    .number(f64::NAN)
+                    .flag(true)
+                    .null()
+                    .object(|_| ())
+                    .texts([]);
             });
             answer.key("c").optional_text(None);
         });
         let json: serde_json::Value = serde_json::from_slice(&answer.into_bytes()).unwrap();
-        let expected =
-            serde_json::json!({"a\"\\\n": "é😀\u{1}", "b": [7, 0.25, null, true, null, {}, []], "c": null});
+        let expected = serde_json::json!({"a\"\\\n": "é😀\u{1}", "b": [7, 0, u64::MAX, 0.25, null, true, null, {}, []], "c": null});
         assert_eq!(json, expected);
     }
 

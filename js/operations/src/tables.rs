@@ -204,7 +204,8 @@ mod tests {
                 any::<i64>().prop_map(|number| number.to_string()),
                 any::<u64>().prop_map(|number| number.to_string()),
                 any::<f64>().prop_filter("JSON has no others", |n| n.is_finite()).prop_map(|n| format!("{n:?}")),
-                r#"\[(true|null|"[a-z]{0,3}"|-?[0-9]{1,4}(\.[0-9]{1,3})?)(,(false|7))?\]"#,
+                // `-0` is the integer 0 to Python and to us, and a float to serde; `JSON.stringify` never writes it.
+                r#"\[(true|null|"[a-z]{0,3}"|(0|-?[1-9][0-9]{0,3})(\.[0-9]{1,3})?)(,(false|7))?\]"#,
                 Just("{}".to_owned()),
             ]
         ) {
