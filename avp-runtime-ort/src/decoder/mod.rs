@@ -15,14 +15,12 @@
 
 mod device;
 mod outputs;
+mod reading;
 mod resize;
 mod sequence;
 mod signature;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use ort::{
     session::{IoBinding, RunOptions, Session},
@@ -33,6 +31,7 @@ pub use self::device::Device;
 use self::{device::Memory, resize::Resizer, sequence::Buffers, signature::Signature};
 pub(crate) use self::{
     outputs::{Outputs, Want, to_f32},
+    reading::Reading,
     sequence::Sequence,
 };
 use crate::{
@@ -133,7 +132,8 @@ impl Decoder {
         }
     }
 
-    /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted.
+    /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted. What may be longer than the
+    /// graph reads at once is for [`read`](Self::read).
     ///
     /// # Errors
     /// When ONNX Runtime fails or the run was stopped; `sequence` stays as it was.
@@ -143,11 +143,7 @@ impl Decoder {
         input: Input<'_>,
         want: Want,
     ) -> Result<Outputs, RunError> {
-        let result = if self.one_token_behind_cache && sequence.seq_len() > 0 && input.len() > 1 {
-            self.run_one_by_one(sequence, input, want)
-        } else {
-            self.bind_and_run(sequence, input, want)
-        };
+        let result = self.bind_and_run(sequence, input, want);
         if result.is_err() {
             // Whatever was bound half is not what the next run takes as bound.
             self.release();
@@ -185,41 +181,6 @@ impl Decoder {
     /// Runs from here on can be ended through `options`.
     pub(crate) fn set_run_options(&mut self, options: Option<Arc<RunOptions>>) {
         self.run_options = options;
-    }
-
-    /// Runs the tokens or vectors of `input` behind a cache, each for itself.
-    fn run_one_by_one(
-        &mut self,
-        sequence: &mut Sequence,
-        input: Input<'_>,
-        want: Want,
-    ) -> Result<Outputs, RunError> {
-        let start = sequence.mark();
-        let mut run_all = || {
-            let mut before: Option<Outputs> = None;
-            for place in 0..input.len() {
-                let last = place + 1 == input.len();
-                let want = if last { want } else { Want::default() };
-                let mut outputs = match input {
-                    Input::Tokens(tokens) => {
-                        self.bind_and_run(sequence, Input::Tokens(&tokens[place..=place]), want)?
-                    }
-                    Input::Latent(latents) => {
-                        let vector = place * self.hidden_size..(place + 1) * self.hidden_size;
-                        let latent = self.latents(&to_f32(latents)?[vector])?;
-                        self.bind_and_run(sequence, Input::Latent(&latent), want)?
-                    }
-                };
-                outputs.run_time += before.map_or(Duration::ZERO, |before| before.run_time);
-                before = Some(outputs);
-            }
-            before.ok_or(RunError::EmptyPrompt)
-        };
-        let result = run_all();
-        if result.is_err() {
-            sequence.return_to(start);
-        }
-        result
     }
 
     fn bind_and_run(

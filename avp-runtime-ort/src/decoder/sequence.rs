@@ -52,30 +52,6 @@ impl Sequence {
             Self::Shared(buffers) => buffers.seq_len,
         }
     }
-
-    /// Where the sequence is, to [return to](Self::return_to).
-    pub(super) fn mark(&self) -> Mark {
-        match self {
-            Self::Growing(cache) => Mark::Cache(cache.clone()),
-            Self::Shared(buffers) => Mark::SeqLen(buffers.seq_len),
-        }
-    }
-
-    /// Forgets what was run behind `mark`.
-    pub(super) fn return_to(&mut self, mark: Mark) {
-        match (self, mark) {
-            (Self::Growing(cache), Mark::Cache(before)) => *cache = before,
-            (Self::Shared(buffers), Mark::SeqLen(before)) => buffers.written(before),
-            // A sequence stays what it is.
-            _ => {}
-        }
-    }
-}
-
-/// Where a sequence was.
-pub(super) enum Mark {
-    Cache(Arc<KvCache>),
-    SeqLen(usize),
 }
 
 impl Buffers {

@@ -101,8 +101,12 @@ fn exports_of_the_genai_builder_share_buffers_and_give_what_growing_gives() {
                 let mut sequence = decoder.begin(past.clone(), 12);
                 let mut all_logits = Vec::new();
                 for ids in [&[5, 9, 17][..], &[8], &[20, 21], &[7]] {
-                    let outputs = decoder.run(&mut sequence, Input::Tokens(ids), Want::LOGITS).unwrap();
-                    all_logits.extend_from_slice(&outputs.logits().unwrap());
+                    let mut reading = Reading::tokens(ids.to_vec());
+                    let mut outputs = None;
+                    while outputs.is_none() {
+                        outputs = decoder.read(&mut sequence, &mut reading, Want::LOGITS).unwrap();
+                    }
+                    all_logits.extend_from_slice(&outputs.unwrap().logits().unwrap());
                 }
                 decoder.resizer = None;
                 all_logits
@@ -256,31 +260,30 @@ fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
             let want = Want { logits: true, hidden: true, next_latent: None };
             let vectors: Vec<f32> =
                 (0..3 * decoder.hidden_size).map(|index| (index as f32).sin() / 10.0).collect();
-            let latents = decoder.latents(&vectors)?;
-            for input in [Input::Tokens(&[8, 9, 10]), Input::Latent(&latents)] {
+            let tokens = || Reading::tokens(vec![8, 9, 10]);
+            let vectors = || Reading::vectors(vectors.clone(), 3);
+            for new in [&tokens as &dyn Fn() -> Reading, &vectors] {
                 let mut both = Vec::new();
                 for one_by_one in [false, true] {
                     decoder.one_token_behind_cache = one_by_one;
                     let mut sequence = decoder.begin(past.clone(), 5);
-                    decoder.run(&mut sequence, Input::Tokens(&[5, 6]), Want::default())?;
-                    let outputs = decoder.run(&mut sequence, input, want)?;
-                    assert_eq!(sequence.seq_len(), 5);
+                    let mut reading = new();
+                    // What is behind nothing is read at once, whatever the graph.
+                    assert!(decoder.read(&mut sequence, &mut tokens(), want)?.is_some());
+                    let (mut runs, mut outputs) = (0, None);
+                    while outputs.is_none() {
+                        runs += 1;
+                        outputs = decoder.read(&mut sequence, &mut reading, want)?;
+                    }
+                    assert_eq!((runs, sequence.seq_len()), (if one_by_one { 3 } else { 1 }, 6));
                     // Of what is read one by one, only the last leaves the device.
-                    let rows = if one_by_one { 1 } else { 3 };
+                    let (outputs, rows) = (outputs.unwrap(), if one_by_one { 1 } else { 3 });
                     assert_eq!(outputs.hidden()?.len(), rows * decoder.hidden_size);
                     both.push((outputs.logits()?.to_vec(), outputs.last_hidden()?));
                 }
                 assert_close("logits", &both[1].0, &both[0].0);
                 assert_close("last hidden state", &both[1].1, &both[0].1);
             }
-
-            let ended = Arc::new(RunOptions::new()?);
-            ended.terminate()?;
-            let mut sequence = decoder.begin(past, 5);
-            decoder.run(&mut sequence, Input::Tokens(&[5, 6]), Want::default())?;
-            decoder.set_run_options(Some(ended));
-            assert!(decoder.run(&mut sequence, Input::Tokens(&[8, 9]), want).is_err());
-            assert_eq!(sequence.seq_len(), 2);
             Ok(())
         })
         .unwrap();
