@@ -11,10 +11,10 @@ use ort::value::DynTensor;
 
 use crate::{
     Context, Model, Pending, Prompt, RunError,
-    context::Origin,
+    context::{Before, Origin},
     decoder::{Decoder, Input, Outputs, Reading, Sequence, Want},
     engine::{Deadline, Task},
-    kv::KvCache,
+    kv::Past,
 };
 
 /// What thinking is to keep; named as in `avp` 0.6.
@@ -212,7 +212,7 @@ struct Thinking {
 }
 
 enum State {
-    Unread(Arc<KvCache>),
+    Unread(Past),
     Reading(Sequence),
     Thinking { sequence: Sequence, latent: DynTensor, taken: usize },
     Done,
@@ -226,18 +226,20 @@ impl Thinking {
         context: Option<&Context>,
     ) -> Result<Self, RunError> {
         check_temperature(options.temperature, model.is_tied())?;
-        let (context, reused_tokens) = match reading.unread_tokens() {
-            Some(tokens) if options.reuse_prefix => model.reuse(context, tokens)?,
-            _ => (context.cloned(), 0),
+        let (before, reused_tokens) = match reading.unread_tokens() {
+            Some(tokens) if options.reuse_prefix => {
+                let before = model.reuse(context, tokens)?;
+                (before, before.seq_len())
+            }
+            _ => (Before::all(context), 0),
         };
         reading.skip(reused_tokens);
-        let context = context.as_ref();
-        let past = model.past(context, reading.left(), options.steps)?;
+        let past = model.past(before, reading.left(), options.steps)?;
         Ok(Self {
-            origin: Origin::new(model.fingerprint(), context, reading.unread_tokens(), options.steps),
+            origin: Origin::new(model.fingerprint(), before, reading.unread_tokens(), options.steps),
             reading,
             identity: model.shared_identity(),
-            steps_before: context.map_or(0, Context::num_steps),
+            steps_before: before.num_steps(),
             reused_tokens,
             context_tokens: past.seq_len(),
             state: State::Unread(past),
@@ -301,7 +303,7 @@ impl Task for Thinking {
         let mut state = std::mem::replace(&mut self.state, State::Done);
         if let State::Unread(past) = state {
             self.start = Instant::now();
-            state = State::Reading(decoder.begin(past, self.reading.left() + self.options.steps));
+            state = State::Reading(decoder.begin(past, self.reading.left() + self.options.steps)?);
         }
         let (sequence, mut outputs, taken) = match state {
             State::Reading(mut sequence) => {

@@ -1,7 +1,7 @@
 //! A session over a prepared graph: tokens or latent vectors in, a longer KV-cache out.
 //!
 //! ```text
-//! let mut sequence = decoder.begin(past, expected);                           // a KV-cache to go on from
+//! let mut sequence = decoder.begin(past, expected)?;                          // a KV-cache to go on from
 //! let mut outputs = decoder.run(&mut sequence, Input::Tokens(&ids), want_next_latent)?;
 //! let latent = outputs.take_next_latent()?;                                   // stays on the device
 //! let outputs = decoder.run(&mut sequence, Input::Latent(&latent), Want::LOGITS)?;
@@ -36,7 +36,7 @@ pub(crate) use self::{
 };
 use crate::{
     LoadOptions, ModelError, RunError,
-    kv::KvCache,
+    kv::{KvCache, Past},
     prepare::{CacheLayout, PrepareReport, PreparedModel},
     runtime::Runtime,
 };
@@ -50,8 +50,9 @@ pub(crate) struct Decoder {
     memory: Memory,
     layout: CacheLayout,
     hidden_size: usize,
-    /// Where past and present of the graph may be one buffer.
-    resizer: Option<Resizer>,
+    resizer: Resizer,
+    /// Whether past and present of the graph may be one buffer.
+    shares_buffers: bool,
     run_options: Option<Arc<RunOptions>>,
     /// Whether the graph reads one token at a time behind a cache.
     one_token_behind_cache: bool,
@@ -106,10 +107,11 @@ impl Decoder {
         let memory = options.device.memory()?;
         let signature = Signature::new(&session, &layout, hidden_size)?;
         let binding = session.create_binding()?;
+        let mut resizer = Resizer::new(runtime, options.device, layout);
         // Sharing saves time; a device that cannot resize what is shared does without.
-        let resizer = (prepared.report.shared_buffers && sequence::shares_buffers(&prepared.bytes, &layout))
-            .then(|| Resizer::new(runtime, options.device, &layout).ok())
-            .flatten();
+        let shares_buffers = prepared.report.shared_buffers
+            && sequence::shares_buffers(&prepared.bytes, &layout)
+            && resizer.load().is_ok();
         Ok(Self {
             binding,
             session,
@@ -118,18 +120,32 @@ impl Decoder {
             layout,
             hidden_size,
             resizer,
+            shares_buffers,
             run_options: None,
             one_token_behind_cache,
         })
     }
 
     /// A sequence that goes on from `past`, by `expected` more tokens and latent steps at most; a run behind those works,
-    /// and takes longer. `past` stays as it was.
-    pub(crate) fn begin(&self, past: Arc<KvCache>, expected: usize) -> Sequence {
-        match self.resizer {
-            None => Sequence::Growing(past),
-            Some(_) => Sequence::Shared(Buffers::new(past, expected)),
+    /// and takes longer. The cache that `past` is of stays as it was.
+    ///
+    /// # Errors
+    /// When `past` is the beginning of a cache and there is no memory for it.
+    pub(crate) fn begin(&mut self, past: impl Into<Past>, expected: usize) -> Result<Sequence, RunError> {
+        let past = past.into();
+        if self.shares_buffers {
+            return Ok(Sequence::Shared(Buffers::new(past, expected)));
         }
+        let (cache, seq_len) = (past.cache(), past.seq_len());
+        if seq_len == cache.seq_len() {
+            return Ok(Sequence::Growing(cache.clone()));
+        }
+        // Cut where it lies; a device that has no operator for it leaves that to the host.
+        let first = match self.resizer.resize_all(cache.layers(), cache.seq_len(), seq_len, &self.memory) {
+            Ok(layers) => KvCache::from_outputs(self.layout, seq_len, sequence::as_outputs(layers))?,
+            Err(_) => cache.first_on_host(seq_len)?,
+        };
+        Ok(Sequence::Growing(Arc::new(first)))
     }
 
     /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted. What may be longer than the
@@ -156,10 +172,9 @@ impl Decoder {
     /// # Errors
     /// When there is no memory for it.
     pub(crate) fn end(&mut self, sequence: Sequence) -> Result<Arc<KvCache>, RunError> {
-        match (sequence, &mut self.resizer) {
-            (Sequence::Growing(cache), _) => Ok(cache),
-            (Sequence::Shared(buffers), Some(resizer)) => buffers.into_cache(resizer, &self.memory),
-            (Sequence::Shared(_), None) => Err(RunError::Stopped),
+        match sequence {
+            Sequence::Growing(cache) => Ok(cache),
+            Sequence::Shared(buffers) => buffers.into_cache(&mut self.resizer, &self.memory),
         }
     }
 
@@ -200,9 +215,7 @@ impl Decoder {
                 self.signature.bind_present(&mut self.binding, &self.memory)?;
             }
             Sequence::Shared(buffers) => {
-                if let Some(resizer) = &mut self.resizer {
-                    buffers.reserve(resizer, &self.memory, seq_len)?;
-                }
+                buffers.reserve(&mut self.resizer, &self.memory, seq_len)?;
                 self.signature.bind_past(&mut self.binding, buffers.layers())?;
                 self.signature.bind_shared(&mut self.binding, buffers.layers_mut())?;
             }

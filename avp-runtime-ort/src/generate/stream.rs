@@ -3,10 +3,7 @@
 use std::{
     iter::FusedIterator,
     ops::ControlFlow,
-    sync::{
-        Arc,
-        mpsc::{self, Receiver, Sender},
-    },
+    sync::mpsc::{self, Receiver, Sender},
     time::{Duration, Instant},
 };
 
@@ -16,9 +13,10 @@ use super::{
 };
 use crate::{
     Canceller, Context, Model, Pending, Prompt, RunError,
+    context::Before,
     decoder::{Decoder, Input, Reading, Sequence, Want},
     engine::{Deadline, Task},
-    kv::KvCache,
+    kv::Past,
 };
 
 /// An answer, piece by piece; made by [`Model::generate_stream`].
@@ -126,7 +124,7 @@ pub(super) struct Answering {
 enum State {
     /// Nothing is run yet.
     Unread {
-        past: Arc<KvCache>,
+        past: Past,
         prompt: Reading,
         generating: Generating,
         expected: usize,
@@ -156,10 +154,14 @@ impl Answering {
     ) -> Result<Self, RunError> {
         let start = Instant::now();
         let tokens = model.tokenize(prompt)?;
-        let (context, reused_tokens) =
-            if options.reuse_prefix { model.reuse(context, &tokens)? } else { (context.cloned(), 0) };
+        let (before, reused_tokens) = if options.reuse_prefix {
+            let before = model.reuse(context, &tokens)?;
+            (before, before.seq_len())
+        } else {
+            (Before::all(context), 0)
+        };
         let unread = tokens.len() - reused_tokens;
-        let past = model.past(context.as_ref(), unread, 1)?;
+        let past = model.past(before, unread, 1)?;
         let usage = Usage {
             prompt_tokens: tokens.len(),
             reused_tokens,
@@ -190,7 +192,7 @@ impl Task for Answering {
     fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<Generation>, RunError> {
         let mut state = std::mem::replace(&mut self.state, State::Done);
         if let State::Unread { past, prompt, generating, expected } = state {
-            state = State::Reading { sequence: decoder.begin(past, expected), prompt, generating };
+            state = State::Reading { sequence: decoder.begin(past, expected)?, prompt, generating };
         }
         let (sequence, outputs, mut generating) = match state {
             State::Reading { mut sequence, mut prompt, generating } => {
