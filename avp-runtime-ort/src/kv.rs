@@ -1,5 +1,7 @@
 //! A KV-cache as ONNX Runtime values: what one run gives, the next one takes, without a copy through host vectors.
 
+use std::sync::Arc;
+
 use avp_core::KvDType;
 use ort::{
     memory::Allocator,
@@ -18,6 +20,35 @@ pub(crate) struct KvCache {
     layers: Vec<[DynTensor; 2]>,
     layout: CacheLayout,
     seq_len: usize,
+}
+
+/// What a call goes on from: the first `seq_len` rows of a cache, which are no copy yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Past {
+    cache: Arc<KvCache>,
+    seq_len: usize,
+}
+
+impl Past {
+    /// The rows of `cache` that there are, up to `seq_len`.
+    pub(crate) fn new(cache: Arc<KvCache>, seq_len: usize) -> Self {
+        Self { seq_len: seq_len.min(cache.seq_len()), cache }
+    }
+
+    pub(crate) fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    /// All of the cache.
+    pub(crate) fn cache(&self) -> &Arc<KvCache> {
+        &self.cache
+    }
+}
+
+impl From<Arc<KvCache>> for Past {
+    fn from(cache: Arc<KvCache>) -> Self {
+        Self { seq_len: cache.seq_len(), cache }
+    }
 }
 
 impl KvCache {

@@ -12,12 +12,12 @@ use crate::{
     CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
     chat::ChatTemplate,
     config::{self, GenerationConfig, ModelConfig},
-    context::Fingerprint,
+    context::{Before, Fingerprint},
     decoder::{Decoder, Device},
     engine::{Deadline, Engine, Pending, Task},
     folder::{self, Dtype, parse_json},
     identity,
-    kv::KvCache,
+    kv::{KvCache, Past},
     prepare::{Cache, prepare_cached},
     tokens::Tokens,
 };
@@ -173,13 +173,8 @@ impl Model {
         self.0.fingerprint.clone()
     }
 
-    /// The cache to start from, once it is clear that everything fits the window.
-    pub(crate) fn past(
-        &self,
-        context: Option<&Context>,
-        prompt: usize,
-        steps: usize,
-    ) -> Result<Arc<KvCache>, RunError> {
+    /// What to start from, once it is clear that everything fits the window: `before`, then `prompt` tokens and `steps`.
+    pub(crate) fn past(&self, before: Before<'_>, prompt: usize, steps: usize) -> Result<Past, RunError> {
         let window = self.window();
         if prompt == 0 {
             return Err(RunError::EmptyPrompt);
@@ -187,15 +182,15 @@ impl Model {
         if prompt > window {
             return Err(RunError::PromptTooLong { tokens: prompt, window });
         }
-        let seq_len = context.map_or(0, Context::seq_len);
+        let seq_len = before.seq_len();
         if seq_len.saturating_add(prompt).saturating_add(steps) > window {
             return Err(RunError::ContextTooLong { context: seq_len, prompt, steps, window });
         }
-        match context {
-            None => Ok(Arc::new(KvCache::empty(self.0.layout)?)),
+        match before.context() {
+            None => Ok(Arc::new(KvCache::empty(self.0.layout)?).into()),
             Some(context) => {
                 self.accepts(context)?;
-                Ok(context.cache_in(self.0.layout.dtype)?)
+                Ok(Past::new(context.cache_in(self.0.layout.dtype)?, seq_len))
             }
         }
     }

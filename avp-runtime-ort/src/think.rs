@@ -11,10 +11,10 @@ use ort::value::DynTensor;
 
 use crate::{
     Context, Model, Pending, Prompt, RunError,
-    context::Origin,
-    decoder::{Decoder, Input, Outputs, Sequence, Want},
+    context::{Before, Origin},
+    decoder::{Decoder, Input, Outputs, Reading, Sequence, Want},
     engine::{Deadline, Task},
-    kv::KvCache,
+    kv::Past,
 };
 
 /// What thinking is to keep; named as in `avp` 0.6.
@@ -149,7 +149,7 @@ impl Model {
         context: Option<&Context>,
     ) -> Result<Thought, RunError> {
         let tokens = self.tokenize(prompt)?;
-        self.run(Thinking::new(self, Reading::Tokens(tokens), options, context)?, deadline)
+        self.run(Thinking::new(self, Reading::tokens(tokens), options, context)?, deadline)
     }
 
     /// As [`think_with`](Self::think_with), reading `vectors` where tokens would stand: `[length, hidden_dim]`, in the space
@@ -171,7 +171,7 @@ impl Model {
         if !vectors.iter().all(|value| value.is_finite()) {
             return Err(RunError::NotFinite { step: 0 });
         }
-        let reading = Reading::Vectors { values: vectors.to_vec(), length: vectors.len() / hidden_dim };
+        let reading = Reading::vectors(vectors.to_vec(), vectors.len() / hidden_dim);
         self.run(Thinking::new(self, reading, options, context)?, deadline)
     }
 
@@ -187,7 +187,7 @@ impl Model {
         let deadline = Deadline::new(options.timeout);
         let thinking = self
             .tokenize(&prompt.into())
-            .and_then(|tokens| Thinking::new(self, Reading::Tokens(tokens), options, context));
+            .and_then(|tokens| Thinking::new(self, Reading::tokens(tokens), options, context));
         match thinking {
             Ok(thinking) => self.start(thinking, deadline),
             Err(error) => Pending::refused(error),
@@ -211,23 +211,9 @@ struct Thinking {
     steps_time: StepsTime,
 }
 
-/// What is read before the first latent step.
-enum Reading {
-    Tokens(Vec<u32>),
-    Vectors { values: Vec<f32>, length: usize },
-}
-
-impl Reading {
-    fn len(&self) -> usize {
-        match self {
-            Self::Tokens(tokens) => tokens.len(),
-            Self::Vectors { length, .. } => *length,
-        }
-    }
-}
-
 enum State {
-    Unread(Arc<KvCache>),
+    Unread(Past),
+    Reading(Sequence),
     Thinking { sequence: Sequence, latent: DynTensor, taken: usize },
     Done,
 }
@@ -240,25 +226,20 @@ impl Thinking {
         context: Option<&Context>,
     ) -> Result<Self, RunError> {
         check_temperature(options.temperature, model.is_tied())?;
-        let (context, reused_tokens) = match &mut reading {
-            Reading::Tokens(tokens) if options.reuse_prefix => {
-                let (context, reused) = model.reuse(context, tokens)?;
-                tokens.drain(..reused);
-                (context, reused)
+        let (before, reused_tokens) = match reading.unread_tokens() {
+            Some(tokens) if options.reuse_prefix => {
+                let before = model.reuse(context, tokens)?;
+                (before, before.seq_len())
             }
-            _ => (context.cloned(), 0),
+            _ => (Before::all(context), 0),
         };
-        let context = context.as_ref();
-        let past = model.past(context, reading.len(), options.steps)?;
-        let tokens = match &reading {
-            Reading::Tokens(tokens) => Some(&**tokens),
-            Reading::Vectors { .. } => None,
-        };
+        reading.skip(reused_tokens);
+        let past = model.past(before, reading.left(), options.steps)?;
         Ok(Self {
-            origin: Origin::new(model.fingerprint(), context, tokens, options.steps),
+            origin: Origin::new(model.fingerprint(), before, reading.unread_tokens(), options.steps),
             reading,
             identity: model.shared_identity(),
-            steps_before: context.map_or(0, Context::num_steps),
+            steps_before: before.num_steps(),
             reused_tokens,
             context_tokens: past.seq_len(),
             state: State::Unread(past),
@@ -303,7 +284,7 @@ impl Thinking {
         Ok(Thought {
             context,
             last_hidden_state: last_hidden_state.into(),
-            prompt_tokens: self.reused_tokens + self.reading.len(),
+            prompt_tokens: self.reading.len(),
             reused_tokens: self.reused_tokens,
             context_tokens: self.context_tokens,
             num_steps: steps,
@@ -319,18 +300,17 @@ impl Task for Thinking {
     type Output = Thought;
 
     fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<Thought>, RunError> {
-        let (sequence, mut outputs, taken) = match std::mem::replace(&mut self.state, State::Done) {
-            State::Unread(past) => {
-                self.start = Instant::now();
-                let mut sequence = decoder.begin(past, self.reading.len() + self.options.steps);
-                let outputs = match &self.reading {
-                    Reading::Tokens(tokens) => {
-                        decoder.run(&mut sequence, Input::Tokens(tokens), self.want(0))?
-                    }
-                    Reading::Vectors { values, .. } => {
-                        let latents = decoder.latents(values)?;
-                        decoder.run(&mut sequence, Input::Latent(&latents), self.want(0))?
-                    }
+        let mut state = std::mem::replace(&mut self.state, State::Done);
+        if let State::Unread(past) = state {
+            self.start = Instant::now();
+            state = State::Reading(decoder.begin(past, self.reading.left() + self.options.steps)?);
+        }
+        let (sequence, mut outputs, taken) = match state {
+            State::Reading(mut sequence) => {
+                let want = self.want(0);
+                let Some(outputs) = decoder.read(&mut sequence, &mut self.reading, want)? else {
+                    self.state = State::Reading(sequence);
+                    return Ok(ControlFlow::Continue(()));
                 };
                 self.prompt_time = self.start.elapsed();
                 (sequence, outputs, 0)
@@ -343,7 +323,7 @@ impl Task for Thinking {
                 (sequence, outputs, taken)
             }
             // A task that has given its answer is not asked again.
-            State::Done => return Err(RunError::Stopped),
+            State::Unread(_) | State::Done => return Err(RunError::Stopped),
         };
         if self.options.diagnostics {
             self.hidden_norms.push(norm(&outputs.last_hidden()?));
@@ -370,4 +350,38 @@ fn check_temperature(temperature: f32, tied: bool) -> Result<(), RunError> {
 /// Summed in float64: a hidden state has thousands of numbers.
 fn norm(values: &[f32]) -> f32 {
     values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{LoadOptions, Runtime};
+
+    #[test]
+    fn a_prompt_that_is_read_one_by_one_leaves_other_calls_their_turns() {
+        // Its `MultiHeadAttention` reads one token at a time behind a cache.
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/models/genai-qwen2-fp16");
+        let model = Model::load(&Runtime::find().unwrap(), folder, &LoadOptions::default()).unwrap();
+        let steps_of = |context: Option<&Context>| {
+            let reading = Reading::tokens(vec![5, 9, 17, 8]);
+            let mut thinking = Thinking::new(&model, reading, ThinkOptions::steps(2), context).unwrap();
+            let steps = model.with_decoder(move |decoder| {
+                let mut steps = 1;
+                loop {
+                    match thinking.step(decoder)? {
+                        ControlFlow::Continue(()) => steps += 1,
+                        ControlFlow::Break(thought) => return Ok((steps, thought)),
+                    }
+                }
+            });
+            steps.unwrap()
+        };
+        let (steps, thought) = steps_of(None);
+        assert_eq!(steps, 1 + 2);
+        let (steps, behind) = steps_of(thought.context.as_ref());
+        assert_eq!(steps, 4 + 2);
+        assert_eq!((behind.prompt_tokens, behind.context.unwrap().seq_len()), (4, 6 + 6));
+    }
 }

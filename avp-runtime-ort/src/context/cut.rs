@@ -127,7 +127,7 @@ impl Context {
 }
 
 /// Latent steps in a part: counted where the positions are known, else no more than there are tokens.
-fn steps(positions: &Option<Positions>, all: usize, seq_len: usize) -> usize {
+pub(super) fn steps(positions: &Option<Positions>, all: usize, seq_len: usize) -> usize {
     positions.as_ref().map_or(all.min(seq_len), Positions::latent_steps)
 }
 

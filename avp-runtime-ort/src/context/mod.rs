@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use avp_core::{Evidence, KvDType, KvHeader, KvView, OwnedModelIdentity, Rule, resolve};
 
+pub(crate) use self::reuse::Before;
 pub use self::{
     fingerprint::Fingerprint,
     frame::{FrameOptions, FrameReadOptions},
@@ -58,15 +59,11 @@ impl Origin {
     /// known of the positions where vectors are read in place of tokens.
     pub(crate) fn new(
         fingerprint: Arc<Fingerprint>,
-        before: Option<&Context>,
+        before: Before<'_>,
         tokens: Option<&[u32]>,
         steps: usize,
     ) -> Self {
-        let before = match before {
-            None => Some(Positions::default()),
-            Some(before) => before.positions.clone(),
-        };
-        let positions = before.zip(tokens).map(|(before, tokens)| before.and(tokens, steps));
+        let positions = before.positions().zip(tokens).map(|(before, tokens)| before.and(tokens, steps));
         Self { fingerprint, positions }
     }
 }
@@ -154,10 +151,15 @@ impl Context {
     /// # Errors
     /// When there is no memory for it.
     pub fn reusable(&self, prompt: &[u32]) -> Result<Option<Self>, ContextError> {
-        match self.common_prefix(prompt).min(prompt.len().saturating_sub(1)) {
+        match self.reusable_len(prompt) {
             0 => Ok(None),
             seq_len => self.truncate(seq_len).map(Some),
         }
+    }
+
+    /// Tokens of [`reusable`](Self::reusable).
+    fn reusable_len(&self, prompt: &[u32]) -> usize {
+        self.common_prefix(prompt).min(prompt.len().saturating_sub(1))
     }
 
     /// Looks at every number of the cache, once.

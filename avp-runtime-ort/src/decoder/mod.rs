@@ -1,7 +1,7 @@
 //! A session over a prepared graph: tokens or latent vectors in, a longer KV-cache out.
 //!
 //! ```text
-//! let mut sequence = decoder.begin(past, expected);                           // a KV-cache to go on from
+//! let mut sequence = decoder.begin(past, expected)?;                          // a KV-cache to go on from
 //! let mut outputs = decoder.run(&mut sequence, Input::Tokens(&ids), want_next_latent)?;
 //! let latent = outputs.take_next_latent()?;                                   // stays on the device
 //! let outputs = decoder.run(&mut sequence, Input::Latent(&latent), Want::LOGITS)?;
@@ -15,14 +15,12 @@
 
 mod device;
 mod outputs;
+mod reading;
 mod resize;
 mod sequence;
 mod signature;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use ort::{
     session::{IoBinding, RunOptions, Session},
@@ -33,11 +31,12 @@ pub use self::device::Device;
 use self::{device::Memory, resize::Resizer, sequence::Buffers, signature::Signature};
 pub(crate) use self::{
     outputs::{Outputs, Want, to_f32},
+    reading::Reading,
     sequence::Sequence,
 };
 use crate::{
     LoadOptions, ModelError, RunError,
-    kv::KvCache,
+    kv::{KvCache, Past},
     prepare::{CacheLayout, PrepareReport, PreparedModel},
     runtime::Runtime,
 };
@@ -51,8 +50,9 @@ pub(crate) struct Decoder {
     memory: Memory,
     layout: CacheLayout,
     hidden_size: usize,
-    /// Where past and present of the graph may be one buffer.
-    resizer: Option<Resizer>,
+    resizer: Resizer,
+    /// Whether past and present of the graph may be one buffer.
+    shares_buffers: bool,
     run_options: Option<Arc<RunOptions>>,
     /// Whether the graph reads one token at a time behind a cache.
     one_token_behind_cache: bool,
@@ -95,8 +95,8 @@ impl Decoder {
             .with_intra_threads(options.threads.min(cores))?
             // Idle threads that spin start sooner, at the cost of whoever else wants the core.
             .with_intra_op_spinning(options.spinning)?
-            // Each length of the cache is another shape. A memory plan for each would be made once, kept for ever, and save
-            // less than it took, as timing steps of a tiny model with and without showed.
+            // Each length of the cache is another shape. A memory plan is made at the first run of a shape, used from the second
+            // on and kept for ever: a cache that grows makes plans and hardly meets one again.
             .with_memory_pattern(false)?
             // Without it a model loaded from memory looks for its external data in the working directory.
             .with_config_entry(
@@ -107,10 +107,11 @@ impl Decoder {
         let memory = options.device.memory()?;
         let signature = Signature::new(&session, &layout, hidden_size)?;
         let binding = session.create_binding()?;
+        let mut resizer = Resizer::new(runtime, options.device, layout);
         // Sharing saves time; a device that cannot resize what is shared does without.
-        let resizer = (prepared.report.shared_buffers && sequence::shares_buffers(&prepared.bytes, &layout))
-            .then(|| Resizer::new(runtime, options.device, &layout).ok())
-            .flatten();
+        let shares_buffers = prepared.report.shared_buffers
+            && sequence::shares_buffers(&prepared.bytes, &layout)
+            && resizer.load().is_ok();
         Ok(Self {
             binding,
             session,
@@ -119,21 +120,36 @@ impl Decoder {
             layout,
             hidden_size,
             resizer,
+            shares_buffers,
             run_options: None,
             one_token_behind_cache,
         })
     }
 
     /// A sequence that goes on from `past`, by `expected` more tokens and latent steps at most; a run behind those works,
-    /// and takes longer. `past` stays as it was.
-    pub(crate) fn begin(&self, past: Arc<KvCache>, expected: usize) -> Sequence {
-        match self.resizer {
-            None => Sequence::Growing(past),
-            Some(_) => Sequence::Shared(Buffers::new(past, expected)),
+    /// and takes longer. The cache that `past` is of stays as it was.
+    ///
+    /// # Errors
+    /// When `past` is the beginning of a cache and there is no memory for it.
+    pub(crate) fn begin(&mut self, past: impl Into<Past>, expected: usize) -> Result<Sequence, RunError> {
+        let past = past.into();
+        if self.shares_buffers {
+            return Ok(Sequence::Shared(Buffers::new(past, expected)));
         }
+        let (cache, seq_len) = (past.cache(), past.seq_len());
+        if seq_len == cache.seq_len() {
+            return Ok(Sequence::Growing(cache.clone()));
+        }
+        // Cut where it lies; a device that has no operator for it leaves that to the host.
+        let first = match self.resizer.resize_all(cache.layers(), cache.seq_len(), seq_len, &self.memory) {
+            Ok(layers) => KvCache::from_outputs(self.layout, seq_len, sequence::as_outputs(layers))?,
+            Err(_) => cache.first_on_host(seq_len)?,
+        };
+        Ok(Sequence::Growing(Arc::new(first)))
     }
 
-    /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted.
+    /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted. What may be longer than the
+    /// graph reads at once is for [`read`](Self::read).
     ///
     /// # Errors
     /// When ONNX Runtime fails or the run was stopped; `sequence` stays as it was.
@@ -143,11 +159,7 @@ impl Decoder {
         input: Input<'_>,
         want: Want,
     ) -> Result<Outputs, RunError> {
-        let result = if self.one_token_behind_cache && sequence.seq_len() > 0 && input.len() > 1 {
-            self.run_one_by_one(sequence, input, want)
-        } else {
-            self.bind_and_run(sequence, input, want)
-        };
+        let result = self.bind_and_run(sequence, input, want);
         if result.is_err() {
             // Whatever was bound half is not what the next run takes as bound.
             self.release();
@@ -160,10 +172,9 @@ impl Decoder {
     /// # Errors
     /// When there is no memory for it.
     pub(crate) fn end(&mut self, sequence: Sequence) -> Result<Arc<KvCache>, RunError> {
-        match (sequence, &mut self.resizer) {
-            (Sequence::Growing(cache), _) => Ok(cache),
-            (Sequence::Shared(buffers), Some(resizer)) => buffers.into_cache(resizer, &self.memory),
-            (Sequence::Shared(_), None) => Err(RunError::Stopped),
+        match sequence {
+            Sequence::Growing(cache) => Ok(cache),
+            Sequence::Shared(buffers) => buffers.into_cache(&mut self.resizer, &self.memory),
         }
     }
 
@@ -187,41 +198,6 @@ impl Decoder {
         self.run_options = options;
     }
 
-    /// Runs the tokens or vectors of `input` behind a cache, each for itself.
-    fn run_one_by_one(
-        &mut self,
-        sequence: &mut Sequence,
-        input: Input<'_>,
-        want: Want,
-    ) -> Result<Outputs, RunError> {
-        let start = sequence.mark();
-        let mut run_all = || {
-            let mut before: Option<Outputs> = None;
-            for place in 0..input.len() {
-                let last = place + 1 == input.len();
-                let want = if last { want } else { Want::default() };
-                let mut outputs = match input {
-                    Input::Tokens(tokens) => {
-                        self.bind_and_run(sequence, Input::Tokens(&tokens[place..=place]), want)?
-                    }
-                    Input::Latent(latents) => {
-                        let vector = place * self.hidden_size..(place + 1) * self.hidden_size;
-                        let latent = self.latents(&to_f32(latents)?[vector])?;
-                        self.bind_and_run(sequence, Input::Latent(&latent), want)?
-                    }
-                };
-                outputs.run_time += before.map_or(Duration::ZERO, |before| before.run_time);
-                before = Some(outputs);
-            }
-            before.ok_or(RunError::EmptyPrompt)
-        };
-        let result = run_all();
-        if result.is_err() {
-            sequence.return_to(start);
-        }
-        result
-    }
-
     fn bind_and_run(
         &mut self,
         sequence: &mut Sequence,
@@ -239,9 +215,7 @@ impl Decoder {
                 self.signature.bind_present(&mut self.binding, &self.memory)?;
             }
             Sequence::Shared(buffers) => {
-                if let Some(resizer) = &mut self.resizer {
-                    buffers.reserve(resizer, &self.memory, seq_len)?;
-                }
+                buffers.reserve(&mut self.resizer, &self.memory, seq_len)?;
                 self.signature.bind_past(&mut self.binding, buffers.layers())?;
                 self.signature.bind_shared(&mut self.binding, buffers.layers_mut())?;
             }

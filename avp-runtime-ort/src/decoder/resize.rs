@@ -18,17 +18,58 @@ use crate::{
     runtime::Runtime,
 };
 
-/// A session that changes lengths.
+/// Changes lengths, by a session that is made when it is first needed.
 pub(super) struct Resizer {
+    runtime: Runtime,
+    device: Device,
+    layout: CacheLayout,
+    loaded: Option<Loaded>,
+}
+
+pub(super) struct Loaded {
     // Before the session in the order of dropping: it speaks to it.
     binding: IoBinding,
     session: Session,
 }
 
 impl Resizer {
+    pub(super) fn new(runtime: &Runtime, device: Device, layout: CacheLayout) -> Self {
+        Self { runtime: runtime.clone(), device, layout, loaded: None }
+    }
+
+    /// The session, which is made where there is none yet.
+    ///
     /// # Errors
     /// When ONNX Runtime has no `Pad` for the layout's number format on this device.
-    pub(super) fn new(runtime: &Runtime, device: Device, layout: &CacheLayout) -> Result<Self, ModelError> {
+    pub(super) fn load(&mut self) -> Result<&mut Loaded, ModelError> {
+        let loaded = match self.loaded.take() {
+            Some(loaded) => loaded,
+            None => Loaded::new(&self.runtime, self.device, &self.layout)?,
+        };
+        Ok(self.loaded.insert(loaded))
+    }
+
+    /// Both tensors of each layer, `[1, num_kv_heads, from, head_dim]`, with `to` for `from`: the first rows of each, and zeros
+    /// behind them.
+    ///
+    /// # Errors
+    /// When there is no memory for them, or [`load`](Self::load) fails.
+    pub(super) fn resize_all(
+        &mut self,
+        layers: &[[DynTensor; 2]],
+        from: usize,
+        to: usize,
+        memory: &Memory,
+    ) -> Result<Vec<[DynTensor; 2]>, RunError> {
+        let refused = |error: ModelError| RunError::Runtime { message: error.to_string() };
+        let loaded = self.load().map_err(refused)?;
+        let mut resize = |tensor| loaded.resize(tensor, from, to, &memory.device);
+        layers.iter().map(|[key, value]| Ok([resize(key)?, resize(value)?])).collect()
+    }
+}
+
+impl Loaded {
+    fn new(runtime: &Runtime, device: Device, layout: &CacheLayout) -> Result<Self, ModelError> {
         let builder = Session::builder(runtime.environment())?
             // One operator: nothing to optimise, nothing to do side by side.
             .with_optimization_level(GraphOptimizationLevel::Disable)?
@@ -40,11 +81,7 @@ impl Resizer {
         Ok(Self { binding, session })
     }
 
-    /// `tensor`, `[1, num_kv_heads, from, head_dim]`, with `to` for `from`: its first rows, and zeros behind them.
-    ///
-    /// # Errors
-    /// When there is no memory for it.
-    pub(super) fn resize(
+    fn resize(
         &mut self,
         tensor: &DynTensor,
         from: usize,
@@ -66,21 +103,6 @@ impl Resizer {
             });
         self.binding.clear();
         resized
-    }
-
-    /// Both tensors of each layer.
-    ///
-    /// # Errors
-    /// As [`resize`](Self::resize).
-    pub(super) fn resize_all(
-        &mut self,
-        layers: &[[DynTensor; 2]],
-        from: usize,
-        to: usize,
-        memory: &Memory,
-    ) -> Result<Vec<[DynTensor; 2]>, RunError> {
-        let mut resize = |tensor| self.resize(tensor, from, to, &memory.device);
-        layers.iter().map(|[key, value]| Ok([resize(key)?, resize(value)?])).collect()
     }
 }
 

@@ -10,13 +10,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ort::value::DynTensor;
+use ort::value::{DynTensor, DynValue};
 use prost::Message;
 
 use super::{device::Memory, resize::Resizer};
 use crate::{
     RunError,
-    kv::KvCache,
+    kv::{KvCache, Past},
     onnx::{GraphIndex, ModelProto},
     prepare::CacheLayout,
 };
@@ -52,38 +52,21 @@ impl Sequence {
             Self::Shared(buffers) => buffers.seq_len,
         }
     }
-
-    /// Where the sequence is, to [return to](Self::return_to).
-    pub(super) fn mark(&self) -> Mark {
-        match self {
-            Self::Growing(cache) => Mark::Cache(cache.clone()),
-            Self::Shared(buffers) => Mark::SeqLen(buffers.seq_len),
-        }
-    }
-
-    /// Forgets what was run behind `mark`.
-    pub(super) fn return_to(&mut self, mark: Mark) {
-        match (self, mark) {
-            (Self::Growing(cache), Mark::Cache(before)) => *cache = before,
-            (Self::Shared(buffers), Mark::SeqLen(before)) => buffers.written(before),
-            // A sequence stays what it is.
-            _ => {}
-        }
-    }
-}
-
-/// Where a sequence was.
-pub(super) enum Mark {
-    Cache(Arc<KvCache>),
-    SeqLen(usize),
 }
 
 impl Buffers {
     /// To be a copy of `past` with room for `expected` rows, or for the first of them.
-    pub(super) fn new(past: Arc<KvCache>, expected: usize) -> Self {
-        let (layout, seq_len) = (past.layout(), past.seq_len());
-        let limit = seq_len.saturating_add(expected);
-        Self { layers: Vec::new(), past: Some(past), layout, seq_len, capacity: seq_len, limit }
+    pub(super) fn new(past: Past, expected: usize) -> Self {
+        let (cache, seq_len) = (past.cache().clone(), past.seq_len());
+        Self {
+            layers: Vec::new(),
+            layout: cache.layout(),
+            seq_len,
+            // Rows that are no part of `past` are room as any other.
+            capacity: cache.seq_len(),
+            past: Some(cache),
+            limit: seq_len.saturating_add(expected),
+        }
     }
 
     /// Sees that there is room for `seq_len` rows.
@@ -125,17 +108,21 @@ impl Buffers {
     /// # Errors
     /// When there is no memory for it.
     pub(super) fn into_cache(self, resizer: &mut Resizer, memory: &Memory) -> Result<Arc<KvCache>, RunError> {
-        if let Some(unchanged) = self.past {
-            return Ok(unchanged);
+        if let Some(unchanged) = self.past.as_ref().filter(|past| past.seq_len() == self.seq_len) {
+            return Ok(unchanged.clone());
         }
-        let layers = if self.capacity == self.seq_len {
-            self.layers
-        } else {
-            resizer.resize_all(&self.layers, self.capacity, self.seq_len, memory)?
+        let layers = match &self.past {
+            None if self.capacity == self.seq_len => self.layers,
+            None => resizer.resize_all(&self.layers, self.capacity, self.seq_len, memory)?,
+            Some(past) => resizer.resize_all(past.layers(), self.capacity, self.seq_len, memory)?,
         };
-        let values = layers.into_iter().map(|layer| layer.map(DynTensor::into_dyn));
-        KvCache::from_outputs(self.layout, self.seq_len, values).map(Arc::new)
+        KvCache::from_outputs(self.layout, self.seq_len, as_outputs(layers)).map(Arc::new)
     }
+}
+
+/// Tensors as a run gives them.
+pub(super) fn as_outputs(layers: Vec<[DynTensor; 2]>) -> impl Iterator<Item = [DynValue; 2]> {
+    layers.into_iter().map(|layer| layer.map(DynTensor::into_dyn))
 }
 
 /// Whether past and present may be one buffer: `GroupQueryAttention`, and nothing else, reads each past and writes the

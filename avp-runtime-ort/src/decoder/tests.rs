@@ -7,7 +7,7 @@ use prost::Message;
 use serde::Deserialize;
 
 use super::*;
-use crate::{LoadOptions, Model, Prompt, onnx::ModelProto};
+use crate::{LoadOptions, Model, Prompt, context::Before, onnx::ModelProto};
 
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -58,8 +58,8 @@ fn assert_close(what: &str, actual: &[f32], expected: &[f32]) {
 }
 
 /// The cache's bytes after all pieces, with the logits behind each checked.
-fn read_pieces(decoder: &mut Decoder, record: &Record, past: Arc<KvCache>, expected: usize) -> Vec<u8> {
-    let mut sequence = decoder.begin(past, expected);
+fn read_pieces(decoder: &mut Decoder, record: &Record, past: Past, expected: usize) -> Vec<u8> {
+    let mut sequence = decoder.begin(past, expected).unwrap();
     for piece in &record.pieces {
         let outputs = decoder.run(&mut sequence, Input::Tokens(&piece.ids), Want::LOGITS).unwrap();
         assert_close(&format!("{:?}", piece.ids), &outputs.logits().unwrap(), &piece.logits);
@@ -70,16 +70,16 @@ fn read_pieces(decoder: &mut Decoder, record: &Record, past: Arc<KvCache>, expec
 #[test]
 fn one_buffer_for_past_and_present_gives_what_growing_gives() {
     let model = shared_buffers();
-    let past = model.past(None, 1, 0).unwrap();
+    let past = model.past(Before::default(), 1, 0).unwrap();
     let (grown, shared) = model
         .with_decoder(move |decoder| {
             let record = record();
             let exact = record.pieces.iter().map(|piece| piece.ids.len()).sum();
-            assert!(decoder.resizer.is_some());
+            assert!(decoder.shares_buffers);
             // Exactly enough room, more than needed, and far too little, so that it has to be found on the way.
             let shared =
                 [exact, 1000, 0].map(|expected| read_pieces(decoder, &record, past.clone(), expected));
-            decoder.resizer = None;
+            decoder.shares_buffers = false;
             Ok((read_pieces(decoder, &record, past, exact), shared))
         })
         .unwrap();
@@ -94,17 +94,21 @@ fn exports_of_the_genai_builder_share_buffers_and_give_what_growing_gives() {
     for name in ["gemma-int4", "llama-fp16", "llama-int4", "qwen2-fp16", "qwen2-fp32", "qwen2-int4"] {
         let folder = vectors(&format!("models/genai-{name}"));
         let model = Model::load(runtime(), folder, &LoadOptions::default()).unwrap();
-        let past = model.past(None, 1, 0).unwrap();
+        let past = model.past(Before::default(), 1, 0).unwrap();
         let shared = model.with_decoder(move |decoder| {
-            let shares = decoder.resizer.is_some();
+            let shares = decoder.shares_buffers;
             let [shared, grown] = [(); 2].map(|()| {
-                let mut sequence = decoder.begin(past.clone(), 12);
+                let mut sequence = decoder.begin(past.clone(), 12).unwrap();
                 let mut all_logits = Vec::new();
                 for ids in [&[5, 9, 17][..], &[8], &[20, 21], &[7]] {
-                    let outputs = decoder.run(&mut sequence, Input::Tokens(ids), Want::LOGITS).unwrap();
-                    all_logits.extend_from_slice(&outputs.logits().unwrap());
+                    let mut reading = Reading::tokens(ids.to_vec());
+                    let mut outputs = None;
+                    while outputs.is_none() {
+                        outputs = decoder.read(&mut sequence, &mut reading, Want::LOGITS).unwrap();
+                    }
+                    all_logits.extend_from_slice(&outputs.unwrap().logits().unwrap());
                 }
-                decoder.resizer = None;
+                decoder.shares_buffers = false;
                 all_logits
             });
             assert_close("logits", &shared, &grown);
@@ -123,12 +127,12 @@ fn a_context_is_copied_before_it_is_written_behind() {
     let bytes =
         |cache: &KvCache| -> Vec<u8> { cache.planes().flat_map(|plane| plane.unwrap().to_vec()).collect() };
     let context = model.think(Prompt::Raw("Rosa".into()), 2, None).unwrap();
-    let cache = model.past(Some(&context), 1, 0).unwrap();
-    let before = bytes(&cache);
+    let cache = model.past(Before::all(Some(&context)), 1, 0).unwrap();
+    let before = bytes(cache.cache());
     let one = model.think(Prompt::Raw("lives".into()), 3, Some(&context)).unwrap();
     let two = model.think(Prompt::Raw("lives".into()), 3, Some(&context)).unwrap();
-    assert!(bytes(&cache) == before);
-    let cache_of = |context| bytes(&model.past(Some(context), 1, 0).unwrap());
+    assert!(bytes(cache.cache()) == before);
+    let cache_of = |context| bytes(model.past(Before::all(Some(context)), 1, 0).unwrap().cache());
     assert!(cache_of(&one) == cache_of(&two));
 }
 
@@ -163,19 +167,19 @@ fn buffers_are_shared_only_where_one_operator_reads_and_writes_them() {
 fn vectors_from_the_host_are_read_as_the_devices_own() {
     let model = growing();
     let ids = model.tokenize(&Prompt::Raw("Rosa lives".into())).unwrap();
-    let past = model.past(None, ids.len(), 3).unwrap();
+    let past = model.past(Before::default(), ids.len(), 3).unwrap();
     model
         .with_decoder(move |decoder| {
             let next = Want { next_latent: Some(1.0), ..Want::default() };
             let hidden = Want { hidden: true, ..Want::default() };
-            let mut sequence = decoder.begin(past.clone(), ids.len() + 2);
+            let mut sequence = decoder.begin(past.clone(), ids.len() + 2)?;
             let latent = decoder.run(&mut sequence, Input::Tokens(&ids), next)?.take_next_latent()?;
             let first = to_host(&latent);
             let latent = decoder.run(&mut sequence, Input::Latent(&latent), next)?.take_next_latent()?;
             let second = to_host(&latent);
             let expected = decoder.run(&mut sequence, Input::Latent(&latent), hidden)?.last_hidden()?;
 
-            let mut sequence = decoder.begin(past, ids.len() + 2);
+            let mut sequence = decoder.begin(past, ids.len() + 2)?;
             decoder.run(&mut sequence, Input::Tokens(&ids), Want::default())?;
             let both = decoder.latents(&[first, second].concat())?;
             let outputs = decoder.run(&mut sequence, Input::Latent(&both), hidden)?;
@@ -193,10 +197,10 @@ fn to_host(latent: &DynTensor) -> Vec<f32> {
 #[test]
 fn a_run_that_is_ended_leaves_its_sequence_and_the_session_as_they_were() {
     for model in [growing(), shared_buffers()] {
-        let past = model.past(None, 3, 0).unwrap();
+        let past = model.past(Before::default(), 3, 0).unwrap();
         model
             .with_decoder(move |decoder| {
-                let mut sequence = decoder.begin(past, 8);
+                let mut sequence = decoder.begin(past, 8)?;
                 decoder.run(&mut sequence, Input::Tokens(&[5, 6, 7]), Want::LOGITS)?;
                 let usual = decoder.run_options.clone();
                 let ended = Arc::new(RunOptions::new()?);
@@ -209,7 +213,7 @@ fn a_run_that_is_ended_leaves_its_sequence_and_the_session_as_they_were() {
                 assert_eq!(sequence.seq_len(), 5);
 
                 let empty = Arc::new(KvCache::empty(decoder.layout)?);
-                let mut at_once = decoder.begin(empty, 8);
+                let mut at_once = decoder.begin(empty, 8)?;
                 let expected = decoder.run(&mut at_once, Input::Tokens(&[5, 6, 7, 8, 9]), Want::LOGITS)?;
                 assert_close("after an ended run", &after.logits()?, &expected.logits()?);
                 Ok(())
@@ -221,10 +225,10 @@ fn a_run_that_is_ended_leaves_its_sequence_and_the_session_as_they_were() {
 #[test]
 fn what_was_not_asked_for_is_an_error_and_nothing_stays_bound_after_it() {
     let model = growing();
-    let past = model.past(None, 1, 0).unwrap();
+    let past = model.past(Before::default(), 1, 0).unwrap();
     model
         .with_decoder(move |decoder| {
-            let mut sequence = decoder.begin(past, 4);
+            let mut sequence = decoder.begin(past, 4)?;
             let mut outputs = decoder.run(&mut sequence, Input::Tokens(&[5]), Want::LOGITS)?;
             assert!(outputs.hidden().is_err() && outputs.take_next_latent().is_err());
             // The next run asks for something else.
@@ -250,38 +254,73 @@ fn memory_that_cannot_be_had_is_told_from_other_errors() {
 #[test]
 fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
     let model = growing();
-    let past = model.past(None, 1, 0).unwrap();
+    let past = model.past(Before::default(), 1, 0).unwrap();
     model
         .with_decoder(move |decoder| {
             let want = Want { logits: true, hidden: true, next_latent: None };
             let vectors: Vec<f32> =
                 (0..3 * decoder.hidden_size).map(|index| (index as f32).sin() / 10.0).collect();
-            let latents = decoder.latents(&vectors)?;
-            for input in [Input::Tokens(&[8, 9, 10]), Input::Latent(&latents)] {
+            let tokens = || Reading::tokens(vec![8, 9, 10]);
+            let vectors = || Reading::vectors(vectors.clone(), 3);
+            for new in [&tokens as &dyn Fn() -> Reading, &vectors] {
                 let mut both = Vec::new();
                 for one_by_one in [false, true] {
                     decoder.one_token_behind_cache = one_by_one;
-                    let mut sequence = decoder.begin(past.clone(), 5);
-                    decoder.run(&mut sequence, Input::Tokens(&[5, 6]), Want::default())?;
-                    let outputs = decoder.run(&mut sequence, input, want)?;
-                    assert_eq!(sequence.seq_len(), 5);
+                    let mut sequence = decoder.begin(past.clone(), 5)?;
+                    let mut reading = new();
+                    // What is behind nothing is read at once, whatever the graph.
+                    assert!(decoder.read(&mut sequence, &mut tokens(), want)?.is_some());
+                    let (mut runs, mut outputs) = (0, None);
+                    while outputs.is_none() {
+                        runs += 1;
+                        outputs = decoder.read(&mut sequence, &mut reading, want)?;
+                    }
+                    assert_eq!((runs, sequence.seq_len()), (if one_by_one { 3 } else { 1 }, 6));
                     // Of what is read one by one, only the last leaves the device.
-                    let rows = if one_by_one { 1 } else { 3 };
+                    let (outputs, rows) = (outputs.unwrap(), if one_by_one { 1 } else { 3 });
                     assert_eq!(outputs.hidden()?.len(), rows * decoder.hidden_size);
                     both.push((outputs.logits()?.to_vec(), outputs.last_hidden()?));
                 }
                 assert_close("logits", &both[1].0, &both[0].0);
                 assert_close("last hidden state", &both[1].1, &both[0].1);
             }
-
-            let ended = Arc::new(RunOptions::new()?);
-            ended.terminate()?;
-            let mut sequence = decoder.begin(past, 5);
-            decoder.run(&mut sequence, Input::Tokens(&[5, 6]), Want::default())?;
-            decoder.set_run_options(Some(ended));
-            assert!(decoder.run(&mut sequence, Input::Tokens(&[8, 9]), want).is_err());
-            assert_eq!(sequence.seq_len(), 2);
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn the_beginning_of_a_cache_is_cut_where_it_lies_and_gives_what_its_tokens_give() {
+    for model in [growing(), shared_buffers()] {
+        let context = model.think(Prompt::Raw("Rosa lives in Lisbon".into()), 3, None).unwrap();
+        let all = model.past(Before::all(Some(&context)), 1, 0).unwrap();
+        let ids: Vec<u32> = context.tokens().unwrap().map_while(|id| id).take(3).collect();
+        let before = context.cache_layout();
+        let nothing = model.past(Before::default(), 1, 0).unwrap();
+        model
+            .with_decoder(move |decoder| {
+                let past = Past::new(all.cache().clone(), ids.len());
+                let mut sequence = decoder.begin(nothing, 8)?;
+                decoder.run(&mut sequence, Input::Tokens(&ids), Want::default())?;
+                let expected = decoder.run(&mut sequence, Input::Tokens(&[8, 9]), Want::LOGITS)?;
+                for expected_tokens in [0, 2, 1000] {
+                    let mut sequence = decoder.begin(past.clone(), expected_tokens)?;
+                    assert_eq!(sequence.seq_len(), ids.len());
+                    let outputs = decoder.run(&mut sequence, Input::Tokens(&[8, 9]), Want::LOGITS)?;
+                    assert_close("behind a beginning", &outputs.logits()?, &expected.logits()?);
+                    assert_eq!(decoder.end(sequence)?.seq_len(), ids.len() + 2);
+                }
+
+                let begun = decoder.begin(past.clone(), 0)?;
+                let on_device = decoder.end(begun)?;
+                let on_host = past.cache().first_on_host(ids.len())?;
+                assert_eq!((on_device.seq_len(), on_device.layout()), (ids.len(), before));
+                for (one, other) in on_device.planes().zip(on_host.planes()) {
+                    assert!(one? == other?);
+                }
+                assert!(past.cache().first_on_host(all.seq_len() + 1).is_err());
+                Ok(())
+            })
+            .unwrap();
+    }
 }

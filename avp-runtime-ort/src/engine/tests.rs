@@ -12,8 +12,9 @@ use std::{
 use super::*;
 use crate::{
     GenerateOptions, GenerationStream, LoadOptions, Model, Prompt, Runtime,
+    context::Before,
     decoder::{Input, Want},
-    kv::KvCache,
+    kv::Past,
 };
 
 fn model(options: &LoadOptions) -> Model {
@@ -236,7 +237,7 @@ fn dropping_the_answer_cancels_the_call() {
 #[test]
 fn cancelling_ends_the_run_that_is_under_way() {
     struct CancelledRun {
-        past: Arc<KvCache>,
+        past: Past,
         canceller: Receiver<Canceller>,
         ran: Sender<bool>,
     }
@@ -244,7 +245,7 @@ fn cancelling_ends_the_run_that_is_under_way() {
         type Output = ();
         fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<()>, RunError> {
             self.canceller.recv().unwrap().cancel();
-            let mut sequence = decoder.begin(self.past.clone(), 1);
+            let mut sequence = decoder.begin(self.past.clone(), 1)?;
             let outputs = decoder.run(&mut sequence, Input::Tokens(&[5]), Want::LOGITS);
             self.ran.send(outputs.is_ok()).unwrap();
             outputs.map(|_| ControlFlow::Break(()))
@@ -253,7 +254,7 @@ fn cancelling_ends_the_run_that_is_under_way() {
     let model = model(&LoadOptions::default());
     let (give, take) = mpsc::channel();
     let (tell, hear) = mpsc::channel();
-    let past = model.past(None, 1, 0).unwrap();
+    let past = model.past(Before::default(), 1, 0).unwrap();
     let pending = model.start(CancelledRun { past, canceller: take, ran: tell }, None);
     give.send(pending.canceller()).unwrap();
     assert_eq!(pending.wait(), Err(RunError::Cancelled));

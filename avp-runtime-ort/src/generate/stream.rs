@@ -3,10 +3,7 @@
 use std::{
     iter::FusedIterator,
     ops::ControlFlow,
-    sync::{
-        Arc,
-        mpsc::{self, Receiver, Sender},
-    },
+    sync::mpsc::{self, Receiver, Sender},
     time::{Duration, Instant},
 };
 
@@ -16,9 +13,10 @@ use super::{
 };
 use crate::{
     Canceller, Context, Model, Pending, Prompt, RunError,
-    decoder::{Decoder, Input, Sequence, Want},
+    context::Before,
+    decoder::{Decoder, Input, Reading, Sequence, Want},
     engine::{Deadline, Task},
-    kv::KvCache,
+    kv::Past,
 };
 
 /// An answer, piece by piece; made by [`Model::generate_stream`].
@@ -126,10 +124,16 @@ pub(super) struct Answering {
 enum State {
     /// Nothing is run yet.
     Unread {
-        past: Arc<KvCache>,
-        prompt: Vec<u32>,
+        past: Past,
+        prompt: Reading,
         generating: Generating,
         expected: usize,
+    },
+    /// Part of the prompt is read.
+    Reading {
+        sequence: Sequence,
+        prompt: Reading,
+        generating: Generating,
     },
     /// A token is to be run behind the sequence.
     Answering {
@@ -149,20 +153,26 @@ impl Answering {
         pieces: Option<Sender<Piece>>,
     ) -> Result<Self, RunError> {
         let start = Instant::now();
-        let mut prompt = model.tokenize(prompt)?;
-        let (context, reused_tokens) =
-            if options.reuse_prefix { model.reuse(context, &prompt)? } else { (context.cloned(), 0) };
-        let whole = prompt.clone();
-        prompt.drain(..reused_tokens);
-        let past = model.past(context.as_ref(), prompt.len(), 1)?;
+        let tokens = model.tokenize(prompt)?;
+        let (before, reused_tokens) = if options.reuse_prefix {
+            let before = model.reuse(context, &tokens)?;
+            (before, before.seq_len())
+        } else {
+            (Before::all(context), 0)
+        };
+        let unread = tokens.len() - reused_tokens;
+        let past = model.past(before, unread, 1)?;
         let usage = Usage {
-            prompt_tokens: whole.len(),
+            prompt_tokens: tokens.len(),
             reused_tokens,
             context_tokens: past.seq_len(),
-            room: model.window().saturating_sub(past.seq_len() + prompt.len()),
+            room: model.window().saturating_sub(past.seq_len() + unread),
         };
-        let generating = Generating::new(options, model.tokens(), &whole, model.end_of_turn(), usage, start)?;
-        let expected = prompt.len().saturating_add(options.max_tokens).min(model.window());
+        let generating =
+            Generating::new(options, model.tokens(), &tokens, model.end_of_turn(), usage, start)?;
+        let expected = unread.saturating_add(options.max_tokens).min(model.window());
+        let mut prompt = Reading::tokens(tokens);
+        prompt.skip(reused_tokens);
         let state = State::Unread { past, prompt, generating, expected };
         Ok(Self { state, pieces, sent_tokens: 0, usage, start })
     }
@@ -180,10 +190,16 @@ impl Task for Answering {
     type Output = Generation;
 
     fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<Generation>, RunError> {
-        let (sequence, outputs, mut generating) = match std::mem::replace(&mut self.state, State::Done) {
-            State::Unread { past, prompt, generating, expected } => {
-                let mut sequence = decoder.begin(past, expected);
-                let outputs = decoder.run(&mut sequence, Input::Tokens(&prompt), Want::LOGITS)?;
+        let mut state = std::mem::replace(&mut self.state, State::Done);
+        if let State::Unread { past, prompt, generating, expected } = state {
+            state = State::Reading { sequence: decoder.begin(past, expected)?, prompt, generating };
+        }
+        let (sequence, outputs, mut generating) = match state {
+            State::Reading { mut sequence, mut prompt, generating } => {
+                let Some(outputs) = decoder.read(&mut sequence, &mut prompt, Want::LOGITS)? else {
+                    self.state = State::Reading { sequence, prompt, generating };
+                    return Ok(ControlFlow::Continue(()));
+                };
                 (sequence, outputs, generating)
             }
             State::Answering { mut sequence, token, generating } => {
@@ -191,7 +207,7 @@ impl Task for Answering {
                 (sequence, outputs, generating)
             }
             // A task that has given its answer is not asked again.
-            State::Done => return Err(RunError::Stopped),
+            State::Unread { .. } | State::Done => return Err(RunError::Stopped),
         };
         let (text, next) = generating.advance(&outputs.logits()?, Instant::now())?;
         let heard = self.send(text, generating.answer_tokens());

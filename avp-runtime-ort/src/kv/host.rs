@@ -74,6 +74,24 @@ impl KvCache {
         Self::lend(self.layout, self.seq_len, host.into_bytes()).map(Arc::new)
     }
 
+    /// A copy of the first `seq_len` rows, in host memory.
+    ///
+    /// # Errors
+    /// When there are fewer, there is no memory for them, or the device cannot be read.
+    pub(crate) fn first_on_host(self: &Arc<Self>, seq_len: usize) -> ort::Result<Self> {
+        let row = self.layout.head_dim * self.layout.dtype.size();
+        let whole = self.on_host()?;
+        let planes: Vec<&[u8]> = whole.planes().collect::<ort::Result<_>>()?;
+        let mut first = HostBuffer::new(planes.len() * self.layout.num_kv_heads * seq_len * row);
+        let heads = planes.iter().flat_map(|plane| plane.chunks_exact((self.seq_len * row).max(1)));
+        let places = first.bytes_mut().chunks_exact_mut((seq_len * row).max(1));
+        for (place, head) in places.zip(heads) {
+            let rows = head.get(..place.len()).ok_or_else(|| ort::Error::new("the cache has fewer rows"))?;
+            place.copy_from_slice(rows);
+        }
+        Self::lend(self.layout, seq_len, first.into_bytes())
+    }
+
     /// Copies `[K0][V0][K1][V1]…` to `target`, which is as long, straight from wherever it lies.
     ///
     /// # Errors

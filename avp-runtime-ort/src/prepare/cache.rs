@@ -64,12 +64,19 @@ impl Cache {
         self.folder.as_ref().map(|folder| folder.join(format!("{key}.onnx")))
     }
 
-    /// The graph under `key`, if its file is whole.
+    /// The graph under `key`, if its file is whole. A graph that holds its weights takes seconds to hash: that is done once for
+    /// each state of the file.
     fn read(&self, key: &str) -> Option<(Bytes, PrepareReport)> {
-        let file = Bytes::from(fs::read(self.path(key)?).ok()?);
+        let path = self.path(key)?;
+        let known = fingerprint::kept(&path, self.folder());
+        let file = Bytes::from(fs::read(&path).ok()?);
         let (digest, content) = file.split_at_checked(DIGEST_SIZE)?;
-        if Sha256::digest(content).as_slice() != digest {
-            return None;
+        let digest = hex(digest);
+        if known.is_none_or(|known| known.sha256 != digest) {
+            let found = fingerprint::of_content(&path, content, Vec::new())
+                .ok()
+                .filter(|found| found.sha256 == digest)?;
+            fingerprint::keep(&found, self.folder());
         }
         let line_end = content.iter().position(|&byte| byte == b'\n')?;
         let report: PrepareReport = serde_json::from_slice(&content[..line_end]).ok()?;
@@ -219,6 +226,34 @@ mod tests {
             assert_eq!(prepare_cached(&export(), None, &cache).unwrap().bytes, sound.bytes);
             assert_eq!(fs::read(&file).unwrap(), whole);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_prepared_graph_is_hashed_once_for_each_state_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let sound = prepare_cached(&export(), None, &cache).unwrap();
+        let file = only_file(folder.path());
+        let key = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let known = || fingerprint::kept(&file, Some(folder.path())).map(|known| known.sha256);
+        let set_age = |seconds| {
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+            fs::File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
+        };
+        set_age(3600);
+        assert_eq!(known(), None);
+        assert_eq!(cache.read(&key).unwrap().0, sound.bytes);
+        let digest = hex(&fs::read(&file).unwrap()[..DIGEST_SIZE]);
+        assert_eq!(known(), Some(digest));
+
+        // A changed byte changes the file's record, whatever time the file is given.
+        let mut damaged = fs::read(&file).unwrap();
+        *damaged.last_mut().unwrap() ^= 1;
+        fs::write(&file, damaged).unwrap();
+        set_age(3600);
+        assert!(cache.read(&key).is_none());
+        assert_eq!(known(), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The realignment matrix of a model whose head is not its embedding.
 
-use nalgebra::DMatrix;
+use std::thread;
+
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
 use super::PrepareError;
 use crate::onnx::Table;
@@ -34,10 +36,10 @@ pub(super) fn solve(input: &Table, output: &Table) -> Result<Realignment, Prepar
         let input = block(input, start, end);
         let output = block(output, start, end);
         norms += input.row_iter().map(|row| row.norm()).sum::<f64>();
-        // `gemm` is blocked and vectorised; `gemm_tr` goes column by column.
+        // A product with the transposed matrix is blocked and vectorised; `gemm_tr` goes column by column.
         let transposed = output.transpose();
-        gram.gemm(1.0, &transposed, &output, 1.0);
-        cross.gemm(1.0, &transposed, &input, 1.0);
+        add_product(&mut gram, &transposed, &output);
+        add_product(&mut cross, &transposed, &input);
     }
     let solution = gram.cholesky().ok_or(PrepareError::Realignment)?.solve(&cross);
     Ok(Realignment {
@@ -46,6 +48,30 @@ pub(super) fn solve(input: &Table, output: &Table) -> Result<Realignment, Prepar
         hidden_size,
         target_norm: (norms / vocab_size.max(1) as f64) as f32,
     })
+}
+
+/// Adds `left @ right` to `sum`. Cores share its columns, each of which is summed in the same order however many there are.
+fn add_product(sum: &mut DMatrix<f64>, left: &DMatrix<f64>, right: &DMatrix<f64>) {
+    let (rows, inner, columns) = (left.nrows(), left.ncols(), right.ncols());
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    // As wide as `gemm` works well with, so that small models take one thread.
+    let width = columns.div_ceil(cores).max(128);
+    let stripes = sum.as_mut_slice().chunks_mut((rows * width).max(1));
+    let rights = right.as_slice().chunks((inner * width).max(1));
+    let add = |sum: &mut [f64], right: &[f64]| {
+        let columns = right.len() / inner;
+        DMatrixViewMut::from_slice(sum, rows, columns).gemm(
+            1.0,
+            left,
+            &DMatrixView::from_slice(right, inner, columns),
+            1.0,
+        );
+    };
+    thread::scope(|scope| {
+        for (sum, right) in stripes.zip(rights) {
+            scope.spawn(move || add(sum, right));
+        }
+    });
 }
 
 /// Rows `[start, end)` of a table.
@@ -87,6 +113,19 @@ mod tests {
         let one = solve(&input, &output).unwrap();
         let other = solve(&input, &turned).unwrap();
         assert_eq!(one.matrix, other.matrix);
+    }
+
+    #[test]
+    fn columns_shared_among_cores_are_those_of_one_product() {
+        // More columns than one core takes, and not a multiple of it.
+        let filled = |rows, cols, scale: f64| {
+            DMatrix::from_fn(rows, cols, |row, col| ((row * 31 + col * 7) as f64 * scale).sin())
+        };
+        let (left, right) = (filled(5, 40, 0.3), filled(40, 301, 0.7));
+        let mut sum = filled(5, 301, 0.1);
+        let expected = &sum + &left * &right;
+        add_product(&mut sum, &left, &right);
+        assert!((sum - expected).amax() < 1e-12);
     }
 
     #[test]

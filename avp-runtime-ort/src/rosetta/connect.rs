@@ -62,7 +62,7 @@ impl LoadedSide {
     ) -> Result<T, RosettaError> {
         let past = Arc::new(KvCache::empty(self.model.cache_layout()).map_err(RunError::from)?);
         Ok(self.model.with_decoder(move |decoder| {
-            let mut sequence = decoder.begin(past, expected);
+            let mut sequence = decoder.begin(past, expected)?;
             work(decoder, &mut sequence)
         })?)
     }

@@ -1,0 +1,83 @@
+//! What a call reads before it thinks or writes.
+//!
+//! Most graphs read all of it in one run. Some read one token at a time behind a cache: then each is a run, and other calls
+//! have their turn between two of them.
+
+use super::{Decoder, Input, Outputs, Sequence, Want};
+use crate::RunError;
+
+/// Tokens, or vectors in their place, and how many of them are read.
+pub(crate) struct Reading {
+    source: Source,
+    len: usize,
+    read: usize,
+}
+
+enum Source {
+    Tokens(Vec<u32>),
+    /// `[len, hidden_size]`.
+    Vectors(Vec<f32>),
+}
+
+impl Reading {
+    pub(crate) fn tokens(tokens: Vec<u32>) -> Self {
+        Self { len: tokens.len(), source: Source::Tokens(tokens), read: 0 }
+    }
+
+    /// `values` are as many whole vectors as `len` says.
+    pub(crate) fn vectors(values: Vec<f32>, len: usize) -> Self {
+        Self { source: Source::Vectors(values), len, read: 0 }
+    }
+
+    /// Takes the first `count` as read: a context holds them already.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.read = count.min(self.len);
+    }
+
+    /// Of all of it, whether read or not.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Of what is not read yet.
+    pub(crate) fn left(&self) -> usize {
+        self.len - self.read
+    }
+
+    /// What is not read yet; `None` where that is vectors.
+    pub(crate) fn unread_tokens(&self) -> Option<&[u32]> {
+        match &self.source {
+            Source::Tokens(tokens) => Some(&tokens[self.read..]),
+            Source::Vectors(_) => None,
+        }
+    }
+}
+
+impl Decoder {
+    /// Reads on behind `sequence` by one run: all that is left, or one token where the graph reads no more behind a cache.
+    /// Gives what is wanted once everything is read, `None` before.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn read(
+        &mut self,
+        sequence: &mut Sequence,
+        reading: &mut Reading,
+        want: Want,
+    ) -> Result<Option<Outputs>, RunError> {
+        let left = reading.left();
+        let now = if self.one_token_behind_cache && sequence.seq_len() > 0 { left.min(1) } else { left };
+        let want = if now == left { want } else { Want::default() };
+        let range = reading.read..reading.read + now;
+        let outputs = match &reading.source {
+            Source::Tokens(tokens) => self.run(sequence, Input::Tokens(&tokens[range]), want)?,
+            Source::Vectors(values) => {
+                let vectors = &values[range.start * self.hidden_size..range.end * self.hidden_size];
+                let latents = self.latents(vectors)?;
+                self.run(sequence, Input::Latent(&latents), want)?
+            }
+        };
+        reading.read += now;
+        Ok((now == left).then_some(outputs))
+    }
+}
