@@ -97,7 +97,7 @@ impl RemoteArgs {
     fn tls(&self) -> Result<TlsOptions> {
         let roots = match &self.ca {
             Some(path) => Roots::from_pem(&read(path)?).with_context(|| path.display().to_string())?,
-            None => Roots::System,
+            None => Roots::default(),
         };
         let identity = match (&self.tls_cert, &self.tls_key) {
             (Some(chain), Some(key)) => {
