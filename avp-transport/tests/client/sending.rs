@@ -10,7 +10,7 @@ use std::{
 
 use avp_core::{Dialect, Frame, FrameEncoder, MetadataFields, PayloadType, messages::JsonMessage};
 use avp_transport::{
-    client::{Client, ClientOptions, HandedOver, Outgoing, Proxy, Session, Token},
+    client::{Client, ClientError, ClientOptions, HandedOver, Outgoing, Proxy, Session, Token},
     wire::Reply,
 };
 use bytes::Bytes;
@@ -263,9 +263,15 @@ async fn a_redirect_takes_the_token_nowhere() {
         }
     })
     .await;
-    let error = server.client().transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err();
-    assert_eq!((error.kind(), error.is_retryable()), ("refused", false));
-    assert_eq!((server.seen().len(), other.connections()), (1, 0));
+    let client = server.client();
+    let sent = client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err();
+    // A request without a body would be the easier one to lead astray.
+    let fetched = client.fetch_context("c1").to_memory().await.unwrap_err();
+    for error in [sent, fetched] {
+        assert!(matches!(error, ClientError::Refused { status: 307, .. }), "{error:?}");
+        assert!(!error.is_retryable());
+    }
+    assert_eq!((server.seen().len(), other.connections()), (2, 0));
 }
 
 #[tokio::test]
