@@ -1,10 +1,11 @@
 """Runs a model for the runtime benchmark, in one of two ways, and times what it is asked for.
 
     python peer_runtime.py avp FOLDER --tokens N --steps N --threads N
-    python peer_runtime.py ort GRAPH --data FOLDER --past N --threads N [--shared]
+    python peer_runtime.py ort GRAPH --data FOLDER --past N --threads N [--shared] [--grow]
 
-`avp` is the `avp` package's HuggingFace connector, as its users call it. `ort` is ONNX Runtime alone: one step of a
-graph, everything bound once, so that a run is nothing but ONNX Runtime's own work.
+`avp` is the `avp` package's HuggingFace connector, as its users call it. `ort` is ONNX Runtime alone, of which the runs
+of a graph are timed and nothing else: one step over and over, or with `--grow` steps that each read the cache of the one
+before. `--shared` has past and present in one buffer.
 
 Every line on standard input names a piece of work; the answer is one line, a JSON object of numbers.
 """
@@ -60,7 +61,7 @@ class Avp:
 
 
 class Ort:
-    """One step of a graph behind `past` tokens, over and over."""
+    """Steps of a graph behind `past` tokens: one step over and over, or each behind the one before."""
 
     def __init__(self, args):
         import numpy
@@ -69,28 +70,27 @@ class Ort:
         self.numpy, self.args = numpy, args
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
+        # A plan of where values lie is made at the first run of each length and used from the second run on. A cache that
+        # grows has no second run of a length: a loop gains nothing from plans, and keeps them all.
+        options.enable_mem_pattern = not args.grow
         folder = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(folder, str(args.data))
         graph = Path(args.model).read_bytes()
         self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.ortvalue = onnxruntime.OrtValue.ortvalue_from_numpy
         self.inputs = {i.name: i for i in self.session.get_inputs()}
-        self.outputs = {o.name: o for o in self.session.get_outputs()}
+        types = {"tensor(float)": numpy.float32, "tensor(float16)": numpy.float16, "tensor(bool)": numpy.bool_}
+        self.dtypes = {name: types.get(spec.type, numpy.int64) for name, spec in self.inputs.items()}
+        self.past_names = [name for name in self.inputs if name.startswith("past_key_values.")]
+        self.random = numpy.random.default_rng(1)
         self.bindings = {}
 
-    def _binding(self, wanted):
-        """Binds a step that gives `wanted` and the longer cache."""
-        numpy, past = self.numpy, self.args.past
-        random = numpy.random.default_rng(1)
-        types = {"tensor(float)": numpy.float32, "tensor(float16)": numpy.float16, "tensor(bool)": numpy.bool_}
-        latent = wanted == "next_latent"
-        config = json.loads((self.args.data / "config.json").read_text())
-        heads = config["num_key_value_heads"]
-        width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        binding = self.session.io_binding()
-        for name, spec in self.inputs.items():
-            dtype = types.get(spec.type, numpy.int64)
-            if name.startswith("past_key_values."):
+    def _bind_step(self, binding, wanted, past, latent):
+        """Binds all inputs but the cache for a step behind `past` tokens."""
+        numpy = self.numpy
+        thinking = wanted == "next_latent"
+        for name, dtype in self.dtypes.items():
+            if name in self.past_names:
                 continue
             elif name == "input_ids":
                 value = numpy.full((1, 1), 7, dtype)
@@ -99,45 +99,91 @@ class Ort:
             elif name == "position_ids":
                 value = numpy.full((1, 1), past, dtype)
             elif name == "latent_mask":
-                value = numpy.full((1, 1, 1), latent)
+                value = numpy.full((1, 1, 1), thinking)
             elif name == "latent_step":
-                value = numpy.full((1,), latent)
+                value = numpy.full((1,), thinking)
             elif name == "latent_temperature":
                 value = numpy.ones((1,), dtype)
             elif name == "latent_embeds":
-                value = random.standard_normal((1, 1, spec.shape[-1])).astype(dtype) * dtype(0.02)
+                binding.bind_ortvalue_input(name, latent)
+                continue
             else:
                 raise SystemExit(f"the graph takes {name}, of which this script knows nothing")
             binding.bind_ortvalue_input(name, self.ortvalue(value))
-        for name, spec in self.inputs.items():
-            if not name.startswith("past_key_values."):
-                continue
-            dtype = types[spec.type]
-            present = name.replace("past_key_values", "present")
-            room = past + 1 if self.args.shared else past
-            values = random.standard_normal((1, heads, room, width)).astype(dtype)
-            cache = self.ortvalue(values)
-            binding.bind_ortvalue_input(name, cache)
-            longer = cache if self.args.shared else self.ortvalue(numpy.zeros((1, heads, past + 1, width), dtype))
-            binding.bind_ortvalue_output(present, longer)
-        binding.bind_output(wanted, "cpu")
-        return binding
 
-    def _step(self, wanted, repeats=20):
+    def _first_latent(self):
+        spec = self.inputs.get("latent_embeds")
+        if spec is None:
+            return None
+        dtype = self.dtypes[spec.name]
+        return self.ortvalue(self.random.standard_normal((1, 1, spec.shape[-1])).astype(dtype) * dtype(0.02))
+
+    def _cache(self, rows):
+        """Random keys and values, by the names of their inputs."""
+        config = json.loads((self.args.data / "config.json").read_text())
+        heads = config["num_key_value_heads"]
+        width = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+        fill = lambda name: self.random.standard_normal((1, heads, rows, width)).astype(self.dtypes[name])
+        return {name: self.ortvalue(fill(name)) for name in self.past_names}
+
+    def _repeated(self, wanted, repeats):
+        """Everything is bound once, also where the longer cache goes."""
+        past = self.args.past
         binding = self.bindings.get(wanted)
         if binding is None:
-            binding = self.bindings[wanted] = self._binding(wanted)
+            binding = self.bindings[wanted] = self.session.io_binding()
+            self._bind_step(binding, wanted, past, self._first_latent())
+            cache = self._cache(past + 1 if self.args.shared else past)
+            longer = cache if self.args.shared else self._cache(past + 1)
+            for name in self.past_names:
+                binding.bind_ortvalue_input(name, cache[name])
+                binding.bind_ortvalue_output(present(name), longer[name])
+            binding.bind_output(wanted, "cpu")
             self.session.run_with_iobinding(binding)
         start = time.perf_counter()
         for _ in range(repeats):
             self.session.run_with_iobinding(binding)
-        return {"seconds": (time.perf_counter() - start) / repeats}
+        return (time.perf_counter() - start) / repeats
+
+    def _grown(self, wanted, repeats):
+        """Each step reads the cache that the step before gave. Only the runs are timed, not what is bound for them."""
+        start = self.args.past - repeats // 2
+        cache = self._cache(start + repeats if self.args.shared else start)
+        latent = self._first_latent()
+        seconds = 0.0
+        for past in range(start, start + repeats):
+            binding = self.session.io_binding()
+            self._bind_step(binding, wanted, past, latent)
+            binding.bind_output(wanted, "cpu")
+            for name in self.past_names:
+                binding.bind_ortvalue_input(name, cache[name])
+                if self.args.shared:
+                    binding.bind_ortvalue_output(present(name), cache[name])
+                else:
+                    binding.bind_output(present(name), "cpu")
+            began = time.perf_counter()
+            self.session.run_with_iobinding(binding)
+            seconds += time.perf_counter() - began
+            result, *presents = binding.get_outputs()
+            if not self.args.shared:
+                cache = dict(zip(self.past_names, presents))
+            if wanted == "next_latent":
+                latent = result
+        return seconds / repeats
+
+    def _step(self, wanted, repeats=20):
+        return {"seconds": (self._grown if self.args.grow else self._repeated)(wanted, repeats)}
 
     def latent(self):
         return self._step("next_latent")
 
     def decode(self):
         return self._step("logits")
+
+
+def present(past_name):
+    """The output that is the longer cache of an input."""
+    return past_name.replace("past_key_values", "present")
 
 
 def main():
@@ -150,6 +196,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shared", action="store_true")
+    parser.add_argument("--grow", action="store_true")
     args = parser.parse_args()
     partner = {"avp": Avp, "ort": Ort}[args.how](args)
     print(json.dumps({"ready": 1}), flush=True)

@@ -21,6 +21,15 @@ pub(crate) enum Work {
     Decode,
 }
 
+/// What ONNX Runtime alone is asked to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Steps {
+    /// One step over and over, as no caller does: nothing is bound anew, and the memory of each value is planned.
+    Repeated,
+    /// Each behind the one before.
+    Grown,
+}
+
 /// A running partner; dropping it closes its input, on which it ends.
 pub(crate) struct Partner {
     name: String,
@@ -88,20 +97,29 @@ impl Partner {
         Self::start("avp 0.2.1", &mut command)
     }
 
-    /// ONNX Runtime alone, at `graph` whose weights lie in `folder`: one step in the middle of those that are measured.
+    /// ONNX Runtime alone, at `graph` whose weights lie in `folder`.
     pub(crate) fn ort(
         python: &Path,
         graph: &Path,
         folder: &Path,
         threads: usize,
         shared_buffers: bool,
+        steps: Steps,
     ) -> Result<Self> {
         let mut command = script(python, "ort", graph, threads);
+        // The middle of the steps that are measured here.
         command.arg("--data").arg(folder).args(["--past", &(TOKENS + STEPS / 2).to_string()]);
         if shared_buffers {
             command.arg("--shared");
         }
-        Self::start("ONNX Runtime", &mut command)
+        let name = match steps {
+            Steps::Repeated => "ONNX Runtime, one step over and over",
+            Steps::Grown => {
+                command.arg("--grow");
+                "ONNX Runtime, step behind step"
+            }
+        };
+        Self::start(name, &mut command)
     }
 
     /// Has `work` measured.

@@ -95,8 +95,8 @@ impl Decoder {
             .with_intra_threads(options.threads.min(cores))?
             // Idle threads that spin start sooner, at the cost of whoever else wants the core.
             .with_intra_op_spinning(options.spinning)?
-            // Each length of the cache is another shape. A memory plan for each would be made once, kept for ever, and save
-            // less than it took, as timing steps of a tiny model with and without showed.
+            // Each length of the cache is another shape. A memory plan is made at the first run of a shape, used from the second
+            // on and kept for ever: a cache that grows makes plans and hardly meets one again.
             .with_memory_pattern(false)?
             // Without it a model loaded from memory looks for its external data in the working directory.
             .with_config_entry(
