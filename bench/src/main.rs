@@ -1,10 +1,11 @@
-//! `cargo xtask bench` and `cargo xtask bench runtime`: this library and the Python peers at the same work, on one machine,
-//! in one run.
+//! `cargo xtask bench`, alone and with `runtime` or `http` behind it: this library and the Python peers at the same work, on one
+//! machine, in one run.
 //!
 //! Prints the tables of `docs/BENCHMARKS.md`. Every figure is a median; every ratio compares figures of this run.
 
 mod caches;
 mod frames;
+mod http;
 mod packets;
 mod peer;
 mod runtime;
@@ -22,6 +23,9 @@ fn main() -> Result<()> {
     let Some((what, rest)) = arguments.split_first() else { return protocol() };
     match (what.to_str(), rest) {
         (Some("runtime"), []) => runtime::run(&runtime::Settings::from_env()?),
+        (Some("http"), []) => http::run(),
+        (Some(http::SERVE), _) => http::serve(rest),
+        (Some(http::SEND), _) => http::send(rest),
         (Some(runtime_ours::SERVE), _) => runtime_ours::serve(rest),
         (Some(runtime_ours::MEMORY), _) => runtime_ours::serve_memory(rest),
         _ => bail!("no benchmark is called {}", what.to_string_lossy()),

@@ -228,7 +228,8 @@ fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, f64)> {
     Ok((done, start.elapsed().as_secs_f64()))
 }
 
-fn say(numbers: &[(&str, f64)]) -> Result<()> {
+/// Answers the process that asked.
+pub(crate) fn say(numbers: &[(&str, f64)]) -> Result<()> {
     let numbers: BTreeMap<&str, f64> = numbers.iter().copied().collect();
     let mut out = stdout().lock();
     writeln!(out, "{}", serde_json::to_string(&numbers)?)?;
@@ -236,7 +237,7 @@ fn say(numbers: &[(&str, f64)]) -> Result<()> {
 }
 
 /// A field of this process's status, in bytes.
-fn status(name: &str) -> Result<f64> {
+pub(crate) fn status(name: &str) -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line =
         status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;

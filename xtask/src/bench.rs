@@ -1,4 +1,4 @@
-//! `cargo xtask bench` and `cargo xtask bench runtime`: the tables of `docs/BENCHMARKS.md`, measured on this machine.
+//! `cargo xtask bench`, alone and with `runtime` or `http` behind it: the tables of `docs/BENCHMARKS.md`, measured on this machine.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,6 +19,15 @@ use crate::{
 pub(crate) fn run(root: &Path) -> Result<()> {
     let peers = peers::set_up(root)?;
     run_command(cargo(root).args(["run", "--release", "--package", "avp-bench"]).envs(peers))
+}
+
+/// Installs the Python peers and runs the benchmark of frames over HTTP in release.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_http(root: &Path) -> Result<()> {
+    let peers = peers::set_up(root)?;
+    run_command(cargo(root).args(["run", "--release", "--package", "avp-bench", "--", "http"]).envs(peers))
 }
 
 /// The shape that the tables are about.

@@ -1,0 +1,74 @@
+"""Two network namespaces with a long way between them, for the HTTP benchmark. Needs root and /dev/net/tun.
+
+    python link.py NEAR FAR MILLISECONDS
+
+Makes the namespaces NEAR (10.99.0.1) and FAR (10.99.0.2), with a device in each whose other end is this program: whatever comes
+out of one goes into the other MILLISECONDS later, in order, none lost. That is what `tc netem delay` does, which many kernels are
+built without; TCP on both sides is the system's own. Prints a JSON object once both are up, and takes everything down when
+standard input ends.
+"""
+
+import collections
+import fcntl
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+# Larger packets than any road takes: what is measured is the time, not the number of packets.
+MTU = 65000
+
+
+def main():
+    near, far, delay = sys.argv[1], sys.argv[2], float(sys.argv[3]) / 1000
+    made = []
+    try:
+        ends = [end(name, address, made) for name, address in ((near, "10.99.0.1"), (far, "10.99.0.2"))]
+        for come, go in (ends, ends[::-1]):
+            threading.Thread(target=carry, args=(come, go, delay), daemon=True).start()
+        print(json.dumps({"ready": 1}), flush=True)
+        sys.stdin.read()
+    finally:
+        for name in made:
+            run("ip", "netns", "delete", name)
+    os._exit(0)
+
+
+def end(namespace, address, made):
+    """A device in a namespace of its own, as the file that holds its other end."""
+    run("ip", "netns", "add", namespace)
+    made.append(namespace)
+    device = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH", namespace.encode(), IFF_TUN | IFF_NO_PI))
+    run("ip", "link", "set", namespace, "netns", namespace)
+    inside = ("ip", "-n", namespace)
+    run(*inside, "address", "add", f"{address}/24", "dev", namespace)
+    run(*inside, "link", "set", namespace, "mtu", str(MTU), "txqueuelen", "10000", "up")
+    run(*inside, "link", "set", "lo", "up")
+    return device
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def carry(come, go, delay):
+    """Reads as fast as packets come, and writes each when its time has come."""
+    waiting = collections.deque()
+    while True:
+        patience = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
+        if select.select([come], [], [], patience)[0]:
+            waiting.append((time.monotonic() + delay, os.read(come, 1 << 16)))
+        while waiting and waiting[0][0] <= time.monotonic():
+            os.write(go, waiting.popleft()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+//! A server in a process of its own, which says where it listens and how much memory it takes.
+
+use std::{convert::Infallible, ffi::OsString, fs, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use avp_transport::{
+    server::{self, Caller, Handler, IncomingFrame, ListenOptions, Refusal, ServerOptions, Service, Stock},
+    store::{Contexts, Keeping},
+    wire::Reply,
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::net::TcpListener;
+
+use super::{LARGE, Server, answer_lines};
+use crate::runtime_ours::status;
+
+/// The argument by which this program starts itself as a server.
+pub(crate) const SERVE: &str = "http-serve";
+
+/// The most bytes kept: what a few frames in flight take, and no more.
+const QUOTA: usize = 6 * LARGE;
+
+/// `MODE ADDRESS [CERTIFICATES KEY [PROTOCOL]]`: serves until standard input ends.
+///
+/// # Errors
+/// When the arguments are none, or the address is taken.
+pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
+    let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+    let [mode, address, tls @ ..] = &text[..] else { bail!("which server, and where?") };
+    let mode = Server::ALL.into_iter().find(|server| server.argument() == *mode).context("no such server")?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let listener = runtime.block_on(TcpListener::bind(address.parse::<SocketAddr>()?))?;
+    let port = listener.local_addr()?.port();
+    let listen = ListenOptions { tls: tls_config(tls)?, plain_from_anywhere: true };
+    let folder = tempfile::tempdir()?;
+    let keeping = Keeping { quota: QUOTA, ..Default::default() };
+    match mode {
+        Server::Memory => {
+            ours(&runtime, listener, listen, Stock::new("server", Contexts::in_memory(keeping)))
+        }
+        Server::Files => {
+            let contexts = Contexts::in_folder(folder.path(), keeping)?;
+            ours(&runtime, listener, listen, Stock::new("server", contexts));
+        }
+        Server::Passing => ours(&runtime, listener, listen, Passing),
+        Server::Hyper => drop(runtime.spawn(hyper_alone(listener))),
+    }
+    answer_lines(|line| match line {
+        "port" => Ok(vec![("port", f64::from(port))]),
+        "memory" => Ok(vec![("peak", status("VmHWM:")?)]),
+        // From now on the peak is that of what comes: proc(5).
+        "forget peak" => {
+            fs::write("/proc/self/clear_refs", "5").context("the system keeps no account of peak memory")?;
+            Ok(vec![("resident", status("VmRSS:")?)])
+        }
+        _ => bail!("a server knows no {line}"),
+    })
+}
+
+fn ours<H: Handler>(
+    runtime: &tokio::runtime::Runtime,
+    listener: TcpListener,
+    listen: ListenOptions,
+    handler: H,
+) {
+    let service = Service::new(handler, ServerOptions::default());
+    let never = std::future::pending();
+    runtime.spawn(server::serve(listener, service, listen, never, Duration::ZERO));
+}
+
+/// A handler that looks at every byte and keeps none.
+struct Passing;
+
+impl Handler for Passing {
+    async fn transmit(&self, mut frame: IncomingFrame, _: &Caller) -> Result<Reply, Refusal> {
+        let mut bytes = 0;
+        while let Some(piece) = frame.chunk().await? {
+            bytes += piece.len();
+        }
+        Ok(Reply::new().with("bytes", bytes))
+    }
+}
+
+async fn hyper_alone(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        if stream.set_nodelay(true).is_err() {
+            continue;
+        }
+        tokio::spawn(async move {
+            let answer = service_fn(|request: Request<Incoming>| async {
+                let mut body = request.into_body();
+                while let Some(Ok(_)) = body.frame().await {}
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{\"success\":true}"))))
+            });
+            // How a connection ends is its client's affair.
+            let _ended =
+                auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
+        });
+    }
+}
+
+/// Certificates and key in files, and the one protocol to speak where only one is wanted.
+fn tls_config(arguments: &[&str]) -> Result<Option<Arc<rustls::ServerConfig>>> {
+    let [certificates, key, protocols @ ..] = arguments else { return Ok(None) };
+    let mut config = server::tls_config_of_files(certificates.as_ref(), key.as_ref(), None)?;
+    if let [protocol] = protocols {
+        Arc::make_mut(&mut config).alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    }
+    Ok(Some(config))
+}
