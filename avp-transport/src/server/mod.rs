@@ -15,6 +15,7 @@ mod caller;
 mod handler;
 mod incoming;
 mod listen;
+mod memory;
 mod metrics;
 mod options;
 mod refusal;

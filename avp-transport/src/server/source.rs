@@ -63,9 +63,9 @@ impl Source {
     /// The next bytes, never none of them; `None` at the end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         let Some(body) = self.body.as_mut() else { return Ok(None) };
-        let asked = Instant::now();
-        self.alarm.as_mut().reset(asked + self.pace.idle);
         let (alarm, idle) = (&mut self.alarm, self.pace.idle);
+        // Set where there is something to wait for: most often the next bytes are here already.
+        let mut set = false;
         let outcome = poll_fn(|context| {
             loop {
                 match Pin::new(&mut *body).poll_frame(context) {
@@ -77,6 +77,9 @@ impl Source {
                     Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(BodyError::Broken)),
                     Poll::Ready(None) => return Poll::Ready(Ok(None)),
                     Poll::Pending => {
+                        if !std::mem::replace(&mut set, true) {
+                            alarm.as_mut().reset(Instant::now() + idle);
+                        }
                         return match alarm.as_mut().poll(context) {
                             Poll::Ready(()) => Poll::Ready(Err(BodyError::Stalled { after: idle })),
                             Poll::Pending => Poll::Pending,
