@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{
     admission::{Admission, BodyPlace},
+    buffer::FrameBuffer,
     source::Source,
 };
 use crate::reader::{BodyReader, FrameError, FrameLimits, Head, verify_packed};
@@ -144,14 +145,13 @@ impl IncomingFrame {
         let len = self.head.frame_len();
         let no_room = BodyError::NoRoom { needed: len };
         let _room = self.admission.reserve(len).ok_or(no_room)?;
-        let mut frame = Vec::new();
-        // Reserved, and touched only as bytes arrive; the announced length has a limit, and all of them together have one.
-        frame.try_reserve_exact(usize::try_from(len).map_err(|_| no_room)?).map_err(|_| no_room)?;
-        frame.extend_from_slice(self.head.bytes());
+        // The announced length has a limit, and all of them together have one.
+        let mut frame = usize::try_from(len).ok().and_then(FrameBuffer::new).ok_or(no_room)?;
+        frame.extend(self.head.bytes());
         while let Some(bytes) = self.chunk().await? {
-            frame.extend_from_slice(&bytes);
+            frame.extend(&bytes);
         }
-        let frame = Bytes::from(frame);
+        let frame = frame.into_bytes();
         if self.head.is_compressed() {
             let (body, limit) = (frame.slice(self.head.bytes().len()..), self.limits.unpacked);
             let head = self.head;

@@ -11,6 +11,7 @@
 mod admission;
 mod answer;
 mod body;
+mod buffer;
 mod caller;
 mod handler;
 mod incoming;
