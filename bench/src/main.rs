@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let Some((what, rest)) = arguments.split_first() else { return protocol() };
     match (what.to_str(), rest) {
         (Some("runtime"), []) => runtime::run(&runtime::Settings::from_env()?),
-        (Some("http"), []) => http::run(),
+        (Some("http"), _) => http::run(rest),
         (Some(http::SERVE), _) => http::serve(rest),
         (Some(http::SEND), _) => http::send(rest),
         (Some(runtime_ours::SERVE), _) => runtime_ours::serve(rest),

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`, alone and with `runtime` or `http` behind it: the tables of `docs/BENCHMARKS.md`, measured on this machine.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -21,13 +22,18 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     run_command(cargo(root).args(["run", "--release", "--package", "avp-bench"]).envs(peers))
 }
 
-/// Installs the Python peers and runs the benchmark of frames over HTTP in release.
+/// Installs the Python peers and runs the benchmark of frames over HTTP in release: all its tables, or those named.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn run_http(root: &Path) -> Result<()> {
+pub(crate) fn run_http(root: &Path, tables: &[OsString]) -> Result<()> {
     let peers = peers::set_up(root)?;
-    run_command(cargo(root).args(["run", "--release", "--package", "avp-bench", "--", "http"]).envs(peers))
+    run_command(
+        cargo(root)
+            .args(["run", "--release", "--package", "avp-bench", "--", "http"])
+            .args(tables)
+            .envs(peers),
+    )
 }
 
 /// The shape that the tables are about.

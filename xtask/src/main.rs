@@ -35,7 +35,8 @@ Usage: cargo xtask COMMAND
   bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
   bench runtime [SHAPE]
                     The runtime beside the Python peer and ONNX Runtime alone, at a model of random weights
-  bench http        Frames over HTTP beside the Python peer and bare hyper; as root, over a long way too
+  bench http [frames|memory|load|latency]
+                    Frames over HTTP beside the Python peer and bare hyper; as root, over a long way too
   bench js          The npm packages beside a peer written by hand in JavaScript, and the Python peers
   soak              The HTTP binding under mixed load for two minutes; then every context compared with what was sent
   setup             Fetch the ONNX Runtime library into .cache/
@@ -68,7 +69,7 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
         ("bench", [what, shape @ ..]) if what == "runtime" && shape.len() < 2 => {
             bench::run_runtime(&root, shape.first().and_then(|shape| shape.to_str()))?;
         }
-        ("bench", [what]) if what == "http" => bench::run_http(&root)?,
+        ("bench", [what, tables @ ..]) if what == "http" => bench::run_http(&root, tables)?,
         ("bench", [what]) if what == "js" => npm::bench(&root)?,
         ("soak", []) => soak::run(&root)?,
         ("setup", []) => drop(onnxruntime::set_up(&root)?),

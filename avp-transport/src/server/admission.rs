@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::memory::Spare;
+
 /// Bytes are counted in pages, so that a semaphore's 32 bits say 16 TiB.
 const PAGE: u64 = 4096;
 
@@ -17,6 +19,7 @@ pub(super) struct Admission {
     pages: Arc<Semaphore>,
     /// Pages in all: what needs more never fits.
     most: u64,
+    spare: Arc<Spare>,
 }
 
 impl Admission {
@@ -26,7 +29,13 @@ impl Admission {
             bodies: Arc::new(Semaphore::new(bodies.min(Semaphore::MAX_PERMITS))),
             pages: Arc::new(Semaphore::new(most as usize)),
             most,
+            spare: Arc::default(),
         }
+    }
+
+    /// Memory for the bytes that there is room for.
+    pub(super) const fn spare(&self) -> &Arc<Spare> {
+        &self.spare
     }
 
     /// A place for one more body, or `None` where all are taken.

@@ -15,7 +15,6 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{
     admission::{Admission, BodyPlace},
-    memory::FrameMemory,
     source::Source,
 };
 use crate::reader::{BodyReader, FrameError, FrameLimits, Head, verify_packed};
@@ -146,7 +145,7 @@ impl IncomingFrame {
         let no_room = BodyError::NoRoom { needed: len };
         let _room = self.admission.reserve(len).ok_or(no_room)?;
         // Reserved, and touched only as bytes arrive; the announced length has a limit, and all of them together have one.
-        let mut frame = FrameMemory::reserve(len).ok_or(no_room)?;
+        let mut frame = self.admission.spare().reserve(len).ok_or(no_room)?;
         let mut fits = frame.extend(self.head.bytes());
         while let Some(bytes) = self.chunk().await? {
             fits &= frame.extend(&bytes);

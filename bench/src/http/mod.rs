@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{runtime_ours::say, runtime_partner::Partner};
+use crate::{runtime_ours::say, runtime_partner::Partner, table::Table};
 
 pub(crate) use {
     send::{SEND, send},
@@ -32,18 +32,29 @@ const PEER_PYTHON: &str = "AVP_PEER_0_6_2_PYTHON";
 /// A large payload, in bytes.
 const LARGE: usize = 128 << 20;
 
-/// Prints the tables.
+type MakeTable = fn() -> Result<Table>;
+
+/// The tables by name, in the order in which they are printed.
+const TABLES: [(&str, MakeTable); 4] = [
+    ("frames", frames::table),
+    ("memory", memory::table),
+    ("load", load::table),
+    ("latency", latency::table),
+];
+
+/// Prints the tables, or those that are named.
 ///
 /// # Errors
 /// When a partner fails, or no interpreter is named for the peer.
-pub(crate) fn run() -> Result<()> {
-    println!("{}", frames::table()?);
-    println!("{}", memory::table()?);
-    println!("{}", load::table()?);
-    match latency::table() {
-        Ok(table) => println!("{table}"),
-        // It takes the right to make networks, which not every machine gives.
-        Err(error) => println!("Frames over a long way were left out: {error:#}"),
+pub(crate) fn run(names: &[OsString]) -> Result<()> {
+    for (name, table) in TABLES.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name))
+    {
+        match table() {
+            Ok(table) => println!("{table}"),
+            // It takes the right to make networks, which not every machine gives.
+            Err(error) if *name == "latency" => println!("Frames over a long way were left out: {error:#}"),
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
