@@ -20,13 +20,13 @@ pub(crate) fn trim(text: &str) -> (usize, &str) {
 }
 
 /// A text in lower case, as Python's `str.lower` gives it.
-#[cfg(all(feature = "alloc", not(feature = "compact")))]
+#[cfg(all(any(feature = "learn", feature = "workflows"), not(feature = "compact")))]
 pub(crate) fn lower(text: &str) -> String {
     text.to_lowercase()
 }
 
 /// A text in lower case, as Python's `str.lower` gives it but for [`is_final_sigma`].
-#[cfg(all(feature = "alloc", feature = "compact"))]
+#[cfg(all(any(feature = "learn", feature = "workflows"), feature = "compact"))]
 pub(crate) fn lower(text: &str) -> String {
     Folded(text).chars().collect()
 }
