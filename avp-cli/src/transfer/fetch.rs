@@ -15,7 +15,7 @@ use crate::output::Output;
 /// A transfer that breaks is taken up where it broke. What arrives is verified, and appears whole or not at all.
 #[derive(Args)]
 pub(crate) struct Fetch {
-    /// The server with the context's id behind it, such as https://agent-b.example:8790/ID
+    /// The server with the context's id behind it, such as `https://agent-b.example:8790/ID`
     #[arg(value_name = "URL/ID")]
     context: String,
     /// Where the frame goes; `-` for standard output

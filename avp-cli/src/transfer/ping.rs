@@ -17,7 +17,7 @@ use crate::output::printable;
 /// Say hello to a server, and measure round trips
 #[derive(Args)]
 pub(crate) struct Ping {
-    /// The server, such as https://agent-b.example:8790
+    /// The server, such as `https://agent-b.example:8790`
     #[arg(value_name = "URL")]
     url: String,
     /// Model to say hello with; without one no latent state can be agreed on

@@ -21,7 +21,7 @@ pub(crate) struct Send {
     /// The frame; `-` for standard input, which is sent as it comes
     #[arg(value_name = "FILE")]
     frame: Input,
-    /// The server, such as https://agent-b.example:8790
+    /// The server, such as `https://agent-b.example:8790`
     #[arg(value_name = "URL")]
     url: String,
     /// Say hello first, and send in the session that comes of it; fails where the server's model cannot use the frame
