@@ -18,7 +18,7 @@ use crate::{
 };
 
 const ROUND_TRIP_MS: u32 = 100;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// A client at the near end and its server at the far one.
 struct Pair {

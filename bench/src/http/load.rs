@@ -30,6 +30,8 @@ const ROUNDS: usize = 3;
 pub(super) fn table() -> Result<Table> {
     let mut sides = vec![
         Side::new(PEER, Served::peer()?),
+        // As the peer's handler: it decodes a frame and keeps nothing of it.
+        Side::new(Server::Passing.name(), Server::Passing.start()?),
         Side::new(Server::Memory.name(), Server::Memory.start()?),
         Side::new(Server::Hyper.name(), Server::Hyper.start()?),
     ];
