@@ -53,10 +53,12 @@ pub(super) fn table() -> Result<Table> {
         ours(Server::Hyper, How::Http1)?,
         ours(Server::Passing, How::Http1)?,
         ours(Server::Memory, How::Http1)?,
+        ours(Server::Newest, How::Http1)?,
         ours(Server::Files, How::Http1)?,
         ours(Server::Hyper, How::Http2)?,
         ours(Server::Passing, How::Http2)?,
         ours(Server::Memory, How::Http2)?,
+        ours(Server::Newest, How::Http2)?,
     ];
     for round in 0..=ROUNDS {
         for pair in &mut pairs {

@@ -32,7 +32,7 @@ pub(super) fn table() -> Result<Table> {
         Side::new(PEER, Served::peer()?),
         // As the peer's handler: it decodes a frame and keeps nothing of it.
         Side::new(Server::Passing.name(), Server::Passing.start()?),
-        Side::new(Server::Memory.name(), Server::Memory.start()?),
+        Side::new(Server::Newest.name(), Server::Newest.start()?),
         Side::new(Server::Hyper.name(), Server::Hyper.start()?),
     ];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

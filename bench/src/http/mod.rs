@@ -62,8 +62,10 @@ pub(crate) fn run(names: &[OsString]) -> Result<()> {
 /// What a server of ours does with frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Server {
-    /// Keeps them in memory.
+    /// Keeps them all in memory.
     Memory,
+    /// Keeps the newest in memory.
+    Newest,
     /// Keeps them in files.
     Files,
     /// Reads and checks them, a piece at a time.
@@ -73,11 +75,12 @@ enum Server {
 }
 
 impl Server {
-    const ALL: [Self; 4] = [Self::Memory, Self::Files, Self::Passing, Self::Hyper];
+    const ALL: [Self; 5] = [Self::Memory, Self::Newest, Self::Files, Self::Passing, Self::Hyper];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Memory => "ours, kept in memory",
+            Self::Newest => "ours, kept in place of older ones",
             Self::Files => "ours, kept in a file",
             Self::Passing => "ours, checked and passed on",
             Self::Hyper => "bare hyper, bytes dropped",
@@ -87,6 +90,7 @@ impl Server {
     const fn argument(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::Newest => "newest",
             Self::Files => "files",
             Self::Passing => "passing",
             Self::Hyper => "hyper",

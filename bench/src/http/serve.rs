@@ -23,8 +23,9 @@ use crate::runtime_ours::status;
 /// The argument by which this program starts itself as a server.
 pub(crate) const SERVE: &str = "http-serve";
 
-/// The most bytes kept: what a few frames in flight take, and no more.
-const QUOTA: usize = 6 * LARGE;
+/// The most bytes kept: more than is ever sent, or two large frames.
+const ALL: usize = 64 * LARGE;
+const NEWEST: usize = 2 * LARGE + 4096;
 
 /// `MODE ADDRESS [CERTIFICATES KEY [PROTOCOL]]`: serves until standard input ends.
 ///
@@ -39,9 +40,10 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     let port = listener.local_addr()?.port();
     let listen = ListenOptions { tls: tls_config(tls)?, plain_from_anywhere: true };
     let folder = tempfile::tempdir()?;
-    let keeping = Keeping { quota: QUOTA, ..Default::default() };
+    let quota = if mode == Server::Newest { NEWEST } else { ALL };
+    let keeping = Keeping { quota, ..Default::default() };
     match mode {
-        Server::Memory => {
+        Server::Memory | Server::Newest => {
             ours(&runtime, listener, listen, Stock::new("server", Contexts::in_memory(keeping)))
         }
         Server::Files => {
