@@ -39,6 +39,7 @@ mod upload;
 use std::{
     fmt,
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -66,6 +67,10 @@ const HEADER_LIMIT: u32 = 16 << 10;
 
 /// The most headers of an answer in HTTP/1.1.
 const MAX_HEADERS: usize = 64;
+
+/// How long a connection is kept that nobody uses: less than the 75 s of this crate's server, so that it is not the
+/// server that closes one just as a request goes out on it.
+const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 
 /// A client of one server. Clones share connections and session; each may be used by many tasks at once.
 #[derive(Clone)]
@@ -110,6 +115,7 @@ impl Client {
             // Ours knows what can be repeated; a second policy would multiply the first.
             .retry(reqwest::retry::never())
             .connect_timeout(options.timeouts.connect)
+            .pool_idle_timeout(IDLE_CONNECTION)
             .tcp_nodelay(true)
             .http1_max_headers(MAX_HEADERS)
             .http2_max_header_list_size(HEADER_LIMIT)

@@ -11,7 +11,7 @@ use std::{
 
 use avp_core::{DecodeError, Header};
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::Stream;
 
 use super::{
     ClientError,

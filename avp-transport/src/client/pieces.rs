@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::Stream;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 /// The most bytes that go to the connection at a time. Progress is seen a piece at a time, and the last one counts as sent

@@ -108,8 +108,7 @@ impl HeadReader {
             true => (&bytes[..], 0),
             false => {
                 let before = self.buffer.len();
-                let wanted =
-                    Header::LEN + self.limits.metadata - before.min(Header::LEN + self.limits.metadata);
+                let wanted = Header::LEN.saturating_add(self.limits.metadata).saturating_sub(before);
                 self.buffer.extend_from_slice(&bytes[..bytes.len().min(wanted)]);
                 (&self.buffer[..], before)
             }

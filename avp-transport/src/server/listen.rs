@@ -29,6 +29,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Answer, Handler, Limits, Service, caller::Address, source::BoxError};
+use crate::wire::{JSON, Reply};
 
 /// How a TLS record of a handshake begins (RFC 8446, 5.1); no HTTP request does.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -218,10 +219,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// Says in words why the connection ends, where a browser or `curl` can show them.
 fn refuse_plain(stream: &TcpStream) {
-    const WORDS: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 93\r\n\r\n\
-        {\"success\":false,\"code\":\"tls_required\",\"message\":\"other machines reach this port by TLS only\"}";
     // If the words do not leave, the connection ends without them.
-    let _: io::Result<usize> = stream.try_write(WORDS);
+    let _: io::Result<usize> = stream.try_write(tls_required().as_bytes());
+}
+
+/// The answer to a client that may not go on without TLS, written before there is anything that reads HTTP.
+fn tls_required() -> String {
+    let body = Reply::failure("tls_required", "other machines reach this port by TLS only").to_string();
+    let len = body.len();
+    format!(
+        "HTTP/1.1 403 Forbidden\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+    )
 }
 
 /// What a connection is doing: whether a request is being answered, and when something moved last.
@@ -310,5 +318,19 @@ impl http_body::Body for Watched {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_go_on_without_tls_gets_a_whole_answer() {
+        let answer = tls_required();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        assert_eq!(len, body.len().to_string());
+        assert_eq!(Reply::parse(body.as_bytes()).unwrap().text("code"), Some("tls_required"));
     }
 }

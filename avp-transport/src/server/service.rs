@@ -123,8 +123,11 @@ impl<H: Handler> Service<H> {
         }
         let took = start.elapsed();
         inner.metrics.answered(endpoint, response.status().as_u16(), took);
-        span.in_scope(|| {
-            tracing::info!(status = response.status().as_u16(), ms = took.as_secs_f64() * 1e3, "answered");
+        let (status, ms) = (response.status().as_u16(), took.as_secs_f64() * 1e3);
+        span.in_scope(|| match endpoint {
+            // Who watches a server's health asks all the time.
+            Endpoint::Health => tracing::debug!(status, ms, "answered"),
+            _ => tracing::info!(status, ms, "answered"),
         });
         response
     }

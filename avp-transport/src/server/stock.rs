@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,6 +23,15 @@ use crate::{store::Contexts, store::Kept, wire::Reply};
 
 /// How long an idempotency key is remembered.
 const DEED_TTL: Duration = Duration::from_secs(600);
+
+/// The most sessions, about: while so many are alive, a hello is asked to come again.
+const MOST_SESSIONS: usize = 100_000;
+
+/// Sessions are counted, and those that have ended forgotten, once in so many hellos.
+const COUNTED_EVERY: usize = 256;
+
+/// The longest name of an agent, in bytes: a session keeps it.
+const LONGEST_NAME: usize = 256;
 
 /// The most idempotency keys that are remembered; the oldest is forgotten first.
 const MOST_DEEDS: usize = 10_000;
@@ -45,6 +57,9 @@ pub struct Stock {
     any_session: bool,
     contexts: Contexts,
     sessions: SessionManager,
+    hellos: AtomicUsize,
+    /// Whether there were too many sessions when they were last counted.
+    full: AtomicBool,
     deeds: Mutex<ContextStore<Deed>>,
     started: Instant,
 }
@@ -69,6 +84,8 @@ impl Stock {
             any_session: false,
             contexts,
             sessions: SessionManager::default(),
+            hellos: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
             deeds: Mutex::new(ContextStore::new(MOST_DEEDS)),
             started: Instant::now(),
         }
@@ -156,6 +173,22 @@ impl Stock {
             .with("expires_in", self.contexts.ttl().as_secs()))
     }
 
+    /// Refuses a hello that would cost more memory than it is worth.
+    fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
+        if hello.agent_id.len() > LONGEST_NAME {
+            let message = format!("expected an `agent_id` of at most {LONGEST_NAME} bytes");
+            return Err(Refusal::bad_request("bad_hello", message).of_field("agent_id"));
+        }
+        if self.hellos.fetch_add(1, Ordering::Relaxed).is_multiple_of(COUNTED_EVERY) {
+            self.sessions.cleanup_expired();
+            self.full.store(self.sessions.active_count() >= MOST_SESSIONS, Ordering::Relaxed);
+        }
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(Refusal::busy("too_many_sessions", "the server has as many sessions as it can keep")),
+            false => Ok(()),
+        }
+    }
+
     fn begin<'a>(&'a self, key: &'a str, head: u32) -> Result<Begun<'a>, Refusal> {
         let now = self.started.elapsed();
         let mut deeds = self.deeds();
@@ -218,8 +251,8 @@ impl Drop for Undertaking<'_> {
 }
 
 impl Handler for Stock {
-    async fn handshake(&self, hello: Hello, caller: &Caller) -> Result<Reply, Refusal> {
-        let _ = caller;
+    async fn handshake(&self, hello: Hello, _: &Caller) -> Result<Reply, Refusal> {
+        self.admit(&hello)?;
         let remote = hello.identity.clone().unwrap_or_default();
         let local = self.identity.clone().unwrap_or_else(|| remote.clone());
         let evidence = self.evidence.as_ref().map_or_else(Evidence::default, |find| find(&local, &remote));
@@ -268,5 +301,38 @@ impl fmt::Debug for Stock {
             .field("agent_id", &self.agent_id)
             .field("contexts", &self.contexts)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Keeping;
+
+    fn hello(agent_id: &str) -> Hello {
+        Hello { agent_id: agent_id.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn sessions_that_have_ended_are_forgotten_and_too_many_are_refused() {
+        let stock = Stock::new("server", Contexts::in_memory(Keeping::default())).session_ttl(Duration::ZERO);
+        for _ in 0..MOST_SESSIONS {
+            stock.sessions.create(["a"], Mode::Json, "", None);
+        }
+        assert_eq!(stock.admit(&hello("a")), Ok(()), "all of them have ended");
+        assert_eq!(stock.sessions.cleanup_expired(), 0);
+        for _ in 0..MOST_SESSIONS {
+            stock.sessions.create(["a"], Mode::Json, "", Some(Duration::from_secs(3600)));
+        }
+        let refused = (0..COUNTED_EVERY).find_map(|_| stock.admit(&hello("a")).err()).unwrap();
+        assert_eq!(refused.code(), "too_many_sessions");
+    }
+
+    #[test]
+    fn a_name_that_is_no_name_is_not_kept() {
+        let stock = Stock::new("server", Contexts::in_memory(Keeping::default()));
+        assert_eq!(stock.admit(&hello(&"a".repeat(LONGEST_NAME))), Ok(()));
+        let refused = stock.admit(&hello(&"a".repeat(LONGEST_NAME + 1))).unwrap_err();
+        assert_eq!((refused.code(), refused.field()), ("bad_hello", Some("agent_id")));
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::Kept;
 use crate::{
-    reader::{BodyReader, FrameError, FrameLimits, Head, HeadReader},
+    reader::{BodyReader, FrameError, FrameLimits, Head, HeadReader, verify_packed},
     server::PART,
 };
 
@@ -103,5 +103,9 @@ fn verify(path: &Path) -> io::Result<(Head, u32)> {
         }
     }
     let crc32 = body.finish().map_err(|error| invalid(&error))?;
+    if head.is_compressed() {
+        file.seek(SeekFrom::Start(head.bytes().len() as u64))?;
+        verify_packed(&head, io::BufReader::new(&file), ANY.unpacked).map_err(|error| invalid(&error))?;
+    }
     Ok((head, crc32))
 }

@@ -287,7 +287,7 @@ async fn a_proxy_is_asked_only_where_an_option_names_it() {
 /// Parts, as they might come from somewhere.
 struct Pieces(Vec<Bytes>);
 
-impl futures_core::Stream for Pieces {
+impl futures_util::Stream for Pieces {
     type Item = io::Result<Bytes>;
 
     fn poll_next(

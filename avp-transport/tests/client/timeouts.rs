@@ -69,7 +69,7 @@ async fn a_source_that_no_longer_gives_is_given_up() {
     let server = Server::start(never).await;
     let client = Client::new(&server.url(), impatient(Timeouts { idle: SHORT, ..PATIENT })).unwrap();
     struct Stalls(Option<Bytes>);
-    impl futures_core::Stream for Stalls {
+    impl futures_util::Stream for Stalls {
         type Item = std::io::Result<Bytes>;
 
         fn poll_next(

@@ -1,5 +1,6 @@
 //! Contexts that are brought, fetched and let go.
 
+use avp_core::{Compression, FrameEncoder, MetadataFields};
 use avp_transport::{
     server::{ListenOptions, ServerOptions, Service, Stock},
     store::{Contexts, Keeping},
@@ -69,24 +70,33 @@ async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
         Running::start(service, ListenOptions::default()).await
     };
     let (first, second) = (frame(1 << 20), frame_of(&body(77), ""));
+    let packed = FrameEncoder::new(MetadataFields::default()).compression(Compression::Fast);
+    let packed = packed.encode(&body(5000)).unwrap();
     let server = start().await;
     let (a, b) = (keep(&server, &first).await, keep(&server, &second).await);
+    let (c, d) = (keep(&server, &packed).await, keep(&server, &packed).await);
     server.stop().await;
     // What a process leaves that is killed within a body, and what a disk makes of a file.
     std::fs::write(folder.path().join("xyz.part"), &first[..1000]).unwrap();
-    let broken = folder.path().join(format!("{b}.avp"));
-    let mut bytes = std::fs::read(&broken).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    std::fs::write(&broken, bytes).unwrap();
+    for id in [&b, &d] {
+        let broken = folder.path().join(format!("{id}.avp"));
+        let mut bytes = std::fs::read(&broken).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&broken, bytes).unwrap();
+    }
     std::fs::write(folder.path().join("notes.txt"), "somebody's").unwrap();
 
     let server = start().await;
     assert_eq!(server.get(&path(&a)).await.bytes().await.unwrap(), first);
-    assert_eq!(server.get(&path(&b)).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(server.get(&path(&c)).await.bytes().await.unwrap(), packed);
+    for id in [&b, &d] {
+        assert_eq!(server.get(&path(id)).await.status(), StatusCode::NOT_FOUND);
+    }
     let mut left: Vec<_> =
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    let mut expected: Vec<std::ffi::OsString> = vec![format!("{a}.avp").into(), "notes.txt".into()];
+    let mut expected: Vec<std::ffi::OsString> =
+        vec![format!("{a}.avp").into(), format!("{c}.avp").into(), "notes.txt".into()];
     expected.sort();
     assert_eq!(left, expected);
 }
