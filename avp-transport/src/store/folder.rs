@@ -71,8 +71,12 @@ pub(super) fn read(frame: &Bytes) -> Result<(Head, u32), FrameError> {
         return Err(reader.finish().into());
     };
     let mut body = BodyReader::new(&head);
-    body.feed(&frame[head.bytes().len()..])?;
+    let rest = &frame[head.bytes().len()..];
+    body.feed(rest)?;
     let crc32 = body.finish()?;
+    if head.is_compressed() {
+        verify_packed(&head, rest, ANY.unpacked)?;
+    }
     Ok((head, crc32))
 }
 
