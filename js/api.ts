@@ -51,7 +51,7 @@ export interface Metadata {
   /** Id of the projection map that the tensors went through; `""` for none. */
   avpMapId: string;
   extra: Record<string, string>;
-  /** 0 to 1, where the dialect has it. */
+  /** 0 to 1, where the dialect has it; as it was sent, be it `NaN`. */
   confidenceScore: number | null;
   /** CRC-32 of the uncompressed payload, where the sender gave one. */
   payloadChecksum: number | null;
@@ -93,13 +93,15 @@ export interface Frame extends FrameHead {
 
 /**
  * Reads one whole frame, in whichever dialect it is. The payload is not touched, so it takes the same time for any.
- * @throws {DecodeError} `truncated`, `trailing_bytes`, `bad_magic` and the core's other codes.
+ * @throws {DecodeError} `truncated`, `trailing_bytes`, `bad_magic` and the core's other codes; `metadata_too_large` where
+ * there is more than 1 MiB of metadata.
  */
 export declare function decode(bytes: Uint8Array): Frame;
 
 /**
  * Reads header and metadata from the start of `bytes`; whatever follows is not looked at.
- * @throws {DecodeError} `truncated` where more bytes may mend it; every other code is final.
+ * @throws {DecodeError} `truncated` where more bytes may mend it; every other code is final. `metadata_too_large` where
+ * there is more than 1 MiB of metadata.
  */
 export declare function decodeHeader(bytes: Uint8Array): FrameHead;
 

@@ -122,7 +122,7 @@ impl<'a> Metadata<'a> {
     /// Shape of the tensor, outermost axis first.
     #[must_use]
     pub fn tensor_shape(&self) -> TensorShape<'a> {
-        TensorShape { fields: Reader::new(self.raw.wire, 0), current: Uint32s::One(None) }
+        TensorShape { fields: Reader::new(self.raw.repeated, 0), current: Uint32s::One(None) }
     }
 
     /// Id of the projection map that the tensors went through; `""` for none.
@@ -152,7 +152,7 @@ impl<'a> Metadata<'a> {
     /// [`extra_value`](Self::extra_value).
     #[must_use]
     pub fn extra(&self) -> Extra<'a> {
-        Extra { fields: Reader::new(self.raw.wire, 0) }
+        Extra { fields: Reader::new(self.raw.repeated, 0) }
     }
 
     /// The value of the `extra` entry called `key`.
@@ -232,7 +232,13 @@ impl<'a> Iterator for Extra<'a> {
 /// The message as protobuf sees it, before a dialect gives its enum numbers a meaning.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RawMetadata<'a> {
+    #[cfg(feature = "alloc")]
     pub(crate) wire: &'a [u8],
+    /// From the first field on that is read again when it is asked for, tensor shape or extra: most frames have few
+    /// others behind it.
+    pub(crate) repeated: &'a [u8],
+    /// Likewise, from the first field of dialect 0.1 on: hardly a frame has one.
+    pub(crate) legacy: &'a [u8],
     pub(crate) session_id: &'a str,
     pub(crate) source_agent_id: &'a str,
     pub(crate) target_agent_id: &'a str,
@@ -268,9 +274,15 @@ impl<'a> RawMetadata<'a> {
     /// After this, reading the same bytes again cannot fail: [`TensorShape`] and [`Extra`] rely on it.
     #[inline]
     pub(crate) fn decode(wire: &'a [u8], base: usize) -> Result<Self, DecodeError> {
-        let mut raw = Self { wire, ..Self::default() };
+        let mut raw = Self {
+            #[cfg(feature = "alloc")]
+            wire,
+            ..Self::default()
+        };
         let mut reader = Reader::new(wire, base);
-        while let Some(field) = reader.field()? {
+        loop {
+            let rest = reader.rest();
+            let Some(field) = reader.field()? else { return Ok(raw) };
             let number = || field.enumeration().map(|value| EnumNumber { value, offset: field.offset });
             match field.number {
                 field::SESSION_ID => raw.session_id = field.string("session_id")?,
@@ -281,7 +293,10 @@ impl<'a> RawMetadata<'a> {
                 field::NUM_LAYERS => raw.num_layers = field.uint32()?,
                 field::PAYLOAD_TYPE => raw.payload_type = number()?,
                 field::DTYPE => raw.dtype = number()?,
-                field::TENSOR_SHAPE => field.repeated_uint32()?.try_for_each(|value| value.map(drop))?,
+                field::TENSOR_SHAPE => {
+                    field.repeated_uint32()?.try_for_each(|value| value.map(drop))?;
+                    note(&mut raw.repeated, rest);
+                }
                 field::MODE => raw.mode = number()?,
                 field::COMPRESSION => {
                     raw.compression =
@@ -289,22 +304,28 @@ impl<'a> RawMetadata<'a> {
                 }
                 field::CONFIDENCE_SCORE => raw.confidence_score = Some(field.float()?),
                 field::AVP_MAP_ID => raw.avp_map_id = field.string("avp_map_id")?,
-                field::EXTRA => map_entry(field.message()?).map(drop)?,
+                field::EXTRA => {
+                    map_entry(field.message()?)?;
+                    note(&mut raw.repeated, rest);
+                }
                 field::PAYLOAD_CHECKSUM => raw.payload_checksum = Some(field.uint32()?),
-                // Hardly a frame has these, so they are checked now and looked up when asked for.
-                field::EMBEDDING_DIM => field.uint32().map(drop)?,
-                field::DATA_TYPE => field.string("data_type").map(drop)?,
-                field::AGENT_ID => field.string("agent_id").map(drop)?,
-                field::TASK_ID => field.string("task_id").map(drop)?,
+                field::EMBEDDING_DIM..=field::TASK_ID => {
+                    match field.number {
+                        field::EMBEDDING_DIM => field.uint32().map(drop)?,
+                        field::DATA_TYPE => field.string("data_type").map(drop)?,
+                        field::AGENT_ID => field.string("agent_id").map(drop)?,
+                        _ => field.string("task_id").map(drop)?,
+                    }
+                    note(&mut raw.legacy, rest);
+                }
                 _ => {}
             }
         }
-        Ok(raw)
     }
 
     /// The last field of this number: the one that counts.
     fn last(&self, number: u32) -> Option<Field<'a>> {
-        let mut reader = Reader::new(self.wire, 0);
+        let mut reader = Reader::new(self.legacy, 0);
         core::iter::from_fn(|| reader.field_again()).filter(|field| field.number == number).last()
     }
 
@@ -325,6 +346,13 @@ impl<'a> RawMetadata<'a> {
             .mode_from_wire(self.mode.value)
             .ok_or_else(|| unknown("mode", self.mode))?;
         Ok(Metadata { raw: self, payload_type, dtype, mode, dialect })
+    }
+}
+
+/// Remembers where the first of several fields starts.
+fn note<'a>(first: &mut &'a [u8], rest: &'a [u8]) {
+    if first.is_empty() {
+        *first = rest;
     }
 }
 

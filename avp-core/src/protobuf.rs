@@ -93,6 +93,12 @@ impl<'a> Reader<'a> {
         self.field().ok().flatten()
     }
 
+    /// What has not been read.
+    #[inline(always)]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.pos..]
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.pos == self.bytes.len()
     }

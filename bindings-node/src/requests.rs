@@ -7,7 +7,10 @@ use avp_js_operations::{
     fault::Fault,
     operation::{Operation, State},
 };
-use napi::{Either, bindgen_prelude::Uint8Array};
+use napi::{
+    Either,
+    bindgen_prelude::{Uint8Array, Uint8ArraySlice},
+};
 use napi_derive::napi;
 
 use crate::failure::{Answer, Failure, answered};
@@ -37,6 +40,26 @@ pub fn ask(operation: u32, request: &[u8], number: f64) -> Answer<String> {
 #[napi]
 pub fn ask_bytes(operation: u32, request: &[u8]) -> Answer<Uint8Array> {
     on_state(|state| run(state, operation, request, 0.0).map(Uint8Array::new))
+}
+
+/// Answers a request whose answer is numbers, and says how many bytes they are. They are written to `room` where it has
+/// enough of it.
+#[napi]
+pub fn ask_numbers(
+    operation: u32,
+    request: &[u8],
+    number: f64,
+    mut room: Uint8ArraySlice<'_>,
+) -> Answer<f64> {
+    on_state(|state| {
+        let numbers = run(state, operation, request, number)?;
+        // SAFETY: `js/src/seam-node.ts` made this memory for answers: no request lies in it, and no other thread has it.
+        let room = unsafe { room.as_mut() };
+        if let Some(room) = room.get_mut(..numbers.len()) {
+            room.copy_from_slice(&numbers);
+        }
+        Ok(numbers.len() as f64)
+    })
 }
 
 /// Which state requests are answered from now.

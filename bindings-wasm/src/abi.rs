@@ -31,7 +31,7 @@ thread_local! {
     static MACHINE: RefCell<Machine> = RefCell::default();
 }
 
-// SAFETY: the host defines both with these types (`js/src/core.ts`), and touches only the bytes named.
+// SAFETY: the host defines both with these types (`js/src/seam-wasm.ts`), and touches only the bytes named.
 #[link(wasm_import_module = "host")]
 unsafe extern "C" {
     /// Writes at most `len` next bytes of the input to `to`, and returns how many; 0 at the end.

@@ -1,7 +1,7 @@
 //! The WebAssembly module of the npm package `avp-wasm`.
 //!
-//! The host writes a request into this module's memory, names an operation, and reads the answer: JSON, or the bytes of
-//! a frame's head. Nothing of that needs generated glue, so the module has few exports and two imports, and the same
+//! The host writes a request into this module's memory, names an operation, and reads the answer: JSON, numbers, or the
+//! bytes of a frame's head. Nothing of that needs generated glue, so the module has few exports and two imports, and the same
 //! file serves browsers, bundlers, workers, Deno and Node; `js/src` is the other side.
 //!
 //! | part | does |

@@ -6,6 +6,18 @@ const typedArrayName = Object.getOwnPropertyDescriptor(
   Symbol.toStringTag,
 )!.get!;
 
+/** Likewise: it takes the buffers that are not shared, whether attached or not. */
+const lengthOfBuffer = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "byteLength")!.get!;
+
+function isShared(buffer: ArrayBufferLike): boolean {
+  try {
+    lengthOfBuffer.call(buffer);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
 function shown(value: unknown): string {
   if (value === null) return "null";
   if (typeof value === "number" || typeof value === "bigint") return String(value);
@@ -22,7 +34,7 @@ export function bytes(value: unknown, name: string): Uint8Array {
   if (typedArrayName.call(value) !== "Uint8Array") wrong(name, "a Uint8Array", value);
   const array = value as Uint8Array;
   const buffer = array.buffer as ArrayBuffer & { resizable?: boolean };
-  if (Object.prototype.toString.call(buffer) !== "[object ArrayBuffer]") {
+  if (isShared(buffer)) {
     throw new TypeError(`${name} should not be of shared memory: another thread could change it meanwhile`);
   }
   if (buffer.resizable) throw new TypeError(`${name} should not be of a resizable buffer: it could shrink meanwhile`);

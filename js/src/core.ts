@@ -8,6 +8,7 @@ export { askBytes, crc32, pack, unpack } from "./seam.js";
 /** In the order of the core's numbers (`js/operations/src/operation.rs`). */
 export enum Operation {
   DecodeHead,
+  FlagNames,
   EncodeHead,
   DecodeHybrid,
   EncodeHybrid,
@@ -44,6 +45,11 @@ const utf8 = new TextEncoder();
 /** Asks for something and gives the answer's value. */
 export function ask(operation: Operation, bytes: Uint8Array | string, number = 0): any {
   return seam.ask(operation, typeof bytes === "string" ? utf8.encode(bytes) : bytes, number);
+}
+
+/** Asks for something that is numbers, with texts and bytes that lie in `bytes`. What comes is to be read before the next question. */
+export function askNumbers(operation: Operation, bytes: Uint8Array, number: number): Numbers {
+  return new Numbers(seam.askNumbers(operation, bytes, number), bytes);
 }
 
 export function joined(parts: readonly Uint8Array[]): Uint8Array {
@@ -96,15 +102,87 @@ export class Kept {
 const owners =
   typeof FinalizationRegistry === "undefined" ? undefined : new FinalizationRegistry<() => void>((drop) => drop());
 
+const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+
+/** Up to this many characters of ASCII, one after the other is faster than the decoder. */
+const SHORT = 24;
+
+function textAt(bytes: Uint8Array, start: number, length: number): string {
+  const end = start + length;
+  if (length <= SHORT) {
+    let text = "";
+    let at = start;
+    while (at < end && bytes[at]! < 0x80) text += String.fromCharCode(bytes[at++]!);
+    if (at === end) return text;
+  }
+  return fromUtf8.decode(bytes.subarray(start, end));
+}
+
+/** Reads an answer in numbers as the core writes it (`js/operations/src/border.rs`). */
+export class Numbers {
+  readonly #numbers: DataView;
+  readonly #bytes: Uint8Array;
+  #at = 0;
+
+  constructor(numbers: DataView, bytes: Uint8Array) {
+    this.#numbers = numbers;
+    this.#bytes = bytes;
+  }
+
+  number(): number {
+    const number = this.#numbers.getFloat64(this.#at, true);
+    this.#at += 8;
+    return number;
+  }
+
+  text(): string {
+    return textAt(this.#bytes, this.number(), this.number());
+  }
+
+  bytes(): Uint8Array {
+    const start = this.number();
+    return this.#bytes.subarray(start, start + this.number());
+  }
+
+  option<T>(read: () => T): T | null {
+    return this.number() ? read() : null;
+  }
+
+  list<T>(read: () => T): T[] {
+    const items: T[] = [];
+    for (let left = this.number(); left > 0; left -= 1) items.push(read());
+    return items;
+  }
+}
+
+interface Page {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+function pageOf(length: number): Page {
+  const bytes = new Uint8Array(length);
+  return { bytes, view: new DataView(bytes.buffer) };
+}
+
+const USUAL = 512;
+
+/** Where the next request is written: making memory takes longer than to fill it. None while one is being written. */
+let spare: Page | undefined;
+
 /** Writes a request's fields as the core reads them (`js/operations/src/border.rs`). */
 export class Fields {
-  #bytes = new Uint8Array(512);
-  #view = new DataView(this.#bytes.buffer);
+  #page: Page;
   #length = 0;
+
+  constructor() {
+    this.#page = spare ?? pageOf(USUAL);
+    spare = undefined;
+  }
 
   number(value: number): this {
     this.#reserve(8);
-    this.#view.setFloat64(this.#length, value, true);
+    this.#page.view.setFloat64(this.#length, value, true);
     this.#length += 8;
     return this;
   }
@@ -116,7 +194,7 @@ export class Fields {
   text(value: string): this {
     // A unit of UTF-16 is at most three bytes.
     this.#reserve(8 + 3 * value.length);
-    const { written } = utf8.encodeInto(value, this.#bytes.subarray(this.#length + 8));
+    const written = writeText(value, this.#page.bytes, this.#length + 8);
     this.number(written);
     this.#length += written;
     return this;
@@ -142,16 +220,28 @@ export class Fields {
     return this.list(values, ([key, value]) => this.text(key).text(value));
   }
 
+  /** The request, and bytes behind it. To be sent before the next one is begun. */
   bytes(...more: Uint8Array[]): Uint8Array {
-    const bytes = this.#bytes.subarray(0, this.#length);
-    return more.length === 0 ? bytes : joined([bytes, ...more]);
+    const { bytes } = this.#page;
+    if (bytes.length === USUAL) spare = this.#page;
+    const request = bytes.subarray(0, this.#length);
+    return more.length === 0 ? request : joined([request, ...more]);
   }
 
   #reserve(length: number): void {
-    if (this.#length + length <= this.#bytes.length) return;
-    const bytes = new Uint8Array(2 * (this.#length + length));
-    bytes.set(this.#bytes);
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer);
+    const { bytes } = this.#page;
+    if (this.#length + length <= bytes.length) return;
+    this.#page = pageOf(2 * (this.#length + length));
+    this.#page.bytes.set(bytes);
   }
+}
+
+/** Writes a text as UTF-8 and returns its length in bytes. */
+function writeText(text: string, target: Uint8Array, start: number): number {
+  if (text.length <= SHORT) {
+    let at = 0;
+    for (let unit: number; at < text.length && (unit = text.charCodeAt(at)) < 0x80; at += 1) target[start + at] = unit;
+    if (at === text.length) return at;
+  }
+  return utf8.encodeInto(text, target.subarray(start)).written;
 }

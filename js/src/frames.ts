@@ -3,13 +3,13 @@
 import type * as api from "../api.js";
 import * as check from "./check.js";
 import * as core from "./core.js";
-import { Fields, Operation } from "./core.js";
+import { Fields, type Numbers, Operation } from "./core.js";
 import { DecodeError, EncodeError } from "./errors.js";
 
 const HEADER = 12;
 const DEFAULT_LIMIT = 2 ** 30;
-/** Metadata longer than this is refused: it would have to pass through the module's memory. */
-const METADATA_LIMIT = 2 ** 24;
+/** Metadata longer than this is refused: it would have to pass through the module's memory, some of it eightfold. */
+const METADATA_LIMIT = 2 ** 20;
 
 const DIALECTS = ["0.2", "0.3"] as const;
 const PAYLOAD_TYPES = ["hidden_state", "kv_cache", "embedding", "auto"] as const;
@@ -33,13 +33,95 @@ function withPayload(frame: api.FrameHead, whole: Uint8Array): api.Frame {
 /** Only header and metadata pass into the module's memory. `length` is that of all the bytes, or -1 to ask for the head alone. */
 function head(bytes: Uint8Array, length: number): api.FrameHead {
   const metadataLength = bytes.length < HEADER ? 0 : uint32(bytes, 8);
-  if (metadataLength > METADATA_LIMIT && bytes.length > METADATA_LIMIT) {
+  if (metadataLength > METADATA_LIMIT) {
     // What is wrong with the header itself comes first.
-    if (metadataLength > uint32(bytes, 4)) return core.ask(Operation.DecodeHead, bytes.subarray(0, HEADER), length);
-    const message = `metadata of ${metadataLength} bytes is more than the limit of ${METADATA_LIMIT}`;
-    throw new DecodeError(message, "metadata_too_large", 8);
+    checkStart(bytes);
+    throw tooLong(metadataLength);
   }
-  return core.ask(Operation.DecodeHead, bytes.subarray(0, HEADER + metadataLength), length);
+  return headFrom(core.askNumbers(Operation.DecodeHead, bytes.subarray(0, HEADER + metadataLength), length));
+}
+
+/** In the order in which the core writes them. */
+function headFrom(answer: Numbers): api.FrameHead {
+  const number = () => answer.number();
+  const text = () => answer.text();
+  const dialect = number();
+  const flags = number();
+  const payloadLength = number();
+  const metadataLength = number();
+  const sessionId = text();
+  const sourceAgentId = text();
+  const targetAgentId = text();
+  const modelId = text();
+  const hiddenDim = number();
+  const numLayers = number();
+  const payloadType = PAYLOAD_TYPES[number()]!;
+  const dtype = DTYPES[number()]!;
+  const mode = MODES[number()]!;
+  const avpMapId = text();
+  const embeddingDim = number();
+  const dataType = text();
+  const agentId = answer.option(text);
+  const taskId = answer.option(text);
+  const confidenceScore = answer.option(number);
+  const payloadChecksum = answer.option(number);
+  const tensorShape = answer.list(number);
+  const extra: Record<string, string> = {};
+  // Of entries with one key, the last counts.
+  for (let left = number(); left > 0; left -= 1) put(extra, text(), text());
+  return {
+    dialect: DIALECTS[dialect - 1] ?? null,
+    version: 1,
+    flags,
+    flagNames: flagNames(flags, dialect),
+    payloadLength,
+    metadataLength,
+    payloadOffset: HEADER + metadataLength,
+    frameLength: HEADER + payloadLength,
+    compressed: (flags & 1) === 1,
+    metadata: {
+      sessionId,
+      sourceAgentId,
+      targetAgentId,
+      modelId,
+      hiddenDim,
+      numLayers,
+      payloadType,
+      dtype,
+      tensorShape,
+      mode,
+      avpMapId,
+      extra,
+      confidenceScore,
+      payloadChecksum,
+      embeddingDim,
+      dataType,
+      agentId,
+      taskId,
+    },
+  };
+}
+
+/** Any key is a property here, also the one that would set the prototype. */
+function put(object: Record<string, string>, key: string, value: string): void {
+  if (key !== "__proto__") object[key] = value;
+  else Object.defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true });
+}
+
+/** What the core calls flags in a dialect, which frames after the first need not ask. */
+const namesOfFlags = new Map<number, readonly string[]>();
+
+function flagNames(flags: number, dialect: number): string[] {
+  if (flags === 0) return [];
+  const key = (dialect << 8) | flags;
+  const names = namesOfFlags.get(key) ?? (core.ask(Operation.FlagNames, "", key) as string[]);
+  namesOfFlags.set(key, names);
+  return [...names];
+}
+
+function tooLong(metadataLength: number): DecodeError {
+  const message = `metadata of ${metadataLength} bytes is more than the limit of ${METADATA_LIMIT}`;
+  return new DecodeError(message, "metadata_too_large", 8);
 }
 
 function uint32(bytes: Uint8Array, at: number): number {
@@ -108,6 +190,8 @@ export function encodeInto(
   return room.subarray(0, length);
 }
 
+// The payload is read twice, for the checksum and to be copied. Both at once, piece by piece, takes three times as long for
+// 128 MiB: a large copy writes past the caches, and small ones do not.
 function headAndBody(metadata: unknown, payload: unknown, options: unknown): Uint8Array[] {
   let parts = partsOf(payload);
   const plan = planOf(metadata, options);
@@ -239,6 +323,7 @@ export class FrameDecoder {
           const message = `a frame of ${frameLength} bytes is more than the limit of ${this.#limit}`;
           throw new DecodeError(message, "frame_too_large", 4);
         }
+        if (headLength - HEADER > METADATA_LIMIT) throw tooLong(headLength - HEADER);
         if (headLength <= bytes.length) this.#head = decodeHeader(bytes);
         this.#needed = this.#head ? frameLength : headLength;
         continue;
@@ -263,7 +348,7 @@ export class FrameDecoder {
 /** Throws what is wrong with the first bytes of a frame, but not that there are too few of them. */
 function checkStart(bytes: Uint8Array): void {
   try {
-    core.ask(Operation.DecodeHead, bytes.subarray(0, HEADER), -1);
+    core.askNumbers(Operation.DecodeHead, bytes.subarray(0, HEADER), -1);
   } catch (error) {
     if (!(error instanceof DecodeError && error.code === "truncated")) throw error;
   }

@@ -27,6 +27,7 @@ export interface Event {
 export interface Addon {
   ask(operation: number, request: Uint8Array, number: number): Answer<string>;
   askBytes(operation: number, request: Uint8Array): Answer<Uint8Array>;
+  askNumbers(operation: number, request: Uint8Array, number: number, answer: Uint8Array): Answer<number>;
   generation(): number;
   crc32(bytes: Uint8Array, previous: number): number;
   unpack(body: Uint8Array, limit: number, offset: number): Answer<Uint8Array>;

@@ -15,6 +15,19 @@ export function askBytes(operation: Operation, bytes: Uint8Array): Uint8Array {
   return value(addon.askBytes(operation, bytes));
 }
 
+/** Takes the usual answer: making memory takes longer than to fill it. */
+const usual = new Uint8Array(512);
+const usualView = new DataView(usual.buffer);
+
+/** Asks for something that is numbers; they are there until the next question. */
+export function askNumbers(operation: Operation, bytes: Uint8Array, number: number): DataView {
+  const length = value(addon.askNumbers(operation, bytes, number, usual));
+  if (length <= usual.length) return usualView;
+  const numbers = new Uint8Array(length);
+  value(addon.askNumbers(operation, bytes, number, numbers));
+  return new DataView(numbers.buffer);
+}
+
 /** Which state answers from now: what was kept in an earlier one is gone. */
 export function generation(): number {
   return addon.generation();
@@ -33,5 +46,5 @@ export function pack(parts: readonly Uint8Array[], _length: number): Uint8Array 
   return value(addon.pack(parts.length === 1 ? parts[0]! : joined(parts)));
 }
 
-const self = { ask, askBytes, generation, crc32, unpack, pack };
+const self = { ask, askBytes, askNumbers, generation, crc32, unpack, pack };
 self satisfies Omit<typeof wasm, "initialise">;

@@ -95,6 +95,20 @@ export function askBytes(operation: Operation, bytes: Uint8Array): Uint8Array {
   return guarded((core) => request(core, operation, bytes, 0).slice());
 }
 
+/** Takes the usual answer: making memory takes longer than to fill it. */
+const usual = new Uint8Array(512);
+const usualView = new DataView(usual.buffer);
+
+/** Asks for something that is numbers; they are there until the next question. */
+export function askNumbers(operation: Operation, bytes: Uint8Array, number: number): DataView {
+  return guarded((core) => {
+    const answer = request(core, operation, bytes, number);
+    if (answer.length > usual.length) return new DataView(answer.slice().buffer);
+    usual.set(answer);
+    return usualView;
+  });
+}
+
 /** The CRC-32 of bytes after others, through a fixed window. */
 export function crc32(bytes: Uint8Array, previous: number): number {
   return guarded((core) => {

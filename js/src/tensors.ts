@@ -15,15 +15,11 @@ const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export function decodeHybrid(payload: Uint8Array): api.Hybrid {
   const body = check.bytes(payload, "payload");
-  const places: { kind: number; offset: number; length: number; confidence: number }[] = core.ask(
-    Operation.DecodeHybrid,
-    body,
-  );
-  const chunks = places.map(({ kind, offset, length, confidence }) => ({
-    kind: KINDS[kind] ?? kind,
-    data: body.subarray(offset, offset + length),
-    confidence,
-  }));
+  const answer = core.askNumbers(Operation.DecodeHybrid, body, 0);
+  const chunks = answer.list(() => {
+    const kind = answer.number();
+    return { kind: KINDS[kind] ?? kind, data: answer.bytes(), confidence: answer.number() };
+  });
   const last = (kind: string) => chunks.filter((chunk) => chunk.kind === kind).pop()?.data ?? null;
   const text = last("text");
   return { chunks, text: text && fromUtf8.decode(text), latent: last("latent") };

@@ -1,9 +1,11 @@
 // The API as an installed package offers it: behaviour that the vectors do not cover.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import test from "node:test";
+import { fileURLToPath } from "node:url";
 import { crc32 as trusted } from "node:zlib";
 import * as avp from "avp-wasm";
 import { FrameTransform } from "avp-wasm/node";
@@ -14,11 +16,15 @@ suite(avp, test);
 const noise = (length) => Uint8Array.from({ length }, (_, index) => (index * index) >> 5);
 const [small, metadata] = [new Uint8Array([1, 2, 3]), { modelId: "m", extra: { "__proto__x": "1", ключ: "😀" } }];
 
-test("the README's example runs as it is written", async () => {
+test("the README's example runs as it is written", () => {
   const readme = readFileSync(new URL("../../bindings-wasm/npm/README.md", import.meta.url), "utf8");
-  const example = /```js\n([^]*?)```/.exec(readme)[1].replace("console.log(", "globalThis.printed = [].concat(");
-  await import(`data:text/javascript,${encodeURIComponent(example.replace('"avp-wasm"', JSON.stringify(import.meta.resolve("avp-wasm"))))}`);
-  assert.deepEqual(globalThis.printed, ["Qwen/Qwen2.5-0.5B", 3]);
+  const program = fileURLToPath(new URL("readme.mjs", import.meta.url));
+  writeFileSync(program, /```js\n([^]*?)```/.exec(readme)[1]);
+  try {
+    assert.equal(execFileSync(process.execPath, [program], { encoding: "utf8" }), "Qwen/Qwen2.5-0.5B 3\n");
+  } finally {
+    rmSync(program);
+  }
 });
 
 test("a payload is a view of the caller's memory, and decoding it grows no memory", () => {
@@ -58,6 +64,86 @@ test("metadata survives the way there and back, whatever its text", () => {
   const init = { ...metadata, sessionId: "\u0000\"\\", tensorShape: [1, 4294967295], payloadType: "kv_cache", dtype: "bfloat16" };
   const { metadata: found } = avp.decode(avp.encode(init, small));
   for (const [key, value] of Object.entries(init)) assert.deepEqual(found[key], value, key);
+});
+
+test("metadata comes whole, however much and of whatever letters it is", () => {
+  const long = "é".repeat(13) + "x".repeat(60_000);
+  const extra = Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`key ${index}`, `${index} 😀`]));
+  const own = JSON.parse('{"__proto__":"none","constructor":"none"}');
+  for (const init of [
+    { modelId: long, sessionId: "\ufeffwith a mark", sourceAgentId: "é", targetAgentId: "a".repeat(25) },
+    { extra, tensorShape: Array.from({ length: 500 }, (_, axis) => axis) },
+    { extra: own },
+    { modelId: "after the long ones" },
+  ]) {
+    const { metadata: found } = avp.decode(avp.encode(init, small));
+    for (const [key, value] of Object.entries(init)) assert.deepEqual(found[key], value, key);
+    assert.equal(Object.getPrototypeOf(found.extra), Object.prototype);
+  }
+});
+
+test("a head is what the frame begins with", () => {
+  for (const payload of [small, [noise(9), noise(90)], new Uint8Array()]) {
+    for (const options of [{}, { dialect: "0.2" }, { alignment: 64 }, { checksum: false }]) {
+      const head = avp.encodeHeader(metadata, payload, options);
+      assert.deepEqual(Buffer.concat([head, ...[payload].flat()]), Buffer.from(avp.encode(metadata, payload, options)));
+    }
+  }
+});
+
+/** A frame's bytes up to where its metadata would begin. */
+function header(payloadLength, metadataLength, magic = "AV") {
+  const bytes = Buffer.alloc(12);
+  bytes.write(magic);
+  bytes[2] = 1;
+  bytes.writeUint32LE(payloadLength, 4);
+  bytes.writeUint32LE(metadataLength, 8);
+  return bytes;
+}
+
+test("metadata that is too long is refused before it has come, and after what is wrong with the header itself", () => {
+  const longest = 2 ** 20;
+  const tooLong = { name: "DecodeError", code: "metadata_too_large", offset: 8 };
+  assert.throws(() => avp.decodeHeader(header(longest + 1, longest + 1)), tooLong);
+  assert.throws(() => avp.decode(header(longest + 1, longest + 1)), tooLong);
+  assert.throws(() => new avp.FrameDecoder().feed(header(longest + 1, longest + 1)), tooLong);
+  assert.throws(() => avp.decodeHeader(header(longest, longest)), { code: "truncated" });
+  assert.throws(() => avp.decodeHeader(header(longest + 1, longest + 1, "PK")), { code: "bad_magic" });
+  assert.throws(() => avp.decodeHeader(header(longest, longest + 1)), { code: "metadata_length" });
+});
+
+test("a confidence that is no number comes as it was sent", () => {
+  const body = avp.encodeHybrid([{ kind: "text", data: "a", confidence: 0.75 }]);
+  const place = Buffer.from(body).indexOf(Buffer.from(new Float32Array([0.75]).buffer));
+  new DataView(body.buffer, body.byteOffset).setFloat32(place, NaN, true);
+  assert.ok(Number.isNaN(avp.decodeHybrid(body).chunks[0].confidence));
+  const fallback = '{"avp_fallback":true,"session_id":"s","reason":"r","perplexity_score":1e999}';
+  assert.throws(() => avp.encode({ confidenceScore: NaN }, small), TypeError);
+  try {
+    assert.equal(avp.parseFallbackRequest(fallback).perplexityScore, Infinity);
+  } catch (error) {
+    // Whoever refuses it says so.
+    assert.ok(error instanceof avp.JsonError);
+  }
+});
+
+test("what cannot be encoded is told by code", () => {
+  const shape = { numLayers: 1, numKvHeads: 1, headDim: 1, seqLen: 1, dtype: "float32" };
+  const layer = { key: new Uint8Array(4), value: new Uint8Array(3) };
+  const cases = [
+    [() => avp.encode({ mode: "hybrid" }, small), "not_in_dialect"],
+    [() => avp.encode({}, small, { alignment: 3 }), "bad_alignment"],
+    [() => avp.encodeKvCache(shape, [layer]), "kv_tensor"],
+    [() => avp.encodeKvCache({ ...shape, numKvHeads: 2 ** 32 - 1, headDim: 2 ** 32 - 1, seqLen: 2 ** 32 - 1 }, [layer]), "kv_overflow"],
+  ];
+  for (const [call, code] of cases) assert.throws(call, { name: "EncodeError", code });
+});
+
+test("a packet that cannot be read is told by code and place, in every function", () => {
+  for (const read of [avp.parsePacket, avp.explainPacket]) {
+    assert.throws(() => read("no packet"), (error) => error instanceof avp.PacketError && error.code === "too_short");
+  }
+  assert.ok(avp.validatePacket("no packet").findings.some(({ code }) => code === "too_short"));
 });
 
 test("checksums of any length and any pieces agree with zlib's", { skip: !trusted && "this Node has no zlib.crc32" }, () => {
@@ -206,6 +292,11 @@ test("every argument of a wrong type is a TypeError that names it", () => {
     assert.throws(() => new avp.FrameDecoder().feed(wrong), named("chunk "));
     assert.throws(() => avp.encode({}, [small, wrong]), named("payload[1] "));
     assert.throws(() => avp.encodeInto(wrong, {}, small), named("target "));
+    assert.throws(() => avp.encodeHeader({}, [small, wrong]), named("payload[1] "));
+    assert.throws(() => avp.unpack({ ...avp.decode(avp.encode({}, small)), payload: wrong }), named("frame.payload "));
+    assert.throws(() => avp.checksum(avp.decode(avp.encode({}, small)), wrong), named("payload "));
+    assert.throws(() => avp.encodeKvCache({ numLayers: 1, numKvHeads: 1, headDim: 1, seqLen: 1, dtype: "float32" }, [{ key: small, value: wrong }]), named("layers[0].value "));
+    if (typeof wrong !== "string") assert.throws(() => avp.encodeHybrid([{ kind: "text", data: wrong }]), named("chunks[0].data "));
   }
   const cases = [
     [() => avp.encode(null, small), "metadata "],

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-test("frames of 128 MiB do not grow the module's memory", async () => {
+test("frames of 128 MiB, packed or not, do not grow the module's memory", async () => {
   const { Instance } = WebAssembly;
   let memory;
   WebAssembly.Instance = function (...given) {
@@ -20,6 +20,12 @@ test("frames of 128 MiB do not grow the module's memory", async () => {
     const before = memory.buffer.byteLength;
     assert.equal(pass(2 ** 27), 2 ** 27);
     assert.equal(memory.buffer.byteLength, before);
+    // The frame's own window and the block at hand are all that stays, however long the payload.
+    const packed = (length) => slim.decode(slim.encode({}, new Uint8Array(length).fill(7), { compress: true }));
+    slim.unpack(packed(2 ** 23));
+    const unpacking = memory.buffer.byteLength;
+    assert.equal(slim.unpack(packed(2 ** 27)).length, 2 ** 27);
+    assert.equal(memory.buffer.byteLength, unpacking);
   } finally {
     WebAssembly.Instance = Instance;
   }

@@ -3,14 +3,17 @@
 // `avp-wasm`, and the runtime unless `frames` leaves it out.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
+import esbuild from "esbuild";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
+import { build as vite } from "vite";
+import webpack from "webpack";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const js = dirname(here);
@@ -24,6 +27,7 @@ if (!avp.validatePacket("FETCH|HR|return:A|aacp:1.2").valid) throw new Error("a 
 if (typeof avp.Model.load !== "function") throw new Error("no runtime");
 console.log("works");
 `;
+const ESM = `import * as avp from "avp-node";\n${CHECK}`;
 
 function run(program, args, cwd, env = process.env) {
   try {
@@ -43,6 +47,12 @@ function project(name, files, type = "module", packages = [tarball, platform]) {
   run("npm", ["install", "--offline", "--no-audit", "--no-fund", "--install-links", ...packages], folder);
   for (const [file, content] of Object.entries(files)) writeFileSync(join(folder, file), content);
   return folder;
+}
+
+/** A program of `optionalDependencies`, which npm leaves out where there is none for the machine. */
+function installed(program) {
+  const file = join(js, "node_modules/.bin", process.platform === "win32" ? `${program}.cmd` : program);
+  return existsSync(file) && spawnSync(file, ["--version"]).status === 0 ? file : null;
 }
 
 const works = (folder, file) => assert.equal(run(process.execPath, [file], folder).trim(), "works");
@@ -106,6 +116,37 @@ export { frame, error, FrameDecoder, FrameTransform };
     tsc(folder, ...strict, "--module", "nodenext", "main.ts", "main.cts");
     tsc(folder, ...strict, "--module", "esnext", "--moduleResolution", "bundler", "main.ts");
   },
+  // An addon is a file of its own, so bundlers for servers leave the package where npm has put it.
+  "Vite, as it builds for servers": async () => {
+    const folder = project("vite", { "main.js": ESM });
+    await vite({ root: folder, logLevel: "error", build: { ssr: "main.js", outDir: "dist", emptyOutDir: true } });
+    works(folder, "dist/main.js");
+  },
+  "webpack, with the package left outside": async () => {
+    const folder = project("webpack", { "main.js": ESM });
+    const output = { path: join(folder, "dist"), filename: "out.cjs" };
+    const options = { target: "node", entry: "./main.js", output, externals: { "avp-node": "commonjs avp-node" } };
+    const stats = await new Promise((done, failed) =>
+      webpack({ context: folder, mode: "production", ...options }, (error, stats) => (error ? failed(error) : done(stats))),
+    );
+    assert.ok(!stats.hasErrors() && !stats.hasWarnings(), stats.toString());
+    works(folder, "dist/out.cjs");
+  },
+  "esbuild, with packages left outside": async () => {
+    const folder = project("esbuild", { "main.js": ESM });
+    for (const [format, outfile] of [["esm", "out.mjs"], ["cjs", "out.cjs"]]) {
+      const options = { entryPoints: ["main.js"], bundle: true, platform: "node", packages: "external" };
+      await esbuild.build({ absWorkingDir: folder, ...options, format, outfile });
+      works(folder, outfile);
+    }
+  },
+  "Deno": () => {
+    const deno = installed("deno");
+    if (!deno) return "no Deno for this machine";
+    const folder = project("deno", { "main.ts": ESM });
+    const options = ["--no-remote", "--node-modules-dir=manual", "--allow-ffi", "--allow-read", "--allow-env", "--allow-sys", "main.ts"];
+    assert.equal(run(deno, ["run", ...options], folder).trim(), "works");
+  },
   "a project without the platform's package, which is told so": () => {
     const folder = project("no-addon", { "main.js": `import "avp-node";` }, "module", [tarball]);
     assert.throws(() => run(process.execPath, ["main.js"], folder), (error) => {
@@ -123,8 +164,8 @@ try {
   const tests = ["js/test/api.test.mjs", ...(framesOnly ? [] : ["js/test/runtime.test.mjs"])];
   execFileSync(process.execPath, ["--test", "--test-reporter=spec", ...tests], { cwd: folder, env, stdio: "inherit" });
   for (const [name, consume] of Object.entries(consumers)) {
-    await consume();
-    console.log(`works in ${name}`);
+    const leftOut = await consume();
+    console.log(leftOut ? `left out: ${name} (${leftOut})` : `works in ${name}`);
   }
 } finally {
   rmSync(root, { recursive: true, force: true });

@@ -76,6 +76,23 @@ const consumers = {
     const load = `avp.initSync(readFileSync(createRequire(import.meta.url).resolve("avp-wasm/avp.wasm")));\n`;
     works(project("slim", { "main.js": `${init}${ESM.split("\n")[0].replace("avp-wasm", "avp-wasm/slim")}\n${unready}${load}${CHECK}` }), "main.js");
   },
+  "Node, the slim entry, with the module from a server": () => {
+    const main = `import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import * as avp from "avp-wasm/slim";
+const module = readFileSync(createRequire(import.meta.url).resolve("avp-wasm/avp.wasm"));
+const server = createServer(({ url }, answer) => (url === "/avp.wasm" ? answer.end(module) : answer.writeHead(404).end()));
+await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+const address = (path) => new URL(path, \`http://127.0.0.1:\${server.address().port}\`);
+const failure = await avp.init(address("/nowhere")).catch((error) => error);
+if (!(failure instanceof TypeError && failure.message.includes("404"))) throw failure;
+await Promise.all([avp.init(address("/avp.wasm")), avp.init(fetch(address("/avp.wasm"))), avp.init(module)]);
+server.close();
+server.closeAllConnections();
+${CHECK}`;
+    works(project("slim-init", { "main.js": main }), "main.js");
+  },
   "TypeScript, strict, nodenext and bundler": () => {
     const typed = `import { decode, FrameDecoder, AvpError, type Frame, type PayloadType } from "avp-wasm";
 import { FrameTransform } from "avp-wasm/node";

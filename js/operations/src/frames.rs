@@ -1,18 +1,18 @@
 //! Frames, hybrid bodies and KV-cache headers.
 
 use avp_core::{
-    Chunk, ChunkKind, Compression, DType, DecodeError, Dialect, EncodeError, FrameEncoder, FrameHead, Header,
+    Chunk, ChunkKind, Compression, DType, DecodeError, Dialect, EncodeError, Flags, FrameEncoder, FrameHead,
     Hybrid, KvDType, KvHeader, MetadataFields, Mode, PayloadType, hybrid,
 };
 
 use crate::{
-    border::{Answer, Request},
+    border::{Answer, Numbers, Request},
     fault::Outcome,
 };
 
 /// Header and metadata at the start of `bytes`. `frame_len` is the length of all the bytes that the host has, which must
 /// be one whole frame; `None` asks for the head alone.
-pub(crate) fn decode_head(bytes: &[u8], frame_len: Option<u64>, answer: &mut Answer) -> Outcome<()> {
+pub(crate) fn decode_head(bytes: &[u8], frame_len: Option<u64>) -> Outcome<Vec<u8>> {
     let head = FrameHead::decode(bytes).map_err(|error| seen_whole(error, frame_len))?;
     let (header, needed) = (head.header(), head.header().frame_len());
     // The body stays with the host, so the core cannot compare its length.
@@ -26,42 +26,30 @@ pub(crate) fn decode_head(bytes: &[u8], frame_len: Option<u64>, answer: &mut Ans
             return Err(DecodeError::TrailingBytes { what: "frame", offset: expected, extra }.into());
         }
     }
-    answer.object(|answer| {
-        answer.key("dialect").optional_text(head.dialect().map(Dialect::as_str));
-        answer.key("version").whole(Header::VERSION).key("flags").whole(header.flags().bits());
-        answer.key("flagNames").texts(header.flags().names(head.dialect().unwrap_or_default()));
-        answer.key("payloadLength").whole(header.payload_len());
-        answer.key("metadataLength").whole(header.metadata_len());
-        answer.key("payloadOffset").whole(head.body_offset() as u64);
-        answer.key("frameLength").whole(needed);
-        answer.key("compressed").flag(header.flags().is_compressed());
-        answer.key("metadata").object(|answer| write_metadata(head.metadata(), answer));
-    });
-    Ok(())
+    let mut answer = Numbers::about(bytes);
+    answer.number(head.dialect().map_or(0, |dialect| 1 + dialect as u8)).number(header.flags().bits());
+    answer.number(header.payload_len()).number(header.metadata_len());
+    write_metadata(head.metadata(), &mut answer);
+    Ok(answer.into_bytes())
 }
 
-fn write_metadata(metadata: &avp_core::Metadata<'_>, answer: &mut Answer) {
-    let number = |answer: &mut Answer, number: Option<f64>| match number {
-        Some(number) => _ = answer.number(number),
-        None => _ = answer.null(),
-    };
-    answer.key("sessionId").text(metadata.session_id());
-    answer.key("sourceAgentId").text(metadata.source_agent_id());
-    answer.key("targetAgentId").text(metadata.target_agent_id());
-    answer.key("modelId").text(metadata.model_id());
-    answer.key("hiddenDim").whole(metadata.hidden_dim()).key("numLayers").whole(metadata.num_layers());
-    answer.key("payloadType").text(metadata.payload_type().as_str());
-    answer.key("dtype").text(metadata.dtype().as_str());
-    answer.key("tensorShape").array(|answer| metadata.tensor_shape().for_each(|axis| _ = answer.whole(axis)));
-    answer.key("mode").text(metadata.mode().as_str()).key("avpMapId").text(metadata.avp_map_id());
-    // Of entries with one key, the last counts, here as in `JSON.parse`.
-    answer
-        .key("extra")
-        .object(|answer| metadata.extra().for_each(|(key, value)| _ = answer.key(key).text(value)));
-    number(answer.key("confidenceScore"), metadata.confidence_score().map(f64::from));
-    number(answer.key("payloadChecksum"), metadata.payload_checksum().map(f64::from));
-    answer.key("embeddingDim").whole(metadata.embedding_dim()).key("dataType").text(metadata.data_type());
-    answer.key("agentId").optional_text(metadata.agent_id()).key("taskId").optional_text(metadata.task_id());
+/// The names of the set flags. `number` is the flags, and above them 0 for no dialect, 1 for 0.2, or 2 for 0.3.
+pub(crate) fn flag_names(number: u16, answer: &mut Answer) {
+    let [flags, dialect] = number.to_le_bytes();
+    let dialect = if dialect == 1 { Dialect::V0_2 } else { Dialect::V0_3 };
+    answer.texts(Flags::from_bits(flags).names(dialect));
+}
+
+fn write_metadata(metadata: &avp_core::Metadata<'_>, answer: &mut Numbers<'_>) {
+    answer.text(metadata.session_id()).text(metadata.source_agent_id()).text(metadata.target_agent_id());
+    answer.text(metadata.model_id()).number(metadata.hidden_dim()).number(metadata.num_layers());
+    answer.number(metadata.payload_type() as u8).number(metadata.dtype() as u8).number(metadata.mode() as u8);
+    answer.text(metadata.avp_map_id()).number(metadata.embedding_dim()).text(metadata.data_type());
+    answer.option(metadata.agent_id(), Numbers::text).option(metadata.task_id(), Numbers::text);
+    answer.option(metadata.confidence_score(), Numbers::number);
+    answer.option(metadata.payload_checksum(), Numbers::number);
+    answer.list(metadata.tensor_shape(), Numbers::number);
+    answer.list(metadata.extra(), |answer, (key, value)| answer.text(key).text(value));
 }
 
 /// The host hands over no more than header and metadata, so where the input ends is for it to say.
@@ -114,27 +102,19 @@ pub(crate) fn encode_head(mut request: Request<'_>) -> Outcome<Vec<u8>> {
     Ok(encoder.encode_head_for(request.number()? as usize, request.u32()?)?)
 }
 
-/// Where the chunks of a hybrid body lie, and what kind each is by number.
-pub(crate) fn decode_hybrid(body: &[u8], answer: &mut Answer) -> Outcome<()> {
-    let start = body.as_ptr().addr();
+/// The chunks of a hybrid body: what kind each is by number, where it lies, how much it is to be trusted.
+pub(crate) fn decode_hybrid(body: &[u8]) -> Outcome<Vec<u8>> {
     let hybrid = Hybrid::decode(body)?;
-    answer.array(|answer| {
-        for chunk in hybrid.chunks() {
-            let kind = match chunk.kind {
-                ChunkKind::Text => 0,
-                ChunkKind::Latent => 1,
-                ChunkKind::Other(kind) => kind,
-            };
-            // Absent data lies nowhere.
-            let offset = if chunk.data.is_empty() { 0 } else { chunk.data.as_ptr().addr() - start };
-            answer.object(|answer| {
-                answer.key("kind").number(kind.into());
-                answer.key("offset").whole(offset as u64).key("length").whole(chunk.data.len() as u64);
-                answer.key("confidence").number(chunk.confidence.into());
-            });
-        }
+    let mut answer = Numbers::about(body);
+    answer.list(hybrid.chunks(), |answer, chunk| {
+        let kind = match chunk.kind {
+            ChunkKind::Text => 0,
+            ChunkKind::Latent => 1,
+            ChunkKind::Other(kind) => kind,
+        };
+        answer.number(kind).bytes(chunk.data).number(chunk.confidence)
     });
-    Ok(())
+    Ok(answer.into_bytes())
 }
 
 /// A hybrid body. The request lists kind, length and confidence of each chunk; the data of all follows.
@@ -206,4 +186,29 @@ pub(crate) fn encode_kv(mut request: Request<'_>) -> Outcome<Vec<u8>> {
 /// A length as the core's errors hold it. Only a frame that ends at 4 GiB or more is told of as ending there.
 fn to_usize(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_lists_names_in_the_order_of_their_numbers() {
+        let host = include_str!("../../src/frames.ts");
+        let types =
+            [PayloadType::HiddenState, PayloadType::KvCache, PayloadType::Embedding, PayloadType::Auto];
+        let dtypes = [DType::Float32, DType::Float16, DType::BFloat16, DType::Int8];
+        let lists = [
+            ("DIALECTS", [Dialect::V0_2, Dialect::V0_3].map(|one| (one as u8, one.as_str())).to_vec()),
+            ("PAYLOAD_TYPES", types.map(|one| (one as u8, one.as_str())).to_vec()),
+            ("DTYPES", dtypes.map(|one| (one as u8, one.as_str())).to_vec()),
+            ("MODES", [Mode::Latent, Mode::Hybrid, Mode::Json].map(|one| (one as u8, one.as_str())).to_vec()),
+        ];
+        for (name, values) in lists {
+            let (numbers, names): (Vec<u8>, Vec<&str>) = values.into_iter().unzip();
+            assert!(numbers.iter().copied().eq(0..names.len() as u8), "{name}");
+            let list = format!("const {name} = [\"{}\"] as const;", names.join("\", \""));
+            assert!(host.contains(&list), "{list}");
+        }
+    }
 }

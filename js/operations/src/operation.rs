@@ -13,6 +13,7 @@ use crate::{
 #[expect(missing_docs, reason = "each is named after the function that answers it")]
 pub enum Operation {
     DecodeHead,
+    FlagNames,
     EncodeHead,
     DecodeHybrid,
     EncodeHybrid,
@@ -46,8 +47,9 @@ pub enum Operation {
 
 use Operation as Op;
 
-const ALL: [Operation; 30] = [
+const ALL: [Operation; 31] = [
     Op::DecodeHead,
+    Op::FlagNames,
     Op::EncodeHead,
     Op::DecodeHybrid,
     Op::EncodeHybrid,
@@ -94,7 +96,8 @@ pub struct State {
 }
 
 impl State {
-    /// Answers a request: bytes of a frame for the operations that encode one, JSON for all others.
+    /// Answers a request: bytes of a frame for the operations that encode one, numbers for `DecodeHead` and
+    /// `DecodeHybrid`, JSON for all others.
     ///
     /// `number` is a length, or the number under which something is kept; each operation says which.
     ///
@@ -109,10 +112,12 @@ impl State {
         match operation {
             // `number`: the bytes that the host has, or -1 to read the head alone.
             Op::DecodeHead => {
-                frames::decode_head(request, (number >= 0.0).then_some(number as u64), answer)?;
+                return frames::decode_head(request, (number >= 0.0).then_some(number as u64));
             }
+            // `number`: the flags, and the dialect as `DecodeHead` gives it in the byte above them.
+            Op::FlagNames => frames::flag_names(number as u16, answer),
             Op::EncodeHead => return frames::encode_head(fields),
-            Op::DecodeHybrid => frames::decode_hybrid(request, answer)?,
+            Op::DecodeHybrid => return frames::decode_hybrid(request),
             Op::EncodeHybrid => return frames::encode_hybrid(fields),
             // `number`: the length of the whole body.
             Op::DecodeKv => frames::decode_kv(request, number as u64, answer)?,
