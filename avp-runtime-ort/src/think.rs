@@ -92,17 +92,16 @@ pub struct Thought {
     pub prompt_time: Duration,
     /// From the first run to the end.
     pub total_time: Duration,
-    /// Time of the latent steps: all of it, and what of it passed inside ONNX Runtime. The rest is this crate's, and the
-    /// other calls' where several are in flight.
+    /// Time of the latent steps, from the end of the prompt to the end of the last.
     pub steps_time: StepsTime,
 }
 
-/// Where the time of latent steps went.
+/// Where the time of steps went, latent ones or tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StepsTime {
-    /// From the end of the prompt to the end of the last step.
+    /// All of it.
     pub total: Duration,
-    /// Of it, inside ONNX Runtime.
+    /// Of it, inside ONNX Runtime. The rest is this crate's, and other calls' where several are in flight.
     pub inside_runtime: Duration,
 }
 

@@ -9,12 +9,13 @@ use std::{
     io::{Write, stdin, stdout},
     path::Path,
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use avp_runtime_ort::{
-    Context, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Model, Prompt, Runtime,
+    Context, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Model, Prompt, Runtime, StepsTime,
+    ThinkOptions,
 };
 
 use crate::{
@@ -146,37 +147,34 @@ impl Bench {
 
     fn latent(&self) -> Result<()> {
         let (context, prefill) = timed(|| self.context())?;
-        let rest = self.steps_behind(&context)?;
+        let rest = self.steps_behind(&context)?.total.as_secs_f64();
         say(&[("prefill", prefill), ("rest", rest), ("tokens", context.seq_len() as f64)])
     }
 
     fn latent_step(&mut self) -> Result<()> {
         let context = self.kept()?;
-        say(&[("seconds", self.steps_behind(&context)? / STEPS as f64)])
+        say_step(self.steps_behind(&context)?)
     }
 
-    /// The same call with and without the steps: what is left is the steps alone.
-    fn steps_behind(&self, context: &Context) -> Result<f64> {
-        let (_, with) = timed(|| Ok(self.model.think(tail(), STEPS, Some(context))?))?;
-        let (_, without) = timed(|| Ok(self.model.think(tail(), 0, Some(context))?))?;
-        Ok(with - without)
+    fn steps_behind(&self, context: &Context) -> Result<StepsTime> {
+        Ok(self.model.think_with(tail(), ThinkOptions::steps(STEPS), Some(context))?.steps_time)
     }
 
     fn decode(&self) -> Result<()> {
-        say(&[("rest", self.decoded(self.prompt.as_str().into(), None)?)])
+        say(&[("rest", self.decoded(self.prompt.as_str().into(), None)?.total.as_secs_f64())])
     }
 
     fn decode_step(&mut self) -> Result<()> {
         let context = self.kept()?;
-        say(&[("seconds", self.decoded(tail(), Some(&context))? / STEPS as f64)])
+        say_step(self.decoded(tail(), Some(&context))?)
     }
 
     /// The tokens behind the first one, which comes with the prompt.
-    fn decoded(&self, prompt: Prompt, context: Option<&Context>) -> Result<f64> {
+    fn decoded(&self, prompt: Prompt, context: Option<&Context>) -> Result<StepsTime> {
         let options = GenerateOptions { max_tokens: STEPS + 1, ..GenerateOptions::default() };
         let generation = self.model.generate(prompt, context, &options)?;
         ensure!(generation.tokens.len() == STEPS + 1, "the model ended its turn; choose another seed");
-        Ok(generation.total_time.saturating_sub(generation.first_token_time).as_secs_f64())
+        Ok(generation.steps_time)
     }
 
     fn handover(&mut self) -> Result<()> {
@@ -207,6 +205,12 @@ impl Bench {
             ("prefilled", prefilled),
         ])
     }
+}
+
+/// What one of the steps takes, and what of it passes inside ONNX Runtime.
+fn say_step(steps: StepsTime) -> Result<()> {
+    let one = |time: Duration| time.as_secs_f64() / STEPS as f64;
+    say(&[("seconds", one(steps.total)), ("inside", one(steps.inside_runtime))])
 }
 
 /// A text that the model's chat template makes `tokens` tokens of, where each of its characters is one.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use crate::think::StepsTime;
+
 /// Generated text and what it took.
 ///
 /// Serialized, it has these fields in this order, then `generated_tokens` and `tokens_per_second`; times are in seconds,
@@ -27,6 +29,8 @@ pub struct Generation {
     pub first_token_time: Duration,
     /// From the call to the last token.
     pub total_time: Duration,
+    /// Time of the tokens behind the first, which comes with the prompt.
+    pub steps_time: StepsTime,
 }
 
 /// Why a generation ended.
@@ -100,6 +104,7 @@ mod tests {
             context_tokens: 2,
             first_token_time: Duration::from_millis(500),
             total_time: Duration::from_millis(1500),
+            steps_time: StepsTime { total: Duration::from_secs(1), inside_runtime: Duration::ZERO },
         }
     }
 

@@ -4,11 +4,12 @@
 //! is asked to run, and passes each run's logits in. So the loop can stand in the caller's thread or a worker's, and every
 //! rule of ending is tested without a model.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Finish, GenerateOptions, Generation, sampler::Sampler, stop::StopTexts};
 use crate::{
     RunError,
+    think::StepsTime,
     tokens::{TextStream, Tokens},
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Generating {
     first: Option<Instant>,
     /// When the last was.
     last: Instant,
+    /// Spent inside ONNX Runtime for the tokens behind the first.
+    inside_runtime: Duration,
     answer: Answer,
     usage: Usage,
 }
@@ -91,6 +94,7 @@ impl Generating {
             start,
             first: None,
             last: start,
+            inside_runtime: Duration::ZERO,
             answer: Answer::default(),
             usage,
         })
@@ -136,6 +140,11 @@ impl Generating {
         Ok((text + &rest, next))
     }
 
+    /// Counts the time that running a token took inside ONNX Runtime.
+    pub(crate) fn ran_for(&mut self, time: Duration) {
+        self.inside_runtime += time;
+    }
+
     /// The tokens of the answer so far.
     pub(crate) fn answer_tokens(&self) -> &[u32] {
         &self.answer.tokens
@@ -153,6 +162,10 @@ impl Generating {
             context_tokens: self.usage.context_tokens,
             first_token_time: first.duration_since(self.start),
             total_time: self.last.duration_since(self.start),
+            steps_time: StepsTime {
+                total: self.last.duration_since(first),
+                inside_runtime: self.inside_runtime,
+            },
         }
     }
 
@@ -173,7 +186,7 @@ impl Generating {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::Duration};
+    use std::path::Path;
 
     use proptest::prelude::*;
     use serde_json::json;
@@ -324,10 +337,16 @@ mod tests {
         )
         .unwrap();
         generating.advance(&logits('a'), at(2)).unwrap();
+        generating.ran_for(Duration::from_millis(900));
         generating.advance(&logits('b'), at(3)).unwrap();
+        generating.ran_for(Duration::from_millis(1900));
         generating.advance(&logits('.'), at(5)).unwrap();
         let answer = generating.into_generation();
         assert_eq!((answer.first_token_time.as_secs(), answer.total_time.as_secs()), (2, 5));
+        assert_eq!(
+            (answer.steps_time.total.as_secs(), answer.steps_time.inside_runtime.as_millis()),
+            (3, 2800)
+        );
     }
 
     proptest! {

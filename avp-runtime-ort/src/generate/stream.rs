@@ -17,6 +17,7 @@ use crate::{
     decoder::{Decoder, Input, Reading, Sequence, Want},
     engine::{Deadline, Task},
     kv::Past,
+    think::StepsTime,
 };
 
 /// An answer, piece by piece; made by [`Model::generate_stream`].
@@ -59,6 +60,7 @@ impl GenerationStream {
             context_tokens,
             first_token_time: Duration::ZERO,
             total_time: Duration::ZERO,
+            steps_time: StepsTime::default(),
         };
         Ok(Self { pieces, pending: Some(model.start_when_free(answering, deadline)?), read })
     }
@@ -202,8 +204,9 @@ impl Task for Answering {
                 };
                 (sequence, outputs, generating)
             }
-            State::Answering { mut sequence, token, generating } => {
+            State::Answering { mut sequence, token, mut generating } => {
                 let outputs = decoder.run(&mut sequence, Input::Tokens(&[token]), Want::LOGITS)?;
+                generating.ran_for(outputs.run_time);
                 (sequence, outputs, generating)
             }
             // A task that has given its answer is not asked again.
