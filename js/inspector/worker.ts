@@ -2,7 +2,7 @@
 
 import {
   AvpError, crc32, decode, decodeHeader, decodeHybrid, DecodeError, explainPacket, parseHello, resolve,
-  unpack, validatePacket, type FrameHead, type ModelIdentity,
+  unpack, validatePacket, type FrameHead, type KvShape, type Metadata, type ModelIdentity,
 } from "avp-wasm";
 import { kvDifference, kvSample, openKv, type Kv } from "./kv.js";
 import { read, type Step } from "./pieces.js";
@@ -119,10 +119,8 @@ async function compare({ blobs, hellos }: Requests["compare"]["ask"], step: Step
   const sides = await Promise.all(blobs.map(async (blob, index) => {
     const { metadata } = await readHead(blob);
     const kv = metadata.payloadType === "kv_cache" && metadata.mode !== "hybrid" ? await kvOf(blob) : null;
-    const { modelId, hiddenDim, numLayers } = metadata;
-    const { numKvHeads = 0, headDim = 0 } = kv?.view.shape ?? {};
     const said = hellos[index]!.trim() === "" ? null : parseHello(hellos[index]!).identity;
-    const identity: Partial<ModelIdentity> = said ?? { modelId, hiddenDim, numLayers, numKvHeads, headDim };
+    const identity = said ?? identityOf(metadata, kv?.view.shape ?? null);
     return { identity, kv };
   }));
   const [a, b] = sides as [(typeof sides)[0], (typeof sides)[0]];
@@ -134,6 +132,13 @@ async function compare({ blobs, hellos }: Requests["compare"]["ask"], step: Step
     return { identities, resolution, layers: null, note: "The two KV-caches differ in shape, so there is no difference by layer." };
   }
   return { identities, resolution, ...(await kvDifference(a.kv, b.kv, step)) };
+}
+
+/** Who made a frame: the peers write the model's hash and family among the extra entries. */
+function identityOf({ modelId, hiddenDim, numLayers, extra }: Metadata, shape: KvShape | null): Partial<ModelIdentity> {
+  const { model_hash: modelHash = "", model_family: modelFamily = "" } = extra;
+  const { numKvHeads = 0, headDim = 0 } = shape ?? {};
+  return { modelFamily, modelId, modelHash, hiddenDim, numLayers: shape?.numLayers ?? numLayers, numKvHeads, headDim };
 }
 
 async function describe(error: unknown, blob?: Blob): Promise<Trouble> {

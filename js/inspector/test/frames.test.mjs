@@ -1,0 +1,50 @@
+// Frames of every kind, and every way in.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { drop, fresh, page, sample } from "./page.mjs";
+
+const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../test-vectors/avp/${name}.json`, import.meta.url), "utf8")).cases;
+
+test("every vector of six versions opens without an error", async () => {
+  for (const version of ["0.2.1", "0.3.2", "0.4.0", "0.4.2", "0.5.1", "0.6.2"]) {
+    for (const { name, input } of vectors(`frames-${version}`)) {
+      await drop(input.hex, name);
+      await page.waitForSelector(".frame, .trouble");
+      assert.equal(await page.locator(".title h2").textContent(), name);
+      const alerts = await page.locator(".trouble code").allTextContents();
+      // Bodies of these vectors are noise whatever the metadata calls them; only header, metadata and compression are the peers'.
+      assert.ok(alerts.every((code) => ["truncated", "kv_shape", "unknown_enum", "bad_protobuf", "bad_utf8"].includes(code)), `${name}: ${alerts}`);
+    }
+  }
+});
+
+test("every broken frame shows its code", async () => {
+  for (const { name, operation, input, error } of vectors("hostile")) {
+    // A limit is the caller's, and the page has its own.
+    if (operation !== "frame.decode" || !error || input.limit !== undefined || error.kind === "decompressed_too_large") continue;
+    await drop(input.hex, `${name}.avp`);
+    await page.waitForSelector(".trouble");
+    assert.equal(await page.locator(".trouble code").first().textContent(), error.kind, name);
+    assert.match(await page.locator(".trouble p").first().textContent(), new RegExp(`at byte ${error.offset}$`), name);
+  }
+});
+
+test("hybrid text is shown, with dialect and reason", async () => {
+  await sample("hybrid");
+  const text = await page.locator(".frame").textContent();
+  assert.match(text, /Summarise the second chapter\./);
+  assert.match(text, /hybrid is bit 0x02/);
+  assert.match(text, /confidence_score0\.9(?!\d)/);
+});
+
+test("a link, a pasted text and a dropped packet open", async () => {
+  await fresh({}, "#hex=4156010000000000" + "00000000");
+  await page.waitForSelector(".frame");
+  await page.fill("#text", "QVYBAAAAAAAAAAAA");
+  await page.click("text=Open text");
+  await page.waitForSelector("text=pasted text");
+  await drop(Buffer.from("FETCH|HR|return:A|aacp:1.2\n").toString("hex"), "packet.txt");
+  await page.waitForSelector("#packet");
+});
