@@ -27,6 +27,10 @@ export const hex = (value: number, digits = 2): string => value.toString(16).pad
 export const bytes = (count: number): string =>
   count < 1024 ? `${count} B` : count < 1 << 20 ? `${(count / 1024).toFixed(1)} KiB` : `${(count / (1 << 20)).toFixed(1)} MiB`;
 
+/** A number as `write` writes it. JSON has no NaN, so what was one may come as null. */
+export const number = (value: number, write: (value: number) => string): string =>
+  value === null || Number.isNaN(value) ? "not a number" : write(value);
+
 /** A table of names and values. */
 export function facts(rows: [string, Node | string][]): HTMLElement {
   return h("dl", { class: "facts" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));

@@ -1,7 +1,7 @@
 // One frame: bytes, what its metadata says, how it was read, its payload.
 
 import type { FrameHead, Metadata } from "avp-wasm";
-import { bytes, card, facts, h, hex } from "./dom.js";
+import { bytes, card, facts, h, hex, number } from "./dom.js";
 import { headerView, hexCells } from "./header-view.js";
 import { heatMapView } from "./heatmap.js";
 import type { Opened, Trouble } from "./protocol.js";
@@ -14,7 +14,7 @@ export function frameView(name: string, blob: Blob, opened: Opened): HTMLElement
     card("Bytes", headerView(opened)),
     h("div", { class: "columns" }, card("How it was read", facts(reading(opened))), card("Metadata", facts(metadata(head.metadata)))),
     opened.hybrid && card("Hybrid payload", h("ol", { class: "chunks" }, ...opened.hybrid.map((chunk) =>
-      h("li", {}, h("b", {}, `${chunk.kind}, ${bytes(chunk.length)}, confidence ${chunk.confidence.toFixed(2)}`), chunk.text !== null && h("blockquote", {}, chunk.text))))),
+      h("li", {}, h("b", {}, `${chunk.kind}, ${bytes(chunk.length)}, confidence ${number(chunk.confidence, (value) => value.toFixed(2))}`), chunk.text !== null && h("blockquote", {}, chunk.text))))),
     opened.kv && heatMapView(blob, opened.kv),
   );
 }

@@ -6,9 +6,9 @@ import { encode, encodeKvCache } from "../../../target/npm/avp-wasm/dist/inline.
 import { accessible, page } from "./page.mjs";
 
 const SHAPE = { numLayers: 2, numKvHeads: 1, headDim: 4, seqLen: 3, dtype: "float32" };
-/** A KV-cache of `shape`, all of whose numbers are 1, with this metadata. */
-function cache(metadata, shape = SHAPE) {
-  const tensor = new Uint8Array(new Float32Array(shape.numKvHeads * shape.seqLen * shape.headDim).fill(1).buffer);
+/** A KV-cache of `shape`, all of whose numbers are `value`, with this metadata. */
+function cache(metadata, value = 1, shape = SHAPE) {
+  const tensor = new Uint8Array(new Float32Array(shape.numKvHeads * shape.seqLen * shape.headDim).fill(value).buffer);
   const layers = Array.from({ length: shape.numLayers }, () => ({ key: tensor, value: tensor }));
   return encode({ payloadType: "kv_cache", ...metadata }, encodeKvCache(shape, layers));
 }
@@ -47,4 +47,11 @@ test("frames that name the same model hash match by it, whatever else they say; 
   await choose(cache(one), cache(one));
   await page.waitForSelector("text=structural_match");
   assert.match(await rule(), /^structural_match: Same family and same shape/);
+});
+
+test("a difference that is no number is called so", async () => {
+  await page.click("nav >> text=Compare");
+  await choose(cache({}), cache({}, NaN));
+  await page.waitForSelector("table");
+  assert.match(await page.locator("tbody tr").first().textContent(), /^0 not a numbernot a number not a numbernot a number$/);
 });

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { encode, encodeHybrid, encodeKvCache } from "../../../target/npm/avp-wasm/dist/inline.js";
 import { drop, fresh, page, sample } from "./page.mjs";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../test-vectors/avp/${name}.json`, import.meta.url), "utf8")).cases;
@@ -47,4 +48,26 @@ test("a link, a pasted text and a dropped packet open", async () => {
   await page.waitForSelector("text=pasted text");
   await drop(Buffer.from("FETCH|HR|return:A|aacp:1.2\n").toString("hex"), "packet.txt");
   await page.waitForSelector("#packet");
+});
+
+test("a confidence that is no number is called so", async () => {
+  const payload = Buffer.from(encodeHybrid([{ kind: "text", data: "Perhaps.", confidence: 0.5 }]));
+  const [half, nan] = [0.5, NaN].map((value) => Buffer.from(new Float32Array([value]).buffer));
+  nan.copy(payload, payload.indexOf(half));
+  await drop(Buffer.from(encode({ mode: "hybrid" }, payload, { dialect: "0.2" })).toString("hex"));
+  await page.waitForSelector("text=confidence not a number");
+  assert.equal(await page.locator("blockquote").textContent(), "Perhaps.");
+});
+
+test("norms that are no numbers are counted, and called so", async () => {
+  const shape = { numLayers: 1, numKvHeads: 1, headDim: 1, seqLen: 3, dtype: "float32" };
+  const tensor = (...numbers) => new Uint8Array(new Float32Array(numbers).buffer);
+  const payload = encodeKvCache(shape, [{ key: tensor(1, NaN, Infinity), value: tensor(NaN, NaN, NaN) }]);
+  await drop(Buffer.from(encode({ payloadType: "kv_cache" }, payload)).toString("hex"));
+  await page.waitForSelector("text=2 norms are infinite or not a number");
+  await page.focus(".map canvas");
+  await page.keyboard.press("ArrowRight");
+  assert.equal(await page.locator("#heat-value").textContent(), "Layer 0, head 0, token 1: not a number");
+  await page.check("input[value=value]");
+  await page.waitForSelector("text=3 norms are infinite or not a number");
 });
