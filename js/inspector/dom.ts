@@ -42,8 +42,8 @@ export function card(title: string, ...children: Child[]): HTMLElement {
 }
 
 /** How far something is, with a button to stop it. */
-export function progress(label: string, stop: () => void): { element: HTMLElement; set(part: number): void } {
+export function progress(label: string, stop: () => void): { element: HTMLElement; set(part: number | null): void } {
   const meter = h("progress", { max: 1, "aria-label": label });
   const element = h("div", { class: "progress" }, h("p", {}, `${label} …`), meter, h("button", { type: "button", onclick: stop }, "Cancel"));
-  return { element, set: (part) => (meter.value = part) };
+  return { element, set: (part) => (part === null ? meter.removeAttribute("value") : (meter.value = part)) };
 }

@@ -6,7 +6,8 @@ import { headerView, hexCells } from "./header-view.js";
 import { heatMapView } from "./heatmap.js";
 import type { Opened, Trouble } from "./protocol.js";
 
-export function frameView(name: string, blob: Blob, opened: Opened): HTMLElement {
+/** `left` says when the view is no longer shown. */
+export function frameView(name: string, opened: Opened, left: AbortSignal): HTMLElement {
   const { head, trouble } = opened;
   return h("div", { class: "frame" },
     h("div", { class: "title" }, h("h2", {}, name), h("p", {}, `${bytes(opened.size)} · ${head.metadata.payloadType.replace("_", " ")} · ${head.metadata.mode}`)),
@@ -15,18 +16,18 @@ export function frameView(name: string, blob: Blob, opened: Opened): HTMLElement
     h("div", { class: "columns" }, card("How it was read", facts(reading(opened))), card("Metadata", facts(metadata(head.metadata)))),
     opened.hybrid && card("Hybrid payload", h("ol", { class: "chunks" }, ...opened.hybrid.map((chunk) =>
       h("li", {}, h("b", {}, `${chunk.kind}, ${bytes(chunk.length)}, confidence ${number(chunk.confidence, (value) => value.toFixed(2))}`), chunk.text !== null && h("blockquote", {}, chunk.text))))),
-    opened.kv && heatMapView(blob, opened.kv),
+    opened.payload && opened.kv && heatMapView(opened.payload, opened.kv, left),
   );
 }
 
-export function troubleView({ code, message, offset, around }: Trouble): HTMLElement {
+export function troubleView({ code, message, offset, unpacked, around }: Trouble): HTMLElement {
   return h("section", { class: "card trouble", role: "alert" },
     h("h2", {}, h("code", {}, code)),
-    h("p", {}, message, offset === null ? "" : `, at byte ${offset}`),
+    h("p", {}, message, offset === null ? "" : `, at byte ${offset}${unpacked ? " of the unpacked payload" : ""}`),
     around && around.bytes.length > 0 && hexCells(around.bytes, around.start, (at) => (at === offset ? "wrong" : "")));
 }
 
-function reading({ head, checksum, unpackedLength, trouble }: Opened): [string, string][] {
+function reading({ head, checksum, payload }: Opened): [string, string][] {
   const sum = checksum
     ? `${checksum.ok ? "right" : "wrong"}: 0x${hex(checksum.actual, 8)}${checksum.ok ? "" : `, the frame says 0x${hex(checksum.expected, 8)}`}`
     : head.metadata.payloadChecksum === null ? "none sent" : "not compared";
@@ -35,7 +36,7 @@ function reading({ head, checksum, unpackedLength, trouble }: Opened): [string, 
     ["Dialect", head.dialect ?? "0.2 or 0.3"],
     ["Why", dialectReason(head)],
     ["Checksum", sum],
-    ["Compression", head.compressed ? `zstd, ${bytes(packed)}${trouble ? "" : ` from ${bytes(unpackedLength)}`}` : "none"],
+    ["Compression", head.compressed ? `zstd, ${bytes(packed)}${payload ? ` from ${bytes(payload.size)}` : ""}` : "none"],
     ["Payload", `${packed} bytes from byte ${head.payloadOffset}`],
   ];
 }

@@ -1,8 +1,9 @@
 // A picture of a KV-cache: one row a layer and head, one column a token, the vectors' norms as colour.
 
 import type { KvShape } from "avp-wasm";
-import { announce, bytes, card, facts, h, number, progress } from "./dom.js";
-import { ask, type HeatMap, type Trouble } from "./protocol.js";
+import { announce, bytes, card, facts, h, number } from "./dom.js";
+import type { HeatMap } from "./protocol.js";
+import { questions } from "./question.js";
 
 // Five points of viridis (Nathaniel Smith, Stefan van der Walt; CC0), which reads the same without colour.
 const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]] as const;
@@ -10,17 +11,13 @@ const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253
 /** What is no finite number, in a colour that the others do not have; `.odd` in the style sheet has it too. */
 const ODD = [255, 0, 255, 255];
 
-export function heatMapView(blob: Blob, shape: KvShape): HTMLElement {
+/** `left` says when the view is no longer shown. */
+export function heatMapView(payload: Blob, shape: KvShape, left: AbortSignal): HTMLElement {
   const place = h("div", { class: "picture" });
-  let stop = new AbortController();
+  const question = questions(place, left);
   const show = async (tensor: "key" | "value") => {
-    stop.abort();
-    const mine = (stop = new AbortController());
-    const bar = progress("Reading the cache", () => mine.abort());
-    place.replaceChildren(bar.element);
-    const map = await ask("heatMap", { blob, tensor }, { signal: mine.signal, progress: bar.set }).catch((trouble: Trouble) => trouble);
-    if (mine !== stop) return;
-    place.replaceChildren(...("code" in map ? [h("p", { class: "note" }, `No picture: ${map.message}.`)] : draw(map, tensor)));
+    const map = await question("Reading the cache", "heatMap", { payload, tensor });
+    if (map) place.replaceChildren(...("code" in map ? [h("p", { class: "note" }, `No picture: ${map.message}.`)] : draw(map, tensor)));
   };
   const choice = (tensor: "key" | "value") =>
     h("label", {}, h("input", { type: "radio", name: "tensor", value: tensor, checked: tensor === "key", onchange: () => show(tensor) }), ` ${tensor}s`);

@@ -1,19 +1,22 @@
 // The page: which view is shown, and every way in.
 
 import { compareView } from "./compare.js";
-import { announce, h, progress } from "./dom.js";
+import { announce, h } from "./dom.js";
 import { frameView, troubleView } from "./frame-view.js";
 import { readFile, readText, type Input } from "./input.js";
 import { packetView } from "./packet-editor.js";
-import { ask, type Trouble } from "./protocol.js";
+import { ask } from "./protocol.js";
+import { questions } from "./question.js";
 
 const PACKET = "FETCH|HR|return:HR-Agent|p:2|aacp:1.2";
 const SAMPLES = { "kv-cache": "A KV-cache", hybrid: "A hybrid frame", broken: "A broken frame" };
 const view = document.querySelector<HTMLElement>("#view")!;
-let stop = new AbortController();
+/** Ends what the view that is shown still waits for. */
+let leave = new AbortController();
 
 function show(name: "frame" | "compare" | "packet", ...children: HTMLElement[]): void {
-  stop.abort();
+  leave.abort();
+  leave = new AbortController();
   document.body.dataset["view"] = name;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page");
@@ -24,18 +27,13 @@ function show(name: "frame" | "compare" | "packet", ...children: HTMLElement[]):
 
 async function open(name: string, input: Input): Promise<void> {
   if ("packet" in input) return show("packet", packetView(input.packet));
-  const bar = progress(`Reading ${name}`, () => stop.abort());
-  show("frame", bar.element);
-  const mine = (stop = new AbortController());
-  try {
-    const opened = await ask("open", { blob: input.blob }, { signal: mine.signal, progress: bar.set });
-    if (mine !== stop) return;
-    view.replaceChildren(frameView(name, input.blob, opened), entry());
-    announce(`${name} is open`);
-  } catch (error) {
-    const trouble = error as Trouble;
-    if (mine === stop) view.replaceChildren(...(trouble.code === "cancelled" ? [] : [troubleView(trouble)]), entry());
-  }
+  show("frame");
+  const left = leave.signal;
+  const opened = await questions(view, left)(`Reading ${name}`, "open", { blob: input.blob });
+  if (!opened) return;
+  if ("code" in opened) view.replaceChildren(...(opened.code === "cancelled" ? [] : [troubleView(opened)]), entry());
+  else view.replaceChildren(frameView(name, opened, left), entry());
+  announce("code" in opened ? `${name} is not open: ${opened.message}` : `${name} is open`);
   view.focus({ preventScroll: true });
 }
 
@@ -57,7 +55,10 @@ function entry(): HTMLElement {
 
 function route(): void {
   const [what = "", rest = ""] = location.hash.slice(1).split(/=(.*)/s);
-  if (what === "compare") show("compare", compareView());
+  if (what === "compare") {
+    show("compare");
+    view.replaceChildren(compareView(leave.signal));
+  }
   else if (what === "packet") show("packet", packetView(rest === "" ? PACKET : decoded(rest)));
   else if (rest !== "") void open("the link's frame", readText(decoded(rest)));
   else show("frame", entry());

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { encode, encodeKvCache } from "../../../target/npm/avp-wasm/dist/inline.js";
-import { accessible, page } from "./page.mjs";
+import { accessible, fresh, page } from "./page.mjs";
 
 const SHAPE = { numLayers: 2, numKvHeads: 1, headDim: 4, seqLen: 3, dtype: "float32" };
 /** A KV-cache of `shape`, all of whose numbers are `value`, with this metadata. */
@@ -54,4 +54,45 @@ test("a difference that is no number is called so", async () => {
   await choose(cache({}), cache({}, NaN));
   await page.waitForSelector("table");
   assert.match(await page.locator("tbody tr").first().textContent(), /^0 not a numbernot a number not a numbernot a number$/);
+});
+
+test("of two comparisons the one asked for last is shown, whichever ends first", async () => {
+  await fresh({}, "#compare", () =>
+    page.addInitScript(() => {
+      // Holds the first comparison back until the second has come, or the first is stopped for good.
+      const { set } = Object.getOwnPropertyDescriptor(Worker.prototype, "onmessage");
+      let held = null;
+      window.compared = 0;
+      Object.defineProperty(Worker.prototype, "onmessage", {
+        set(listener) {
+          set.call(this, (event) => {
+            if (!event.data.answer?.resolution) return listener(event);
+            window.compared += 1;
+            if (window.compared === 1) return void (held = () => listener(event));
+            listener(event);
+            held?.();
+            held = null;
+          });
+        },
+      });
+    }),
+  );
+  await choose(cache({ modelId: "first" }), cache({ modelId: "second" }));
+  await page.waitForFunction(() => window.compared === 1);
+  await choose(null, cache({ modelId: "third" }));
+  await page.waitForFunction(() => window.compared === 2);
+  await page.waitForSelector("text=third");
+  assert.doesNotMatch(await page.locator(".compare").textContent(), /second/);
+});
+
+test("a damaged frame is compared as far as it goes, and is said to be damaged", async () => {
+  await page.click("nav >> text=Compare");
+  const damaged = cache({ modelId: "damaged" });
+  damaged[damaged.length - 1] ^= 1;
+  await choose(cache({ modelId: "whole" }), damaged);
+  await page.waitForSelector("table");
+  assert.equal(await page.locator(".trouble code").textContent(), "checksum_mismatch");
+  await choose(null, new Uint8Array(20));
+  await page.waitForSelector("text=Choose two frames");
+  assert.equal(await page.locator(".trouble code").textContent(), "bad_magic");
 });

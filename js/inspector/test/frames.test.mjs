@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { encode, encodeHybrid, encodeKvCache } from "../../../target/npm/avp-wasm/dist/inline.js";
+import { decode, encode, encodeHybrid, encodeKvCache } from "../../../target/npm/avp-wasm/dist/inline.js";
 import { drop, fresh, page, sample } from "./page.mjs";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../test-vectors/avp/${name}.json`, import.meta.url), "utf8")).cases;
@@ -70,4 +70,19 @@ test("norms that are no numbers are counted, and called so", async () => {
   assert.equal(await page.locator("#heat-value").textContent(), "Layer 0, head 0, token 1: not a number");
   await page.check("input[value=value]");
   await page.waitForSelector("text=3 norms are infinite or not a number");
+});
+
+test("what is wrong within a payload is shown at its place in the file, or in what was unpacked", async () => {
+  const shape = { numLayers: 1, numKvHeads: 1, headDim: 64, seqLen: 16, dtype: "float32" };
+  const tensor = new Uint8Array(4096);
+  const payload = encodeKvCache(shape, [{ key: tensor, value: tensor }]);
+  payload[16] = 0x77;
+  for (const compress of [false, true]) {
+    const frame = encode({ payloadType: "kv_cache" }, payload, { compress });
+    await drop(Buffer.from(frame).toString("hex"));
+    await page.waitForSelector(".trouble");
+    const place = compress ? "16 of the unpacked payload" : String(decode(frame).payloadOffset + 16);
+    assert.match(await page.locator(".trouble p").textContent(), new RegExp(`, at byte ${place}$`));
+    assert.equal(await page.locator(".byte.wrong").textContent(), "77");
+  }
 });

@@ -29,14 +29,15 @@ afterEach(async () => {
   assert.deepEqual(complaints, [], "nothing is written to the console, and the policy is kept");
 });
 
-/** A page of its own; what it complains of is collected. */
-export async function fresh(options, fragment = "") {
+/** A page of its own, to which `prepare` sees before it loads; what it complains of is collected. */
+export async function fresh(options, fragment = "", prepare = () => {}) {
   if (page && !page.isClosed()) await page.context().close();
   complaints = [];
   page = await (await browser.newContext({ viewport: { width: 1200, height: 900 }, ...options })).newPage();
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(String(error)));
   page.on("request", (request) => new URL(request.url()).origin === new URL(url).origin || request.url().startsWith("blob:") || complaints.push(request.url()));
+  await prepare();
   await page.goto(url + fragment);
 }
 
@@ -48,6 +49,20 @@ export const drop = (hex, name = "dropped.avp") =>
     document.querySelector("main").replaceChildren();
     document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
   }, [hex, name]);
+/** Drops a file that lies at `path`, which nobody has to hold in memory. */
+export async function dropFile(path) {
+  await page.evaluate(() => {
+    document.body.append(Object.assign(document.createElement("input"), { type: "file", id: "carrier" }));
+  });
+  await page.setInputFiles("#carrier", path);
+  await page.evaluate(() => {
+    const carrier = document.querySelector("#carrier");
+    const transfer = new DataTransfer();
+    transfer.items.add(carrier.files[0]);
+    carrier.remove();
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  });
+}
 export const sample = async (name) => {
   await page.click(`[data-sample="${name}"]`);
   await page.waitForSelector(".frame, .trouble");
