@@ -41,7 +41,7 @@ function draw({ shape, tokens, rows, norms, sampled }: HeatMap, tensor: string):
   norms.forEach((value, index) => image.data.set(Number.isFinite(value) ? colour((value - low) / (high - low || 1)) : ODD, index * 4));
   canvas.getContext("2d")!.putImageData(image, 0, 0);
   const cursor = h("div", { class: "cursor", hidden: true });
-  const value = h("p", { id: "heat-value", class: "value" }, "Point at the picture, or focus it and use the arrow keys.");
+  const value = h("p", { id: "heat-value", class: "value" }, "Point at the picture or tap it, or focus it and use the arrow keys.");
   let [x, y] = [0, 0];
   const at = (column: number, row: number) => {
     [x, y] = [Math.min(width - 1, Math.max(0, column)), Math.min(height - 1, Math.max(0, row))];
@@ -50,7 +50,9 @@ function draw({ shape, tokens, rows, norms, sampled }: HeatMap, tensor: string):
     cursor.hidden = false;
     Object.assign(cursor.style, { left: `${(x / width) * 100}%`, top: `${(y / height) * 100}%`, width: `${100 / width}%`, height: `${100 / height}%` });
   };
-  canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => at(Math.floor((offsetX / canvas.clientWidth) * width), Math.floor((offsetY / canvas.clientHeight) * height)));
+  const point = ({ offsetX, offsetY }: PointerEvent) => at(Math.floor((offsetX / canvas.clientWidth) * width), Math.floor((offsetY / canvas.clientHeight) * height));
+  // A finger that taps does not move.
+  for (const type of ["pointermove", "pointerdown"] as const) canvas.addEventListener(type, point);
   canvas.addEventListener("keydown", (event) => {
     const moves: Record<string, [number, number]> = { ArrowLeft: [x - 1, y], ArrowRight: [x + 1, y], ArrowUp: [x, y - 1], ArrowDown: [x, y + 1], Home: [0, y], End: [width - 1, y] };
     const move = moves[event.key];
