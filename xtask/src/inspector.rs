@@ -39,7 +39,9 @@ pub(crate) fn test(root: &Path) -> Result<Option<String>> {
         .args(["--test", "--test-reporter=spec", "--test-timeout=300000", "--test-concurrency=1"])
         .args(test_files(&root.join("js/inspector/test"))?)
         .env("INSPECTOR", folder)
-        .env("CHROMIUM", browser))?;
+        .env("CHROMIUM", browser)
+        // Named from the repository's root, as everything else is.
+        .envs(env::var_os("SCREENSHOTS").map(|folder| ("SCREENSHOTS", root.join(folder)))))?;
     Ok(None)
 }
 

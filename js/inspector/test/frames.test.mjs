@@ -40,9 +40,38 @@ test("hybrid text is shown, with dialect and reason", async () => {
   assert.match(text, /confidence_score0\.9(?!\d)/);
 });
 
-test("a link, a pasted text and a dropped packet open", async () => {
-  await fresh({}, "#hex=4156010000000000" + "00000000");
-  await page.waitForSelector(".frame");
+/** An empty frame. */
+const EMPTY = "41560100" + "00000000" + "00000000";
+
+test("a frame in the address opens, in hexadecimal and in base64 of either alphabet, and stays there", async () => {
+  // Two bytes of payload that base64 writes with `+` and `/`, and its web alphabet with `-` and `_`.
+  const bytes = Buffer.from(encode({ sessionId: "s" }, new Uint8Array([0xfb, 0xff, 0xfe])));
+  for (const fragment of [`#hex=${EMPTY}`, `#frame=${bytes.toString("base64")}`, `#frame=${encodeURIComponent(bytes.toString("base64"))}`, `#frame=${bytes.toString("base64url")}`]) {
+    await fresh({}, fragment);
+    await page.waitForSelector(".frame >> text=the link's frame");
+    assert.equal(await page.locator(".trouble").count(), 0);
+    assert.equal(await page.evaluate(() => location.hash), fragment);
+  }
+});
+
+test("a text or a file that is pasted anywhere on the page opens", async () => {
+  const paste = (text, file) =>
+    page.evaluate(([text, file]) => {
+      const clipboardData = new DataTransfer();
+      if (file) clipboardData.items.add(new File([text], file));
+      else clipboardData.setData("text", text);
+      document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+    }, [text, file]);
+  await paste(EMPTY);
+  await page.waitForSelector(".frame >> text=pasted text");
+  await paste("FETCH|HR|return:A|aacp:1.2");
+  await page.waitForSelector("#packet");
+  assert.equal(await page.inputValue("#packet"), "FETCH|HR|return:A|aacp:1.2");
+  await paste("AV", "cut.avp");
+  await page.waitForSelector(".trouble >> text=truncated");
+});
+
+test("a text that is written and a packet that is dropped open", async () => {
   await page.fill("#text", "QVYBAAAAAAAAAAAA");
   await page.click("text=Open text");
   await page.waitForSelector("text=pasted text");

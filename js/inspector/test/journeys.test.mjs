@@ -4,25 +4,56 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { drop, fresh, page, painted, sample } from "./page.mjs";
 
-test("a journey by keyboard alone: open, read a value, change the view", async () => {
-  for (let step = 0; step < 30; step++) {
+/** Presses Tab until what has the focus matches. */
+async function tabTo(selector) {
+  for (let step = 0; step < 60; step++) {
     await page.keyboard.press("Tab");
-    if (await page.evaluate(() => document.activeElement.dataset.sample === "kv-cache")) break;
+    if (await page.evaluate((selector) => document.activeElement.matches(selector), selector)) return;
   }
+  assert.fail(`no Tab leads to ${selector}`);
+}
+const focused = (read) => page.evaluate(`(${read})(document.activeElement)`);
+
+test("by keyboard alone, a frame is opened, a value read, and the picture changed", async () => {
+  await tabTo("[data-sample=kv-cache]");
   await page.keyboard.press("Enter");
   await painted();
-  for (let step = 0; step < 30; step++) {
-    await page.keyboard.press("Tab");
-    if (await page.evaluate(() => document.activeElement.dataset.field === "3")) break;
-  }
+  await tabTo("[data-field='3']");
   assert.equal(await page.locator(".byte.lit").count(), 4);
-  for (let step = 0; step < 30; step++) {
-    await page.keyboard.press("Tab");
-    if (await page.evaluate(() => document.activeElement.tagName === "CANVAS")) break;
-  }
+  await tabTo("input[name=tensor]");
+  await page.keyboard.press("ArrowDown");
+  await page.waitForSelector("[aria-label*='Norms of values']");
+  await tabTo("canvas");
   await page.keyboard.press("ArrowRight");
   await page.keyboard.press("ArrowDown");
   assert.match(await page.locator("#heat-value").textContent(), /^Layer 0, head 1, token 1: \d/);
+});
+
+test("by keyboard alone, a packet is written and mended", async () => {
+  await tabTo("nav [href='#packet']");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#packet");
+  await tabTo("#packet");
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type("FETHC|HR|return:A|aacp:1.2");
+  await page.waitForSelector(".findings button");
+  await tabTo(".findings button");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelector("#verdict").textContent === "Valid");
+  assert.equal(await focused((one) => one.value), "FETCH|HR|return:A|aacp:1.2", "one can go on typing");
+});
+
+test("by keyboard alone, two frames are compared", async () => {
+  await tabTo("nav [href='#compare']");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector(".compare");
+  for (const frame of ["kv-cache", "kv-cache-b"]) {
+    await tabTo(".compare button");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(`text=sample ${frame}`);
+  }
+  await page.waitForSelector("table");
+  await tabTo(".scroll");
 });
 
 const address = () => page.evaluate(() => location.hash);
