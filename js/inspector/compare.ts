@@ -1,7 +1,7 @@
 // Two frames side by side: could their models exchange state, and how far are their caches apart.
 
 import type { Rule } from "avp-wasm";
-import { card, facts, h, number } from "./dom.js";
+import { card, facts, h, number, short } from "./dom.js";
 import { troubleView } from "./frame-view.js";
 import { ask, type Comparison, type Opened } from "./protocol.js";
 import { questions } from "./question.js";
@@ -77,7 +77,6 @@ function shown({ identities, resolution, layers, note }: Comparison): HTMLElemen
     h("h3", {}, "Differences of identity"), differences.length ? facts(differences) : h("p", {}, "None in what is known."));
   if (!layers) return [both, handshake, h("p", { class: "note" }, note)];
   const most = Math.max(...layers.flatMap(({ key, value }) => [key.relative, value.relative]).filter(Number.isFinite), Number.MIN_VALUE);
-  const short = (value: number) => value.toPrecision(3);
   const cell = ({ maxAbs, relative }: { maxAbs: number; relative: number }) =>
     [h("td", {}, h("meter", { min: 0, max: 1, value: Math.min(1, relative / most) || 0, "aria-label": "relative to the largest" }), ` ${number(relative, short)}`), h("td", {}, number(maxAbs, short))];
   const head = ["Layer", "Keys, relative", "Keys, largest", "Values, relative", "Values, largest"].map((name) => h("th", { scope: "col" }, name));

@@ -31,6 +31,14 @@ export const bytes = (count: number): string =>
 export const number = (value: number, write: (value: number) => string): string =>
   value === null || Number.isNaN(value) ? "not a number" : write(value);
 
+/** Three digits, however small the number is. */
+export const short = (value: number): string =>
+  value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(3);
+
+/** A text in which backticks stand around code. */
+export const coded = (text: string): (Node | string)[] =>
+  text.split("`").map((part, index) => (index % 2 === 1 ? h("code", {}, part) : part));
+
 /** A table of names and values. */
 export function facts(rows: [string, Node | string][]): HTMLElement {
   return h("dl", { class: "facts" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -44,6 +52,6 @@ export function card(title: string, ...children: Child[]): HTMLElement {
 /** How far something is, with a button to stop it. */
 export function progress(label: string, stop: () => void): { element: HTMLElement; set(part: number | null): void } {
   const meter = h("progress", { max: 1, "aria-label": label });
-  const element = h("div", { class: "progress" }, h("p", {}, `${label} …`), meter, h("button", { type: "button", onclick: stop }, "Cancel"));
+  const element = h("div", { class: "card progress" }, h("p", {}, `${label} …`), meter, h("button", { type: "button", onclick: stop }, "Cancel"));
   return { element, set: (part) => (part === null ? meter.removeAttribute("value") : (meter.value = part)) };
 }

@@ -61,7 +61,7 @@ function metadata(all: Metadata): [string, string][] {
     if (value === "" || value === null || value === 0) return [];
     // A float32 has seven digits; the rest is what float64 makes of it.
     const score = name === "confidenceScore" && Number(all.confidenceScore?.toPrecision(7));
-    const text = name === "tensorShape" ? `[${all.tensorShape.join(", ")}]` : String(score || value);
+    const text = name === "tensorShape" ? `[${all.tensorShape.join(", ")}]` : name === "payloadChecksum" ? `0x${hex(Number(value), 8)}` : String(score || value);
     return text === "[]" ? [] : [[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), text]];
   });
   return rows;

@@ -1,7 +1,7 @@
 // A picture of a KV-cache: one row a layer and head, one column a token, the vectors' norms as colour.
 
 import type { KvShape } from "avp-wasm";
-import { announce, bytes, card, facts, h, number } from "./dom.js";
+import { announce, bytes, card, facts, h, number, short } from "./dom.js";
 import type { HeatMap } from "./protocol.js";
 import { questions } from "./question.js";
 
@@ -36,7 +36,7 @@ function draw({ shape, tokens, rows, norms, sampled }: HeatMap, tensor: string):
   const [width, height] = [tokens.length, rows.length];
   const canvas = h("canvas", { width, height, tabindex: 0, role: "application", "aria-roledescription": "heat map",
     "aria-label": `Norms of ${tensor}s, ${rows.length} rows of layers and heads by ${tokens.length} tokens. Arrow keys move.`, "aria-describedby": "heat-value" });
-  canvas.style.height = `${Math.max(160, height * Math.min(12, Math.max(3, 320 / height)))}px`;
+  canvas.style.height = `${Math.max(160, height * Math.min(12, Math.max(2, 320 / height)))}px`;
   const image = new ImageData(width, height);
   norms.forEach((value, index) => image.data.set(Number.isFinite(value) ? colour((value - low) / (high - low || 1)) : ODD, index * 4));
   canvas.getContext("2d")!.putImageData(image, 0, 0);
@@ -67,8 +67,9 @@ function draw({ shape, tokens, rows, norms, sampled }: HeatMap, tensor: string):
   ramp.getContext("2d")!.putImageData(stripe, 0, 0);
   return [
     h("div", { class: "map" }, canvas, cursor),
-    h("p", { class: "axes" }, h("span", {}, `token ${tokens[0]}`), h("span", {}, `rows: layer 0 head 0 at the top, to layer ${shape.numLayers - 1}`), h("span", {}, `token ${tokens.at(-1)}`)),
-    finite.length > 0 && h("div", { class: "scale" }, h("span", {}, low.toPrecision(3)), ramp, h("span", {}, high.toPrecision(3))),
+    h("p", { class: "axes" }, h("span", {}, `token\u00a0${tokens[0]}`), h("span", {}, `rows: layer 0 head 0 at the top, to layer ${shape.numLayers - 1}`), h("span", {}, `token\u00a0${tokens.at(-1)}`)),
+    low < high && h("div", { class: "scale" }, h("span", {}, short(low)), ramp, h("span", {}, short(high))),
+    low === high && h("p", { class: "note" }, `Every norm is ${short(low)}.`),
     odd > 0 && h("div", { class: "scale" }, h("span", { class: "odd" }), `${odd === 1 ? "1 norm is" : `${odd} norms are`} infinite or not a number`),
     value,
     sampled && h("p", { class: "note" }, `Sampled: ${rows.length} of ${shape.numLayers * shape.numKvHeads} rows, ${tokens.length} of ${shape.seqLen} tokens.`),

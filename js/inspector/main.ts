@@ -67,7 +67,8 @@ function entry(): HTMLElement {
     h("h2", {}, "Open a frame or a packet"),
     h("label", { class: "drop", for: "file" }, h("b", {}, "Drop a file here, or choose one"), picker),
     h("label", { class: "block", for: "text" }, "Or paste hexadecimal, base64 or a packet"), text,
-    h("div", { class: "row" }, h("button", { type: "button", class: "first", onclick: () => text.value.trim() && open("pasted text", readText(text.value)) }, "Open text"), ...buttons));
+    h("div", { class: "row" }, h("button", { type: "button", class: "first", onclick: () => text.value.trim() && open("pasted text", readText(text.value)) }, "Open text")),
+    h("p", { class: "block" }, "Or look at a sample"), h("div", { class: "row" }, ...buttons));
 }
 
 function route(): void {

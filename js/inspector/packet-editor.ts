@@ -1,7 +1,7 @@
 // An AACP packet while it is written: findings under their places, fixes to press, English beside it.
 
 import type { Finding } from "avp-wasm";
-import { h, card } from "./dom.js";
+import { card, coded, h } from "./dom.js";
 import { ask } from "./protocol.js";
 
 /** The packet written last; it outlives a change of view. */
@@ -29,7 +29,7 @@ export function packetView(text = written): HTMLElement {
     verdict.className = validation.valid ? "right" : "wrong";
     marks.replaceChildren(...underlined(packet, validation.findings));
     findings.replaceChildren(...validation.findings.map((finding) => h("li", { class: finding.severity },
-      h("code", {}, finding.code), " ", finding.message, finding.fix && h("button", { type: "button", onclick: () => apply(finding) }, finding.fix.message))));
+      h("code", {}, finding.code), " ", ...coded(finding.message), finding.fix && h("button", { type: "button", onclick: () => apply(finding) }, ...coded(finding.fix.message)))));
     english.textContent = explanation?.text ?? "This is no packet yet.";
     english.lang = "en";
   }

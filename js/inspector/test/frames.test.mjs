@@ -32,6 +32,15 @@ test("every broken frame shows its code", async () => {
   }
 });
 
+test("the legend names the whole payload, though only its beginning is shown", async () => {
+  const frame = encode({}, new Uint8Array(5000));
+  await drop(Buffer.from(frame).toString("hex"));
+  await page.waitForSelector(".frame");
+  const { payloadOffset } = decode(frame);
+  assert.match(await page.locator(".legend li").last().textContent(), new RegExp(`^payloadbytes ${payloadOffset}–${frame.length - 1}`));
+  assert.match(await page.locator(".bytes + .note").textContent(), new RegExp(`the file has ${frame.length}`));
+});
+
 test("hybrid text is shown, with dialect and reason", async () => {
   await sample("hybrid");
   const text = await page.locator(".frame").textContent();

@@ -64,6 +64,8 @@ export async function dropFile(path) {
   });
 }
 export const sample = async (name) => {
+  // What is shown must not be taken for what comes.
+  await page.evaluate(() => document.querySelector(".frame, .trouble")?.remove());
   await page.click(`[data-sample="${name}"]`);
   await page.waitForSelector(".frame, .trouble");
 };
