@@ -14,10 +14,17 @@ export function frameView(name: string, opened: Opened, left: AbortSignal): HTML
     trouble && troubleView(trouble),
     card("Bytes", headerView(opened)),
     h("div", { class: "columns" }, card("How it was read", facts(reading(opened))), card("Metadata", facts(metadata(head.metadata)))),
-    opened.hybrid && card("Hybrid payload", h("ol", { class: "chunks" }, ...opened.hybrid.map((chunk) =>
-      h("li", {}, h("b", {}, `${chunk.kind}, ${bytes(chunk.length)}, confidence ${number(chunk.confidence, (value) => value.toFixed(2))}`), chunk.text !== null && h("blockquote", {}, chunk.text))))),
+    opened.hybrid && hybridView(opened.hybrid),
     opened.payload && opened.kv && heatMapView(opened.payload, opened.kv, left),
   );
+}
+
+function hybridView({ chunks, count }: NonNullable<Opened["hybrid"]>): HTMLElement {
+  const items = chunks.map(({ kind, length, confidence, text, cut }) =>
+    h("li", {}, h("b", {}, `${kind}, ${bytes(length)}, confidence ${number(confidence, (value) => value.toFixed(2))}`),
+      text !== null && h("blockquote", {}, text), cut && h("p", { class: "note" }, "Only the beginning of this text is shown.")));
+  return card("Hybrid payload", h("ol", { class: "chunks" }, ...items),
+    chunks.length < count && h("p", { class: "note" }, `The first ${chunks.length} of ${count} chunks.`));
 }
 
 export function troubleView({ code, message, offset, unpacked, around }: Trouble): HTMLElement {

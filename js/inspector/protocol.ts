@@ -20,7 +20,8 @@ export interface Opened {
   /** The payload as it was meant, kept so that it is unpacked once; `null` where it cannot be. */
   payload: Blob | null;
   checksum: { expected: number; actual: number; ok: boolean } | null;
-  hybrid: { kind: Hybrid["chunks"][number]["kind"]; length: number; confidence: number; text: string | null }[] | null;
+  /** The first chunks, and how many there are; a long text is `cut`. */
+  hybrid: { chunks: { kind: Hybrid["chunks"][number]["kind"]; length: number; confidence: number; text: string | null; cut: boolean }[]; count: number } | null;
   kv: KvShape | null;
   /** What is wrong with the payload, where header and metadata are right. */
   trouble: Trouble | null;

@@ -12,6 +12,9 @@ import { sample } from "./samples.js";
 const WHOLE = 32 << 20;
 const LIMIT = 512 << 20;
 const PREVIEW = 256;
+/** Chunks of a hybrid payload, and bytes of the text in one, that a page can well show. */
+const CHUNKS = 256;
+const TEXT = 64 << 10;
 
 const work: { [N in Name]: (what: Requests[N]["ask"], step: Step) => Promise<Requests[N]["answer"]> } = {
   open,
@@ -101,9 +104,13 @@ async function compareChecksum(payload: Blob, { metadata }: FrameHead, step: Ste
 }
 
 function hybridChunks(payload: Uint8Array): Opened["hybrid"] {
-  return decodeHybrid(payload).chunks.map(({ kind, data, confidence }) => ({
-    kind, confidence, length: data.length, text: kind === "text" ? new TextDecoder().decode(data) : null,
-  }));
+  const { chunks } = decodeHybrid(payload);
+  const shown = chunks.slice(0, CHUNKS).map(({ kind, data, confidence }) => {
+    // As of a stream, so that a character which is cut is left out.
+    const text = kind === "text" ? new TextDecoder().decode(data.subarray(0, TEXT), { stream: true }) : null;
+    return { kind, confidence, length: data.length, text, cut: text !== null && data.length > TEXT };
+  });
+  return { chunks: shown, count: chunks.length };
 }
 
 async function compare({ frames, hellos }: Requests["compare"]["ask"], step: Step): Promise<Comparison> {

@@ -124,3 +124,13 @@ test("what is wrong within a payload is shown at its place in the file, or in wh
     assert.equal(await page.locator(".byte.wrong").textContent(), "77");
   }
 });
+
+test("of many chunks the first are shown, of a long text the beginning, and the page says so", async () => {
+  const long = { kind: "text", data: "é".repeat(1 << 16) + "end" };
+  const frame = encode({ mode: "hybrid" }, encodeHybrid([long, ...Array.from({ length: 299 }, () => ({ kind: "text", data: "x" }))]), { dialect: "0.2" });
+  await drop(Buffer.from(frame).toString("hex"));
+  await page.waitForSelector("text=The first 256 of 300 chunks.");
+  await page.waitForSelector("text=Only the beginning of this text is shown.");
+  assert.equal(await page.locator("blockquote").first().textContent(), "é".repeat(1 << 15));
+  assert.equal(await page.locator("blockquote").count(), 256);
+});
