@@ -14,12 +14,14 @@ const FILES = {
   "/page.js": [file("page/page.js"), "text/javascript"],
   "/avp-wasm.js": [fileURLToPath(import.meta.resolve("avp-wasm")), "text/javascript"],
 };
+const BASE = "http://localhost";
 const LONGEST_TEXT = 1 << 20;
 
 export function serve(reader, writer) {
   const agents = { reader, writer };
   return createServer(async (request, response) => {
-    const { pathname, searchParams } = new URL(request.url, "http://localhost");
+    if (!URL.canParse(request.url, BASE)) return response.writeHead(400).end();
+    const { pathname, searchParams } = new URL(request.url, BASE);
     const [, name, deed] = pathname.split("/");
     const agent = Object.hasOwn(agents, name) ? agents[name] : null;
     try {

@@ -1,9 +1,10 @@
 // Two frames side by side: could their models exchange state, and how far are their caches apart.
 
 import type { Rule } from "avp-wasm";
-import { card, facts, h, progress } from "./dom.js";
+import { card, facts, h, number, short } from "./dom.js";
 import { troubleView } from "./frame-view.js";
-import { ask, type Comparison, type Trouble } from "./protocol.js";
+import { ask, type Comparison, type Opened } from "./protocol.js";
+import { questions } from "./question.js";
 
 const RULES: Record<Rule, string> = {
   hash_match: "Both models have the same hash: they are the same.",
@@ -15,31 +16,39 @@ const RULES: Record<Rule, string> = {
 };
 
 /** The two frames chosen last; they outlive a change of view. */
-const chosen: ({ name: string; blob: Blob } | null)[] = [null, null];
+const chosen: ({ name: string; opened: Opened } | null)[] = [null, null];
 
-export function compareView(): HTMLElement {
+/** `left` says when the view is no longer shown. */
+export function compareView(left: AbortSignal): HTMLElement {
   const result = h("div", { "aria-live": "polite" });
+  const question = questions(result, left);
   const hellos = [0, 1].map(() => h("textarea", { rows: 3, spellcheck: "false", placeholder: "{ … }" }));
   const run = async () => {
     const [a, b] = chosen;
     if (!a || !b) return result.replaceChildren(h("p", { class: "note" }, "Choose two frames."));
-    const stop = new AbortController();
-    const bar = progress("Comparing", () => stop.abort());
-    result.replaceChildren(bar.element);
-    const what = { blobs: [a.blob, b.blob] as [Blob, Blob], hellos: hellos.map(({ value }) => value) as [string, string] };
-    const answer = await ask("compare", what, { signal: stop.signal, progress: bar.set }).catch((trouble: Trouble) => trouble);
-    result.replaceChildren(...("code" in answer ? [troubleView(answer)] : shown(answer)));
+    const what = { frames: [a.opened, b.opened] as [Opened, Opened], hellos: hellos.map(({ value }) => value) as [string, string] };
+    const answer = await question("Comparing", "compare", what);
+    if (answer) result.replaceChildren(...("code" in answer ? [troubleView(answer)] : shown(answer)));
   };
   const side = (index: number) => {
-    const name = h("p", { class: "chosen" }, chosen[index]?.name ?? "No frame yet");
-    const choose = (file: string, blob: Blob) => {
-      chosen[index] = { name: file, blob };
-      name.textContent = file;
-      void run();
+    const state = h("div", { class: "chosen" });
+    const reading = questions(state, left);
+    const show = () => {
+      const { name, opened } = chosen[index] ?? { name: "No frame yet", opened: null };
+      state.replaceChildren(h("p", {}, name), ...(opened?.trouble ? [troubleView(opened.trouble)] : []));
+    };
+    const choose = async (name: string, blob: Blob) => {
+      const opened = await reading(`Reading ${name}`, "open", { blob });
+      if (!opened) return;
+      const broken = "code" in opened;
+      chosen[index] = broken ? null : { name, opened };
+      show();
+      if (broken && opened.code !== "cancelled") state.append(troubleView(opened));
+      await run();
     };
     const picker = h("input", { type: "file", onchange: () => picker.files?.[0] && choose(picker.files[0].name, picker.files[0]) });
     const sample = index === 0 ? "kv-cache" : "kv-cache-b";
-    const element = card(index === 0 ? "First frame" : "Second frame", name,
+    const element = card(index === 0 ? "First frame" : "Second frame", state,
       h("label", { class: "pick" }, "Open a file", picker),
       h("button", { type: "button", onclick: async () => choose(`sample ${sample}`, (await ask("sample", { name: sample })).blob) }, "Use a sample"),
       h("label", { class: "block" }, "Hello, as JSON, where one was sent", hellos[index]!));
@@ -48,9 +57,10 @@ export function compareView(): HTMLElement {
       if (!file) return;
       event.preventDefault();
       event.stopPropagation();
-      choose(file.name, file);
+      void choose(file.name, file);
     });
     hellos[index]!.addEventListener("change", run);
+    show();
     return element;
   };
   void run();
@@ -68,9 +78,9 @@ function shown({ identities, resolution, layers, note }: Comparison): HTMLElemen
   if (!layers) return [both, handshake, h("p", { class: "note" }, note)];
   const most = Math.max(...layers.flatMap(({ key, value }) => [key.relative, value.relative]).filter(Number.isFinite), Number.MIN_VALUE);
   const cell = ({ maxAbs, relative }: { maxAbs: number; relative: number }) =>
-    [h("td", {}, h("meter", { min: 0, max: 1, value: Math.min(1, relative / most), "aria-label": "relative to the largest" }), ` ${relative.toPrecision(3)}`), h("td", {}, maxAbs.toPrecision(3))];
+    [h("td", {}, h("meter", { min: 0, max: 1, value: Math.min(1, relative / most) || 0, "aria-label": "relative to the largest" }), ` ${number(relative, short)}`), h("td", {}, number(maxAbs, short))];
   const head = ["Layer", "Keys, relative", "Keys, largest", "Values, relative", "Values, largest"].map((name) => h("th", { scope: "col" }, name));
-  const rows = layers.map(({ key, value }, layer) => h("tr", {}, h("th", { scope: "row" }, String(layer)), ...cell(key), ...cell(value)));
+  const rows = layers.map(({ layer, key, value }) => h("tr", {}, h("th", { scope: "row" }, String(layer)), ...cell(key), ...cell(value)));
   const table = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Difference by layer" },
     h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows)));
   return [both, handshake, card("KV-cache, difference by layer", h("p", { class: "note" }, `${note} Relative: norm of the difference over the norm of the first.`), table)];

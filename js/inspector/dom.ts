@@ -27,6 +27,18 @@ export const hex = (value: number, digits = 2): string => value.toString(16).pad
 export const bytes = (count: number): string =>
   count < 1024 ? `${count} B` : count < 1 << 20 ? `${(count / 1024).toFixed(1)} KiB` : `${(count / (1 << 20)).toFixed(1)} MiB`;
 
+/** A number as `write` writes it. JSON has no NaN, so what was one may come as null. */
+export const number = (value: number, write: (value: number) => string): string =>
+  value === null || Number.isNaN(value) ? "not a number" : write(value);
+
+/** Three digits, however small the number is. */
+export const short = (value: number): string =>
+  value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(3);
+
+/** A text in which backticks stand around code. */
+export const coded = (text: string): (Node | string)[] =>
+  text.split("`").map((part, index) => (index % 2 === 1 ? h("code", {}, part) : part));
+
 /** A table of names and values. */
 export function facts(rows: [string, Node | string][]): HTMLElement {
   return h("dl", { class: "facts" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -38,8 +50,8 @@ export function card(title: string, ...children: Child[]): HTMLElement {
 }
 
 /** How far something is, with a button to stop it. */
-export function progress(label: string, stop: () => void): { element: HTMLElement; set(part: number): void } {
+export function progress(label: string, stop: () => void): { element: HTMLElement; set(part: number | null): void } {
   const meter = h("progress", { max: 1, "aria-label": label });
-  const element = h("div", { class: "progress" }, h("p", {}, `${label} …`), meter, h("button", { type: "button", onclick: stop }, "Cancel"));
-  return { element, set: (part) => (meter.value = part) };
+  const element = h("div", { class: "card progress" }, h("p", {}, `${label} …`), meter, h("button", { type: "button", onclick: stop }, "Cancel"));
+  return { element, set: (part) => (part === null ? meter.removeAttribute("value") : (meter.value = part)) };
 }

@@ -1,32 +1,40 @@
 // One frame: bytes, what its metadata says, how it was read, its payload.
 
 import type { FrameHead, Metadata } from "avp-wasm";
-import { bytes, card, facts, h, hex } from "./dom.js";
+import { bytes, card, facts, h, hex, number } from "./dom.js";
 import { headerView, hexCells } from "./header-view.js";
 import { heatMapView } from "./heatmap.js";
 import type { Opened, Trouble } from "./protocol.js";
 
-export function frameView(name: string, blob: Blob, opened: Opened): HTMLElement {
+/** `left` says when the view is no longer shown. */
+export function frameView(name: string, opened: Opened, left: AbortSignal): HTMLElement {
   const { head, trouble } = opened;
   return h("div", { class: "frame" },
     h("div", { class: "title" }, h("h2", {}, name), h("p", {}, `${bytes(opened.size)} · ${head.metadata.payloadType.replace("_", " ")} · ${head.metadata.mode}`)),
     trouble && troubleView(trouble),
     card("Bytes", headerView(opened)),
     h("div", { class: "columns" }, card("How it was read", facts(reading(opened))), card("Metadata", facts(metadata(head.metadata)))),
-    opened.hybrid && card("Hybrid payload", h("ol", { class: "chunks" }, ...opened.hybrid.map((chunk) =>
-      h("li", {}, h("b", {}, `${chunk.kind}, ${bytes(chunk.length)}, confidence ${chunk.confidence.toFixed(2)}`), chunk.text !== null && h("blockquote", {}, chunk.text))))),
-    opened.kv && heatMapView(blob, opened.kv),
+    opened.hybrid && hybridView(opened.hybrid),
+    opened.payload && opened.kv && heatMapView(opened.payload, opened.kv, left),
   );
 }
 
-export function troubleView({ code, message, offset, around }: Trouble): HTMLElement {
+function hybridView({ chunks, count }: NonNullable<Opened["hybrid"]>): HTMLElement {
+  const items = chunks.map(({ kind, length, confidence, text, cut }) =>
+    h("li", {}, h("b", {}, `${kind}, ${bytes(length)}, confidence ${number(confidence, (value) => value.toFixed(2))}`),
+      text !== null && h("blockquote", {}, text), cut && h("p", { class: "note" }, "Only the beginning of this text is shown.")));
+  return card("Hybrid payload", h("ol", { class: "chunks" }, ...items),
+    chunks.length < count && h("p", { class: "note" }, `The first ${chunks.length} of ${count} chunks.`));
+}
+
+export function troubleView({ code, message, offset, unpacked, around }: Trouble): HTMLElement {
   return h("section", { class: "card trouble", role: "alert" },
     h("h2", {}, h("code", {}, code)),
-    h("p", {}, message, offset === null ? "" : `, at byte ${offset}`),
+    h("p", {}, message, offset === null ? "" : `, at byte ${offset}${unpacked ? " of the unpacked payload" : ""}`),
     around && around.bytes.length > 0 && hexCells(around.bytes, around.start, (at) => (at === offset ? "wrong" : "")));
 }
 
-function reading({ head, checksum, unpackedLength, trouble }: Opened): [string, string][] {
+function reading({ head, checksum, payload }: Opened): [string, string][] {
   const sum = checksum
     ? `${checksum.ok ? "right" : "wrong"}: 0x${hex(checksum.actual, 8)}${checksum.ok ? "" : `, the frame says 0x${hex(checksum.expected, 8)}`}`
     : head.metadata.payloadChecksum === null ? "none sent" : "not compared";
@@ -35,7 +43,7 @@ function reading({ head, checksum, unpackedLength, trouble }: Opened): [string, 
     ["Dialect", head.dialect ?? "0.2 or 0.3"],
     ["Why", dialectReason(head)],
     ["Checksum", sum],
-    ["Compression", head.compressed ? `zstd, ${bytes(packed)}${trouble ? "" : ` from ${bytes(unpackedLength)}`}` : "none"],
+    ["Compression", head.compressed ? `zstd, ${bytes(packed)}${payload ? ` from ${bytes(payload.size)}` : ""}` : "none"],
     ["Payload", `${packed} bytes from byte ${head.payloadOffset}`],
   ];
 }
@@ -60,7 +68,7 @@ function metadata(all: Metadata): [string, string][] {
     if (value === "" || value === null || value === 0) return [];
     // A float32 has seven digits; the rest is what float64 makes of it.
     const score = name === "confidenceScore" && Number(all.confidenceScore?.toPrecision(7));
-    const text = name === "tensorShape" ? `[${all.tensorShape.join(", ")}]` : String(score || value);
+    const text = name === "tensorShape" ? `[${all.tensorShape.join(", ")}]` : name === "payloadChecksum" ? `0x${hex(Number(value), 8)}` : String(score || value);
     return text === "[]" ? [] : [[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), text]];
   });
   return rows;

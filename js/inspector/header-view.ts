@@ -12,7 +12,7 @@ interface Field {
 
 const SHOWN = 512;
 
-function fields({ head, bytes }: Opened): Field[] {
+function fields({ head }: Opened): Field[] {
   const flags = head.flagNames.length === 0 ? "no flag set" : head.flagNames.join(", ");
   return [
     { name: "magic", start: 0, end: 2, meaning: "“AV”: this is a frame" },
@@ -21,7 +21,7 @@ function fields({ head, bytes }: Opened): Field[] {
     { name: "payload length", start: 4, end: 8, meaning: `${head.payloadLength} bytes of metadata and payload` },
     { name: "metadata length", start: 8, end: 12, meaning: `${head.metadataLength} bytes` },
     { name: "metadata", start: 12, end: head.payloadOffset, meaning: "protobuf; its fields are in the table" },
-    { name: "payload", start: head.payloadOffset, end: bytes.length, meaning: `starts at byte ${head.payloadOffset}` },
+    { name: "payload", start: head.payloadOffset, end: head.frameLength, meaning: `starts at byte ${head.payloadOffset}` },
   ].filter(({ start, end }) => end > start);
 }
 
@@ -42,7 +42,7 @@ export function headerView(opened: Opened): HTMLElement {
     if (index) for (const one of view.querySelectorAll(`.field-${index}`)) one.classList.add("lit");
   };
   for (const type of ["pointerover", "focusin", "click"]) view.addEventListener(type, light);
-  const rest = opened.bytes.length > SHOWN ? h("p", { class: "note" }, `The first ${SHOWN} bytes; the file has ${opened.size}.`) : null;
+  const rest = shown.length < opened.size ? h("p", { class: "note" }, `The first ${shown.length} bytes; the file has ${opened.size}.`) : null;
   return h("div", {}, view, rest);
 }
 

@@ -1,23 +1,23 @@
 // A picture of a KV-cache: one row a layer and head, one column a token, the vectors' norms as colour.
 
 import type { KvShape } from "avp-wasm";
-import { announce, bytes, card, facts, h, progress } from "./dom.js";
-import { ask, type HeatMap, type Trouble } from "./protocol.js";
+import { announce, bytes, card, facts, h, number, short } from "./dom.js";
+import type { HeatMap } from "./protocol.js";
+import { questions } from "./question.js";
 
 // Five points of viridis (Nathaniel Smith, Stefan van der Walt; CC0), which reads the same without colour.
 const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]] as const;
 
-export function heatMapView(blob: Blob, shape: KvShape): HTMLElement {
+/** What is no finite number, in a colour that the others do not have; `.odd` in the style sheet has it too. */
+const ODD = [255, 0, 255, 255];
+
+/** `left` says when the view is no longer shown. */
+export function heatMapView(payload: Blob, shape: KvShape, left: AbortSignal): HTMLElement {
   const place = h("div", { class: "picture" });
-  let stop = new AbortController();
+  const question = questions(place, left);
   const show = async (tensor: "key" | "value") => {
-    stop.abort();
-    const mine = (stop = new AbortController());
-    const bar = progress("Reading the cache", () => mine.abort());
-    place.replaceChildren(bar.element);
-    const map = await ask("heatMap", { blob, tensor }, { signal: mine.signal, progress: bar.set }).catch((trouble: Trouble) => trouble);
-    if (mine !== stop) return;
-    place.replaceChildren(...("code" in map ? [h("p", { class: "note" }, `No picture: ${map.message}.`)] : draw(map, tensor)));
+    const map = await question("Reading the cache", "heatMap", { payload, tensor });
+    if (map) place.replaceChildren(...("code" in map ? [h("p", { class: "note" }, `No picture: ${map.message}.`)] : draw(map, tensor)));
   };
   const choice = (tensor: "key" | "value") =>
     h("label", {}, h("input", { type: "radio", name: "tensor", value: tensor, checked: tensor === "key", onchange: () => show(tensor) }), ` ${tensor}s`);
@@ -32,24 +32,27 @@ function draw({ shape, tokens, rows, norms, sampled }: HeatMap, tensor: string):
   if (norms.length === 0) return [h("p", { class: "note" }, "The cache holds no tokens.")];
   const finite = norms.filter(Number.isFinite);
   const [low, high] = finite.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+  const odd = norms.length - finite.length;
   const [width, height] = [tokens.length, rows.length];
   const canvas = h("canvas", { width, height, tabindex: 0, role: "application", "aria-roledescription": "heat map",
     "aria-label": `Norms of ${tensor}s, ${rows.length} rows of layers and heads by ${tokens.length} tokens. Arrow keys move.`, "aria-describedby": "heat-value" });
-  canvas.style.height = `${Math.max(160, height * Math.min(12, Math.max(3, 320 / height)))}px`;
+  canvas.style.height = `${Math.max(160, height * Math.min(12, Math.max(2, 320 / height)))}px`;
   const image = new ImageData(width, height);
-  norms.forEach((value, index) => image.data.set(Number.isFinite(value) ? colour((value - low) / (high - low || 1)) : [255, 0, 255, 255], index * 4));
+  norms.forEach((value, index) => image.data.set(Number.isFinite(value) ? colour((value - low) / (high - low || 1)) : ODD, index * 4));
   canvas.getContext("2d")!.putImageData(image, 0, 0);
   const cursor = h("div", { class: "cursor", hidden: true });
-  const value = h("p", { id: "heat-value", class: "value" }, "Point at the picture, or focus it and use the arrow keys.");
+  const value = h("p", { id: "heat-value", class: "value" }, "Point at the picture or tap it, or focus it and use the arrow keys.");
   let [x, y] = [0, 0];
   const at = (column: number, row: number) => {
     [x, y] = [Math.min(width - 1, Math.max(0, column)), Math.min(height - 1, Math.max(0, row))];
     const { layer, head } = rows[y]!;
-    value.textContent = `Layer ${layer}, head ${head}, token ${tokens[x]}: ${norms[y * width + x]!.toPrecision(4)}`;
+    value.textContent = `Layer ${layer}, head ${head}, token ${tokens[x]}: ${number(norms[y * width + x]!, (norm) => norm.toPrecision(4))}`;
     cursor.hidden = false;
     Object.assign(cursor.style, { left: `${(x / width) * 100}%`, top: `${(y / height) * 100}%`, width: `${100 / width}%`, height: `${100 / height}%` });
   };
-  canvas.addEventListener("pointermove", ({ offsetX, offsetY }) => at(Math.floor((offsetX / canvas.clientWidth) * width), Math.floor((offsetY / canvas.clientHeight) * height)));
+  const point = ({ offsetX, offsetY }: PointerEvent) => at(Math.floor((offsetX / canvas.clientWidth) * width), Math.floor((offsetY / canvas.clientHeight) * height));
+  // A finger that taps does not move.
+  for (const type of ["pointermove", "pointerdown"] as const) canvas.addEventListener(type, point);
   canvas.addEventListener("keydown", (event) => {
     const moves: Record<string, [number, number]> = { ArrowLeft: [x - 1, y], ArrowRight: [x + 1, y], ArrowUp: [x, y - 1], ArrowDown: [x, y + 1], Home: [0, y], End: [width - 1, y] };
     const move = moves[event.key];
@@ -64,11 +67,13 @@ function draw({ shape, tokens, rows, norms, sampled }: HeatMap, tensor: string):
   ramp.getContext("2d")!.putImageData(stripe, 0, 0);
   return [
     h("div", { class: "map" }, canvas, cursor),
-    h("p", { class: "axes" }, h("span", {}, `token ${tokens[0]}`), h("span", {}, `rows: layer 0 head 0 at the top, to layer ${shape.numLayers - 1}`), h("span", {}, `token ${tokens.at(-1)}`)),
-    h("div", { class: "scale" }, h("span", {}, low.toPrecision(3)), ramp, h("span", {}, high.toPrecision(3))),
+    h("p", { class: "axes" }, h("span", {}, `token\u00a0${tokens[0]}`), h("span", {}, `rows: layer 0 head 0 at the top, to layer ${shape.numLayers - 1}`), h("span", {}, `token\u00a0${tokens.at(-1)}`)),
+    low < high && h("div", { class: "scale" }, h("span", {}, short(low)), ramp, h("span", {}, short(high))),
+    low === high && h("p", { class: "note" }, `Every norm is ${short(low)}.`),
+    odd > 0 && h("div", { class: "scale" }, h("span", { class: "odd" }), `${odd === 1 ? "1 norm is" : `${odd} norms are`} infinite or not a number`),
     value,
-    ...(sampled ? [h("p", { class: "note" }, `Sampled: ${rows.length} of ${shape.numLayers * shape.numKvHeads} rows, ${tokens.length} of ${shape.seqLen} tokens.`)] : []),
-  ];
+    sampled && h("p", { class: "note" }, `Sampled: ${rows.length} of ${shape.numLayers * shape.numKvHeads} rows, ${tokens.length} of ${shape.seqLen} tokens.`),
+  ].filter((part) => part !== false);
 }
 
 function colour(part: number): [number, number, number, number] {

@@ -1,38 +1,47 @@
-// KV-caches that stay in their file: where a tensor lies is asked of a view over memory that is never touched, and what a
-// picture needs is read a head at a time.
+// KV-caches that stay in their file: the package reads the header, and what a picture needs of the tensors is read a head at a
+// time.
 
-import { encodeKvCache, KvCacheView } from "avp-wasm";
-import type { Comparison, Difference, HeatMap } from "./protocol.js";
+import { DecodeError, encodeKvCache, KvCacheView, type KvShape } from "avp-wasm";
+import type { Comparison, HeatMap } from "./protocol.js";
 import { read, type Step } from "./pieces.js";
 
 const COLUMNS = 256;
 const ROWS = 512;
 /** A head with more bytes than this is read row by row. */
 const BLOCK = 8 << 20;
+const HEADER = 17;
+const size = ({ dtype }: KvShape) => (dtype === "float32" ? 4 : 2);
 
 export interface Kv {
   payload: Blob;
-  view: KvCacheView;
+  shape: KvShape;
 }
 
-/** The cache's shape and places; only its header is read. */
+/** The cache's shape; only its header is read. */
 export async function openKv(payload: Blob): Promise<Kv> {
-  // Memory that nobody writes to is only promised by the system, so this costs next to nothing.
-  const bytes = new Uint8Array(payload.size);
-  bytes.set(await read(payload, 0, 64));
-  return { payload, view: new KvCacheView(bytes) };
+  const header = await read(payload, 0, HEADER);
+  if (payload.size <= HEADER) return { payload, shape: new KvCacheView(header).shape };
+  const numbers = new DataView(header.buffer);
+  const [numLayers, seqLen] = [numbers.getUint32(0, true), numbers.getUint32(12, true)];
+  // A cache without layers and tokens is its header alone, so the package reads that without tensors in memory.
+  const shape = { ...new KvCacheView(header.fill(0, 0, 4).fill(0, 12, 16)).shape, numLayers, seqLen };
+  const expected = HEADER + 2 * numLayers * shape.numKvHeads * seqLen * shape.headDim * size(shape);
+  if (expected !== payload.size) {
+    throw new DecodeError(`the KV-cache header asks for ${expected} bytes, got ${payload.size}`, "kv_shape", 0);
+  }
+  return { payload, shape };
 }
 
 /** Norms over tokens, of each layer and head. */
 export async function kvSample(kv: Kv, tensor: "key" | "value", step: Step): Promise<HeatMap> {
-  const { shape } = kv.view;
+  const { shape } = kv;
   const tokens = spread(shape.seqLen, COLUMNS);
   const layers = spread(shape.numLayers, ROWS);
   const heads = spread(shape.numKvHeads, Math.max(1, Math.floor(ROWS / Math.max(1, layers.length))));
   const rows = layers.flatMap((layer) => heads.map((head) => ({ layer, head })));
   const norms = new Float32Array(rows.length * tokens.length);
   for (const [index, { layer, head }] of rows.entries()) {
-    if (index % heads.length === 0) await step(index / rows.length);
+    if (index % heads.length === 0) step(index / rows.length);
     const vectors = await headAt(kv, layer, tensor, head, tokens);
     for (let token = 0; token < tokens.length; token++) {
       norms[index * tokens.length + token] = norm(vectors.subarray(token * shape.headDim, (token + 1) * shape.headDim));
@@ -44,13 +53,14 @@ export async function kvSample(kv: Kv, tensor: "key" | "value", step: Step): Pro
 
 /** How far two caches of the same layers and heads are apart, over the tokens that both have. */
 export async function kvDifference(a: Kv, b: Kv, step: Step): Promise<Pick<Comparison, "layers" | "note">> {
-  const { numLayers, numKvHeads } = a.view.shape;
-  const common = Math.min(a.view.shape.seqLen, b.view.shape.seqLen);
-  const tokens = spread(common, COLUMNS);
-  const layers: { key: Difference; value: Difference }[] = [];
-  for (let layer = 0; layer < numLayers; layer++) {
-    await step(layer / numLayers);
-    const both = { key: { maxAbs: 0, relative: 0 }, value: { maxAbs: 0, relative: 0 } };
+  const { numLayers, numKvHeads } = a.shape;
+  const common = Math.min(a.shape.seqLen, b.shape.seqLen);
+  if (common * numKvHeads * a.shape.headDim === 0) return { layers: null, note: "The two KV-caches have no numbers in common." };
+  const [tokens, shown] = [spread(common, COLUMNS), spread(numLayers, ROWS)];
+  const layers: NonNullable<Comparison["layers"]> = [];
+  for (const layer of shown) {
+    step(layers.length / shown.length);
+    const both = { layer, key: { maxAbs: 0, relative: 0 }, value: { maxAbs: 0, relative: 0 } };
     for (const tensor of ["key", "value"] as const) {
       let [difference, first, maxAbs] = [0, 0, 0];
       for (const head of spread(numKvHeads, ROWS)) {
@@ -67,23 +77,23 @@ export async function kvDifference(a: Kv, b: Kv, step: Step): Promise<Pick<Compa
     layers.push(both);
   }
   const what = tokens.length < common ? `${tokens.length} of the ${common} tokens` : `the ${common} tokens`;
-  return { layers, note: `Over ${what} that both caches have.` };
+  const which = shown.length < numLayers ? `, in ${shown.length} of ${numLayers} layers` : "";
+  return { layers, note: `Over ${what} that both caches have${which}.` };
 }
 
 /** The vectors of these tokens, `[tokens.length, headDim]`, as float32. */
-async function headAt({ payload, view }: Kv, layer: number, tensor: "key" | "value", head: number, tokens: number[]): Promise<Float32Array> {
-  const { byteOffset, byteLength } = view.head(layer, tensor, head);
-  const { seqLen } = view.shape;
-  const row = seqLen === 0 ? 0 : byteLength / seqLen;
-  const block = byteLength <= BLOCK ? await read(payload, byteOffset, byteOffset + byteLength) : null;
+async function headAt({ payload, shape }: Kv, layer: number, tensor: "key" | "value", head: number, tokens: number[]): Promise<Float32Array> {
+  const row = shape.headDim * size(shape);
+  const length = shape.seqLen * row;
+  const start = HEADER + ((2 * layer + (tensor === "key" ? 0 : 1)) * shape.numKvHeads + head) * length;
+  const block = length <= BLOCK ? await read(payload, start, start + length) : null;
+  const rows = tokens.map((token) => [token * row, (token + 1) * row] as const);
+  const parts = await Promise.all(rows.map(([from, to]) => block?.subarray(from, to) ?? read(payload, start + from, start + to)));
   const vectors = new Uint8Array(tokens.length * row);
-  for (const [index, token] of tokens.entries()) {
-    const at = token * row;
-    vectors.set(block?.subarray(at, at + row) ?? (await read(payload, byteOffset + at, byteOffset + at + row)), index * row);
-  }
+  for (const [index, part] of parts.entries()) vectors.set(part, index * row);
   // A cache of one head and these tokens: the package widens whatever number format it has.
-  const shape = { ...view.shape, numLayers: 1, numKvHeads: 1, seqLen: tokens.length };
-  return new KvCacheView(encodeKvCache(shape, [{ key: vectors, value: vectors }])).toFloat32(0, "key");
+  const one = { ...shape, numLayers: 1, numKvHeads: 1, seqLen: tokens.length };
+  return new KvCacheView(encodeKvCache(one, [{ key: vectors, value: vectors }])).toFloat32(0, "key");
 }
 
 /** At most `most` of the numbers below `count`, evenly spread, the first and the last among them. */

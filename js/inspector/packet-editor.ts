@@ -1,10 +1,15 @@
 // An AACP packet while it is written: findings under their places, fixes to press, English beside it.
 
 import type { Finding } from "avp-wasm";
-import { h, card } from "./dom.js";
+import { card, coded, h } from "./dom.js";
 import { ask } from "./protocol.js";
 
-export function packetView(text: string): HTMLElement {
+/** The packet written last; it outlives a change of view. */
+let written = "FETCH|HR|return:HR-Agent|p:2|aacp:1.2";
+
+export const packetAddress = (packet: string) => `#packet=${encodeURIComponent(packet)}`;
+
+export function packetView(text = written): HTMLElement {
   const input = h("textarea", { id: "packet", rows: 3, spellcheck: "false", autocapitalize: "off", "aria-describedby": "verdict" });
   input.value = text;
   const marks = h("div", { class: "marks", "aria-hidden": "true" });
@@ -16,7 +21,7 @@ export function packetView(text: string): HTMLElement {
 
   async function check(): Promise<void> {
     const mine = ++latest;
-    const packet = input.value;
+    const packet = (written = input.value);
     const { validation, explanation } = await ask("packet", { text: packet, strict: strict.checked });
     if (mine !== latest) return;
     const errors = validation.findings.filter(({ severity }) => severity === "error").length;
@@ -24,7 +29,7 @@ export function packetView(text: string): HTMLElement {
     verdict.className = validation.valid ? "right" : "wrong";
     marks.replaceChildren(...underlined(packet, validation.findings));
     findings.replaceChildren(...validation.findings.map((finding) => h("li", { class: finding.severity },
-      h("code", {}, finding.code), " ", finding.message, finding.fix && h("button", { type: "button", onclick: () => apply(finding) }, finding.fix.message))));
+      h("code", {}, finding.code), " ", ...coded(finding.message), finding.fix && h("button", { type: "button", onclick: () => apply(finding) }, ...coded(finding.fix.message)))));
     english.textContent = explanation?.text ?? "This is no packet yet.";
     english.lang = "en";
   }
@@ -35,10 +40,11 @@ export function packetView(text: string): HTMLElement {
     void check();
   }
   // Not at every key: a browser takes only so many changes of the address.
-  const remember = () => history.replaceState(null, "", `#packet=${encodeURIComponent(input.value)}`);
+  const remember = () => history.replaceState(null, "", packetAddress(input.value));
   input.addEventListener("change", remember);
   input.addEventListener("input", check);
   input.addEventListener("scroll", () => (marks.scrollTop = input.scrollTop));
+  remember();
   void check();
   return h("div", { class: "columns" },
     card("Packet", h("label", { for: "packet", class: "block" }, "One AACP packet"), h("div", { class: "editor" }, marks, input),
@@ -46,24 +52,29 @@ export function packetView(text: string): HTMLElement {
     card("In English", english));
 }
 
-/** The text again, with a mark around every place that a finding names. */
+/** The text again, with a mark around every place that a finding names, and one where something is missing. */
 function underlined(text: string, findings: Finding[]): (HTMLElement | string)[] {
+  const classOf = (over: Finding[]) => (over.some(({ severity }) => severity === "error") ? "error" : "warning");
+  const missing = (at: number): HTMLElement[] => {
+    const here = findings.filter(({ span }) => span.start === at && span.end === at);
+    return here.length === 0 ? [] : [h("mark", { class: `${classOf(here)} missing` })];
+  };
   const cuts = [...new Set([0, text.length, ...findings.flatMap(({ span }) => [span.start, span.end])])].sort((a, b) => a - b);
-  return cuts.slice(0, -1).map((start, index) => {
-    const part = text.slice(start, cuts[index + 1]);
+  return cuts.flatMap((start, index) => {
+    const part = text.slice(start, cuts[index + 1] ?? start);
     const over = findings.filter(({ span }) => span.start <= start && start < span.end);
-    if (over.length === 0) return part;
-    return h("mark", { class: over.some(({ severity }) => severity === "error") ? "error" : "warning" }, part);
+    return [...missing(start), over.length === 0 || part === "" ? part : h("mark", { class: classOf(over) }, part)];
   });
 }
 
 /** The packet with a finding's fix applied, as the contract describes the actions. */
 export function fixed(text: string, { span, fix }: Finding): string {
-  const put = (part: string) => text.slice(0, span.start) + part + text.slice(span.end);
+  const [before, after] = [text.slice(0, span.start), text.slice(span.end)];
   switch (fix?.action) {
-    case "replace": return put(fix.text ?? "");
+    case "replace": return before + (fix.text ?? "") + after;
     case "append": return `${text}|${fix.text ?? ""}`;
-    case "remove": return put("").replace(/\|\|/, "|").replace(/\|$/, "");
+    // With one of the pipes beside it.
+    case "remove": return before.endsWith("|") ? before.slice(0, -1) + after : before + after.replace(/^\|/, "");
     case "encode": return encoded(text);
     default: return text;
   }
@@ -71,8 +82,8 @@ export function fixed(text: string, { span, fix }: Finding): string {
 
 /** The packet with what cannot stand in a value percent-encoded, which `enc:pct` then says. */
 function encoded(text: string): string {
-  const said = text.includes("|enc:pct");
   const [task = "", domain = "", ...rest] = text.split("|");
-  const values = rest.map((field) => field.replace(said ? /[\0-\x1f\x7f]/g : /[%\0-\x1f\x7f]/g, encodeURIComponent));
+  const said = rest.includes("enc:pct");
+  const values = rest.map((field) => field.replace(said ? /\p{Cc}/gu : /[%\p{Cc}]/gu, encodeURIComponent));
   return [task, domain, ...values, ...(said ? [] : ["enc:pct"])].join("|");
 }

@@ -7,6 +7,8 @@ export interface Trouble {
   code: string;
   message: string;
   offset: number | null;
+  /** Whether that is a place in the payload as it unpacks; otherwise it is one in the file. */
+  unpacked: boolean;
   around: { start: number; bytes: Uint8Array } | null;
 }
 
@@ -15,10 +17,11 @@ export interface Opened {
   /** The beginning of the file: header, metadata and a little payload. */
   bytes: Uint8Array;
   size: number;
+  /** The payload as it was meant, kept so that it is unpacked once; `null` where it cannot be. */
+  payload: Blob | null;
   checksum: { expected: number; actual: number; ok: boolean } | null;
-  /** Bytes of the payload when uncompressed. */
-  unpackedLength: number;
-  hybrid: { kind: Hybrid["chunks"][number]["kind"]; length: number; confidence: number; text: string | null }[] | null;
+  /** The first chunks, and how many there are; a long text is `cut`. */
+  hybrid: { chunks: { kind: Hybrid["chunks"][number]["kind"]; length: number; confidence: number; text: string | null; cut: boolean }[]; count: number } | null;
   kv: KvShape | null;
   /** What is wrong with the payload, where header and metadata are right. */
   trouble: Trouble | null;
@@ -36,57 +39,82 @@ export interface HeatMap {
 export interface Comparison {
   identities: [Partial<ModelIdentity>, Partial<ModelIdentity>];
   resolution: Resolution;
-  layers: { key: Difference; value: Difference }[] | null;
+  layers: { layer: number; key: Difference; value: Difference }[] | null;
   /** Why there is no difference by layer, or that it is of sampled tokens. */
   note: string;
 }
+
 export interface Difference {
   maxAbs: number;
   /** The norm of the difference over the norm of the first. */
   relative: number;
 }
 
-/** A frame to open: a file, or bytes made into one. */
 export interface Requests {
   open: { ask: { blob: Blob }; answer: Opened };
-  heatMap: { ask: { blob: Blob; tensor: "key" | "value" }; answer: HeatMap };
-  compare: { ask: { blobs: [Blob, Blob]; hellos: [string, string] }; answer: Comparison };
+  heatMap: { ask: { payload: Blob; tensor: "key" | "value" }; answer: HeatMap };
+  compare: { ask: { frames: [Opened, Opened]; hellos: [string, string] }; answer: Comparison };
   packet: { ask: { text: string; strict: boolean }; answer: { validation: Validation; explanation: Explanation | null } };
   sample: { ask: { name: string }; answer: { blob: Blob } };
 }
 export type Name = keyof Requests;
+export type ToWorker = { [N in Name]: { id: number; name: N; what: Requests[N]["ask"] } }[Name];
 export type FromWorker =
-  | { id: number; progress: number }
+  | { id: number; progress: number | null }
   | { id: number; answer: Requests[Name]["answer"] }
   | { id: number; trouble: Trouble };
 
-const worker = new Worker("worker.js", { type: "module" });
-const waiting = new Map<number, { done(answer: never): void; failed(trouble: Trouble): void; progress?(part: number): void }>();
-let last = 0;
+interface Waiting {
+  message: ToWorker;
+  done(answer: never): void;
+  failed(trouble: Trouble): void;
+  progress?(part: number | null): void;
+}
 
-worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
-  const one = waiting.get(data.id);
-  if ("progress" in data) return one?.progress?.(data.progress);
-  waiting.delete(data.id);
-  if ("answer" in data) one?.done(data.answer as never);
-  else one?.failed(data.trouble);
-};
-worker.onerror = (event) => {
-  const trouble = { code: "worker_failed", message: event.message || "the worker could not start", offset: null, around: null };
-  for (const one of waiting.values()) one.failed(trouble);
-  waiting.clear();
-};
+const waiting = new Map<number, Waiting>();
+let worker = start();
+let last = 0;
 
 /** Asks the worker. Rejects with a {@link Trouble}; `signal` stops the work. */
 export function ask<N extends Name>(
   name: N,
   what: Requests[N]["ask"],
-  options: { signal?: AbortSignal; progress?(part: number): void } = {},
+  { signal, progress }: { signal?: AbortSignal; progress?(part: number | null): void } = {},
 ): Promise<Requests[N]["answer"]> {
-  const id = ++last;
-  options.signal?.addEventListener("abort", () => worker.postMessage({ id, name: "cancel" }));
+  const message = { id: ++last, name, what } as ToWorker;
   return new Promise((done, failed) => {
-    waiting.set(id, { done, failed, progress: options.progress });
-    worker.postMessage({ id, name, what });
+    if (signal?.aborted) return failed(trouble("cancelled", "stopped"));
+    waiting.set(message.id, { message, done, failed, progress });
+    signal?.addEventListener("abort", () => stop(message.id), { once: true });
+    worker.postMessage(message);
   });
 }
+
+/** The worker may be within a long call of the package, which hears nothing: a new one takes over what else was asked. */
+function stop(id: number): void {
+  const one = waiting.get(id);
+  if (!one) return;
+  waiting.delete(id);
+  worker.terminate();
+  worker = start();
+  for (const { message } of waiting.values()) worker.postMessage(message);
+  one.failed(trouble("cancelled", "stopped"));
+}
+
+function start(): Worker {
+  const worker = new Worker("worker.js", { type: "module" });
+  worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
+    const one = waiting.get(data.id);
+    if ("progress" in data) return one?.progress?.(data.progress);
+    waiting.delete(data.id);
+    if ("answer" in data) one?.done(data.answer as never);
+    else one?.failed(data.trouble);
+  };
+  worker.onerror = (event) => {
+    for (const one of waiting.values()) one.failed(trouble("worker_failed", event.message || "the worker could not start"));
+    waiting.clear();
+  };
+  return worker;
+}
+
+const trouble = (code: string, message: string): Trouble => ({ code, message, offset: null, unpacked: false, around: null });

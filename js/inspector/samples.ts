@@ -1,6 +1,6 @@
 // Frames to try the page with, made by the package when they are asked for.
 
-import { encode, encodeHybrid, encodeKvCache, type KvShape } from "avp-wasm";
+import { encode, encodeHybrid, encodeKvCache, modelHash, type KvShape } from "avp-wasm";
 
 const SHAPE: KvShape = { numLayers: 6, numKvHeads: 4, headDim: 16, seqLen: 96, dtype: "float32" };
 
@@ -44,6 +44,7 @@ function kvFrame(shift: number): Uint8Array {
   const metadata = {
     modelId: "Qwen/Qwen2.5-0.5B", sourceAgentId: "planner", targetAgentId: "writer", sessionId: "demo",
     hiddenDim: 896, numLayers, payloadType: "kv_cache" as const,
+    extra: { model_family: "qwen2", model_hash: modelHash(`{"model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": ${numLayers}}`) },
   };
   return encode(metadata, encodeKvCache(SHAPE, layers), { alignment: 64 });
 }

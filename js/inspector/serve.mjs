@@ -3,20 +3,23 @@
 import { createReadStream, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize, resolve } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { pathToFileURL } from "node:url";
 
+const BASE = "http://localhost";
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 const POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /** Starts the server, and gives its address; port 0 is any free one. */
 export function serve(folder, port = 0) {
   const server = createServer((request, response) => {
-    const { pathname } = new URL(request.url, "http://localhost");
+    if (!URL.canParse(request.url, BASE)) return response.writeHead(400).end();
+    const { pathname } = new URL(request.url, BASE);
     const file = join(folder, normalize(pathname === "/" ? "/index.html" : pathname));
     const type = TYPES[extname(file)];
     if (!type || !statSync(file, { throwIfNoEntry: false })?.isFile()) return response.writeHead(404).end();
     response.writeHead(200, { "content-type": type, "content-security-policy": POLICY, "x-content-type-options": "nosniff", "cache-control": "no-cache" });
-    createReadStream(file).pipe(response);
+    pipeline(createReadStream(file), response).catch(() => response.destroy());
   });
   return new Promise((done, failed) => {
     server.on("error", failed);

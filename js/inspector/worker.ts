@@ -2,23 +2,23 @@
 
 import {
   AvpError, crc32, decode, decodeHeader, decodeHybrid, DecodeError, explainPacket, parseHello, resolve,
-  unpack, validatePacket, type FrameHead, type ModelIdentity,
+  unpack, validatePacket, type FrameHead, type KvShape, type Metadata, type ModelIdentity,
 } from "avp-wasm";
-import { kvDifference, kvSample, openKv, type Kv } from "./kv.js";
-import { read, type Step } from "./pieces.js";
-import type { Comparison, HeatMap, Name, Opened, Requests, Trouble } from "./protocol.js";
+import { kvDifference, kvSample, openKv } from "./kv.js";
+import { PIECE, read, readAll, type Step } from "./pieces.js";
+import type { Comparison, FromWorker, Name, Opened, Requests, ToWorker, Trouble } from "./protocol.js";
 import { sample } from "./samples.js";
 
 const WHOLE = 32 << 20;
-const PIECE = 4 << 20;
 const LIMIT = 512 << 20;
 const PREVIEW = 256;
-const cancelled = new Set<number>();
-const running = new Set<number>();
+/** Chunks of a hybrid payload, and bytes of the text in one, that a page can well show. */
+const CHUNKS = 256;
+const TEXT = 64 << 10;
 
 const work: { [N in Name]: (what: Requests[N]["ask"], step: Step) => Promise<Requests[N]["answer"]> } = {
   open,
-  heatMap,
+  heatMap: async ({ payload, tensor }, step) => kvSample(await openKv(payload), tensor, step),
   compare,
   sample: async ({ name }) => ({ blob: sample(name) }),
   packet: async ({ text, strict }) => ({
@@ -27,45 +27,41 @@ const work: { [N in Name]: (what: Requests[N]["ask"], step: Step) => Promise<Req
   }),
 };
 
-self.onmessage = async ({ data }: MessageEvent<{ id: number; name: Name | "cancel"; what: never }>) => {
-  const { id, name, what } = data;
-  if (name === "cancel") return void (running.has(id) && cancelled.add(id));
-  const step: Step = async (part) => {
-    self.postMessage({ id, progress: part });
-    await new Promise((next) => setTimeout(next));
-    if (cancelled.has(id)) throw new AvpError("stopped", "cancelled");
-  };
-  running.add(id);
+self.onmessage = async ({ data: { id, name, what } }: MessageEvent<ToWorker>) => {
+  const say = (message: FromWorker) => self.postMessage(message);
   try {
-    self.postMessage({ id, answer: await work[name](what, step) });
+    say({ id, answer: await work[name](what as never, (part) => say({ id, progress: part })) });
   } catch (error) {
-    self.postMessage({ id, trouble: await describe(error, (what as { blob?: Blob }).blob) });
-  } finally {
-    running.delete(id);
-    cancelled.delete(id);
+    say({ id, trouble: await describe(error, "blob" in what ? what.blob : null) });
   }
 };
 
 async function open({ blob }: Requests["open"]["ask"], step: Step): Promise<Opened> {
   const head = await readHead(blob);
   const bytes = await read(blob, 0, Math.min(blob.size, head.payloadOffset + PREVIEW));
-  const opened: Opened = {
-    head, bytes, size: blob.size, checksum: null, unpackedLength: blob.size - head.payloadOffset, hybrid: null, kv: null, trouble: null,
-  };
+  const opened: Opened = { head, bytes, size: blob.size, payload: null, checksum: null, hybrid: null, kv: null, trouble: null };
   try {
-    const payload = await uncompressed(blob, head);
-    opened.unpackedLength = payload.size;
-    opened.checksum = await compareChecksum(payload, head, step);
-    if (head.metadata.mode === "hybrid") opened.hybrid = hybridChunks(await read(payload, 0, payload.size));
-    else if (head.metadata.payloadType === "kv_cache") opened.kv = (await openKv(payload)).view.shape;
+    opened.payload = await uncompressed(blob, head, step);
+    opened.checksum = await compareChecksum(opened.payload, head, step);
     if (opened.checksum && !opened.checksum.ok) {
       throw new DecodeError("the payload is not what its checksum says", "checksum_mismatch", head.payloadOffset);
     }
   } catch (error) {
-    if (error instanceof AvpError && error.code === "cancelled") throw error;
     opened.trouble = await describe(error, blob);
   }
+  try {
+    if (opened.payload) await readPayload(opened.payload, opened);
+  } catch (error) {
+    // Damaged bytes are the reason for whatever else is wrong with them.
+    opened.trouble ??= await describe(error, opened.payload, head);
+  }
   return opened;
+}
+
+async function readPayload(payload: Blob, opened: Opened): Promise<void> {
+  const { mode, payloadType } = opened.head.metadata;
+  if (mode === "hybrid") opened.hybrid = hybridChunks(await read(payload, 0, payload.size));
+  else if (payloadType === "kv_cache") opened.kv = (await openKv(payload)).shape;
 }
 
 /** Reads as much as header and metadata need. A small file is decoded whole; of a large one the length alone is compared. */
@@ -84,64 +80,69 @@ async function readHead(blob: Blob): Promise<FrameHead> {
 }
 
 /** The payload as it was meant; one that is not compressed stays in its file. */
-async function uncompressed(blob: Blob, head: FrameHead): Promise<Blob> {
+async function uncompressed(blob: Blob, head: FrameHead, step: Step): Promise<Blob> {
   const payload = blob.slice(head.payloadOffset);
   if (!head.compressed) return payload;
-  const frame = { ...head, payload: await read(payload, 0, payload.size) };
+  if (payload.size > LIMIT) {
+    const message = `expected at most ${LIMIT} bytes of compressed payload, got ${payload.size}`;
+    throw new DecodeError(message, "decompressed_too_large", head.payloadOffset);
+  }
+  const frame = { ...head, payload: await readAll(payload, step) };
+  step(null);
   return new Blob([unpack(frame, { limit: LIMIT, verify: false }) as BlobPart]);
 }
 
 async function compareChecksum(payload: Blob, { metadata }: FrameHead, step: Step): Promise<Opened["checksum"]> {
   const expected = metadata.payloadChecksum;
+  if (expected === null) return null;
   let actual = 0;
   for (let start = 0; start < payload.size; start += PIECE) {
-    if (payload.size > PIECE) await step(start / payload.size);
-    if (expected !== null) actual = crc32(await read(payload, start, start + PIECE), actual);
+    if (start > 0) step(start / payload.size);
+    actual = crc32(await read(payload, start, start + PIECE), actual);
   }
-  return expected === null ? null : { expected, actual, ok: expected === actual };
+  return { expected, actual, ok: expected === actual };
 }
 
 function hybridChunks(payload: Uint8Array): Opened["hybrid"] {
-  return decodeHybrid(payload).chunks.map(({ kind, data, confidence }) => ({
-    kind, confidence, length: data.length, text: kind === "text" ? new TextDecoder().decode(data) : null,
-  }));
+  const { chunks } = decodeHybrid(payload);
+  const shown = chunks.slice(0, CHUNKS).map(({ kind, data, confidence }) => {
+    // As of a stream, so that a character which is cut is left out.
+    const text = kind === "text" ? new TextDecoder().decode(data.subarray(0, TEXT), { stream: true }) : null;
+    return { kind, confidence, length: data.length, text, cut: text !== null && data.length > TEXT };
+  });
+  return { chunks: shown, count: chunks.length };
 }
 
-async function heatMap({ blob, tensor }: Requests["heatMap"]["ask"], step: Step): Promise<HeatMap> {
-  return kvSample(await kvOf(blob), tensor, step);
-}
-
-async function kvOf(blob: Blob): Promise<Kv> {
-  return openKv(await uncompressed(blob, await readHead(blob)));
-}
-
-async function compare({ blobs, hellos }: Requests["compare"]["ask"], step: Step): Promise<Comparison> {
-  const sides = await Promise.all(blobs.map(async (blob, index) => {
-    const { metadata } = await readHead(blob);
-    const kv = metadata.payloadType === "kv_cache" && metadata.mode !== "hybrid" ? await kvOf(blob) : null;
-    const { modelId, hiddenDim, numLayers } = metadata;
-    const { numKvHeads = 0, headDim = 0 } = kv?.view.shape ?? {};
+async function compare({ frames, hellos }: Requests["compare"]["ask"], step: Step): Promise<Comparison> {
+  const identities = frames.map(({ head, kv }, index) => {
     const said = hellos[index]!.trim() === "" ? null : parseHello(hellos[index]!).identity;
-    const identity: Partial<ModelIdentity> = said ?? { modelId, hiddenDim, numLayers, numKvHeads, headDim };
-    return { identity, kv };
-  }));
-  const [a, b] = sides as [(typeof sides)[0], (typeof sides)[0]];
-  const resolution = resolve(a.identity, b.identity);
-  const identities: Comparison["identities"] = [a.identity, b.identity];
-  if (!a.kv || !b.kv) return { identities, resolution, layers: null, note: "Only two KV-caches can be compared by layer." };
-  const [one, two] = [a.kv.view.shape, b.kv.view.shape];
-  if (one.numLayers !== two.numLayers || one.numKvHeads !== two.numKvHeads || one.headDim !== two.headDim) {
-    return { identities, resolution, layers: null, note: "The two KV-caches differ in shape, so there is no difference by layer." };
-  }
-  return { identities, resolution, ...(await kvDifference(a.kv, b.kv, step)) };
+    return said ?? identityOf(head.metadata, kv);
+  }) as Comparison["identities"];
+  const answer = { identities, resolution: resolve(...identities), layers: null };
+  const [one, two] = frames.map(({ payload, kv }) => payload && kv && { payload, shape: kv });
+  if (!one || !two) return { ...answer, note: "Only two KV-caches can be compared by layer." };
+  const differ = (["numLayers", "numKvHeads", "headDim"] as const).some((axis) => one.shape[axis] !== two.shape[axis]);
+  if (differ) return { ...answer, note: "The two KV-caches differ in shape, so there is no difference by layer." };
+  return { ...answer, ...(await kvDifference(one, two, step)) };
 }
 
-async function describe(error: unknown, blob?: Blob): Promise<Trouble> {
-  const { code, offset } = error instanceof AvpError ? error : { code: "cannot_read", offset: null };
+/** Who made a frame: the peers write the model's hash and family among the extra entries. */
+function identityOf({ modelId, hiddenDim, numLayers, extra }: Metadata, shape: KvShape | null): Partial<ModelIdentity> {
+  const { model_hash: modelHash = "", model_family: modelFamily = "" } = extra;
+  const { numKvHeads = 0, headDim = 0 } = shape ?? {};
+  return { modelFamily, modelId, modelHash, hiddenDim, numLayers: shape?.numLayers ?? numLayers, numKvHeads, headDim };
+}
+
+/** What is wrong with `blob`, a file, or with the payload of the frame with this `head`. */
+async function describe(error: unknown, blob: Blob | null, head: FrameHead | null = null): Promise<Trouble> {
   const message = error instanceof Error ? error.message : String(error);
-  if (offset === null || !blob) return { code, message, offset, around: null };
+  if (!(error instanceof AvpError)) return { code: "cannot_read", message, offset: null, unpacked: false, around: null };
+  const { code, offset } = error;
+  const unpacked = head?.compressed ?? false;
+  const shift = head && !unpacked ? head.payloadOffset : 0;
+  if (offset === null || !blob) return { code, message, offset, unpacked, around: null };
   const start = Math.max(0, Math.floor(offset / 16) * 16 - 16);
-  return { code, message, offset, around: { start, bytes: await read(blob, start, start + 48) } };
+  return { code, message, offset: shift + offset, unpacked, around: { start: shift + start, bytes: await read(blob, start, start + 48) } };
 }
 
 function attempt<T>(make: () => T): T | null {

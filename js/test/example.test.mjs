@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after, before } from "node:test";
@@ -73,6 +74,13 @@ test("the server answers as the orchestrator does, and passes on what an agent c
   assert.match(await refused.text(), /frame/);
   assert.equal((await fetch(`${address}/../server.mjs`)).status, 404);
   assert.equal((await fetch(`${address}/nobody/hello`)).status, 404);
+});
+
+test("a path that is no path is refused, and the server goes on", async () => {
+  const { port } = server.address();
+  const status = await new Promise((answered, failed) => get({ port, path: "//" }, ({ statusCode }) => answered(statusCode)).on("error", failed));
+  assert.equal(status, 400);
+  assert.equal((await fetch(address)).status, 200);
 });
 
 test("in a browser, the page negotiates, looks into the frame and shows the answer", { skip: !process.env.CHROMIUM && "no Chromium" }, async () => {

@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -33,16 +34,28 @@ pub(crate) fn test(root: &Path) -> Result<Option<String>> {
     let Some(browser) = chromium().or_else(install_chromium) else {
         return Ok(Some("no Chromium found, nor Debian's package of it; name one in CHROMIUM".into()));
     };
+    // One browser after another: several at once only wait for each other.
     run(node(root)
-        .args([
-            "--test",
-            "--test-reporter=spec",
-            "--test-timeout=300000",
-            "inspector/test/inspector.test.mjs",
-        ])
+        .args(["--test", "--test-reporter=spec", "--test-timeout=300000", "--test-concurrency=1"])
+        .args(test_files(&root.join("js/inspector/test"))?)
         .env("INSPECTOR", folder)
-        .env("CHROMIUM", browser))?;
+        .env("CHROMIUM", browser)
+        // Named from the repository's root, as everything else is.
+        .envs(env::var_os("SCREENSHOTS").map(|folder| ("SCREENSHOTS", root.join(folder)))))?;
     Ok(None)
+}
+
+/// The tests in a folder; what else lies there helps them.
+fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.path();
+        if file.to_string_lossy().ends_with(".test.mjs") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Builds the page into `target/inspector/`, and gives that folder.
