@@ -179,12 +179,29 @@ impl<'a> Finding<'a> {
             Kind::LtvWithoutCcy => Some(Suggestion::Append("ccy:")),
             Kind::KeySyntax if has_key_syntax_once_lowered(self.written) => Some(Suggestion::Lowercase),
             Kind::DuplicateField | Kind::EmptySlot => Some(Suggestion::Remove),
-            Kind::Padding => Some(Suggestion::Replace(crate::text::trim(self.written).1)),
-            Kind::ControlCharacter => Some(Suggestion::PercentEncode),
+            Kind::Padding => without_padding(self.field, self.written).map(Suggestion::Replace),
+            // Values alone are decoded.
+            Kind::ControlCharacter => {
+                (!matches!(self.field, "" | "TASK" | "DOM")).then_some(Suggestion::PercentEncode)
+            }
             Kind::UnknownEncoding => Some(Suggestion::Replace("pct")),
             Kind::BadEscape => Some(Suggestion::Replace("%25")),
             _ => None,
         }
+    }
+}
+
+/// The packet or the slot without the blanks around it. `None` where there are some beside a slot's colon too: what is left is
+/// not in one piece.
+fn without_padding<'a>(key: &str, written: &'a str) -> Option<&'a str> {
+    let trimmed = crate::text::trim(written).1;
+    let is_padded = |part: &str| crate::text::trim(part).1.len() != part.len();
+    match trimmed.split_once(':') {
+        // What has no key is a slot that starts with its colon, or the whole packet.
+        Some((before, value)) if before.is_empty() || !key.is_empty() => {
+            (!is_padded(before) && !is_padded(value)).then_some(trimmed)
+        }
+        _ => Some(trimmed),
     }
 }
 

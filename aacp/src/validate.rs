@@ -496,6 +496,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_suggested_for_blanks_and_control_characters_mends_them() {
+        for (text, expected) in [
+            ("SEND|HR|return:A|aacp:1.2\n", Some(Suggestion::Replace("SEND|HR|return:A|aacp:1.2"))),
+            ("SEND|HR|return: A|aacp:1.2\n", Some(Suggestion::Replace("SEND|HR|return: A|aacp:1.2"))),
+            ("SEND |HR|return:A|aacp:1.2", Some(Suggestion::Replace("SEND"))),
+            ("SEND|HR|return:A |aacp:1.2", Some(Suggestion::Replace("return:A"))),
+            ("SEND|HR|return: A|aacp:1.2", None),
+            ("SEND|HR|return :A |aacp:1.2", None),
+            ("SEND|HR|return:A|aacp:1.2|: x", None),
+            ("SEND|HR|return:A|aacp:1.2|subj:a\nb", Some(Suggestion::PercentEncode)),
+            ("SE\u{1}ND|HR|return:A|aacp:1.2", None),
+        ] {
+            let mut suggestions = Vec::new();
+            Validator::strict().validate(text, |finding| {
+                if matches!(finding.kind(), Kind::Padding | Kind::ControlCharacter) {
+                    suggestions.push(finding.suggestion());
+                }
+            });
+            assert_eq!(suggestions.first(), Some(&expected), "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_finding_reads_as_a_sentence_without_the_packets_values() {
         let mut text = String::new();
         Validator::lenient().validate("fetch|HR|return:A|aacp:1.2", |finding| text = finding.to_string());
