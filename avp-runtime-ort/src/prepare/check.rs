@@ -157,7 +157,7 @@ fn export(path: &Path) -> Result<Vec<u8>, ModelError> {
     let mut model =
         ModelProto::decode(bytes).map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    ExternalFiles::find(folder, &external_locations(&model)?)?.relocate(&mut model);
+    ExternalFiles::find(folder, &external_locations(&mut model)?)?.relocate(&mut model);
     Ok(model.encode_to_vec())
 }
 
@@ -227,6 +227,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::prepare::cache::tests::move_constant_to;
 
     #[test]
     fn the_largest_of_values_with_a_nan_is_nan_wherever_it_stands() {
@@ -255,5 +256,26 @@ mod tests {
         let check = check_prepared(&runtime, folder.path(), &CheckOptions::default()).unwrap();
         assert_eq!(check.report.head_operator, "MatMul");
         assert!(check.report.tied && check.passed(), "{check:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_node_names_beside_the_graph_is_read_behind_the_links_of_a_download() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2");
+        let repository = tempfile::tempdir().unwrap();
+        let (folder, blobs) = (repository.path().join("snapshots/1"), repository.path().join("blobs"));
+        for folder in [&folder, &blobs] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::copy(source.join("config.json"), folder.join("config.json")).unwrap();
+        let bytes = Bytes::from(fs::read(source.join("model.onnx")).unwrap());
+        let mut model = ModelProto::decode(bytes).unwrap();
+        fs::write(blobs.join("hash"), move_constant_to(&mut model, "constant")).unwrap();
+        std::os::unix::fs::symlink("../../blobs/hash", folder.join("constant")).unwrap();
+        fs::write(folder.join("model.onnx"), model.encode_to_vec()).unwrap();
+
+        let runtime = Runtime::find().unwrap_or_else(|error| panic!("{error}"));
+        let check = check_prepared(&runtime, &folder, &CheckOptions::default()).unwrap();
+        assert!(check.passed(), "{check:?}");
     }
 }

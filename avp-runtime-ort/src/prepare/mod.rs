@@ -42,7 +42,7 @@ pub use inputs::CacheLayout;
 pub use report::PrepareReport;
 pub(crate) use tables::{Tables, read_tables};
 
-use crate::onnx::{GraphIndex, ModelProto, Weights, external_location};
+use crate::onnx::{GraphIndex, ModelProto, Weights, external_locations};
 
 /// The inputs and outputs that preparing adds.
 pub(crate) mod names {
@@ -78,11 +78,9 @@ fn prepare_with(
     head_dim: Option<usize>,
     max_rows: usize,
 ) -> Result<PrepareReport, PrepareError> {
+    external_locations(model)?;
     let graph = model.graph.as_ref().ok_or(PrepareError::NoGraph)?;
     check_opset(model)?;
-    for tensor in graph.initializer.iter().filter(|tensor| !tensor.external_data.is_empty()) {
-        external_location(tensor)?;
-    }
     let cache = CacheLayout::from_graph(graph, head_dim)?;
     edit::check_names_are_free(graph)?;
 
