@@ -18,7 +18,9 @@ from pathlib import Path
 
 # Qwen2 and Llama by Optimum are in test-vectors/parity; Qwen2 is in `community` too.
 OPTIMUM = ["mistral", "gemma", "gemma2", "phi3", "gpt2"]
-GENAI = [("qwen2", "fp32"), ("qwen2", "fp16"), ("qwen2", "int4"), ("llama", "fp16"), ("llama", "int4"), ("gemma", "int4")]
+# Half precision for CUDA has GroupQueryAttention, which the CPU runs too.
+GENAI = [("qwen2", "fp32", "cpu"), ("qwen2", "fp16", "cpu"), ("qwen2", "fp16", "cuda"), ("qwen2", "int4", "cpu"), ("llama", "fp32", "cpu"),
+         ("llama", "fp16", "cpu"), ("llama", "fp16", "cuda"), ("llama", "int4", "cpu"), ("gemma", "int4", "cpu")]
 BLOCK = 32
 # Seeds whose greedy choices are clear in every number format: see the smallest gaps that record.py prints.
 SEEDS = {"qwen2": 10, "gemma2": 10}
@@ -50,11 +52,12 @@ def optimum(sources, output):
 
 
 def genai(sources, output):
-    """The model builder; `-e cpu`, everything else as it chooses it. It writes no config.json: genai_config.json serves."""
-    for family, precision in GENAI:
-        target = fresh(output / f"genai-{family}-{precision}")
+    """The model builder, everything as it chooses it. It writes no config.json: genai_config.json serves."""
+    for family, precision, provider in GENAI:
+        suffix = "" if provider == "cpu" else f"-{provider}"
+        target = fresh(output / f"genai-{family}-{precision}{suffix}")
         subprocess.run([sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", family, "-i", sources / family,
-                        "-o", target, "-p", precision, "-e", "cpu"], check=True)
+                        "-o", target, "-p", precision, "-e", provider], check=True)
 
 
 def community(sources, output):
