@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! input_ids ── embedding ──┐
-//! latent_embeds ───────────┤ Where ── decoder layers ── hidden_states ── last row ── head ── logits
-//! latent_mask ─────────────┘                                                │
+//! latent_embeds ───────────┤ Where ── decoder layers ── hidden states ── last row ── head ── logits
+//! latent_mask ─────────────┘                                                │ avp.last_hidden
 //! latent_step ────────────────────────────────────────── If: the next latent input ── next_latent
 //! ```
 //!
 //! - Where `latent_mask` is true, `latent_embeds` stands in for the token's embedding. Both broadcast, so an ordinary
 //!   run passes a false `[1, 1, 1]` and a zero `[1, 1, hidden_size]` and pays nothing.
-//! - The head sees the last row alone: a prompt of 1,000 tokens costs one row of logits, not 1,000.
+//! - The head sees the last row alone: a prompt of 1,000 tokens costs one row of logits, not 1,000. Of the hidden states, too,
+//!   only the last row is given out.
 //! - `next_latent` is computed only where `latent_step` is true. Tied embeddings: `softmax(logits / t) @ E`, where `t` is the
 //!   input `latent_temperature`, which only they have. Untied:
 //!   `h @ W` at the mean norm of the embeddings (see [`realign`]). Both as LatentMAS and `avp` 0.2.1 define them.
@@ -30,6 +31,7 @@ mod inputs;
 mod latent;
 mod realign;
 mod report;
+mod sharing;
 mod soft_embedding;
 mod tables;
 
@@ -50,7 +52,7 @@ pub(crate) mod names {
     pub(crate) const LATENT_EMBEDS: &str = "latent_embeds";
     pub(crate) const LATENT_STEP: &str = "latent_step";
     pub(crate) const LATENT_TEMPERATURE: &str = "latent_temperature";
-    pub(crate) const HIDDEN_STATES: &str = "hidden_states";
+    pub(crate) const LAST_HIDDEN: &str = "avp.last_hidden";
     pub(crate) const NEXT_LATENT: &str = "next_latent";
 }
 
