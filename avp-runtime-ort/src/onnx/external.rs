@@ -8,9 +8,6 @@ use std::{
 use super::{ModelProto, TensorProto, tensors::visit_tensors};
 use crate::prepare::PrepareError;
 
-/// The one name of a file that ONNX Runtime does not open: it takes the offset for an address in its own memory.
-const MEMORY_ADDRESS: &str = "*/_ORT_MEM_ADDR_/*";
-
 /// The file that holds a tensor's external data, wherever links in `folder` lead.
 ///
 /// # Errors
@@ -26,11 +23,7 @@ fn external_location(name: &str, tensor: &TensorProto) -> Result<PathBuf, Prepar
     let mut locations = tensor.external_data.iter().filter(|entry| entry.key() == "location");
     let path = PathBuf::from(locations.next().map(|entry| entry.value()).unwrap_or_default());
     let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if path.as_os_str().is_empty()
-        || !inside
-        || path == Path::new(MEMORY_ADDRESS)
-        || locations.next().is_some()
-    {
+    if path.as_os_str().is_empty() || !inside || is_address(&path) || locations.next().is_some() {
         return Err(PrepareError::ExternalPath { name: name.to_owned(), path });
     }
     Ok(path)
@@ -42,10 +35,17 @@ fn resolve(name: &str, location: &Path, folder: &Path) -> Result<PathBuf, Prepar
     let resolved = path.canonicalize().map_err(|error| unreadable(name, &path, &error))?;
     let root = folder.canonicalize().map_err(|error| unreadable(name, folder, &error))?;
     let in_blobs = |repository: &Path| resolved.starts_with(repository.join("blobs"));
-    if resolved.starts_with(&root) || repository_of_snapshot(&root).is_some_and(in_blobs) {
+    let inside = resolved.starts_with(&root) || repository_of_snapshot(&root).is_some_and(in_blobs);
+    if inside && !is_address(resolved.strip_prefix(&root).unwrap_or(&resolved)) {
         return Ok(resolved);
     }
     Err(PrepareError::ExternalPath { name: name.to_owned(), path: resolved })
+}
+
+/// Whether ONNX Runtime takes it for no file, but the offset beside it for an address in its own memory:
+/// `*/_ORT_MEM_ADDR_/*` and another name like it. A file that is really called so must not be found under that name.
+fn is_address(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"_ORT_"))
 }
 
 /// The files beside a graph that its weights lie in.
@@ -159,7 +159,8 @@ pub(super) mod tests {
 
     #[test]
     fn external_paths_stay_inside_the_folder() {
-        for path in ["../w", "/etc/passwd", "a/../../w", "", "*/_ORT_MEM_ADDR_/*"] {
+        let addresses = ["*/_ORT_MEM_ADDR_/*", "./*/_ORT_NATIVE_ENDIAN_MEM_ADDR_/*"];
+        for path in ["../w", "/etc/passwd", "a/../../w", ""].into_iter().chain(addresses) {
             let refused = external_location("w", &external(&[("location", path)]));
             assert!(matches!(refused, Err(PrepareError::ExternalPath { .. })), "{path}");
         }
@@ -249,6 +250,10 @@ pub(super) mod tests {
         let snapshot = root.path().join("snapshots/main/onnx");
         fs::create_dir_all(&snapshot).unwrap();
         fs::create_dir(root.path().join("blobs")).unwrap();
+        let address = "*/_ORT_MEM_ADDR_";
+        fs::create_dir_all(snapshot.join(address)).unwrap();
+        fs::write(snapshot.join(address).join("*"), [0; 16]).unwrap();
+        symlink(format!("{address}/*"), snapshot.join("address")).unwrap();
         for file in ["secret", "blobs/1", "snapshots/main/onnx/own"] {
             fs::write(root.path().join(file), [0; 16]).unwrap();
         }
@@ -257,6 +262,8 @@ pub(super) mod tests {
         }
         let read = |location| external_file(&external(&[("location", location)]), &snapshot).map(|_| ());
         assert_eq!((read("blob"), read("inside"), read("own")), (Ok(()), Ok(()), Ok(())));
-        assert!(matches!(read("out"), Err(PrepareError::ExternalPath { .. })));
+        for refused in ["out", "address"] {
+            assert!(matches!(read(refused), Err(PrepareError::ExternalPath { .. })), "{refused}");
+        }
     }
 }
