@@ -23,4 +23,4 @@ pub(crate) use proto::{
     type_proto,
 };
 pub(crate) use quantized::{Blocks, Codebook, Stored, Table};
-pub(crate) use weights::{Matrix, Weights};
+pub(crate) use weights::{Element, Matrix, Weights};

@@ -18,7 +18,7 @@ use super::{
 use crate::onnx::{ExternalFiles, ModelProto, external_locations};
 
 /// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
-const PREPARE_VERSION: u32 = 8;
+const PREPARE_VERSION: u32 = 10;
 
 /// The folder that prepared graphs are kept in.
 #[derive(Debug, Clone)]

@@ -31,6 +31,7 @@ mod inputs;
 mod latent;
 mod realign;
 mod report;
+mod rotary;
 mod sharing;
 mod soft_embedding;
 mod tables;
@@ -42,6 +43,7 @@ pub use check::{CheckOptions, PrepareCheck, check_prepared, prepare_report};
 pub use error::PrepareError;
 pub use inputs::CacheLayout;
 pub use report::PrepareReport;
+pub use rotary::Rotary;
 pub(crate) use tables::{Tables, read_tables};
 
 use crate::onnx::{GraphIndex, ModelProto, Weights, external_locations};
@@ -95,7 +97,8 @@ fn prepare_with(
         return Err(PrepareError::Embedding { node: format!("{:?}", embedding.node_name), expected });
     }
     let step = latent::plan(&index, &weights, &embedding, &head)?;
-    let report = PrepareReport::new(graph, &embedding, &head, &step, cache)?;
+    let rotary = rotary::find(graph, &weights);
+    let report = PrepareReport::new(graph, &embedding, &head, &step, cache, rotary)?;
     let graph = model.graph.as_mut().ok_or(PrepareError::NoGraph)?;
     edit::apply(graph, &embedding, &head, &step, max_rows);
     Ok(report)

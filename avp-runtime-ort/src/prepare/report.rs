@@ -6,7 +6,8 @@ use avp_core::KvDType;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CacheLayout, PrepareError, embedding::Embedding, head::Head, latent::LatentStep, sharing::shares_buffers,
+    CacheLayout, PrepareError, embedding::Embedding, head::Head, latent::LatentStep, rotary::Rotary,
+    sharing::shares_buffers,
 };
 use crate::onnx::{GraphProto, tensor_proto::DataType};
 
@@ -44,6 +45,8 @@ pub struct PrepareReport {
     /// Whether behind a cache the graph reads one token at a time. So it is with `MultiHeadAttention` as the
     /// onnxruntime-genai builder writes it for half precision on the CPU: its mask is wrong for several.
     pub one_token_behind_cache: bool,
+    /// What its tables say of its rotary embedding.
+    pub rotary: Rotary,
 }
 
 impl PrepareReport {
@@ -53,6 +56,7 @@ impl PrepareReport {
         head: &Head,
         step: &LatentStep,
         cache: CacheLayout,
+        rotary: Rotary,
     ) -> Result<Self, PrepareError> {
         let dtype = match DataType::try_from(embedding.elem_type) {
             Ok(DataType::Float) => KvDType::Float32,
@@ -81,6 +85,7 @@ impl PrepareReport {
             inputs: inputs.filter(|name| !name.starts_with("past_key_values.")).map(str::to_owned).collect(),
             shared_buffers: shares_buffers(graph, &cache),
             one_token_behind_cache: has("MultiHeadAttention"),
+            rotary,
         })
     }
 }
