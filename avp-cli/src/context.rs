@@ -2,6 +2,7 @@
 
 use std::{
     io::{Write, stdout},
+    ops::Range,
     path::PathBuf,
 };
 
@@ -11,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
+    kv::parse_range,
     output::{Input, Output, printable},
     think::read_context,
 };
@@ -22,6 +24,7 @@ pub(crate) enum Saved {
     Truncate(Truncate),
     Tail(Tail),
     Append(Append),
+    Layers(Layers),
 }
 
 /// The library that holds caches.
@@ -99,6 +102,22 @@ pub(crate) struct Append {
     library: Library,
 }
 
+/// Keep some layers, for a model that consists of just these
+#[derive(Args)]
+pub(crate) struct Layers {
+    /// File with a context; `-` for standard input
+    #[arg(value_name = "FILE")]
+    context: Input,
+    /// Which layers to keep, from 0; B is not kept
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    layers: Range<usize>,
+    /// Where the context goes
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    library: Library,
+}
+
 impl Saved {
     pub(crate) fn run(&self) -> Result<()> {
         match self {
@@ -108,6 +127,9 @@ impl Saved {
             }
             Self::Tail(Tail { context, from, output, library }) => {
                 save(output, || Ok(library.read(context)?.tail(*from)?))
+            }
+            Self::Layers(Layers { context, layers, output, library }) => {
+                save(output, || Ok(library.read(context)?.layers(layers.clone())?))
             }
             Self::Append(Append { context, tail, output, library }) => {
                 save(output, || Ok(library.read(context)?.append(&library.read(tail)?)?))

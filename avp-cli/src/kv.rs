@@ -259,7 +259,7 @@ impl TensorStat {
     }
 }
 
-fn parse_range(text: &str) -> Result<Range<usize>, String> {
+pub(crate) fn parse_range(text: &str) -> Result<Range<usize>, String> {
     let range = text.split_once("..").and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
     range.ok_or_else(|| format!("expected A..B, as 0..128, got {text:?}"))
 }

@@ -90,10 +90,11 @@ fn print(report: &PrepareReport, check: Option<&PrepareCheck>) -> Result<()> {
         let verdict = if check.passed() { "same" } else { "DIFFERENT" };
         writeln!(
             out,
-            "check       {verdict}: logits differ by {:.1e} at most, {:.1e} relative, after {} random tokens",
+            "check       {verdict}: {} rows of logits behind {} random tokens differ by {:.1e} at most, {:.1e} relative",
+            check.rows,
+            check.prompt.len(),
             check.absolute,
-            check.relative,
-            check.prompt.len()
+            check.relative
         )?;
     }
     Ok(())
@@ -106,6 +107,7 @@ fn print_json(report: &PrepareReport, check: Option<&PrepareCheck>) -> Result<()
             "absolute": check.absolute,
             "relative": check.relative,
             "passed": check.passed(),
+            "rows": check.rows,
             "prompt": check.prompt,
         }),
         None => json!(null),

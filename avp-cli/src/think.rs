@@ -89,6 +89,13 @@ impl Think {
         if self.reuse {
             eprintln!("avp: {} of {} prompt tokens reused", thought.reused_tokens, thought.prompt_tokens);
         }
+        self.metrics.as_ref().map_or(Ok(()), |file| write_metrics(file, &metrics))?;
+        // Measured, it is no error of the library's; for whoever would go on from it, it is.
+        ensure!(
+            thought.last_hidden_state.iter().all(|value| value.is_finite()),
+            "the model gave no finite numbers at step {}",
+            thought.num_steps
+        );
         let context = thought.context.context("thinking kept no KV-cache")?;
         let options = FrameOptions {
             session_id: self.session_id.clone(),
@@ -106,9 +113,9 @@ impl Think {
             )?;
         }
         if let Some(output) = &self.output {
-            output.write(&context.to_frame(&options)?)?;
+            output.write(&context.to_bytes(&options)?)?;
         }
-        self.metrics.as_ref().map_or(Ok(()), |file| write_metrics(file, &metrics))
+        Ok(())
     }
 }
 

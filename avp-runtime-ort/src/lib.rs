@@ -64,7 +64,8 @@ pub use library::{LibraryError, LibrarySource, OrtLibrary};
 pub use metrics::{DebugConfig, GenerateMetrics, ThinkMetrics, TransferDiagnostics};
 pub use model::{LoadOptions, Model};
 pub use prepare::{
-    CacheLayout, CheckOptions, PrepareCheck, PrepareError, PrepareReport, check_prepared, prepare_report,
+    CacheLayout, CheckOptions, PrepareCheck, PrepareError, PrepareReport, Rotary, check_prepared,
+    prepare_report,
 };
 pub use runtime::Runtime;
 pub use think::{OutputType, StepsTime, ThinkOptions, Thought};

@@ -22,9 +22,9 @@ pub struct DebugConfig {
 pub struct TransferDiagnostics {
     /// The answer is nothing but whitespace.
     pub output_empty: bool,
-    /// A hidden state held NaN. Here that is an error of the call, so this is for those who fill it in themselves.
+    /// A hidden state held NaN, behind the prompt or behind a latent step.
     pub has_nan: bool,
-    /// A hidden state held an infinity; as [`has_nan`](Self::has_nan).
+    /// A hidden state held an infinity.
     pub has_inf: bool,
     /// Characters of the answer, without whitespace around it.
     pub output_length: usize,
@@ -97,8 +97,9 @@ pub struct GenerateMetrics {
 }
 
 impl Model {
-    /// As [`think_with`](Self::think_with), and says what it took. With a `debug` it measures the norm of the hidden state at
-    /// each step, too.
+    /// As [`think_with`](Self::think_with), and says what it took. With a `debug` it looks at the hidden state at each step, too:
+    /// its norm, and whether it holds NaN or infinities. These are no error then, as in the peer: the diagnostics name them, the
+    /// first NaN ends the thinking, and its context is of no use.
     ///
     /// ```
     /// # use avp_runtime_ort::{DebugConfig, Error, LoadOptions, Model, Runtime, ThinkOptions};
@@ -121,7 +122,11 @@ impl Model {
         let start = Instant::now();
         let steps = options.steps;
         let options = ThinkOptions { diagnostics: options.diagnostics || debug.is_some(), ..options };
-        let thought = self.think_with(prompt, options, context)?;
+        let deadline = Deadline::new(options.timeout);
+        let thought = match debug {
+            Some(_) => self.think_and_tell(deadline, &prompt.into(), options, context)?,
+            None => self.think_with(prompt, options, context)?,
+        };
         let seconds = start.elapsed().as_secs_f64();
         let metrics = ThinkMetrics {
             model: Some(self.identity().model_id.clone()),
@@ -162,7 +167,10 @@ impl Model {
                 diagnostics: debug.is_some(),
                 ..ThinkOptions::steps(steps)
             };
-            let found = self.think_until(deadline, &prompt, think, context)?;
+            let found = self.think_and_tell(deadline, &prompt, think, context)?;
+            if found.has_nan {
+                return Err(RunError::NotFinite { step: found.num_steps });
+            }
             diagnostics = debug.map(|_| self.diagnose(&found));
             thought = found.context;
         }
@@ -200,6 +208,8 @@ impl Model {
             target_model: Some(self.identity().model_id.clone()),
             transfer_mode: "latent".to_owned(),
             prompt_tokens: thought.prompt_tokens,
+            has_nan: thought.has_nan,
+            has_inf: thought.has_inf,
             norm_trajectory: Some(thought.hidden_norms.clone()),
             ..TransferDiagnostics::default()
         }
@@ -276,9 +286,14 @@ fn word_overlap(one: &str, other: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
+    use bytes::Bytes;
+    use prost::Message;
     use serde::Deserialize;
 
     use super::*;
+    use crate::{LoadOptions, Runtime, onnx::ModelProto};
 
     #[derive(Deserialize)]
     struct Records {
@@ -349,6 +364,56 @@ mod tests {
         for (class, value) in own {
             assert_eq!(names(value), fields[class], "{class}");
         }
+    }
+
+    /// A model whose final norm multiplies the first number of every hidden state by `weight`.
+    fn model_with(weight: f32) -> Model {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2");
+        let folder = tempfile::tempdir().unwrap();
+        for file in fs::read_dir(&source).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+            }
+        }
+        let bytes = Bytes::from(fs::read(source.join("model.onnx")).unwrap());
+        let mut export = ModelProto::decode(bytes).unwrap();
+        let mut weights = export.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+        let norm = weights.find(|tensor| tensor.name() == "model.norm.weight").unwrap();
+        let values = norm.raw_data.as_ref().unwrap();
+        norm.raw_data = Some([&weight.to_le_bytes(), &values[4..]].concat().into());
+        fs::write(folder.path().join("model.onnx"), export.encode_to_vec()).unwrap();
+        Model::load(&Runtime::find().unwrap(), folder.path(), &LoadOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn nan_and_infinities_are_told_of_where_one_looks_and_an_error_elsewhere() {
+        let think = |model: &Model, steps| {
+            let debug = Some(DebugConfig::default());
+            let options = ThinkOptions::steps(steps);
+            let (thought, metrics) = model.think_measured("Who?", options, None, debug).unwrap();
+            let found = metrics.diagnostics.unwrap();
+            let norms = found.norm_trajectory.as_ref().map_or(0, Vec::len);
+            assert_eq!((norms, found.healthy()), (thought.num_steps + 1, !found.has_nan && !found.has_inf));
+            (found.has_nan, found.has_inf, thought.num_steps)
+        };
+        assert_eq!(think(&model_with(1.0), 3), (false, false, 3));
+        let infinite = model_with(f32::INFINITY);
+        assert_eq!(think(&infinite, 0), (false, true, 0));
+        // Its logits are infinite, and their softmax is NaN.
+        assert_eq!(think(&infinite, 3), (true, true, 1));
+        let nan = model_with(f32::NAN);
+        assert_eq!(think(&nan, 3), (true, false, 0));
+
+        for options in [ThinkOptions::steps(0), ThinkOptions { diagnostics: true, ..ThinkOptions::steps(0) }]
+        {
+            for model in [&infinite, &nan] {
+                let error = model.think_with("Who?", options.clone(), None).unwrap_err();
+                assert_eq!(error, RunError::NotFinite { step: 0 });
+            }
+        }
+        let debug = Some(DebugConfig::default());
+        let answer = nan.generate_measured("Who?", 3, None, &GenerateOptions::default(), debug);
+        assert_eq!(answer.unwrap_err(), RunError::NotFinite { step: 0 });
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl Model {
         let graph = folder::graph(folder, options.dtype)?;
         let prepared = prepare_cached(&graph, identity::head_dim(&identity), &Cache::from_env())?;
         identity::check(&identity, &prepared.report)?;
-        let fingerprint = Fingerprint::new(prepared.weights_hash.clone(), &config_path, &config_text)?;
+        let fingerprint = Fingerprint::new(prepared.weights_hash.clone(), &config_path, &config_text)?
+            .or_rotary(&prepared.report.rotary);
         let decoder = Decoder::new(runtime, &prepared, options)?;
         let engine = Engine::new(decoder, options.queue, options.in_flight)
             .map_err(|error| ModelError::Runtime { message: format!("no thread to run it: {error}") })?;

@@ -85,6 +85,11 @@ pub struct Thought {
     pub context_tokens: usize,
     /// Latent steps taken.
     pub num_steps: usize,
+    /// Whether a hidden state that was looked at held NaN. Only [`Model::think_measured`] gives such a thought, and the first
+    /// NaN ended it; elsewhere it is an error.
+    pub has_nan: bool,
+    /// Whether one held an infinity.
+    pub has_inf: bool,
     /// Euclidean norms of the last position's hidden state, behind the prompt and behind each step: `num_steps + 1` of
     /// them where [`ThinkOptions::diagnostics`] asked for it, else none.
     pub hidden_norms: Vec<f32>,
@@ -136,11 +141,13 @@ impl Model {
         context: Option<&Context>,
     ) -> Result<Thought, RunError> {
         let deadline = Deadline::new(options.timeout);
-        self.think_until(deadline, &prompt.into(), options, context)
+        let tokens = self.tokenize(&prompt.into())?;
+        self.run(Thinking::new(self, Reading::tokens(tokens), options, context)?, deadline)
     }
 
-    /// As [`think_with`](Self::think_with), by `deadline`, whatever `options` say.
-    pub(crate) fn think_until(
+    /// As [`think_with`](Self::think_with), by `deadline`, whatever `options` say; with diagnostics, for a thought whose hidden
+    /// states hold other things than numbers, too.
+    pub(crate) fn think_and_tell(
         &self,
         deadline: Option<Deadline>,
         prompt: &Prompt,
@@ -148,7 +155,9 @@ impl Model {
         context: Option<&Context>,
     ) -> Result<Thought, RunError> {
         let tokens = self.tokenize(prompt)?;
-        self.run(Thinking::new(self, Reading::tokens(tokens), options, context)?, deadline)
+        let tells_not_finite = options.diagnostics;
+        let thinking = Thinking::new(self, Reading::tokens(tokens), options, context)?;
+        self.run(Thinking { tells_not_finite, ..thinking }, deadline)
     }
 
     /// As [`think_with`](Self::think_with), reading `vectors` where tokens would stand: `[length, hidden_dim]`, in the space
@@ -204,6 +213,10 @@ struct Thinking {
     reused_tokens: usize,
     context_tokens: usize,
     state: State,
+    /// Whether hidden states that hold other things than numbers are told of and no error.
+    tells_not_finite: bool,
+    has_nan: bool,
+    has_inf: bool,
     hidden_norms: Vec<f32>,
     start: Instant,
     prompt_time: Duration,
@@ -242,6 +255,9 @@ impl Thinking {
             reused_tokens,
             context_tokens: past.seq_len(),
             state: State::Unread(past),
+            tells_not_finite: false,
+            has_nan: false,
+            has_inf: false,
             hidden_norms: Vec::new(),
             options,
             start: Instant::now(),
@@ -265,10 +281,10 @@ impl Thinking {
         decoder: &mut Decoder,
         sequence: Sequence,
         outputs: &Outputs,
+        steps: usize,
     ) -> Result<Thought, RunError> {
         let last_hidden_state = outputs.last_hidden()?;
-        let steps = self.options.steps;
-        if !last_hidden_state.iter().all(|value| value.is_finite()) {
+        if !self.tells_not_finite && !last_hidden_state.iter().all(|value| value.is_finite()) {
             return Err(RunError::NotFinite { step: steps });
         }
         let context = match self.options.output {
@@ -287,6 +303,8 @@ impl Thinking {
             reused_tokens: self.reused_tokens,
             context_tokens: self.context_tokens,
             num_steps: steps,
+            has_nan: self.has_nan,
+            has_inf: self.has_inf,
             hidden_norms: std::mem::take(&mut self.hidden_norms),
             prompt_time: self.prompt_time,
             total_time: self.start.elapsed(),
@@ -325,10 +343,14 @@ impl Task for Thinking {
             State::Unread(_) | State::Done => return Err(RunError::Stopped),
         };
         if self.options.diagnostics {
-            self.hidden_norms.push(norm(&outputs.last_hidden()?));
+            let hidden = outputs.last_hidden()?;
+            self.hidden_norms.push(norm(&hidden));
+            self.has_nan |= hidden.iter().any(|value| value.is_nan());
+            self.has_inf |= hidden.iter().any(|value| value.is_infinite());
         }
-        if taken == self.options.steps {
-            return self.finish(decoder, sequence, &outputs).map(ControlFlow::Break);
+        // Behind a NaN there is nothing but NaN; the peer takes no more steps either.
+        if taken == self.options.steps || (self.tells_not_finite && self.has_nan) {
+            return self.finish(decoder, sequence, &outputs, taken).map(ControlFlow::Break);
         }
         let latent = outputs.take_next_latent()?;
         self.state = State::Thinking { sequence, latent, taken };

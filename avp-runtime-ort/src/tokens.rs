@@ -1,5 +1,7 @@
 //! Text to token ids and back.
 
+mod faults;
+
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -46,7 +48,10 @@ impl Tokens {
             let last = tokenizer.get_vocab(true).into_values().max();
             Ok((tokenizer, last))
         })
-        .map_err(|message| ModelError::Tokenizer { path: path.to_owned(), message })?;
+        .map_err(|message| {
+            let fault = faults::find(json).map(|(line, reason)| format!("line {line}: {reason}"));
+            ModelError::Tokenizer { path: path.to_owned(), message: fault.unwrap_or(message) }
+        })?;
         // Ids need not be without gaps, so that the number of tokens says little.
         let vocab_size = last.map_or(0, |id| id as usize + 1);
         Ok(Self { tokenizer: Arc::new(tokenizer), vocab_size })
@@ -356,10 +361,22 @@ mod tests {
         let mut json: serde_json::Value = serde_json::from_str(json).unwrap();
         // Merges whose second half is shorter than the prefix that it should begin with.
         json["model"]["continuing_subword_prefix"] = "((".into();
-        match Tokens::parse(Path::new("tokenizer.json"), &json.to_string()) {
-            Err(ModelError::Tokenizer { message, .. }) => assert!(!message.is_empty()),
+        let refused = |json: &str| match Tokens::parse(Path::new("tokenizer.json"), json) {
+            Err(ModelError::Tokenizer { message, .. }) => message,
             other => panic!("{:?}", other.map(|tokens| tokens.vocab_size)),
-        }
+        };
+        let message = refused(&json.to_string());
+        assert_eq!(message, "line 1: a merge's second token is shorter than the prefix of such tokens");
+
+        json["model"]["continuing_subword_prefix"] = serde_json::Value::Null;
+        json["model"]["merges"][3] = json!(["a", "no such token"]);
+        let text = serde_json::to_string_pretty(&json).unwrap();
+        let line = text.lines().position(|line| line.contains("no such token")).unwrap() + 1;
+        let message = refused(&text);
+        // The pair begins one or two lines before its second token.
+        let begins: usize =
+            message.strip_prefix("line ").unwrap().split(':').next().unwrap().parse().unwrap();
+        assert!((line - 2..=line).contains(&begins), "{message}, line {line}");
     }
 
     proptest! {

@@ -4,6 +4,7 @@
     python export.py optimum  -i /tmp/sources -o ../../test-vectors/models
     python export.py genai    -i /tmp/sources -o ../../test-vectors/models   # another environment, see README.md
     python export.py community -i /tmp/sources -o ../../test-vectors/models  # the environment of genai
+    python export.py one-layer -i /tmp/sources -o ../../test-vectors/engine  # the environment of genai
 
 `community` lays a folder out as onnx-community's are: the Optimum export with its weights beside it, and its sisters in other
 number formats.
@@ -18,7 +19,9 @@ from pathlib import Path
 
 # Qwen2 and Llama by Optimum are in test-vectors/parity; Qwen2 is in `community` too.
 OPTIMUM = ["mistral", "gemma", "gemma2", "phi3", "gpt2"]
-GENAI = [("qwen2", "fp32"), ("qwen2", "fp16"), ("qwen2", "int4"), ("llama", "fp16"), ("llama", "int4"), ("gemma", "int4")]
+# Half precision for CUDA has GroupQueryAttention, which the CPU runs too.
+GENAI = [("qwen2", "fp32", "cpu"), ("qwen2", "fp16", "cpu"), ("qwen2", "fp16", "cuda"), ("qwen2", "int4", "cpu"), ("llama", "fp32", "cpu"),
+         ("llama", "fp16", "cpu"), ("llama", "fp16", "cuda"), ("llama", "int4", "cpu"), ("gemma", "int4", "cpu")]
 BLOCK = 32
 # Seeds whose greedy choices are clear in every number format: see the smallest gaps that record.py prints.
 SEEDS = {"qwen2": 10, "gemma2": 10}
@@ -26,11 +29,12 @@ SEEDS = {"qwen2": 10, "gemma2": 10}
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["sources", "optimum", "genai", "community"])
+    parser.add_argument("what", choices=["sources", "optimum", "genai", "community", "one-layer"])
     parser.add_argument("-i", "--sources", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    {"sources": sources, "optimum": optimum, "genai": genai, "community": community}[arguments.what](arguments.sources, arguments.output)
+    {"sources": sources, "optimum": optimum, "genai": genai, "community": community,
+     "one-layer": one_layer}[arguments.what](arguments.sources, arguments.output)
 
 
 def sources(_, output):
@@ -50,11 +54,20 @@ def optimum(sources, output):
 
 
 def genai(sources, output):
-    """The model builder; `-e cpu`, everything else as it chooses it. It writes no config.json: genai_config.json serves."""
-    for family, precision in GENAI:
-        target = fresh(output / f"genai-{family}-{precision}")
-        subprocess.run([sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", family, "-i", sources / family,
-                        "-o", target, "-p", precision, "-e", "cpu"], check=True)
+    """The model builder, everything as it chooses it. It writes no config.json: genai_config.json serves."""
+    for family, precision, provider in GENAI:
+        suffix = "" if provider == "cpu" else f"-{provider}"
+        build(sources / family, fresh(output / f"genai-{family}-{precision}{suffix}"), precision, provider)
+
+
+def one_layer(sources, output):
+    """The first layer of genai-qwen2-fp32 as a model of its own."""
+    build(sources / "qwen2", fresh(output / "one-layer"), "fp32", "cpu", "--extra_options", "num_hidden_layers=1")
+
+
+def build(source, target, precision, provider, *options):
+    subprocess.run([sys.executable, "-m", "onnxruntime_genai.models.builder", "-m", source.name, "-i", source,
+                    "-o", target, "-p", precision, "-e", provider, *options], check=True)
 
 
 def community(sources, output):

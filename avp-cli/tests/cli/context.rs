@@ -90,6 +90,21 @@ fn a_tail_is_cut_and_put_back() {
 }
 
 #[test]
+fn layers_are_kept_for_a_model_cut_short() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, first] = ["whole", "first"].map(|name| path(folder.path(), name));
+    let [model, short] =
+        ["models/genai-qwen2-fp32", "engine/one-layer"].map(|name| path(&repository("test-vectors"), name));
+    stdout(&avp(["think", &model, "--prompt", "Rosa.", "--steps", "0", "--save", &whole]));
+    assert!(failure(&avp(["context", "show", &whole, "--model", &short])).contains("num_layers"));
+    stdout(&avp(["context", "layers", &whole, "--layers", "0..1", "-o", &first]));
+    assert_eq!(show(&first)["num_layers"], 1);
+    assert!(text(stdout(&avp(["context", "show", &first, "--model", &short]))).contains("fits"));
+    let beyond = avp(["context", "layers", &whole, "--layers", "1..3", "-o", &first]);
+    assert!(failure(&beyond).contains("layers"));
+}
+
+#[test]
 fn a_longer_prompt_reuses_a_saved_context_and_comes_to_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let [first, reusing, fresh] = ["first", "reusing", "fresh"].map(|name| path(folder.path(), name));

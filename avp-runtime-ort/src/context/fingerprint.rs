@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::{ContextError, ModelError, folder::parse_json};
+use crate::{ContextError, ModelError, folder::parse_json, prepare::Rotary};
 
 /// The weights and the rotary embedding of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,9 +11,11 @@ use crate::{ContextError, ModelError, folder::parse_json};
 pub struct Fingerprint {
     /// SHA-256, in hex, over the SHA-256, in hex, of the export and of each external file in the order of their names.
     pub weights_hash: String,
-    /// The base of the rotary embedding, `rope_theta` in `config.json`; empty for models without one.
+    /// The base of the rotary embedding, `rope_theta` in `config.json`, else that of the graph's tables; empty for models
+    /// without one, and where neither says it.
     pub rope_theta: String,
-    /// How positions are scaled, `rope_scaling` as one line of JSON, keys sorted; empty where they are not.
+    /// How positions are scaled, `rope_scaling` as one line of JSON, keys sorted; empty where they are not. Where only the
+    /// graph's tables say it, a hash of their frequencies.
     pub rope_scaling: String,
 }
 
@@ -56,6 +58,14 @@ impl Fingerprint {
             rope_theta: rope_theta.map(|theta| number(&theta)).unwrap_or_default(),
             rope_scaling: if scaling.is_empty() { String::new() } else { Value::Object(scaling).to_string() },
         })
+    }
+
+    /// With what the graph's tables say, where the config said nothing.
+    pub(crate) fn or_rotary(self, rotary: &Rotary) -> Self {
+        if !self.rope_theta.is_empty() || !self.rope_scaling.is_empty() {
+            return self;
+        }
+        Self { rope_theta: rotary.theta.clone(), rope_scaling: rotary.scaling.clone(), ..self }
     }
 
     /// The fingerprint in a frame's `extra`; `None` where it has none.

@@ -109,9 +109,7 @@ impl Decoder {
         let binding = session.create_binding()?;
         let mut resizer = Resizer::new(runtime, options.device, layout);
         // Sharing saves time; a device that cannot resize what is shared does without.
-        let shares_buffers = prepared.report.shared_buffers
-            && sequence::shares_buffers(&prepared.bytes, &layout)
-            && resizer.load().is_ok();
+        let shares_buffers = prepared.report.shared_buffers && resizer.load().is_ok();
         Ok(Self {
             binding,
             session,
@@ -227,7 +225,7 @@ impl Decoder {
             None => self.session.run_binding(&self.binding)?,
         };
         let run_time = run_start.elapsed();
-        let outputs = Outputs::take(&mut values, want, self.hidden_size, run_time)?;
+        let outputs = Outputs::take(&mut values, want, run_time)?;
         match sequence {
             Sequence::Growing(cache) => {
                 let present = self.signature.take_present(&mut values)?;

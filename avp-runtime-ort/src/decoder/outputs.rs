@@ -16,7 +16,7 @@ use crate::{RunError, prepare::names};
 pub(crate) struct Want {
     /// Logits of the last position.
     pub(crate) logits: bool,
-    /// Hidden states after the final norm: of the last position at least. A graph gives those of all that it reads at once.
+    /// The hidden state of the last position, after the final norm.
     pub(crate) hidden: bool,
     /// The latent input of the next step, at this temperature, which must be 1 where the model's step has none.
     pub(crate) next_latent: Option<f32>,
@@ -30,7 +30,7 @@ impl Want {
             binding.bind_output_to_device("logits", &memory.host)?;
         }
         if self.hidden {
-            binding.bind_output_to_device(names::HIDDEN_STATES, &memory.host)?;
+            binding.bind_output_to_device(names::LAST_HIDDEN, &memory.host)?;
         }
         if self.next_latent.is_some() {
             binding.bind_output_to_device(names::NEXT_LATENT, &memory.device)?;
@@ -44,7 +44,6 @@ pub(crate) struct Outputs {
     logits: Option<DynTensor>,
     hidden: Option<DynTensor>,
     next_latent: Option<DynTensor>,
-    hidden_size: usize,
     /// Time spent in ONNX Runtime.
     pub(crate) run_time: Duration,
 }
@@ -53,7 +52,6 @@ impl Outputs {
     pub(super) fn take(
         values: &mut SessionOutputs<'_>,
         want: Want,
-        hidden_size: usize,
         run_time: Duration,
     ) -> Result<Self, RunError> {
         let mut take = |wanted: bool, name: &str| -> Result<Option<DynTensor>, RunError> {
@@ -62,9 +60,8 @@ impl Outputs {
         };
         Ok(Self {
             logits: take(want.logits, "logits")?,
-            hidden: take(want.hidden, names::HIDDEN_STATES)?,
+            hidden: take(want.hidden, names::LAST_HIDDEN)?,
             next_latent: take(want.next_latent.is_some(), names::NEXT_LATENT)?,
-            hidden_size,
             run_time,
         })
     }
@@ -77,21 +74,13 @@ impl Outputs {
         to_f32(self.logits.as_ref().ok_or_else(|| missing("logits"))?)
     }
 
-    /// Hidden states, `[length, hidden_size]`, of the last positions.
-    ///
-    /// # Errors
-    /// When they were not asked for.
-    pub(crate) fn hidden(&self) -> Result<Cow<'_, [f32]>, RunError> {
-        to_f32(self.hidden.as_ref().ok_or_else(|| missing(names::HIDDEN_STATES))?)
-    }
-
     /// The hidden state of the last position, `[hidden_size]`.
     ///
     /// # Errors
-    /// When hidden states were not asked for.
+    /// When it was not asked for.
     pub(crate) fn last_hidden(&self) -> Result<Vec<f32>, RunError> {
-        let values = self.hidden()?;
-        Ok(values[values.len().saturating_sub(self.hidden_size)..].to_vec())
+        let hidden = self.hidden.as_ref().ok_or_else(|| missing(names::LAST_HIDDEN))?;
+        Ok(to_f32(hidden)?.into_owned())
     }
 
     /// The latent input of the next step, `[1, 1, hidden_size]`, on the device.

@@ -9,15 +9,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ort::value::{DynTensor, DynValue};
-use prost::Message;
 
 use super::{device::Memory, resize::Resizer};
 use crate::{
     RunError,
     kv::{KvCache, Past},
-    onnx::{GraphIndex, ModelProto},
     prepare::CacheLayout,
 };
 
@@ -123,29 +120,4 @@ impl Buffers {
 /// Tensors as a run gives them.
 pub(super) fn as_outputs(layers: Vec<[DynTensor; 2]>) -> impl Iterator<Item = [DynValue; 2]> {
     layers.into_iter().map(|layer| layer.map(DynTensor::into_dyn))
-}
-
-/// Whether past and present may be one buffer: `GroupQueryAttention`, and nothing else, reads each past and writes the
-/// present of the same layer. Other operators would take the room behind the past for tokens.
-pub(super) fn shares_buffers(model: &Bytes, layout: &CacheLayout) -> bool {
-    /// Where the operator takes the past, and where it gives the present.
-    const SLOTS: [(&str, usize, usize); 2] = [("key", 3, 1), ("value", 4, 2)];
-    // ONNX Runtime has read it: it decodes.
-    let Ok(ModelProto { graph: Some(graph), .. }) = ModelProto::decode(model.clone()) else { return false };
-    let index = GraphIndex::new(&graph);
-    (0..layout.num_layers).all(|layer| {
-        SLOTS.iter().all(|&(part, input, output)| {
-            let past = format!("past_key_values.{layer}.{part}");
-            let present = format!("present.{layer}.{part}");
-            let mut readers = index.consumers(&past);
-            let reader = readers.next().map(|(_, node)| node);
-            readers.next().is_none()
-                && index.consumers(&present).next().is_none()
-                && reader.is_some_and(|node| {
-                    node.op_type() == "GroupQueryAttention"
-                        && node.input.get(input) == Some(&past)
-                        && node.output.get(output) == Some(&present)
-                })
-        })
-    })
 }

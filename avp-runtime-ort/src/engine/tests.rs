@@ -17,6 +17,9 @@ use crate::{
     kv::Past,
 };
 
+#[cfg(target_os = "linux")]
+mod under_way;
+
 fn model(options: &LoadOptions) -> Model {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| Runtime::find().unwrap());

@@ -38,7 +38,8 @@ impl NodeProto {
         self
     }
 
-    fn with_graph(mut self, name: &str, graph: GraphProto) -> Self {
+    /// Adds an attribute that is a graph.
+    pub(crate) fn with_graph(mut self, name: &str, graph: GraphProto) -> Self {
         self.attribute.push(AttributeProto {
             name: Some(name.to_owned()),
             r#type: Some(AttributeType::Graph as i32),

@@ -5,29 +5,28 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{ModelProto, TensorProto};
+use super::{ModelProto, TensorProto, tensors::visit_tensors};
 use crate::prepare::PrepareError;
-
-/// Where a tensor's external data lies, relative to the model's folder.
-///
-/// # Errors
-/// When the path is missing, absolute, or leaves the folder: a model file must not read what it does not own.
-pub(crate) fn external_location(tensor: &TensorProto) -> Result<PathBuf, PrepareError> {
-    let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
-    let path = PathBuf::from(location.map(|entry| entry.value()).unwrap_or_default());
-    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if path.as_os_str().is_empty() || !inside {
-        return Err(PrepareError::ExternalPath { name: tensor.name().to_owned(), path });
-    }
-    Ok(path)
-}
 
 /// The file that holds a tensor's external data, wherever links in `folder` lead.
 ///
 /// # Errors
-/// As [`external_location`]; and when the file is missing or a link leads out of the folder.
-pub(crate) fn external_file(tensor: &TensorProto, folder: &Path) -> Result<PathBuf, PrepareError> {
-    resolve(tensor.name(), &external_location(tensor)?, folder)
+/// When its path is missing, absolute, or leaves the folder: a model file must not read what it does not own. When the file
+/// is missing or a link leads out of the folder.
+pub(super) fn external_file(tensor: &TensorProto, folder: &Path) -> Result<PathBuf, PrepareError> {
+    resolve(tensor.name(), &external_location(tensor.name(), tensor)?, folder)
+}
+
+/// Where a tensor's external data lies, relative to the model's folder. Of several places one reader takes the first and
+/// another the last: there must be one. `name` is what an error calls it.
+fn external_location(name: &str, tensor: &TensorProto) -> Result<PathBuf, PrepareError> {
+    let mut locations = tensor.external_data.iter().filter(|entry| entry.key() == "location");
+    let path = PathBuf::from(locations.next().map(|entry| entry.value()).unwrap_or_default());
+    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if path.as_os_str().is_empty() || !inside || is_address(&path) || locations.next().is_some() {
+        return Err(PrepareError::ExternalPath { name: name.to_owned(), path });
+    }
+    Ok(path)
 }
 
 /// The file at `location` in `folder`; `name` is what an error calls it.
@@ -36,10 +35,17 @@ fn resolve(name: &str, location: &Path, folder: &Path) -> Result<PathBuf, Prepar
     let resolved = path.canonicalize().map_err(|error| unreadable(name, &path, &error))?;
     let root = folder.canonicalize().map_err(|error| unreadable(name, folder, &error))?;
     let in_blobs = |repository: &Path| resolved.starts_with(repository.join("blobs"));
-    if resolved.starts_with(&root) || repository_of_snapshot(&root).is_some_and(in_blobs) {
+    let inside = resolved.starts_with(&root) || repository_of_snapshot(&root).is_some_and(in_blobs);
+    if inside && !is_address(resolved.strip_prefix(&root).unwrap_or(&resolved)) {
         return Ok(resolved);
     }
     Err(PrepareError::ExternalPath { name: name.to_owned(), path: resolved })
+}
+
+/// Whether ONNX Runtime takes it for no file, but the offset beside it for an address in its own memory:
+/// `*/_ORT_MEM_ADDR_/*` and another name like it. A file that is really called so must not be found under that name.
+fn is_address(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"_ORT_"))
 }
 
 /// The files beside a graph that its weights lie in.
@@ -80,25 +86,36 @@ impl ExternalFiles {
 
     /// Makes the locations in `model` those relative to the root.
     pub(crate) fn relocate(&self, model: &mut ModelProto) {
-        let tensors = model.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
-        let entries = tensors.flat_map(|tensor| &mut tensor.external_data);
-        for entry in entries.filter(|entry| entry.key() == "location") {
-            if let Some(file) = self.files.get(Path::new(entry.value())).and_then(|file| file.to_str()) {
-                entry.value = Some(file.to_owned());
+        visit_tensors(model, &mut |_, tensor| {
+            for entry in tensor.external_data.iter_mut().filter(|entry| entry.key() == "location") {
+                let file = self.files.get(Path::new(entry.value())).and_then(|file| file.to_str());
+                if let Some(file) = file {
+                    entry.value = Some(file.to_owned());
+                }
             }
-        }
+        });
     }
 }
 
-/// Every location of external data that `model` names, sorted.
+/// Every location of external data that `model` names, sorted. It is only read.
 ///
 /// # Errors
-/// As [`external_location`].
-pub(crate) fn external_locations(model: &ModelProto) -> Result<Vec<PathBuf>, PrepareError> {
-    let tensors = model.graph.iter().flat_map(|graph| &graph.initializer);
-    let external = tensors.filter(|tensor| !tensor.external_data.is_empty());
-    let locations: BTreeSet<PathBuf> = external.map(external_location).collect::<Result<_, _>>()?;
-    Ok(locations.into_iter().collect())
+/// When a path is missing, absolute, or leaves the folder; the error names the tensor, or the node that holds it.
+pub(crate) fn external_locations(model: &mut ModelProto) -> Result<Vec<PathBuf>, PrepareError> {
+    let mut locations = Ok(BTreeSet::new());
+    visit_tensors(model, &mut |name, tensor| {
+        if let Ok(found) = &mut locations
+            && !tensor.external_data.is_empty()
+        {
+            match external_location(name, tensor) {
+                Ok(location) => {
+                    found.insert(location);
+                }
+                Err(error) => locations = Err(error),
+            }
+        }
+    });
+    Ok(locations?.into_iter().collect())
 }
 
 /// The folder of a whole download: its cache keeps `REPOSITORY/blobs/HASH` and links to them from
@@ -115,7 +132,10 @@ pub(super) fn unreadable(name: &str, path: &Path, error: &std::io::Error) -> Pre
 pub(super) mod tests {
     use super::*;
     use crate::onnx::{
-        proto::StringStringEntryProto,
+        GraphProto, NodeProto, constant, if_node, node,
+        proto::{
+            AttributeProto, FunctionProto, SparseTensorProto, StringStringEntryProto, TrainingInfoProto,
+        },
         tensor_proto::{DataLocation, DataType},
     };
 
@@ -139,11 +159,87 @@ pub(super) mod tests {
 
     #[test]
     fn external_paths_stay_inside_the_folder() {
-        for path in ["../w", "/etc/passwd", "a/../../w", ""] {
-            let refused = external_location(&external(&[("location", path)]));
+        let addresses = ["*/_ORT_MEM_ADDR_/*", "./*/_ORT_NATIVE_ENDIAN_MEM_ADDR_/*"];
+        for path in ["../w", "/etc/passwd", "a/../../w", ""].into_iter().chain(addresses) {
+            let refused = external_location("w", &external(&[("location", path)]));
             assert!(matches!(refused, Err(PrepareError::ExternalPath { .. })), "{path}");
         }
-        assert!(external_location(&external(&[("location", "./sub/w")])).is_ok());
+        assert!(external_location("w", &external(&[("location", "./sub/w")])).is_ok());
+    }
+
+    #[test]
+    fn a_tensor_in_two_places_is_refused_whichever_comes_first() {
+        for (one, two) in [("w", "../w"), ("../w", "w"), ("w", "w")] {
+            let tensor = external(&[("location", one), ("location", two)]);
+            assert!(matches!(external_location("w", &tensor), Err(PrepareError::ExternalPath { .. })));
+        }
+    }
+
+    fn graph_of(node: NodeProto) -> GraphProto {
+        GraphProto { node: vec![node], ..GraphProto::default() }
+    }
+
+    fn model_of(graph: GraphProto) -> ModelProto {
+        ModelProto { graph: Some(graph), ..ModelProto::default() }
+    }
+
+    /// `tensor`, without a name, in each place where ONNX allows one, and what an error calls it there.
+    fn everywhere(tensor: &TensorProto) -> Vec<(&'static str, ModelProto)> {
+        let tensor = TensorProto { name: None, ..tensor.clone() };
+        let sparse = SparseTensorProto { values: Some(tensor.clone()), ..SparseTensorProto::default() };
+        let indices = SparseTensorProto { indices: Some(tensor.clone()), ..SparseTensorProto::default() };
+        let constant = || constant("constant", "c", tensor.clone());
+        let empty = GraphProto::default;
+        let initializer = GraphProto { initializer: vec![tensor.clone()], ..empty() };
+        let with = |attribute| {
+            let node = node("Custom", "", ["x"], ["made"]);
+            model_of(graph_of(NodeProto { attribute: vec![attribute], ..node }))
+        };
+        let none = AttributeProto::default;
+        let function = FunctionProto { node: vec![constant()], ..FunctionProto::default() };
+        let by_default = FunctionProto {
+            name: Some("function".into()),
+            attribute_proto: vec![AttributeProto { t: Some(tensor.clone()), ..none() }],
+            ..FunctionProto::default()
+        };
+        let training =
+            TrainingInfoProto { algorithm: Some(initializer.clone()), ..TrainingInfoProto::default() };
+        vec![
+            ("", model_of(initializer.clone())),
+            ("", model_of(GraphProto { sparse_initializer: vec![sparse.clone()], ..empty() })),
+            ("", model_of(GraphProto { sparse_initializer: vec![indices], ..empty() })),
+            ("constant", model_of(graph_of(constant()))),
+            ("", model_of(graph_of(if_node("if", "x", "y", empty(), initializer.clone())))),
+            ("constant", model_of(graph_of(if_node("if", "x", "y", graph_of(constant()), empty())))),
+            ("", with(AttributeProto { graphs: vec![initializer], ..none() })),
+            ("made", with(AttributeProto { tensors: vec![tensor], ..none() })),
+            ("made", with(AttributeProto { sparse_tensor: Some(sparse.clone()), ..none() })),
+            ("made", with(AttributeProto { sparse_tensors: vec![sparse], ..none() })),
+            ("constant", ModelProto { functions: vec![function], ..ModelProto::default() }),
+            ("function", ModelProto { functions: vec![by_default], ..ModelProto::default() }),
+            ("", ModelProto { training_info: vec![training], ..ModelProto::default() }),
+        ]
+    }
+
+    #[test]
+    fn external_data_is_held_to_the_folder_wherever_a_tensor_stands() {
+        for (number, (name, mut model)) in
+            everywhere(&external(&[("location", "../w")])).into_iter().enumerate()
+        {
+            let expected = PrepareError::ExternalPath { name: name.to_owned(), path: "../w".into() };
+            assert_eq!(external_locations(&mut model), Err(expected), "place {number}");
+        }
+    }
+
+    #[test]
+    fn external_data_is_found_and_moved_wherever_a_tensor_stands() {
+        let file = || (PathBuf::from("w"), PathBuf::from("snapshots/1/w"));
+        let files = ExternalFiles { root: PathBuf::new(), files: [file()].into() };
+        for (number, (_, mut model)) in everywhere(&external(&[("location", "w")])).into_iter().enumerate() {
+            assert_eq!(external_locations(&mut model), Ok(vec![file().0]), "place {number}");
+            files.relocate(&mut model);
+            assert_eq!(external_locations(&mut model), Ok(vec![file().1]), "place {number}");
+        }
     }
 
     #[cfg(unix)]
@@ -154,6 +250,10 @@ pub(super) mod tests {
         let snapshot = root.path().join("snapshots/main/onnx");
         fs::create_dir_all(&snapshot).unwrap();
         fs::create_dir(root.path().join("blobs")).unwrap();
+        let address = "*/_ORT_MEM_ADDR_";
+        fs::create_dir_all(snapshot.join(address)).unwrap();
+        fs::write(snapshot.join(address).join("*"), [0; 16]).unwrap();
+        symlink(format!("{address}/*"), snapshot.join("address")).unwrap();
         for file in ["secret", "blobs/1", "snapshots/main/onnx/own"] {
             fs::write(root.path().join(file), [0; 16]).unwrap();
         }
@@ -162,6 +262,8 @@ pub(super) mod tests {
         }
         let read = |location| external_file(&external(&[("location", location)]), &snapshot).map(|_| ());
         assert_eq!((read("blob"), read("inside"), read("own")), (Ok(()), Ok(()), Ok(())));
-        assert!(matches!(read("out"), Err(PrepareError::ExternalPath { .. })));
+        for refused in ["out", "address"] {
+            assert!(matches!(read(refused), Err(PrepareError::ExternalPath { .. })), "{refused}");
+        }
     }
 }

@@ -9,10 +9,11 @@ mod graph;
 #[expect(clippy::all, unreachable_pub, reason = "generated from onnx.proto")]
 mod proto;
 mod quantized;
+mod tensors;
 mod weights;
 
 pub(crate) use build::{constant, float_tensor, if_node, int64_tensor, node, set_dim, tensor_value};
-pub(crate) use external::{ExternalFiles, external_location, external_locations};
+pub(crate) use external::{ExternalFiles, external_locations};
 pub(crate) use graph::GraphIndex;
 #[cfg(test)]
 pub(crate) use proto::StringStringEntryProto;
@@ -22,4 +23,4 @@ pub(crate) use proto::{
     type_proto,
 };
 pub(crate) use quantized::{Blocks, Codebook, Stored, Table};
-pub(crate) use weights::{Matrix, Weights};
+pub(crate) use weights::{Element, Matrix, Weights};

@@ -18,7 +18,7 @@ use super::{
 use crate::onnx::{ExternalFiles, ModelProto, external_locations};
 
 /// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
-const PREPARE_VERSION: u32 = 6;
+const PREPARE_VERSION: u32 = 10;
 
 /// The folder that prepared graphs are kept in.
 #[derive(Debug, Clone)]
@@ -135,7 +135,7 @@ pub(crate) fn prepare_cached(
     let export = fs::read(path).map(Bytes::from).map_err(unreadable)?;
     let mut model = ModelProto::decode(export.clone())
         .map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
-    let locations = external_locations(&model)?;
+    let locations = external_locations(&mut model)?;
     let external = ExternalFiles::find(folder, &locations)?;
     let fingerprint = fingerprint::of_content(path, &export, locations).map_err(unreadable)?;
     let key = key(&fingerprint, &external, head_dim, cache)?;
@@ -186,12 +186,23 @@ fn key(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::onnx::{GraphProto, StringStringEntryProto, TensorProto};
+    use crate::onnx::{GraphProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
 
     fn export() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2/model.onnx")
+    }
+
+    /// Lets the first `Constant` node find its value in `file`; gives what it is.
+    pub(in crate::prepare) fn move_constant_to(model: &mut ModelProto, file: &str) -> Bytes {
+        let nodes = &mut model.graph.as_mut().unwrap().node;
+        let node = nodes.iter_mut().find(|node| node.op_type() == "Constant").unwrap();
+        let tensor = node.attribute[0].t.as_mut().unwrap();
+        tensor.data_location = Some(DataLocation::External as i32);
+        tensor.external_data =
+            vec![StringStringEntryProto { key: Some("location".into()), value: Some(file.into()) }];
+        tensor.raw_data.take().unwrap()
     }
 
     fn only_file(folder: &Path) -> PathBuf {
@@ -273,7 +284,7 @@ mod tests {
         fs::write(&export, model.encode_to_vec()).unwrap();
         let weights = folder.path().join("weights");
         let key_now = || {
-            let locations = external_locations(&model)?;
+            let locations = external_locations(&mut model.clone())?;
             let external = ExternalFiles::find(folder.path(), &locations)?;
             let fingerprint = fingerprint::of_content(&export, b"export", locations).unwrap();
             key(&fingerprint, &external, None, &cache).map(|key| (key.name, key.weights_hash))
@@ -290,6 +301,24 @@ mod tests {
         assert_eq!(key_with(b"one"), key_with(b"one"));
         fs::remove_file(&weights).unwrap();
         assert!(matches!(key_now(), Err(PrepareError::ExternalData { .. })));
+    }
+
+    #[test]
+    fn weights_that_a_node_names_beside_the_graph_name_the_model_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(&folder.path().join("cache"));
+        let mut model = ModelProto::decode(Bytes::from(fs::read(export()).unwrap())).unwrap();
+        let content = move_constant_to(&mut model, "constant");
+        let path = folder.path().join("model.onnx");
+        fs::write(&path, model.encode_to_vec()).unwrap();
+        let hash_with = |content: &[u8]| {
+            fs::write(folder.path().join("constant"), content).unwrap();
+            let prepared = prepare_cached(&path, None, &cache).unwrap();
+            (prepared.report.from_cache, prepared.weights_hash)
+        };
+        let (sound, other) = (hash_with(&content), hash_with(&[7; 8]));
+        assert!(!sound.0 && !other.0 && sound.1 != other.1);
+        assert_eq!(hash_with(&content), (true, sound.1));
     }
 
     #[cfg(unix)]

@@ -5,7 +5,7 @@ use super::{
     embedding::Embedding,
     head::{Cut, Head},
     latent::LatentStep,
-    names::{HIDDEN_STATES, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT},
+    names::{LAST_HIDDEN, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT},
     realign::Realignment,
     soft_embedding::{self, cast},
 };
@@ -17,7 +17,7 @@ use crate::onnx::{
 /// # Errors
 /// When the graph already has a value of a name that preparing adds.
 pub(super) fn check_names_are_free(graph: &GraphProto) -> Result<(), PrepareError> {
-    let added = [LATENT_MASK, LATENT_EMBEDS, LATENT_STEP, LATENT_TEMPERATURE, HIDDEN_STATES, NEXT_LATENT];
+    let added = [LATENT_MASK, LATENT_EMBEDS, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT];
     let inputs = graph.input.iter().map(|value| value.name());
     let initializers = graph.initializer.iter().map(|tensor| tensor.name());
     let outputs = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
@@ -56,19 +56,13 @@ pub(super) fn apply(
         graph.input.push(tensor_value(LATENT_TEMPERATURE, DataType::Float as i32, &[Ok(1)]));
     }
 
-    let hidden = [Err("batch_size"), Err("sequence_length"), hidden_size];
-    graph.output.push(tensor_value(HIDDEN_STATES, head.elem_type, &hidden));
-    graph.output.push(tensor_value(
-        NEXT_LATENT,
-        embedding.elem_type,
-        &[Err("batch_size"), Ok(1), hidden_size],
-    ));
+    let one_row = [Err("batch_size"), Ok(1), hidden_size];
+    graph.output.push(tensor_value(LAST_HIDDEN, head.elem_type, &one_row));
+    graph.output.push(tensor_value(NEXT_LATENT, embedding.elem_type, &one_row));
 }
 
 /// What the head reads of the last row, quantized where the head is.
 const LAST_INPUT: &str = "avp.last_input";
-/// The last row of the hidden state.
-const LAST_HIDDEN: &str = "avp.last_hidden";
 /// The logits of all rows, where the head needs them all.
 const ALL_LOGITS: &str = "avp.all_logits";
 
@@ -81,13 +75,12 @@ fn add_latent_input(graph: &mut GraphProto, embedding: &Embedding) {
     graph.node.insert(position + 1, select);
 }
 
-/// The head sees the last row alone, and the whole hidden state becomes an output.
+/// The head sees the last row alone, and the last row of the hidden state becomes an output.
 fn keep_last_row(graph: &mut GraphProto, head: &Head) {
     let mut added = vec![
         constant("avp.last.start", "avp.last.start", int64_tensor("start", &[-1])),
         constant("avp.last.end", "avp.last.end", int64_tensor("end", &[i64::MAX])),
         constant("avp.last.axis", "avp.last.axis", int64_tensor("axis", &[1])),
-        node("Identity", "avp.hidden_states", [head.hidden.as_str()], [HIDDEN_STATES]),
         last_row(&head.hidden, LAST_HIDDEN),
     ];
     match &head.cut {

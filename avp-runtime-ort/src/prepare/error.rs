@@ -101,10 +101,12 @@ pub enum PrepareError {
         /// What the system says.
         message: String,
     },
-    /// A weight claims to lie outside the model's folder.
-    #[error("weight {name:?}: external data must lie inside the model's folder, but its path is {path:?}")]
+    /// A weight claims to lie outside the model's folder, or in several places.
+    #[error(
+        "weight {name:?}: external data must lie in one file inside the model's folder, but its path is {path:?}"
+    )]
     ExternalPath {
-        /// The initializer's name.
+        /// The weight's name, or where it has none that of the node it stands in.
         name: String,
         /// The path it gives.
         path: PathBuf,

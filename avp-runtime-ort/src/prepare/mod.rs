@@ -5,14 +5,15 @@
 //!
 //! ```text
 //! input_ids ── embedding ──┐
-//! latent_embeds ───────────┤ Where ── decoder layers ── hidden_states ── last row ── head ── logits
-//! latent_mask ─────────────┘                                                │
+//! latent_embeds ───────────┤ Where ── decoder layers ── hidden states ── last row ── head ── logits
+//! latent_mask ─────────────┘                                                │ avp.last_hidden
 //! latent_step ────────────────────────────────────────── If: the next latent input ── next_latent
 //! ```
 //!
 //! - Where `latent_mask` is true, `latent_embeds` stands in for the token's embedding. Both broadcast, so an ordinary
 //!   run passes a false `[1, 1, 1]` and a zero `[1, 1, hidden_size]` and pays nothing.
-//! - The head sees the last row alone: a prompt of 1,000 tokens costs one row of logits, not 1,000.
+//! - The head sees the last row alone: a prompt of 1,000 tokens costs one row of logits, not 1,000. Of the hidden states, too,
+//!   only the last row is given out.
 //! - `next_latent` is computed only where `latent_step` is true. Tied embeddings: `softmax(logits / t) @ E`, where `t` is the
 //!   input `latent_temperature`, which only they have. Untied:
 //!   `h @ W` at the mean norm of the embeddings (see [`realign`]). Both as LatentMAS and `avp` 0.2.1 define them.
@@ -30,6 +31,8 @@ mod inputs;
 mod latent;
 mod realign;
 mod report;
+mod rotary;
+mod sharing;
 mod soft_embedding;
 mod tables;
 
@@ -40,9 +43,10 @@ pub use check::{CheckOptions, PrepareCheck, check_prepared, prepare_report};
 pub use error::PrepareError;
 pub use inputs::CacheLayout;
 pub use report::PrepareReport;
+pub use rotary::Rotary;
 pub(crate) use tables::{Tables, read_tables};
 
-use crate::onnx::{GraphIndex, ModelProto, Weights, external_location};
+use crate::onnx::{GraphIndex, ModelProto, Weights, external_locations};
 
 /// The inputs and outputs that preparing adds.
 pub(crate) mod names {
@@ -50,7 +54,7 @@ pub(crate) mod names {
     pub(crate) const LATENT_EMBEDS: &str = "latent_embeds";
     pub(crate) const LATENT_STEP: &str = "latent_step";
     pub(crate) const LATENT_TEMPERATURE: &str = "latent_temperature";
-    pub(crate) const HIDDEN_STATES: &str = "hidden_states";
+    pub(crate) const LAST_HIDDEN: &str = "avp.last_hidden";
     pub(crate) const NEXT_LATENT: &str = "next_latent";
 }
 
@@ -78,11 +82,9 @@ fn prepare_with(
     head_dim: Option<usize>,
     max_rows: usize,
 ) -> Result<PrepareReport, PrepareError> {
+    external_locations(model)?;
     let graph = model.graph.as_ref().ok_or(PrepareError::NoGraph)?;
     check_opset(model)?;
-    for tensor in graph.initializer.iter().filter(|tensor| !tensor.external_data.is_empty()) {
-        external_location(tensor)?;
-    }
     let cache = CacheLayout::from_graph(graph, head_dim)?;
     edit::check_names_are_free(graph)?;
 
@@ -95,7 +97,8 @@ fn prepare_with(
         return Err(PrepareError::Embedding { node: format!("{:?}", embedding.node_name), expected });
     }
     let step = latent::plan(&index, &weights, &embedding, &head)?;
-    let report = PrepareReport::new(graph, &embedding, &head, &step, cache)?;
+    let rotary = rotary::find(graph, &weights);
+    let report = PrepareReport::new(graph, &embedding, &head, &step, cache, rotary)?;
     let graph = model.graph.as_mut().ok_or(PrepareError::NoGraph)?;
     edit::apply(graph, &embedding, &head, &step, max_rows);
     Ok(report)

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use avp_core::KvDType;
 use serde::{Deserialize, Serialize};
 
-use super::{CacheLayout, PrepareError, embedding::Embedding, head::Head, latent::LatentStep};
+use super::{
+    CacheLayout, PrepareError, embedding::Embedding, head::Head, latent::LatentStep, rotary::Rotary,
+    sharing::shares_buffers,
+};
 use crate::onnx::{GraphProto, tensor_proto::DataType};
 
 /// What preparing found in a graph.
@@ -36,11 +39,14 @@ pub struct PrepareReport {
     pub cache: CacheLayout,
     /// What the graph takes beside the cache, as the export names it.
     pub inputs: Vec<String>,
-    /// Whether past and present of a layer may be one buffer (`GroupQueryAttention`).
+    /// Whether past and present of every layer may be one buffer, and so will be on any device that can make such a buffer
+    /// longer: `GroupQueryAttention` alone reads the one and writes the other.
     pub shared_buffers: bool,
     /// Whether behind a cache the graph reads one token at a time. So it is with `MultiHeadAttention` as the
     /// onnxruntime-genai builder writes it for half precision on the CPU: its mask is wrong for several.
     pub one_token_behind_cache: bool,
+    /// What its tables say of its rotary embedding.
+    pub rotary: Rotary,
 }
 
 impl PrepareReport {
@@ -50,6 +56,7 @@ impl PrepareReport {
         head: &Head,
         step: &LatentStep,
         cache: CacheLayout,
+        rotary: Rotary,
     ) -> Result<Self, PrepareError> {
         let dtype = match DataType::try_from(embedding.elem_type) {
             Ok(DataType::Float) => KvDType::Float32,
@@ -76,8 +83,9 @@ impl PrepareReport {
             dtype,
             cache,
             inputs: inputs.filter(|name| !name.starts_with("past_key_values.")).map(str::to_owned).collect(),
-            shared_buffers: has("GroupQueryAttention"),
+            shared_buffers: shares_buffers(graph, &cache),
             one_token_behind_cache: has("MultiHeadAttention"),
+            rotary,
         })
     }
 }

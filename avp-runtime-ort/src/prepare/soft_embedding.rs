@@ -91,8 +91,9 @@ mod tests {
 
     use crate::{
         Runtime,
+        kv::KvCache,
         onnx::{GraphIndex, ModelProto, Weights},
-        prepare::{check::last_row, embedding, names::NEXT_LATENT, prepare_with},
+        prepare::{check::run, embedding, names::NEXT_LATENT, prepare_with},
     };
 
     const PROMPT: [u32; 5] = [40, 271, 3, 12, 99];
@@ -116,7 +117,8 @@ mod tests {
             .unwrap()
             .commit_from_memory(&model.encode_to_vec())
             .unwrap();
-        let mut row = |output| last_row(&mut session, &report, &PROMPT, output, temperature).unwrap();
+        let past = KvCache::empty(report.cache).unwrap();
+        let mut row = |output| run(&mut session, &report, &past, &PROMPT, output, temperature).unwrap().0;
         (row(NEXT_LATENT), row("logits"))
     }
 

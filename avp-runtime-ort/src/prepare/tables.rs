@@ -25,7 +25,7 @@ pub(crate) fn read_tables(path: &Path) -> Result<Tables, PrepareError> {
     let mut model =
         ModelProto::decode(export).map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
     let external =
-        ExternalFiles::find(path.parent().unwrap_or(Path::new(".")), &external_locations(&model)?)?;
+        ExternalFiles::find(path.parent().unwrap_or(Path::new(".")), &external_locations(&mut model)?)?;
     external.relocate(&mut model);
     let graph = model.graph.as_ref().ok_or(PrepareError::NoGraph)?;
     let index = GraphIndex::new(graph);

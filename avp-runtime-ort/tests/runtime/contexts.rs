@@ -522,6 +522,31 @@ fn layers_are_dropped_for_a_model_that_has_fewer() {
 }
 
 #[test]
+fn a_model_cut_short_goes_on_from_the_layers_that_it_has() {
+    let whole = load("test-vectors/models/genai-qwen2-fp32");
+    let short = load("test-vectors/engine/one-layer");
+    // Of text alone: latent steps come from the last layer, and the models have different ones.
+    let context = whole.think(TEXT, 0, None).unwrap();
+    assert!(matches!(short.accepts(&context), Err(ContextError::OtherModel { field: "num_layers", .. })));
+    let first = context.layers(0..1).unwrap();
+    assert_eq!(short.accepts(&first), Ok(Rule::StructuralMatch));
+    let own = short.think(TEXT, 0, None).unwrap();
+    let expected = answer(&short, &own).tokens;
+    assert_eq!(answer(&short, &first).tokens, expected);
+    // As a frame, too; and it is the first layer that does it.
+    assert_eq!(answer(&short, &read(frame(&first)).unwrap()).tokens, expected);
+    let keys = |context: &Context| {
+        let frame = Frame::decode(&frame(context)).unwrap().payload().unwrap()[KvHeader::LEN..].to_vec();
+        frame.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect::<Vec<f32>>()
+    };
+    let far = |one: &Context, other: &Context| {
+        keys(one).iter().zip(keys(other)).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max)
+    };
+    assert!(far(&first, &own) <= 1e-5);
+    assert!(far(&context.layers(1..2).unwrap(), &own) > 0.1);
+}
+
+#[test]
 fn a_longer_prompt_reuses_what_it_begins_with_and_always_reads_its_last_token() {
     let model = qwen();
     let text = |text: &str| Prompt::Raw(text.into());

@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path};
 
-use avp_core::KvDType;
+use avp_core::{Frame, KvDType, KvView};
 use avp_runtime_ort::{
     CheckOptions, Context, Dtype, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError, Prompt,
     check_prepared, prepare_report,
@@ -30,11 +30,19 @@ struct Record {
 struct Graph {
     file: String,
     reference: String,
+    difference_to_transformers: Difference,
     logits: Vec<f32>,
     hidden: Vec<f32>,
     latent_hidden: Vec<f32>,
     greedy: Vec<u32>,
     answer: Vec<u32>,
+}
+
+/// How far the export is from the network it was made of, over the largest value there, as Python computed it.
+#[derive(Deserialize)]
+struct Difference {
+    logits: f32,
+    hidden: f32,
 }
 
 /// Folder, form, embedding, head, type of latents, and whether past and present may share a buffer.
@@ -44,7 +52,7 @@ const F32: KvDType = KvDType::Float32;
 const F16: KvDType = KvDType::Float16;
 const COMMUNITY: &str = "community-qwen2";
 
-const MODELS: [Expected; 18] = [
+const MODELS: [Expected; 21] = [
     ("optimum-mistral", None, "Gather", "MatMul", F32, false),
     ("optimum-gemma", None, "Gather", "MatMul", F32, false),
     ("optimum-gemma2", None, "Gather", "MatMul", F32, false),
@@ -53,7 +61,10 @@ const MODELS: [Expected; 18] = [
     ("genai-qwen2-fp32", None, "Gather", "MatMul", F32, true),
     ("genai-qwen2-fp16", None, "Gather", "MatMul", F16, false),
     ("genai-qwen2-int4", None, "GatherBlockQuantized", "MatMulNBits", F32, true),
+    ("genai-qwen2-fp16-cuda", None, "Gather", "MatMul", F16, true),
+    ("genai-llama-fp32", None, "Gather", "MatMul", F32, true),
     ("genai-llama-fp16", None, "Gather", "MatMul", F16, false),
+    ("genai-llama-fp16-cuda", None, "Gather", "MatMul", F16, true),
     ("genai-llama-int4", None, "Gather", "MatMulNBits", F32, true),
     ("genai-gemma-int4", None, "GatherBlockQuantized", "MatMulNBits", F32, true),
     (COMMUNITY, None, "Gather", "MatMul", F32, false),
@@ -65,6 +76,11 @@ const MODELS: [Expected; 18] = [
     (COMMUNITY, Some(Dtype::Bnb4), "Gather", "MatMulBnb4", F32, false),
 ];
 
+fn record(folder: &str) -> Record {
+    let path = repository("test-vectors/models").join(folder).join("record.json");
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
 struct Fixture {
     name: String,
     record: Record,
@@ -75,8 +91,7 @@ struct Fixture {
 fn fixtures() -> impl Iterator<Item = Fixture> {
     MODELS.into_iter().map(|expected| {
         let (folder, dtype, ..) = expected;
-        let path = repository("test-vectors/models").join(folder).join("record.json");
-        let record: Record = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let record = record(folder);
         let file = dtype.unwrap_or(Dtype::Fp32).file_name();
         let graph = record.graphs.iter().position(|graph| Path::new(&graph.file).ends_with(&file)).unwrap();
         Fixture { name: format!("{folder}/{file}"), record, graph, expected }
@@ -99,6 +114,29 @@ impl Fixture {
 
     fn graph(&self) -> &Graph {
         &self.record.graphs[self.graph]
+    }
+
+    /// How far from Transformers an export may be that rounds its weights so, over the largest value there: docs/models.md has
+    /// the same numbers.
+    fn distance_to_transformers(&self) -> f32 {
+        match self.expected {
+            (_, _, _, "MatMulNBits" | "MatMulBnb4", ..) => 0.2,
+            (_, _, _, "MatMulInteger", ..) => 0.05,
+            (_, _, _, _, F16, _) => 2e-3,
+            _ => 1e-4,
+        }
+    }
+
+    /// What Transformers says where the export was made of the same network.
+    fn transformers(&self) -> Graph {
+        let folder = match self.expected.0 {
+            name if name.contains("qwen2") => COMMUNITY,
+            name if name.contains("llama") => "genai-llama-fp32",
+            "genai-gemma-int4" => "optimum-gemma",
+            name => name,
+        };
+        let of_transformers = |graph: &Graph| graph.reference == "transformers";
+        record(folder).graphs.into_iter().find(of_transformers).unwrap()
     }
 
     /// The largest difference to the reference that is taken, over its largest value: 1e-4 in float32 and for integers, which
@@ -177,6 +215,61 @@ fn prepared_graphs_give_the_logits_of_their_export_and_of_the_reference() {
             check.absolute
         );
         fixture.assert_close("logits", &check.logits, &fixture.graph().logits);
+    }
+}
+
+#[test]
+fn every_number_format_stays_within_its_distance_to_transformers() {
+    for fixture in fixtures() {
+        let (limit, name) = (fixture.distance_to_transformers(), &fixture.name);
+        let recorded = &fixture.graph().difference_to_transformers;
+        assert!(recorded.logits <= limit && recorded.hidden <= limit, "{name}: {limit}");
+
+        let options = CheckOptions {
+            dtype: fixture.expected.1,
+            prompt: Some(fixture.record.prompt_ids.clone()),
+            ..CheckOptions::default()
+        };
+        let logits = check_prepared(runtime(), fixture.folder(), &options).unwrap().logits;
+        let context = fixture.load().think(Prompt::Raw(fixture.record.prompt.clone()), 0, None).unwrap();
+        let expected = fixture.transformers();
+        for (what, own, expected) in [
+            ("logits", &logits[..], &expected.logits),
+            ("hidden state", context.last_hidden_state().unwrap(), &expected.hidden),
+        ] {
+            let difference = relative(own, expected);
+            eprintln!("{name}: {what}: differs from Transformers by {difference:.1e}");
+            assert!(difference <= limit, "{name}: {what}: differs from Transformers by {difference}");
+        }
+    }
+}
+
+#[test]
+fn half_precision_stays_half_precision_in_buffers_contexts_and_frames() {
+    for fixture in fixtures().filter(|fixture| fixture.expected.0.ends_with("fp16-cuda")) {
+        let (model, prompt) = (fixture.load(), Prompt::Raw(fixture.record.prompt.clone()));
+        assert!(prepare_report(fixture.folder(), &fixture.options()).unwrap().shared_buffers);
+        let context = model.think(prompt, fixture.record.steps, None).unwrap();
+        let frame = context.to_frame(&FrameOptions::default()).unwrap();
+        let received = Context::from_frame(runtime(), &frame).unwrap();
+        for context in [&context, &received] {
+            assert_eq!(context.cache_layout().dtype, F16, "{}", fixture.name);
+        }
+        let frame = Frame::decode(&frame).unwrap();
+        let payload = frame.payload().unwrap();
+        let header = *KvView::decode(payload).unwrap().header();
+        assert_eq!((header.dtype, header.seq_len as usize), (F16, context.seq_len()), "{}", fixture.name);
+        // Behind what came, the same bytes are written as behind what was made here.
+        let [one, other] = [&context, &received].map(|before| {
+            let question = Prompt::Raw(fixture.record.question.clone());
+            let behind = model.think(question, 2, Some(before)).unwrap();
+            Frame::decode(&behind.to_frame(&FrameOptions::default()).unwrap())
+                .unwrap()
+                .payload()
+                .unwrap()
+                .to_vec()
+        });
+        assert!(one == other, "{}", fixture.name);
     }
 }
 

@@ -230,15 +230,17 @@ fn the_time_of_a_call_counts_from_its_beginning_and_once_for_all_it_does() {
     let streamed = model.generate_stream("x", None, &options).unwrap().last();
     assert_eq!(streamed.unwrap().unwrap_err(), out_of_time);
 
-    // Enough for either of two readings, and not for both; somewhere among these, as readings vary.
-    for tenths in 12..18 {
-        let after = shortest * tenths / 10;
+    // Thinking and answering read the prompt once each. Half as much again as one reading takes is not enough for both, unless
+    // the machine was busy with something else during the reading that was measured: that is tried again.
+    let out_of_time = (0..50).any(|_| {
+        let after = rendering() * 3 / 2;
         let options = GenerateOptions { timeout: Some(after), ..options.clone() };
         match model.generate_measured("x", 1, None, &options, None) {
-            Ok((_, metrics)) => assert!(metrics.duration_s < (after + shortest / 4).as_secs_f64()),
-            Err(error) => assert_eq!(error, RunError::TimedOut { after }),
+            Ok(_) => false,
+            Err(error) => error == RunError::TimedOut { after },
         }
-    }
+    });
+    assert!(out_of_time, "each reading had the whole time");
 }
 
 #[test]

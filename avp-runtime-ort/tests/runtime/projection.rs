@@ -60,8 +60,7 @@ fn check(file: &str, expected_cases: usize) {
             "soft_embedding" => soft(case),
             "realignment_matrix" => {
                 let matrix = pairs(&case.input.e_out, &case.input.e_in).ridge(case.input.lambda).unwrap();
-                // The peer solves in float32.
-                close(case, &matrix, "/w_realign", 1e-4);
+                close(case, &matrix, "/w_realign", TOLERANCE);
                 close(case, &[table(&case.input.e_in).mean_norm()], "/target_norm", TOLERANCE);
             }
             "ridge" => {

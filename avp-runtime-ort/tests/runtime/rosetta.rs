@@ -6,13 +6,14 @@ use std::{collections::HashMap, fs};
 
 use avp_core::Mode;
 use avp_runtime_ort::{
-    Context, Finish, FrameOptions, GenerateOptions, Model,
+    Context, Finish, FrameOptions, GenerateOptions, LoadOptions, Model,
     rosetta::{
         AvpMap, CalibrateOptions, MapFolder, Method, ProjectOptions, QualityConfig, Rosetta, RosettaError,
         TransferOptions, ValidateOptions,
     },
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::common::{load, repository, runtime};
 
@@ -189,17 +190,109 @@ fn answers_behind_another_models_thought_equal_the_peers() {
 
 #[test]
 fn one_call_thinks_on_one_model_and_answers_on_the_other() {
-    let (source, target) = (model("tiny-qwen2"), model("tiny-wide"));
-    let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+    // One tokenizer, and two that differ.
+    for (source, target, method) in [
+        ("tiny-qwen2", "tiny-wide", Method::VocabMediated),
+        ("tiny-qwen2", "tiny-other", Method::VocabOverlap),
+    ] {
+        let what = format!("{source} to {target}");
+        let (source, target) = (model(source), model(target));
+        let same_tokenizer = source.identity().tokenizer_hash == target.identity().tokenizer_hash;
+        assert_eq!(same_tokenizer, method == Method::VocabMediated, "{what}");
+        let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
+        let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
+        let answer = rosetta.generate("Where does Rosa live?", 8, &options).unwrap();
+        assert_eq!(answer.transfer.method, method, "{what}");
+        let thought = source.think("Where does Rosa live?", 8, None).unwrap();
+        let context = rosetta.transfer(&thought).unwrap().context;
+        let by_hand = target.generate("Where does Rosa live?", Some(&context), &options).unwrap();
+        assert_eq!(answer.generation.tokens, by_hand.tokens, "{what}");
+        let alone = target.generate("Where does Rosa live?", None, &options).unwrap();
+        assert_ne!(answer.generation.tokens, alone.tokens, "{what}: the thought changed nothing");
+    }
+}
+
+#[test]
+fn a_learned_rotation_between_models_of_one_width_keeps_angles_and_is_stored() {
+    let (source, target) = (model("tiny-qwen2"), load("test-vectors/models/optimum-mistral"));
+    let options = CalibrateOptions { method: Some(Method::Procrustes), ..CalibrateOptions::default() };
+    let rosetta = Rosetta::calibrate(&source, &target, &options).unwrap();
+    let map = rosetta.map();
+    assert_eq!((map.method(), map.anchor_count), (Method::Procrustes, 80));
+    assert!((-1. ..=1.).contains(&map.validation_score), "{}", map.validation_score);
+
+    let hidden = |phase: f32| (0..32).map(|at| (at as f32 * 0.7 + phase).sin()).collect::<Vec<f32>>();
+    let dot = |one: &[f32], other: &[f32]| one.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
+    let cosine = |one: &[f32], other: &[f32]| dot(one, other) / (dot(one, one) * dot(other, other)).sqrt();
+    let project = |vector: &[f32]| rosetta.projector().project(vector).unwrap().vector;
+    for phase in [0.1, 0.8, 2.5] {
+        let (one, other) = (hidden(0.), hidden(phase));
+        let turned = (project(&one), project(&other));
+        assert_close("angle", cosine(&turned.0, &turned.1), cosine(&one, &other), TOLERANCE);
+        assert_close("norm", dot(&turned.0, &turned.0).sqrt(), map.target_norm, TOLERANCE);
+        assert!(cosine(&turned.0, &one) < 0.99, "nothing was turned");
+    }
+
+    let root = tempfile::tempdir().unwrap();
+    let folder = MapFolder::at(root.path());
+    folder.save(map).unwrap();
+    let stored = folder.load(&source.identity().model_hash, &target.identity().model_hash).unwrap().unwrap();
+    let stored = Rosetta::with_map(&source, &target, stored).unwrap();
     let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
-    let answer = rosetta.generate("Where does Rosa live?", 8, &options).unwrap();
-    assert_eq!(answer.transfer.method, Method::VocabMediated);
-    let thought = source.think("Where does Rosa live?", 8, None).unwrap();
-    let context = rosetta.transfer(&thought).unwrap().context;
-    let by_hand = target.generate("Where does Rosa live?", Some(&context), &options).unwrap();
-    assert_eq!(answer.generation.tokens, by_hand.tokens);
-    let alone = target.generate("Where does Rosa live?", None, &options).unwrap();
-    assert_ne!(answer.generation.tokens, alone.tokens, "the thought changed nothing");
+    let answers = [&rosetta, &stored].map(|rosetta| rosetta.generate("Where is Rosa?", 4, &options).unwrap());
+    assert_eq!(answers[0].transfer.method, Method::Procrustes);
+    assert_eq!(answers[0].generation.tokens, answers[1].generation.tokens);
+}
+
+/// `tiny-other` with a tokenizer of which all but `known` tokens have other names.
+fn renamed(known: usize) -> (tempfile::TempDir, Model) {
+    let folder = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(repository("test-vectors/rosetta/tiny-other")).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    // Merges are written in the old names.
+    tokenizer["model"]["merges"] = Value::Array(Vec::new());
+    let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    let names: Vec<(String, Value)> = std::mem::take(vocabulary).into_iter().collect();
+    for (position, (name, id)) in names.into_iter().enumerate() {
+        let special = name.starts_with('<');
+        let name = if position < known || special { name } else { format!("{name}\u{1}") };
+        vocabulary.insert(name, id);
+    }
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    let model = Model::load(runtime(), folder.path(), &LoadOptions::default()).unwrap();
+    (folder, model)
+}
+
+#[test]
+fn vocabularies_that_share_fewer_than_a_hundred_tokens_make_no_map() {
+    let source = model("tiny-qwen2");
+    let shared = |known| {
+        let (_folder, target) = renamed(known);
+        match Rosetta::calibrate(&source, &target, &CalibrateOptions::default()) {
+            Ok(rosetta) => Ok(rosetta.map().overlap_count()),
+            Err(RosettaError::TooFewSharedTokens { shared, expected: 100 }) => Err(shared),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    // Some of the kept ones are none of the source's: so many are too few, and then one more at a time.
+    let few = shared(60).unwrap_err();
+    let mut known = 60 + 99 - few;
+    let mut last = shared(known).unwrap_err();
+    assert!(few <= last, "{few} {last}");
+    let first = loop {
+        known += 1;
+        match shared(known) {
+            Ok(count) => break count,
+            Err(count) => {
+                assert!((last..100).contains(&count), "{count}");
+                last = count;
+            }
+        }
+    };
+    assert_eq!((last, first), (99, 100));
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! Runs that are stopped while they are under way. Linux says what a thread is at.
+
+use std::{fs, ops::ControlFlow, path::Path, thread, time::Duration};
+
+use prost::Message;
+
+use super::{Steps, works};
+use crate::{
+    LoadOptions, Model, Prompt, RunError, Runtime, ThinkOptions,
+    onnx::{
+        GraphProto, ModelProto, TensorProto, constant, int64_tensor, node, tensor_proto::DataType,
+        tensor_value,
+    },
+};
+
+/// A model that reads one token as any other does, and never comes to an end with two.
+fn endless() -> Model {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors");
+    let folder = tempfile::tempdir().unwrap();
+    for (source, file) in [
+        ("runtime/intact", "config.json"),
+        ("parity/tiny-qwen2", "tokenizer.json"),
+        ("parity/tiny-qwen2", "tokenizer_config.json"),
+    ] {
+        fs::copy(vectors.join(source).join(file), folder.path().join(file)).unwrap();
+    }
+    let export = fs::read(vectors.join("runtime/intact/model.onnx")).unwrap();
+    let mut model = ModelProto::decode(export.as_slice()).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let position = graph.node.iter().position(|node| node.op_type() == "Gather").unwrap();
+    let embedded = std::mem::replace(&mut graph.node[position].output[0], "looked_up".to_owned());
+
+    let again = |name| tensor_value(name, DataType::Bool as i32, &[]);
+    let row = |name| {
+        tensor_value(name, DataType::Float as i32, &[Err("batch_size"), Err("sequence_length"), Err("width")])
+    };
+    let body = GraphProto {
+        name: Some("turn".into()),
+        node: vec![
+            node("Identity", "again", ["again"], ["still_again"]),
+            node("Identity", "kept", ["turned"], ["kept"]),
+        ],
+        input: vec![tensor_value("turn", DataType::Int64 as i32, &[]), again("again"), row("turned")],
+        output: vec![again("still_again"), row("kept")],
+        ..GraphProto::default()
+    };
+    let one = TensorProto { dims: Vec::new(), ..int64_tensor("one", &[1]) };
+    graph.node.splice(
+        position + 1..position + 1,
+        [
+            constant("one", "one", one),
+            node("Size", "tokens", ["input_ids"], ["tokens"]),
+            node("Greater", "endless", ["tokens", "one"], ["endless"]),
+            node("Loop", "loop", ["", "endless", "looked_up"], [embedded.as_str()]).with_graph("body", body),
+        ],
+    );
+    fs::write(folder.path().join("model.onnx"), model.encode_to_vec()).unwrap();
+    Model::load(&Runtime::find().unwrap(), folder.path(), &LoadOptions::default()).unwrap()
+}
+
+/// Whether a run is under way is seen by the time on the processor of the thread that is in it.
+#[test]
+fn a_run_that_is_under_way_ends_when_its_call_is_cancelled_or_out_of_time() {
+    let model = endless();
+    let thread =
+        model.run(Steps(|| Ok(ControlFlow::Break(fs::read_link("/proc/thread-self").unwrap()))), None);
+    let thread = Path::new("/proc").join(thread.unwrap()).join("stat");
+    // In ticks: the 14th and 15th field, counted behind the name in brackets, which is the second.
+    let busy = || -> u64 {
+        let stat = fs::read_to_string(&thread).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum()
+    };
+    // Binding what a run reads takes none.
+    let ticks_of_a_run = 5;
+    let two = || Prompt::Raw("ab ab".into());
+    assert!(works(&model) && model.tokenize(&two()).unwrap().len() > 1);
+
+    let before = busy();
+    let pending = model.start_think(two(), ThinkOptions::steps(0), None);
+    while busy() < before + ticks_of_a_run {
+        thread::yield_now();
+    }
+    pending.canceller().cancel();
+    assert_eq!(pending.wait().map(|_| ()), Err(RunError::Cancelled));
+    // The thread is free for it only if that run has ended.
+    assert!(works(&model));
+
+    // Where the thread had no turn within this time, it is given more.
+    let mut after = Duration::from_millis(100);
+    loop {
+        let before = busy();
+        let options = ThinkOptions { timeout: Some(after), ..ThinkOptions::steps(0) };
+        let error = model.think_with(two(), options, None).unwrap_err();
+        assert_eq!(error, RunError::TimedOut { after });
+        let was_under_way = busy() >= before + ticks_of_a_run;
+        assert!(works(&model));
+        if was_under_way {
+            return;
+        }
+        after *= 2;
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether a KV-cache can be made longer where it lies.
+
+use super::CacheLayout;
+use crate::onnx::{GraphIndex, GraphProto};
+
+/// Whether past and present may be one buffer: `GroupQueryAttention`, and nothing else, reads each past and writes the
+/// present of the same layer. Other operators would take the room behind the past for tokens.
+pub(super) fn shares_buffers(graph: &GraphProto, layout: &CacheLayout) -> bool {
+    /// Where the operator takes the past, and where it gives the present.
+    const SLOTS: [(&str, usize, usize); 2] = [("key", 3, 1), ("value", 4, 2)];
+    let index = GraphIndex::new(graph);
+    (0..layout.num_layers).all(|layer| {
+        SLOTS.iter().all(|&(part, input, output)| {
+            let past = format!("past_key_values.{layer}.{part}");
+            let present = format!("present.{layer}.{part}");
+            let mut readers = index.consumers(&past);
+            let reader = readers.next().map(|(_, node)| node);
+            readers.next().is_none()
+                && index.consumers(&present).next().is_none()
+                && reader.is_some_and(|node| {
+                    node.op_type() == "GroupQueryAttention"
+                        && node.input.get(input) == Some(&past)
+                        && node.output.get(output) == Some(&present)
+                })
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use bytes::Bytes;
+    use prost::Message;
+
+    use crate::{
+        onnx::{ModelProto, node},
+        prepare::prepare,
+    };
+
+    fn model(path: &str) -> ModelProto {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors").join(path);
+        ModelProto::decode(Bytes::from(fs::read(path).unwrap())).unwrap()
+    }
+
+    /// What preparing says of it.
+    fn shares(model: &ModelProto) -> bool {
+        prepare(&mut model.clone(), Path::new("."), None).unwrap().shared_buffers
+    }
+
+    #[test]
+    fn buffers_are_shared_only_where_one_operator_reads_and_writes_them() {
+        let sound = model("engine/shared-buffers/model.onnx");
+        assert!(shares(&sound));
+        assert!(!shares(&model("parity/tiny-qwen2/model.onnx")));
+
+        // A second reader would take the room behind the past for tokens.
+        let mut read_twice = sound.clone();
+        let reader = node("Identity", "reader", ["past_key_values.1.value"], ["read"]);
+        read_twice.graph.as_mut().unwrap().node.push(reader);
+        assert!(!shares(&read_twice));
+
+        let mut crossed = sound;
+        for node in &mut crossed.graph.as_mut().unwrap().node {
+            if node.op_type() == "GroupQueryAttention" {
+                node.input.swap(3, 4);
+            }
+        }
+        assert!(!shares(&crossed));
+    }
+}
