@@ -78,7 +78,8 @@ struct Guard {
     /// Private key of the certificate, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Serve only clients with a certificate of these authorities, PEM
+    /// Serve only clients with a certificate of these authorities, PEM; nothing is then taken without TLS, on this machine
+    /// either
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
     /// Take HTTP without TLS from other machines too: whoever is on the way can then read tokens and contexts

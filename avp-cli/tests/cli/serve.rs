@@ -63,6 +63,7 @@ fn options_that_make_no_sense_are_refused_before_anything_listens() {
     for (arguments, names) in [
         (&["--tls-cert", "x.pem"][..], "--tls-key"),
         (&["--tls-client-ca", "x.pem"], "--tls-cert"),
+        (&["--tls-client-ca", "x.pem", "--plain-from-anywhere"], "--plain-from-anywhere"),
         (&["--tls-cert", "/no/such.pem", "--tls-key", "/no/such.key"], "/no/such.pem"),
         (&["--token-file", "/no/such/file"], "/no/such/file"),
         (&["--config", "/no/such/file"], "/no/such/file"),

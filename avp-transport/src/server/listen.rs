@@ -3,11 +3,11 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,11 +24,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    time::{sleep, timeout},
+    time::{Instant, error::Elapsed, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, Handler, Limits, Service, caller::Address, source::BoxError};
+use super::{Answer, Handler, Limits, ServerTls, Service, caller::Address, source::BoxError};
 use crate::wire::{JSON, Reply};
 
 /// How a TLS record of a handshake begins (RFC 8446, 5.1); no HTTP request does.
@@ -47,20 +47,22 @@ const HTTP2_FRAME: u32 = 256 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How connections are taken.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ListenOptions {
     /// The certificates; `None` for no TLS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Whether HTTP without TLS is taken from other machines too. From this one it always is.
+    pub tls: Option<ServerTls>,
+    /// Whether HTTP without TLS is taken from other machines too. From this one it is, unless clients must show
+    /// certificates: then it is taken from nowhere, whatever this says.
     pub plain_from_anywhere: bool,
 }
 
-impl std::fmt::Debug for ListenOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListenOptions")
-            .field("tls", &self.tls.is_some())
-            .field("plain_from_anywhere", &self.plain_from_anywhere)
-            .finish()
+impl ListenOptions {
+    /// Whether a client at this address may speak without TLS.
+    fn may_be_plain(&self, address: IpAddr) -> bool {
+        match &self.tls {
+            Some(tls) if tls.asks_clients() => false,
+            _ => self.plain_from_anywhere || address.to_canonical().is_loopback(),
+        }
     }
 }
 
@@ -90,8 +92,8 @@ pub async fn serve<H: Handler>(
     let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let connections = Arc::new(Connections {
         http: http(&limits),
-        tls: options.tls.map(TlsAcceptor::from),
-        plain_from_anywhere: options.plain_from_anywhere,
+        tls: options.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config().clone())),
+        options,
         service,
     });
     let graceful = GracefulShutdown::new();
@@ -111,15 +113,19 @@ pub async fn serve<H: Handler>(
                     let mut running = running.clone();
                     tokio::spawn(async move {
                         let _place = place;
+                        let accepted = Instant::now();
                         let opened = tokio::select! {
                             // Who has not asked for anything yet is not waited for.
                             _ = running.changed() => return,
-                            opened = connections.open(stream, address) => opened,
+                            opened = connections.open(stream, address, accepted) => opened,
                         };
                         let ended = match opened {
-                            Ok(Some(stream)) => connections.answer(stream, address, watcher).await,
+                            Ok(Some(stream)) => connections.answer(stream, address, accepted, watcher).await,
                             Ok(None) => Ok(()),
-                            Err(error) => Err(error),
+                            Err(error) => {
+                                connections.service.metrics().refused(error.reason());
+                                Err(error.into())
+                            }
                         };
                         if let Err(error) = ended {
                             tracing::debug!(%address, %error, "a connection ended early");
@@ -158,39 +164,50 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
 struct Connections<H> {
     http: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
-    plain_from_anywhere: bool,
+    options: ListenOptions,
     service: Service<H>,
 }
 
 impl<H: Handler> Connections<H> {
-    /// Finds out how the client speaks, and gives the stream to speak over; `None` where it has gone again.
-    async fn open(&self, stream: TcpStream, address: SocketAddr) -> Result<Option<Stream>, BoxError> {
-        let head_time = self.service.options().limits.head_time;
+    /// Finds out how the client speaks, and gives the stream to speak over; `None` where it has gone again. It has one time
+    /// for all that comes before its first request.
+    async fn open(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        accepted: Instant,
+    ) -> Result<Option<Stream>, Unopened> {
         stream.set_nodelay(true)?;
+        let head_time = self.service.options().limits.head_time;
+        let rest = || head_time.saturating_sub(accepted.elapsed());
         let mut first = [0];
-        if timeout(head_time, stream.peek(&mut first)).await?? == 0 {
+        if timeout(rest(), stream.peek(&mut first)).await?? == 0 {
             return Ok(None);
         }
         let is_tls = first[0] == TLS_HANDSHAKE;
         match &self.tls {
             Some(tls) if is_tls => {
-                let stream = timeout(head_time, tls.accept(stream)).await??;
-                Ok(Some(Box::new(stream)))
+                let stream = timeout(rest(), tls.accept(stream)).await?;
+                Ok(Some(Box::new(stream.map_err(Unopened::Handshake)?)))
             }
-            _ if is_tls => Err("the client speaks TLS, and there is no certificate to answer with".into()),
-            _ if self.plain_from_anywhere || address.ip().to_canonical().is_loopback() => {
-                Ok(Some(Box::new(stream)))
-            }
+            _ if is_tls => Err(Unopened::NoTls),
+            _ if self.options.may_be_plain(address.ip()) => Ok(Some(Box::new(stream))),
             _ => {
                 refuse_plain(&stream);
-                Err("HTTP without TLS is taken from this machine only".into())
+                Err(Unopened::TlsRequired)
             }
         }
     }
 
-    async fn answer(&self, stream: Stream, address: SocketAddr, watcher: Watcher) -> Result<(), BoxError> {
+    async fn answer(
+        &self,
+        stream: Stream,
+        address: SocketAddr,
+        accepted: Instant,
+        watcher: Watcher,
+    ) -> Result<(), BoxError> {
         let _counted = self.service.metrics().connection();
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(accepted));
         let (service, watched) = (self.service.clone(), activity.clone());
         let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Address(address));
@@ -204,9 +221,57 @@ impl<H: Handler> Connections<H> {
         let connection = self.http.serve_connection(TokioIo::new(stream), answer).into_owned();
         let limits = &self.service.options().limits;
         tokio::select! {
-            ended = watcher.watch(connection) => ended,
-            () = activity.idle(limits.head_time, limits.idle_time) => Ok(()),
+            ended = watcher.watch(connection) => ended.inspect_err(|error| self.count_unread(&**error)),
+            () = activity.idle(limits.head_time, limits.idle_time) => {
+                if !activity.was_used() {
+                    self.service.metrics().refused(Unopened::Late.reason());
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Counts a request that no service saw, because it could not be read as HTTP.
+    fn count_unread(&self, error: &(dyn std::error::Error + 'static)) {
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse_too_large() => self.service.metrics().refused("headers_too_large"),
+            Some(error) if error.is_parse() => self.service.metrics().refused("bad_http"),
+            _ => {}
+        }
+    }
+}
+
+/// Why a connection carries no requests.
+#[derive(Debug, thiserror::Error)]
+enum Unopened {
+    #[error("HTTP without TLS is not taken from there")]
+    TlsRequired,
+    #[error("the client speaks TLS, and there is no certificate to answer with")]
+    NoTls,
+    #[error("no TLS was agreed on: {0}")]
+    Handshake(io::Error),
+    #[error("the client took too long to begin")]
+    Late,
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+}
+
+impl Unopened {
+    /// The name under which it is counted.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::TlsRequired => "tls_required",
+            Self::NoTls => "no_tls",
+            Self::Handshake(_) => "tls_handshake",
+            Self::Late => "head_too_slow",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
+impl From<Elapsed> for Unopened {
+    fn from(_: Elapsed) -> Self {
+        Self::Late
     }
 }
 
@@ -225,7 +290,7 @@ fn refuse_plain(stream: &TcpStream) {
 
 /// The answer to a client that may not go on without TLS, written before there is anything that reads HTTP.
 fn tls_required() -> String {
-    let body = Reply::failure("tls_required", "other machines reach this port by TLS only").to_string();
+    let body = Reply::failure("tls_required", "this port is reached from there by TLS only").to_string();
     let len = body.len();
     format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
@@ -244,8 +309,13 @@ struct State {
 }
 
 impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new(State { answering: 0, used: false, moved: Instant::now() }))
+    /// That of a connection which was taken at this time.
+    fn new(accepted: Instant) -> Self {
+        Self(Mutex::new(State { answering: 0, used: false, moved: accepted }))
+    }
+
+    fn was_used(&self) -> bool {
+        self.state().used
     }
 
     /// One more request is being answered, until the guard is dropped.
@@ -324,6 +394,17 @@ impl http_body::Body for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_this_machine_speaks_without_tls_unless_an_option_says_so() {
+        let (here, there) =
+            (["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"], ["192.0.2.1", "::", "2001:db8::1"]);
+        for anywhere in [false, true] {
+            let options = ListenOptions { plain_from_anywhere: anywhere, ..Default::default() };
+            assert!(here.iter().all(|address| options.may_be_plain(address.parse().unwrap())));
+            assert!(there.iter().all(|address| options.may_be_plain(address.parse().unwrap()) == anywhere));
+        }
+    }
 
     #[test]
     fn who_may_not_go_on_without_tls_gets_a_whole_answer() {

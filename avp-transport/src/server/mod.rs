@@ -36,7 +36,7 @@ pub use refusal::Refusal;
 pub use service::Service;
 pub use source::Pace;
 pub use stock::{FindEvidence, Stock};
-pub use tls::{TlsError, tls_config, tls_config_of_files};
+pub use tls::{ServerTls, TlsError, tls_config, tls_config_of_files};
 pub use tokens::Tokens;
 
 pub(crate) use {caller::new_id, incoming::PART};

@@ -40,7 +40,8 @@ pub struct Limits {
     /// The most requests per second and agent, with bursts of as many; `None`, the default, counts none. An agent is an
     /// address and a name, and anybody can write a name: this keeps order among friends, tokens keep strangers out.
     pub requests_per_second: Option<NonZeroU32>,
-    /// How long a connection may take over its TLS handshake and its first request's head: 10 s unless said otherwise.
+    /// How long a connection may take, from when it is accepted, over its TLS handshake and its first request's head, both
+    /// together: 10 s unless said otherwise.
     pub head_time: Duration,
     /// How long a connection may be idle between requests: 75 s unless said otherwise.
     pub idle_time: Duration,

@@ -21,7 +21,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start<H: Handler>(service: Service<H>, listen: ListenOptions) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on("127.0.0.1:0", service, listen).await
+    }
+
+    pub(crate) async fn start_on<H: Handler>(
+        place: &str,
+        service: Service<H>,
+        listen: ListenOptions,
+    ) -> Self {
+        let listener = TcpListener::bind(place).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
