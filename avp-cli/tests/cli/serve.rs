@@ -80,6 +80,24 @@ fn options_that_make_no_sense_are_refused_before_anything_listens() {
 }
 
 #[test]
+fn a_start_that_fails_touches_nothing_that_is_kept() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(&["--store", folder.path().to_str().unwrap()]);
+    for (store, listen, reason) in [
+        (&other, server.address.as_str(), "cannot listen"),
+        (&folder, "127.0.0.1:0", "another server keeps contexts in this folder"),
+    ] {
+        let arriving = store.path().join(".avp-arriving.part");
+        fs::write(&arriving, b"AV").unwrap();
+        let refused = avp(["serve", "--listen", listen, "--store", store.path().to_str().unwrap()]);
+        assert!(failure(&refused).contains(reason), "{}", failure(&refused));
+        assert!(arriving.exists(), "{reason}");
+    }
+    let id = keep(&server, &frame(10));
+    assert_eq!(fetch(&server, &id), (200, frame(10)));
+}
+
+#[test]
 fn a_config_file_says_what_the_command_line_leaves_open() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &str| {

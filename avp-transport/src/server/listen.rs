@@ -24,7 +24,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    time::{Instant, error::Elapsed, sleep, timeout},
+    time::{Instant, MissedTickBehavior, error::Elapsed, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -45,6 +45,9 @@ const HTTP2_FRAME: u32 = 256 << 10;
 
 /// How long the system is left alone when it has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// No clock ticks with nothing in between.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
 /// How connections are taken.
 #[derive(Debug, Clone, Default)]
@@ -99,6 +102,8 @@ pub async fn serve<H: Handler>(
     let graceful = GracefulShutdown::new();
     let (stopping, running) = watch::channel(());
     let mut stop = std::pin::pin!(stop);
+    let mut tidying = interval(limits.tidy_every.max(LEAST_PAUSE));
+    tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = async {
             // A place first: whoever finds none waits in the system's queue and costs nothing here.
@@ -107,6 +112,11 @@ pub async fn serve<H: Handler>(
         };
         tokio::select! {
             () = &mut stop => break,
+            _ = tidying.tick() => {
+                let connections = connections.clone();
+                // One that panics has tidied for this time.
+                drop(tokio::task::spawn_blocking(move || connections.service.handler().tidy()));
+            }
             (accepted, place) = accepted => match accepted {
                 Ok((stream, address)) => {
                     let (connections, watcher) = (connections.clone(), graceful.watcher());

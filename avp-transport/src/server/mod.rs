@@ -39,4 +39,4 @@ pub use stock::{FindEvidence, Stock};
 pub use tls::{ServerTls, TlsError, tls_config, tls_config_of_files};
 pub use tokens::Tokens;
 
-pub(crate) use {caller::new_id, incoming::PART};
+pub(crate) use caller::new_id;

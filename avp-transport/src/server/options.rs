@@ -31,7 +31,7 @@ pub struct Limits {
     pub headers: usize,
     /// The most bytes of a JSON body: 1 MiB unless said otherwise.
     pub json: usize,
-    /// The most bodies at a time: 256 unless said otherwise.
+    /// The most bodies at a time, frames and JSON: 256 unless said otherwise.
     pub bodies: usize,
     /// The most bytes of frames that are being received into memory, all together: 4 GiB unless said otherwise.
     pub buffered: u64,
@@ -45,6 +45,8 @@ pub struct Limits {
     pub head_time: Duration,
     /// How long a connection may be idle between requests: 75 s unless said otherwise.
     pub idle_time: Duration,
+    /// How often [`Handler::tidy`](super::Handler::tidy) is called: every 30 s unless said otherwise.
+    pub tidy_every: Duration,
 }
 
 impl Default for Limits {
@@ -59,6 +61,7 @@ impl Default for Limits {
             requests_per_second: None,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
+            tidy_every: Duration::from_secs(30),
         }
     }
 }

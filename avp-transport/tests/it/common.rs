@@ -1,6 +1,6 @@
 //! A server on a port of its own, and a client that says exactly what a test wants said.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use avp_core::{FrameEncoder, MetadataFields};
 use avp_transport::{
@@ -79,6 +79,15 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 
 pub(crate) fn stock() -> Stock {
     Stock::new("server", Contexts::in_memory(Keeping::default()))
+}
+
+/// The names of the files in a folder of contexts, in order, but for the one that says whose folder it is.
+pub(crate) fn files(folder: &Path) -> Vec<String> {
+    let names =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name != ".avp-lock").collect();
+    names.sort();
+    names
 }
 
 /// A frame with a body of `len` bytes.
