@@ -4,13 +4,10 @@ use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -21,14 +18,19 @@ use hyper_util::{
     },
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     time::{Instant, MissedTickBehavior, error::Elapsed, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, Handler, Limits, ServerTls, Service, caller::Address, source::BoxError};
+use super::{
+    Handler, Limits, ServerTls, Service,
+    activity::{Activity, Watched},
+    caller::Address,
+    source::BoxError,
+};
 use crate::wire::{JSON, Reply};
 
 /// How a TLS record of a handshake begins (RFC 8446, 5.1); no HTTP request does.
@@ -42,6 +44,13 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// The longest HTTP/2 frame that is taken. With the usual 16 KiB, more time goes into frames than into bytes.
 const HTTP2_FRAME: u32 = 256 << 10;
+
+/// The name of the refusal of HTTP without TLS.
+const TLS_REQUIRED: &str = "tls_required";
+
+/// How long, and how much of, a request is read that is refused so.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 1 << 20;
 
 /// How long the system is left alone when it has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -203,8 +212,9 @@ impl<H: Handler> Connections<H> {
             _ if is_tls => Err(Unopened::NoTls),
             _ if self.options.may_be_plain(address.ip()) => Ok(Some(Box::new(stream))),
             _ => {
-                refuse_plain(&stream);
-                Err(Unopened::TlsRequired)
+                self.service.metrics().refused(TLS_REQUIRED);
+                refuse_plain(stream, rest().min(LINGER)).await;
+                Ok(None)
             }
         }
     }
@@ -225,7 +235,7 @@ impl<H: Handler> Connections<H> {
             async move {
                 let response = service.answer(request).await;
                 drop(busy);
-                Ok::<_, Infallible>(response.map(|body| Watched { body, activity: watched }))
+                Ok::<_, Infallible>(response.map(|body| Watched::new(body, watched)))
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), answer).into_owned();
@@ -254,8 +264,6 @@ impl<H: Handler> Connections<H> {
 /// Why a connection carries no requests.
 #[derive(Debug, thiserror::Error)]
 enum Unopened {
-    #[error("HTTP without TLS is not taken from there")]
-    TlsRequired,
     #[error("the client speaks TLS, and there is no certificate to answer with")]
     NoTls,
     #[error("no TLS was agreed on: {0}")]
@@ -270,7 +278,6 @@ impl Unopened {
     /// The name under which it is counted.
     const fn reason(&self) -> &'static str {
         match self {
-            Self::TlsRequired => "tls_required",
             Self::NoTls => "no_tls",
             Self::Handshake(_) => "tls_handshake",
             Self::Late => "head_too_slow",
@@ -293,112 +300,24 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// Says in words why the connection ends, where a browser or `curl` can show them.
-fn refuse_plain(stream: &TcpStream) {
+async fn refuse_plain(mut stream: TcpStream, patience: Duration) {
+    let told = async {
+        stream.write_all(tls_required().as_bytes()).await?;
+        stream.shutdown().await?;
+        // A connection that is closed over unread bytes is reset, and the words could be lost.
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
     // If the words do not leave, the connection ends without them.
-    let _: io::Result<usize> = stream.try_write(tls_required().as_bytes());
+    drop(timeout(patience, told).await);
 }
 
 /// The answer to a client that may not go on without TLS, written before there is anything that reads HTTP.
 fn tls_required() -> String {
-    let body = Reply::failure("tls_required", "this port is reached from there by TLS only").to_string();
+    let body = Reply::failure(TLS_REQUIRED, "this port is reached from there by TLS only").to_string();
     let len = body.len();
     format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
     )
-}
-
-/// What a connection is doing: whether a request is being answered, and when something moved last.
-struct Activity(Mutex<State>);
-
-struct State {
-    /// Requests that a handler is at work on. How long that takes is the handler's affair.
-    answering: usize,
-    /// Whether there has been any request.
-    used: bool,
-    moved: Instant,
-}
-
-impl Activity {
-    /// That of a connection which was taken at this time.
-    fn new(accepted: Instant) -> Self {
-        Self(Mutex::new(State { answering: 0, used: false, moved: accepted }))
-    }
-
-    fn was_used(&self) -> bool {
-        self.state().used
-    }
-
-    /// One more request is being answered, until the guard is dropped.
-    fn begin(self: &Arc<Self>) -> Busy {
-        let mut state = self.state();
-        state.answering += 1;
-        state.used = true;
-        drop(state);
-        Busy(self.clone())
-    }
-
-    fn moved(&self) {
-        self.state().moved = Instant::now();
-    }
-
-    /// Waits until no request was at work and nothing moved for `idle_time`, or for `head_time` before the first request.
-    async fn idle(&self, head_time: Duration, idle_time: Duration) {
-        loop {
-            let rest = {
-                let state = self.state();
-                let patience = if state.used { idle_time } else { head_time };
-                match state.answering {
-                    0 => patience.saturating_sub(state.moved.elapsed()),
-                    _ => patience,
-                }
-            };
-            if rest.is_zero() {
-                return;
-            }
-            sleep(rest).await;
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Busy(Arc<Activity>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.answering -= 1;
-        state.moved = Instant::now();
-    }
-}
-
-/// An answer whose every piece is a sign of life: it is asked for when the client has taken those before.
-struct Watched {
-    body: Answer,
-    activity: Arc<Activity>,
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
-        self.activity.moved();
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

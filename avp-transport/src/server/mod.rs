@@ -8,6 +8,7 @@
 //! | answer behind a server or middleware that is there | [`Service`], a `tower` service |
 //! | say how much, from whom, how fast | [`ServerOptions`], [`Limits`], [`Pace`], [`Tokens`] |
 
+mod activity;
 mod admission;
 mod answer;
 mod body;

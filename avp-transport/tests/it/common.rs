@@ -9,6 +9,7 @@ use avp_transport::{
     wire,
 };
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 /// A server until it is dropped or stopped.
@@ -79,6 +80,18 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 
 pub(crate) fn stock() -> Stock {
     Stock::new("server", Contexts::in_memory(Keeping::default()))
+}
+
+/// What stands in a page of `docs/` between lines of three backticks, the first of them with this language.
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+    let text = std::fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+    let opening = format!("\n```{language}\n");
+    text.split(&opening).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 /// The names of the files in a folder of contexts, in order, but for the one that says whose folder it is.
