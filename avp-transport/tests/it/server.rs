@@ -310,9 +310,12 @@ async fn bytes_are_counted_as_they_are_read_and_not_as_they_are_announced() {
     }
     let service = Service::new(Moody, ServerOptions::default());
     let server = Running::start(service.clone(), ListenOptions::default()).await;
-    let fields = MetadataFields { model_id: "no", ..Default::default() };
-    server.post(wire::TRANSMIT, FrameEncoder::new(fields).encode(&[0; 5000]).unwrap()).await;
-    assert!(service.metrics().text().contains("avp_received_bytes_total 0\n"), "the handler read nothing");
+    for (model_id, so_far) in [("no", 0), ("unread", 0), ("yes", 5000)] {
+        let fields = MetadataFields { model_id, ..Default::default() };
+        server.post(wire::TRANSMIT, FrameEncoder::new(fields).encode(&[0; 5000]).unwrap()).await;
+        let text = service.metrics().text();
+        assert!(text.contains(&format!("avp_received_bytes_total {so_far}\n")), "{model_id}: {text}");
+    }
 }
 
 /// Reads heads and refuses, panics or streams, by what the frame says.
@@ -323,6 +326,7 @@ impl Handler for Moody {
         match frame.head().metadata().model_id() {
             "panic" => panic!("the handler's own fault"),
             "no" => Err(Refusal::bad_request("no", "not this model, whatever its body holds")),
+            "unread" => Ok(Reply::new()),
             _ => {
                 let mut bytes = 0;
                 while let Some(piece) = frame.chunk().await? {
