@@ -38,6 +38,7 @@
 
 pub mod carriers;
 pub mod client;
+mod files;
 pub mod reader;
 pub mod server;
 pub mod store;

@@ -42,6 +42,10 @@ pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id"
 /// A name for one deed: however often a request with it arrives, it is done once.
 pub const IDEMPOTENCY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// The capability by which a server says in its handshake that it knows idempotency keys of frames: then a client may
+/// repeat one that it does not know the fate of.
+pub const IDEMPOTENCY_CAPABILITY: &str = "idempotency_keys";
+
 /// What a peer of this dialect writes into [`VERSION_HEADER`]: `avp` 0.2.1 says 0.2, `avp` 0.6.2 says 0.4.
 #[must_use]
 pub const fn binding_version(dialect: Dialect) -> &'static str {

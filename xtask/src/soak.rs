@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: the transport under load for two minutes, then every context compared with what was sent.
+//! `cargo xtask soak`: the transport under load for two minutes with each store, every context compared with what was sent.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use crate::process::{cargo, run as run_command};
 
-/// Frames that are sent at least.
+/// Frames that are sent to each store at least.
 const FRAMES: &str = "10000";
 
-/// Seconds that clients go on sending at least.
+/// Seconds that clients go on sending to each store at least.
 const SECONDS: &str = "120";
 
 /// Runs the soak of `avp-transport`'s tests, whose short form is among the tests, at its full length.

@@ -78,7 +78,8 @@ struct Guard {
     /// Private key of the certificate, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Serve only clients with a certificate of these authorities, PEM
+    /// Serve only clients with a certificate of these authorities, PEM; nothing is then taken without TLS, on this machine
+    /// either
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
     /// Take HTTP without TLS from other machines too: whoever is on the way can then read tokens and contexts
@@ -101,7 +102,7 @@ struct Guard {
 #[derive(Args)]
 #[command(next_help_heading = "Contexts")]
 struct Keep {
-    /// Folder to keep contexts in; otherwise memory
+    /// Folder to keep contexts in, which no other server has; otherwise memory
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// Most bytes of contexts; those used longest ago make room
@@ -138,27 +139,28 @@ impl Serve {
         let door = Door::find(&self.listen, &self.guard)?;
         let tokens = self.guard.token_file.as_deref().map(open::read_tokens).transpose()?;
         log::start(self.log, self.log_level)?;
-        let stock = self.stock()?;
         let options =
             ServerOptions { tokens: tokens.unwrap_or_default(), limits: self.limits(), ..Default::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let served = runtime.block_on(async {
+            // Before the store: opening one clears away what is over, and a server that cannot listen has no business there.
+            let listener = TcpListener::bind(&door.addresses[..]).await;
+            let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
+            let stock = self.stock()?;
             match &self.thinking.model {
                 Some(folder) => {
                     let thinker = Thinker::load(&self.thinking.how, folder, &self.agent_id, stock)?;
-                    self.serve(door, Service::new(thinker, options)).await
+                    self.serve(listener, door, Service::new(thinker, options)).await
                 }
-                None => self.serve(door, Service::new(stock, options)).await,
+                None => self.serve(listener, door, Service::new(stock, options)).await,
             }
         });
         runtime.shutdown_timeout(LAST_MOMENTS);
         served
     }
 
-    async fn serve<H: Handler>(&self, door: Door, service: Service<H>) -> Result<()> {
+    async fn serve<H: Handler>(&self, listener: TcpListener, door: Door, service: Service<H>) -> Result<()> {
         let mut signals = Signals::new()?;
-        let listener = TcpListener::bind(&door.addresses[..]).await;
-        let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
         announce(&door, address, &service.options().tokens)?;
         let stop = async move {

@@ -24,6 +24,11 @@ impl Door {
     pub(super) fn find(listen: &str, guard: &Guard) -> Result<Self> {
         let addresses: Vec<_> =
             listen.to_socket_addrs().with_context(|| format!("cannot listen on {listen:?}"))?.collect();
+        let plain_from_anywhere = guard.plain_from_anywhere;
+        ensure!(
+            guard.tls_client_ca.is_none() || !plain_from_anywhere,
+            "--tls-client-ca takes nothing without TLS, so --plain-from-anywhere cannot be beside it"
+        );
         let tls = match (&guard.tls_cert, &guard.tls_key) {
             (Some(certificates), Some(key)) => {
                 let config = tls_config_of_files(certificates, key, guard.tls_client_ca.as_deref());
@@ -37,7 +42,6 @@ impl Door {
             }
             _ => bail!("--tls-cert and --tls-key belong together"),
         };
-        let plain_from_anywhere = guard.plain_from_anywhere;
         if tls.is_none() && !plain_from_anywhere {
             let exposed = addresses.iter().find(|address| !is_local(address));
             ensure!(

@@ -190,6 +190,10 @@ impl Handler for Thinker {
         fault::in_openai_shape(refusal)
     }
 
+    fn tidy(&self) {
+        self.stock.tidy();
+    }
+
     fn stored_bytes(&self) -> u64 {
         self.stock.stored_bytes()
     }

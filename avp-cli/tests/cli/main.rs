@@ -13,6 +13,8 @@ mod inspect;
 mod kv;
 mod prepare;
 mod protocol;
+#[cfg(unix)]
+mod readme;
 mod rosetta;
 mod serve;
 mod server;

@@ -63,6 +63,7 @@ fn options_that_make_no_sense_are_refused_before_anything_listens() {
     for (arguments, names) in [
         (&["--tls-cert", "x.pem"][..], "--tls-key"),
         (&["--tls-client-ca", "x.pem"], "--tls-cert"),
+        (&["--tls-client-ca", "x.pem", "--plain-from-anywhere"], "--plain-from-anywhere"),
         (&["--tls-cert", "/no/such.pem", "--tls-key", "/no/such.key"], "/no/such.pem"),
         (&["--token-file", "/no/such/file"], "/no/such/file"),
         (&["--config", "/no/such/file"], "/no/such/file"),
@@ -76,6 +77,24 @@ fn options_that_make_no_sense_are_refused_before_anything_listens() {
     {
         assert_eq!(avp(["serve"].iter().chain(&wrong)).status.code(), Some(2), "{wrong:?}");
     }
+}
+
+#[test]
+fn a_start_that_fails_touches_nothing_that_is_kept() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(&["--store", folder.path().to_str().unwrap()]);
+    for (store, listen, reason) in [
+        (&other, server.address.as_str(), "cannot listen"),
+        (&folder, "127.0.0.1:0", "another server keeps contexts in this folder"),
+    ] {
+        let arriving = store.path().join(".avp-arriving.part");
+        fs::write(&arriving, b"AV").unwrap();
+        let refused = avp(["serve", "--listen", listen, "--store", store.path().to_str().unwrap()]);
+        assert!(failure(&refused).contains(reason), "{}", failure(&refused));
+        assert!(arriving.exists(), "{reason}");
+    }
+    let id = keep(&server, &frame(10));
+    assert_eq!(fetch(&server, &id), (200, frame(10)));
 }
 
 #[test]

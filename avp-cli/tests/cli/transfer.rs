@@ -127,4 +127,7 @@ fn certificates_of_an_authority_of_ones_own_work_on_both_sides() {
     assert!(text(stdout(&avp(known))).contains("round trip"));
     failure(&avp([&ping[..], &["--ca", &ca, "--timeout", "5"]].concat()));
     failure(&avp([&ping[..], &["--tls-cert", &cert, "--tls-key", &key, "--timeout", "5"]].concat()));
+    let without_tls = server.url.replace("https://", "http://");
+    let refused = avp(["ping", &without_tls, "--count", "1"]);
+    assert!(failure(&refused).contains("tls_required"), "{}", failure(&refused));
 }

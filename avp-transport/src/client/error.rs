@@ -146,8 +146,9 @@ impl ClientError {
 
     /// Whether the same may succeed another time.
     #[must_use]
-    pub const fn is_retryable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         match self {
+            _ if self.is_in_progress() => true,
             Self::Connect { .. } | Self::Broken { .. } => true,
             Self::Timeout { which, .. } => !matches!(which, Wait::Total),
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 502..=504),
@@ -160,9 +161,16 @@ impl ClientError {
         match self {
             Self::Connect { .. } => true,
             Self::Timeout { which, .. } => matches!(which, Wait::Connect),
-            Self::Refused { status, .. } => matches!(status, 408 | 429 | 503),
+            Self::Refused { status: 429, .. } => true,
+            // A 503 without a word may be a proxy's, whose server broke off after it had begun.
+            Self::Refused { status: 503, code, retry_after, .. } => !code.is_empty() || retry_after.is_some(),
             _ => false,
         }
+    }
+
+    /// Whether the server is still at work on the same request, and tells when to ask for what came of it.
+    pub(super) fn is_in_progress(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, code, retry_after: Some(_), .. } if code == "in_progress")
     }
 
     pub(super) const fn retry_after(&self) -> Option<Duration> {
@@ -270,6 +278,24 @@ mod tests {
         let error = ClientError::refusal(502, None, b"<html>", str::to_owned);
         assert_eq!(error.to_string(), "the server refused with status 502");
         assert!(error.is_retryable() && !error.left_nothing_done());
+        let silent = ClientError::refusal(503, None, b"<html>", str::to_owned);
+        assert!(silent.is_retryable() && !silent.left_nothing_done(), "whose it is shows nothing");
+    }
+
+    #[test]
+    fn only_a_409_that_names_a_time_is_waited_for() {
+        let refused = |status, code, after: Option<u64>| {
+            let body = Reply::failure(code, "").to_string();
+            ClientError::refusal(status, after.map(Duration::from_secs), body.as_bytes(), str::to_owned)
+        };
+        assert!(refused(409, "in_progress", Some(1)).is_retryable());
+        for error in [
+            refused(409, "in_progress", None),
+            refused(409, "no", Some(1)),
+            refused(422, "in_progress", Some(1)),
+        ] {
+            assert!(!error.is_retryable(), "{error}");
+        }
     }
 
     #[test]

@@ -16,9 +16,7 @@ use super::{
     session::random_id,
     upload::{Meter, Phase, Reporter, Upload},
 };
-use crate::wire::{
-    AGENT_HEADER, IDEMPOTENCY_HEADER, JSON, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version,
-};
+use crate::wire::{AGENT_HEADER, JSON, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version};
 
 /// A request's body as an attempt has it, and the meter on it.
 pub(super) type Attempt = (Upload, Arc<Meter>);
@@ -47,12 +45,9 @@ impl Client {
     }
 
     /// A request that posts JSON text, and with it the attempt.
-    pub(super) fn json_request(&self, path: &[&str], key: Option<&str>, text: &str) -> (Request, Attempt) {
+    pub(super) fn json_request(&self, path: &[&str], text: &str) -> (Request, Attempt) {
         let mut request = self.request(Method::POST, path);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-        if let Some(key) = key {
-            request.headers_mut().insert(IDEMPOTENCY_HEADER, ascii(key));
-        }
         let body = Bytes::copy_from_slice(text.as_bytes());
         let len = body.len() as u64;
         (request, Upload::new(body, Pieces::Memory([].into()), len, Reporter::default()))

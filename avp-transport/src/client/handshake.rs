@@ -88,7 +88,7 @@ impl Client {
         // The session lives from some moment after this one.
         let (asked, (reply, headers)) = loop {
             let asked = Instant::now();
-            let (request, attempt) = self.json_request(&["avp", "v2", "handshake"], None, &text);
+            let (request, attempt) = self.json_request(&["avp", "v2", "handshake"], &text);
             match self.reply(request, Some(attempt)).await {
                 Ok(answer) => break (asked, answer),
                 Err(error) => retries.pause(error, true).await?,

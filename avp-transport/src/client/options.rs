@@ -46,7 +46,8 @@ pub struct ClientOptions {
     pub proxy: Option<Proxy>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
-    /// How often to try again.
+    /// How often to try again what cannot be done twice by it: a frame that may have arrived only where a handshake has shown
+    /// that the server takes none twice.
     pub retry: RetryPolicy,
     /// How large a frame may be, sent or fetched.
     pub limits: FrameLimits,

@@ -9,6 +9,12 @@ use super::ClientError;
 /// Before the n-th retry the client waits a random time between nothing and `base` times 2 to the n, at most `cap`: "full
 /// jitter", so that clients which failed together do not come back together. What a server asks for by `Retry-After`
 /// is waited for in addition.
+///
+/// What a server could do twice is not repeated. Fetching and removing a context, and a handshake, are tried again whatever went
+/// wrong on the way. A frame is, where the server has said in a handshake that it takes none twice, as this crate's does and
+/// the peers' do not; where it says that the first try is still under way; and before any server can have begun on it: when
+/// there was no connection, or the answer is 429, or 503 with a reason or a time to come again. Words are repeated in
+/// these last cases only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// How often a deed is tried again: 3 times unless said otherwise.

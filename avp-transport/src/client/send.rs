@@ -86,6 +86,9 @@ impl HandedOver {
 impl Client {
     /// Sends a frame as it is.
     ///
+    /// Where the connection breaks on the way, it is sent again only to a server that has said in its
+    /// [handshake](Self::session) that it takes no frame twice: without a handshake nobody knows.
+    ///
     /// Where the server says that the session has expired, and the frame belongs to this client's own session, the client
     /// shakes hands once more and sends the frame in the new session.
     ///
@@ -101,7 +104,7 @@ impl Client {
         self.within_total(deed).await
     }
 
-    /// Sends words.
+    /// Sends words. Once they have gone out they are not sent again, unless the server says that it has not taken them.
     ///
     /// # Errors
     /// As the exchange fails.
@@ -202,15 +205,15 @@ impl Client {
     }
 
     async fn post_text(&self, message: &JsonMessage) -> Result<Receipt, ClientError> {
-        let (key, text) = (random_id(), message.to_string());
-        let session = self.kept_session();
+        let text = message.to_string();
         let mut retries = Retries::new(&self.inner.options.retry);
         loop {
-            let (request, attempt) = self.json_request(&["avp", "v2", "text"], Some(&key), &text);
+            let (request, attempt) = self.json_request(&["avp", "v2", "text"], &text);
             match self.reply(request, Some(attempt)).await {
                 Ok(answer) => return Ok(Receipt::new(answer)),
+                // Words have no key: whoever reads them twice has been told twice.
                 Err(error) => {
-                    let again = is_safe(&error, session.as_deref());
+                    let again = error.left_nothing_done();
                     retries.pause(error, again).await?;
                 }
             }
@@ -218,10 +221,10 @@ impl Client {
     }
 }
 
-/// Whether repeating a deed cannot do it twice: the server knows idempotency keys, or has surely not begun. A server that
-/// has not shown by a handshake which it is gets the benefit of the doubt.
+/// Whether repeating a frame cannot make the server take it twice: it has said in its handshake that it knows keys, or
+/// says now that it does, or has surely not begun.
 fn is_safe(error: &ClientError, session: Option<&Session>) -> bool {
-    session.is_none_or(|session| session.knows_keys) || error.left_nothing_done()
+    session.is_some_and(|session| session.knows_keys) || error.is_in_progress() || error.left_nothing_done()
 }
 
 fn enter(parcel: &mut Parcel, session_id: &str) -> Result<(), ClientError> {

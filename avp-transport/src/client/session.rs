@@ -5,7 +5,7 @@ use std::time::Duration;
 use avp_core::{Dialect, Evidence, Mode, OwnedModelIdentity, Rule, messages::Hello, resolve};
 
 use super::ClientError;
-use crate::wire::Reply;
+use crate::wire::{IDEMPOTENCY_CAPABILITY, Reply};
 
 /// What two agents agreed on.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +25,8 @@ pub struct Session {
     pub remote: Hello,
     /// How long the session lives from the handshake on, where the server says.
     pub expires_in: Option<Duration>,
-    /// Whether the server does a deed once, however often a request with its idempotency key comes. The peers' servers do
-    /// not know such keys.
+    /// Whether the server says that it takes a frame once, however often a request with its idempotency key comes. The
+    /// peers' servers do not know such keys, and run their handler again.
     pub(super) knows_keys: bool,
 }
 
@@ -63,6 +63,7 @@ pub(super) fn negotiate(
     let version = reply.text("avp_version").and_then(Dialect::from_avp_version);
     let dialect = version.or_else(|| version_header.and_then(Dialect::from_avp_version));
     let id = reply.text("session_id").filter(|id| !id.is_empty());
+    let knows_keys = reply.field("capabilities").and_then(|told| told.get(IDEMPOTENCY_CAPABILITY));
     Ok(Session {
         id: id.map_or_else(random_id, str::to_owned),
         mode,
@@ -71,7 +72,7 @@ pub(super) fn negotiate(
         dialect: dialect.unwrap_or(default_dialect),
         remote,
         expires_in: reply.field("expires_in").and_then(seconds),
-        knows_keys: id.is_some() && version.is_some(),
+        knows_keys: knows_keys == Some(&true.into()),
     })
 }
 
@@ -116,11 +117,23 @@ mod tests {
     #[test]
     fn the_servers_session_version_and_life_are_taken_over() {
         let reply = r#"{"success": true, "identity": null, "session_id": "s1", "avp_version": "0.2.1",
-            "expires_in": 60, "mode": "json"}"#;
+            "expires_in": 60, "mode": "json", "capabilities": {"idempotency_keys": true}}"#;
         let session = negotiated(&identity("aa"), reply, Some("0.4")).unwrap();
         assert_eq!((session.id.as_str(), session.dialect), ("s1", Dialect::V0_2));
         assert_eq!((session.expires_in, session.knows_keys), (Some(Duration::from_secs(60)), true));
         assert_eq!((session.mode, session.rule), (Mode::Json, Rule::JsonFallback));
+    }
+
+    #[test]
+    fn a_server_knows_keys_where_it_says_so_and_nowhere_else() {
+        for (told, knows_keys) in [
+            (r#"{"session_id": "s1", "avp_version": "0.6.2"}"#, false),
+            (r#"{"session_id": "s1", "capabilities": {"contexts": true}}"#, false),
+            (r#"{"capabilities": {"idempotency_keys": "yes"}}"#, false),
+            (r#"{"capabilities": {"idempotency_keys": true}}"#, true),
+        ] {
+            assert_eq!(negotiated(&identity("aa"), told, None).unwrap().knows_keys, knows_keys, "{told}");
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Where a fetched frame goes: into memory, or into a file that appears when it is whole.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
@@ -12,7 +11,10 @@ use tempfile::NamedTempFile;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::ClientError;
-use crate::reader::{Head, verify_packed};
+use crate::{
+    files::{folder_of, sync_folder},
+    reader::{Head, verify_packed},
+};
 
 /// So much must have arrived before memory is set aside for a frame as long as its head says.
 const TRUST: u64 = 8 << 20;
@@ -169,16 +171,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, ClientError> {
     spawn_blocking(work).await.map_err(io::Error::from).map_err(WRITE_FAILED)?
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Puts the new name on the disk; the file itself is there already.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Elsewhere a folder cannot be opened, and renaming is durable or not as the file system pleases.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::memory::Spare;
+use super::{Refusal, memory::Spare};
 
 /// Bytes are counted in pages, so that a semaphore's 32 bits say 16 TiB.
 const PAGE: u64 = 4096;
@@ -38,9 +38,13 @@ impl Admission {
         &self.spare
     }
 
-    /// A place for one more body, or `None` where all are taken.
-    pub(super) fn admit(&self) -> Option<BodyPlace> {
-        self.bodies.clone().try_acquire_owned().ok()
+    /// A place for one more body.
+    ///
+    /// # Errors
+    /// 503 where all are taken.
+    pub(super) fn admit(&self) -> Result<BodyPlace, Refusal> {
+        let full = |_| Refusal::busy("too_many_bodies", "the server is receiving as many bodies as it can");
+        self.bodies.clone().try_acquire_owned().map_err(full)
     }
 
     /// Room in memory for so many bytes, or `None` where there is none now.
@@ -59,9 +63,9 @@ mod tests {
     fn places_and_bytes_come_back_when_they_are_dropped() {
         let admission = Admission::new(1, 3 * PAGE);
         let place = admission.admit();
-        assert!(place.is_some() && admission.admit().is_none());
+        assert!(place.is_ok() && admission.admit().is_err());
         drop(place);
-        assert!(admission.admit().is_some());
+        assert!(admission.admit().is_ok());
         let room = admission.reserve(2 * PAGE + 1);
         assert!(room.is_some() && admission.reserve(1).is_none());
         drop(room);

@@ -1,10 +1,10 @@
 //! A short body that a client is sending: read to its end, or left.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::StatusCode;
 
-use super::{Refusal, source::Source};
+use super::{Refusal, admission::Admission, source::Source};
 
 /// The body of a request that carries no frame. Nothing of it is read before it is asked for, and no more of it than the
 /// server's limit for JSON, at the pace that the server waits for.
@@ -18,18 +18,20 @@ use super::{Refusal, source::Source};
 pub struct IncomingBody {
     source: Source,
     limit: usize,
+    admission: Arc<Admission>,
 }
 
 impl IncomingBody {
-    pub(super) const fn new(source: Source, limit: usize) -> Self {
-        Self { source, limit }
+    pub(super) const fn new(source: Source, limit: usize, admission: Arc<Admission>) -> Self {
+        Self { source, limit, admission }
     }
 
     /// All of it.
     ///
     /// # Errors
-    /// 413 where it is longer than the limit; and as a [`BodyError`](super::BodyError) where it does not arrive.
+    /// 503 where the server is receiving as many bodies as it may, 413 where it is longer than the limit; and as a [`BodyError`](super::BodyError) where it does not arrive.
     pub async fn into_bytes(mut self) -> Result<Vec<u8>, Refusal> {
+        let _place = self.admission.admit()?;
         let mut body = Vec::new();
         while let Some(bytes) = self.source.chunk().await? {
             if body.len() + bytes.len() > self.limit {

@@ -95,6 +95,10 @@ pub trait Handler: Send + Sync + 'static {
         refusal.reply()
     }
 
+    /// Clears away what is over, such as contexts whose time is up. [`serve`](super::serve) calls it now and then, also while
+    /// nobody asks for anything, on a thread that may block. There is nothing to clear away unless a handler says so.
+    fn tidy(&self) {}
+
     /// How many bytes the handler keeps, for the metrics.
     fn stored_bytes(&self) -> u64 {
         0

@@ -14,10 +14,14 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
+    Metrics,
     admission::{Admission, BodyPlace},
     source::Source,
 };
-use crate::reader::{BodyReader, FrameError, FrameLimits, Head, verify_packed};
+use crate::{
+    files,
+    reader::{BodyReader, FrameError, FrameLimits, Head, verify_packed},
+};
 
 /// Why a body did not arrive whole and sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +100,7 @@ pub struct IncomingFrame {
     crc32: u32,
     limits: FrameLimits,
     admission: Arc<Admission>,
+    metrics: Metrics,
     _place: BodyPlace,
 }
 
@@ -106,10 +111,11 @@ impl IncomingFrame {
         source: Source,
         limits: FrameLimits,
         admission: Arc<Admission>,
+        metrics: Metrics,
         place: BodyPlace,
     ) -> Self {
         let reader = BodyReader::new(&head);
-        Self { head, first, source, reader, crc32: 0, limits, admission, _place: place }
+        Self { head, first, source, reader, crc32: 0, limits, admission, metrics, _place: place }
     }
 
     /// Header and metadata.
@@ -130,10 +136,22 @@ impl IncomingFrame {
             first => Some(first),
         };
         match &bytes {
-            Some(bytes) => self.reader.feed(bytes)?,
+            Some(bytes) => {
+                self.metrics.received(bytes.len() as u64);
+                self.reader.feed(bytes)?;
+            }
             None => self.crc32 = self.reader.clone().finish()?,
         }
         Ok(bytes)
+    }
+
+    /// Reads the body to its end and throws it away: the CRC-32 that it had on the wire.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk).
+    pub(super) async fn into_crc32(mut self) -> Result<u32, BodyError> {
+        while self.chunk().await?.is_some() {}
+        Ok(self.crc32)
     }
 
     /// The whole frame in one piece of memory of exactly its size, checked; and the CRC-32 of its body on the wire.
@@ -169,7 +187,7 @@ impl IncomingFrame {
     /// [`BodyError`].
     pub async fn into_file(mut self, folder: &Path) -> Result<(NamedTempFile, u32), BodyError> {
         let folder = folder.to_owned();
-        let file = blocking(move || Ok(tempfile::Builder::new().suffix(PART).tempfile_in(folder)?)).await?;
+        let file = blocking(move || Ok(files::begin(&folder)?)).await?;
         let mut writer = tokio::fs::File::from_std(file.as_file().try_clone()?);
         writer.write_all(self.head.bytes()).await?;
         while let Some(bytes) = self.chunk().await? {
@@ -198,9 +216,6 @@ impl fmt::Debug for IncomingFrame {
             .finish_non_exhaustive()
     }
 }
-
-/// How the name of a file ends that is not whole yet.
-pub(crate) const PART: &str = ".part";
 
 /// Runs what would block on a thread that may.
 async fn blocking<T: Send + 'static>(

@@ -3,14 +3,11 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::{Duration, Instant},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
 
-use bytes::Bytes;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -21,14 +18,19 @@ use hyper_util::{
     },
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    time::{sleep, timeout},
+    time::{Instant, MissedTickBehavior, error::Elapsed, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Answer, Handler, Limits, Service, caller::Address, source::BoxError};
+use super::{
+    Handler, Limits, ServerTls, Service,
+    activity::{Activity, Watched},
+    caller::Address,
+    source::BoxError,
+};
 use crate::wire::{JSON, Reply};
 
 /// How a TLS record of a handshake begins (RFC 8446, 5.1); no HTTP request does.
@@ -43,24 +45,36 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The longest HTTP/2 frame that is taken. With the usual 16 KiB, more time goes into frames than into bytes.
 const HTTP2_FRAME: u32 = 256 << 10;
 
+/// The name of the refusal of HTTP without TLS.
+const TLS_REQUIRED: &str = "tls_required";
+
+/// How long, and how much of, a request is read that is refused so.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 1 << 20;
+
 /// How long the system is left alone when it has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// No clock ticks with nothing in between.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+
 /// How connections are taken.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ListenOptions {
     /// The certificates; `None` for no TLS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// Whether HTTP without TLS is taken from other machines too. From this one it always is.
+    pub tls: Option<ServerTls>,
+    /// Whether HTTP without TLS is taken from other machines too. From this one it is, unless clients must show
+    /// certificates: then it is taken from nowhere, whatever this says.
     pub plain_from_anywhere: bool,
 }
 
-impl std::fmt::Debug for ListenOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ListenOptions")
-            .field("tls", &self.tls.is_some())
-            .field("plain_from_anywhere", &self.plain_from_anywhere)
-            .finish()
+impl ListenOptions {
+    /// Whether a client at this address may speak without TLS.
+    fn may_be_plain(&self, address: IpAddr) -> bool {
+        match &self.tls {
+            Some(tls) if tls.asks_clients() => false,
+            _ => self.plain_from_anywhere || address.to_canonical().is_loopback(),
+        }
     }
 }
 
@@ -90,13 +104,15 @@ pub async fn serve<H: Handler>(
     let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let connections = Arc::new(Connections {
         http: http(&limits),
-        tls: options.tls.map(TlsAcceptor::from),
-        plain_from_anywhere: options.plain_from_anywhere,
+        tls: options.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config().clone())),
+        options,
         service,
     });
     let graceful = GracefulShutdown::new();
     let (stopping, running) = watch::channel(());
     let mut stop = std::pin::pin!(stop);
+    let mut tidying = interval(limits.tidy_every.max(LEAST_PAUSE));
+    tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = async {
             // A place first: whoever finds none waits in the system's queue and costs nothing here.
@@ -105,21 +121,30 @@ pub async fn serve<H: Handler>(
         };
         tokio::select! {
             () = &mut stop => break,
+            _ = tidying.tick() => {
+                let connections = connections.clone();
+                // One that panics has tidied for this time.
+                drop(tokio::task::spawn_blocking(move || connections.service.handler().tidy()));
+            }
             (accepted, place) = accepted => match accepted {
                 Ok((stream, address)) => {
                     let (connections, watcher) = (connections.clone(), graceful.watcher());
                     let mut running = running.clone();
                     tokio::spawn(async move {
                         let _place = place;
+                        let accepted = Instant::now();
                         let opened = tokio::select! {
                             // Who has not asked for anything yet is not waited for.
                             _ = running.changed() => return,
-                            opened = connections.open(stream, address) => opened,
+                            opened = connections.open(stream, address, accepted) => opened,
                         };
                         let ended = match opened {
-                            Ok(Some(stream)) => connections.answer(stream, address, watcher).await,
+                            Ok(Some(stream)) => connections.answer(stream, address, accepted, watcher).await,
                             Ok(None) => Ok(()),
-                            Err(error) => Err(error),
+                            Err(error) => {
+                                connections.service.metrics().refused(error.reason());
+                                Err(error.into())
+                            }
                         };
                         if let Err(error) = ended {
                             tracing::debug!(%address, %error, "a connection ended early");
@@ -158,39 +183,51 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
 struct Connections<H> {
     http: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
-    plain_from_anywhere: bool,
+    options: ListenOptions,
     service: Service<H>,
 }
 
 impl<H: Handler> Connections<H> {
-    /// Finds out how the client speaks, and gives the stream to speak over; `None` where it has gone again.
-    async fn open(&self, stream: TcpStream, address: SocketAddr) -> Result<Option<Stream>, BoxError> {
-        let head_time = self.service.options().limits.head_time;
+    /// Finds out how the client speaks, and gives the stream to speak over; `None` where it has gone again. It has one time
+    /// for all that comes before its first request.
+    async fn open(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        accepted: Instant,
+    ) -> Result<Option<Stream>, Unopened> {
         stream.set_nodelay(true)?;
+        let head_time = self.service.options().limits.head_time;
+        let rest = || head_time.saturating_sub(accepted.elapsed());
         let mut first = [0];
-        if timeout(head_time, stream.peek(&mut first)).await?? == 0 {
+        if timeout(rest(), stream.peek(&mut first)).await?? == 0 {
             return Ok(None);
         }
         let is_tls = first[0] == TLS_HANDSHAKE;
         match &self.tls {
             Some(tls) if is_tls => {
-                let stream = timeout(head_time, tls.accept(stream)).await??;
-                Ok(Some(Box::new(stream)))
+                let stream = timeout(rest(), tls.accept(stream)).await?;
+                Ok(Some(Box::new(stream.map_err(Unopened::Handshake)?)))
             }
-            _ if is_tls => Err("the client speaks TLS, and there is no certificate to answer with".into()),
-            _ if self.plain_from_anywhere || address.ip().to_canonical().is_loopback() => {
-                Ok(Some(Box::new(stream)))
-            }
+            _ if is_tls => Err(Unopened::NoTls),
+            _ if self.options.may_be_plain(address.ip()) => Ok(Some(Box::new(stream))),
             _ => {
-                refuse_plain(&stream);
-                Err("HTTP without TLS is taken from this machine only".into())
+                self.service.metrics().refused(TLS_REQUIRED);
+                refuse_plain(stream, rest().min(LINGER)).await;
+                Ok(None)
             }
         }
     }
 
-    async fn answer(&self, stream: Stream, address: SocketAddr, watcher: Watcher) -> Result<(), BoxError> {
+    async fn answer(
+        &self,
+        stream: Stream,
+        address: SocketAddr,
+        accepted: Instant,
+        watcher: Watcher,
+    ) -> Result<(), BoxError> {
         let _counted = self.service.metrics().connection();
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(accepted));
         let (service, watched) = (self.service.clone(), activity.clone());
         let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Address(address));
@@ -198,15 +235,60 @@ impl<H: Handler> Connections<H> {
             async move {
                 let response = service.answer(request).await;
                 drop(busy);
-                Ok::<_, Infallible>(response.map(|body| Watched { body, activity: watched }))
+                Ok::<_, Infallible>(response.map(|body| Watched::new(body, watched)))
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), answer).into_owned();
         let limits = &self.service.options().limits;
         tokio::select! {
-            ended = watcher.watch(connection) => ended,
-            () = activity.idle(limits.head_time, limits.idle_time) => Ok(()),
+            ended = watcher.watch(connection) => ended.inspect_err(|error| self.count_unread(&**error)),
+            () = activity.idle(limits.head_time, limits.idle_time) => {
+                if !activity.was_used() {
+                    self.service.metrics().refused(Unopened::Late.reason());
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Counts a request that no service saw, because it could not be read as HTTP.
+    fn count_unread(&self, error: &(dyn std::error::Error + 'static)) {
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse_too_large() => self.service.metrics().refused("headers_too_large"),
+            Some(error) if error.is_parse() => self.service.metrics().refused("bad_http"),
+            _ => {}
+        }
+    }
+}
+
+/// Why a connection carries no requests.
+#[derive(Debug, thiserror::Error)]
+enum Unopened {
+    #[error("the client speaks TLS, and there is no certificate to answer with")]
+    NoTls,
+    #[error("no TLS was agreed on: {0}")]
+    Handshake(io::Error),
+    #[error("the client took too long to begin")]
+    Late,
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+}
+
+impl Unopened {
+    /// The name under which it is counted.
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoTls => "no_tls",
+            Self::Handshake(_) => "tls_handshake",
+            Self::Late => "head_too_slow",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
+impl From<Elapsed> for Unopened {
+    fn from(_: Elapsed) -> Self {
+        Self::Late
     }
 }
 
@@ -218,112 +300,40 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// Says in words why the connection ends, where a browser or `curl` can show them.
-fn refuse_plain(stream: &TcpStream) {
+async fn refuse_plain(mut stream: TcpStream, patience: Duration) {
+    let told = async {
+        stream.write_all(tls_required().as_bytes()).await?;
+        stream.shutdown().await?;
+        // A connection that is closed over unread bytes is reset, and the words could be lost.
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
     // If the words do not leave, the connection ends without them.
-    let _: io::Result<usize> = stream.try_write(tls_required().as_bytes());
+    drop(timeout(patience, told).await);
 }
 
 /// The answer to a client that may not go on without TLS, written before there is anything that reads HTTP.
 fn tls_required() -> String {
-    let body = Reply::failure("tls_required", "other machines reach this port by TLS only").to_string();
+    let body = Reply::failure(TLS_REQUIRED, "this port is reached from there by TLS only").to_string();
     let len = body.len();
     format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
     )
 }
 
-/// What a connection is doing: whether a request is being answered, and when something moved last.
-struct Activity(Mutex<State>);
-
-struct State {
-    /// Requests that a handler is at work on. How long that takes is the handler's affair.
-    answering: usize,
-    /// Whether there has been any request.
-    used: bool,
-    moved: Instant,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new(State { answering: 0, used: false, moved: Instant::now() }))
-    }
-
-    /// One more request is being answered, until the guard is dropped.
-    fn begin(self: &Arc<Self>) -> Busy {
-        let mut state = self.state();
-        state.answering += 1;
-        state.used = true;
-        drop(state);
-        Busy(self.clone())
-    }
-
-    fn moved(&self) {
-        self.state().moved = Instant::now();
-    }
-
-    /// Waits until no request was at work and nothing moved for `idle_time`, or for `head_time` before the first request.
-    async fn idle(&self, head_time: Duration, idle_time: Duration) {
-        loop {
-            let rest = {
-                let state = self.state();
-                let patience = if state.used { idle_time } else { head_time };
-                match state.answering {
-                    0 => patience.saturating_sub(state.moved.elapsed()),
-                    _ => patience,
-                }
-            };
-            if rest.is_zero() {
-                return;
-            }
-            sleep(rest).await;
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Busy(Arc<Activity>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.answering -= 1;
-        state.moved = Instant::now();
-    }
-}
-
-/// An answer whose every piece is a sign of life: it is asked for when the client has taken those before.
-struct Watched {
-    body: Answer,
-    activity: Arc<Activity>,
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
-        self.activity.moved();
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_this_machine_speaks_without_tls_unless_an_option_says_so() {
+        let (here, there) =
+            (["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"], ["192.0.2.1", "::", "2001:db8::1"]);
+        for anywhere in [false, true] {
+            let options = ListenOptions { plain_from_anywhere: anywhere, ..Default::default() };
+            assert!(here.iter().all(|address| options.may_be_plain(address.parse().unwrap())));
+            assert!(there.iter().all(|address| options.may_be_plain(address.parse().unwrap()) == anywhere));
+        }
+    }
 
     #[test]
     fn who_may_not_go_on_without_tls_gets_a_whole_answer() {

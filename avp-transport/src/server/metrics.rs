@@ -95,7 +95,12 @@ impl Metrics {
         let about = "From a request's head to its answer's";
         registry.register_with_unit("request_duration", about, Unit::Seconds, seconds.clone());
         let received = Counter::default();
-        registry.register_with_unit("received", "Bodies of frames that came", Unit::Bytes, received.clone());
+        registry.register_with_unit(
+            "received",
+            "Bodies of frames, as far as they were read",
+            Unit::Bytes,
+            received.clone(),
+        );
         let sent = Counter::default();
         registry.register_with_unit("sent", "Contexts that were asked for", Unit::Bytes, sent.clone());
         let bodies = Gauge::default();

@@ -8,6 +8,7 @@
 //! | answer behind a server or middleware that is there | [`Service`], a `tower` service |
 //! | say how much, from whom, how fast | [`ServerOptions`], [`Limits`], [`Pace`], [`Tokens`] |
 
+mod activity;
 mod admission;
 mod answer;
 mod body;
@@ -36,7 +37,7 @@ pub use refusal::Refusal;
 pub use service::Service;
 pub use source::Pace;
 pub use stock::{FindEvidence, Stock};
-pub use tls::{TlsError, tls_config, tls_config_of_files};
+pub use tls::{ServerTls, TlsError, tls_config, tls_config_of_files};
 pub use tokens::Tokens;
 
-pub(crate) use {caller::new_id, incoming::PART};
+pub(crate) use caller::new_id;

@@ -31,7 +31,7 @@ pub struct Limits {
     pub headers: usize,
     /// The most bytes of a JSON body: 1 MiB unless said otherwise.
     pub json: usize,
-    /// The most bodies at a time: 256 unless said otherwise.
+    /// The most bodies at a time, frames and JSON: 256 unless said otherwise.
     pub bodies: usize,
     /// The most bytes of frames that are being received into memory, all together: 4 GiB unless said otherwise.
     pub buffered: u64,
@@ -40,10 +40,13 @@ pub struct Limits {
     /// The most requests per second and agent, with bursts of as many; `None`, the default, counts none. An agent is an
     /// address and a name, and anybody can write a name: this keeps order among friends, tokens keep strangers out.
     pub requests_per_second: Option<NonZeroU32>,
-    /// How long a connection may take over its TLS handshake and its first request's head: 10 s unless said otherwise.
+    /// How long a connection may take, from when it is accepted, over its TLS handshake and its first request's head, both
+    /// together: 10 s unless said otherwise.
     pub head_time: Duration,
     /// How long a connection may be idle between requests: 75 s unless said otherwise.
     pub idle_time: Duration,
+    /// How often [`Handler::tidy`](super::Handler::tidy) is called: every 30 s unless said otherwise.
+    pub tidy_every: Duration,
 }
 
 impl Default for Limits {
@@ -58,6 +61,7 @@ impl Default for Limits {
             requests_per_second: None,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
+            tidy_every: Duration::from_secs(30),
         }
     }
 }

@@ -167,10 +167,7 @@ impl<H: Handler> Inner<H> {
             (Endpoint::Transmit, &Method::POST) => {
                 let _counted = self.metrics.body();
                 let frame = self.frame(&parts.headers, source).await?;
-                let body_len = frame.head().body_len();
-                let reply = self.handler.transmit(frame, &caller).await?;
-                self.metrics.received(body_len);
-                Ok(answer::reply(reply))
+                Ok(answer::reply(self.handler.transmit(frame, &caller).await?))
             }
             (Endpoint::Context, &(Method::GET | Method::HEAD)) => {
                 let id = context_id(parts.uri.path());
@@ -238,7 +235,7 @@ impl<H: Handler> Inner<H> {
 
     /// A short body.
     fn json(&self, source: Source) -> IncomingBody {
-        IncomingBody::new(source, self.options.limits.json)
+        IncomingBody::new(source, self.options.limits.json, self.admission.clone())
     }
 
     /// The frame that arrives in `source`, as far as its head.
@@ -252,8 +249,7 @@ impl<H: Handler> Inner<H> {
             ));
         }
         let limits = self.options.limits.frame;
-        let full = || Refusal::busy("too_many_bodies", "the server is receiving as many frames as it can");
-        let place = self.admission.admit().ok_or_else(full)?;
+        let place = self.admission.admit()?;
         let mut reader = HeadReader::new(limits);
         let (head, first) = loop {
             match source.chunk().await? {
@@ -272,7 +268,8 @@ impl<H: Handler> Inner<H> {
             let message = format!("the frame is {} bytes long, the request {announced}", head.frame_len());
             return Err(Refusal::bad_request("length_mismatch", message));
         }
-        Ok(IncomingFrame::new(head, first, source, limits, self.admission.clone(), place))
+        let (admission, metrics) = (self.admission.clone(), self.metrics.clone());
+        Ok(IncomingFrame::new(head, first, source, limits, admission, metrics, place))
     }
 
     fn refuse(&self, endpoint: Endpoint, refusal: &Refusal, request_id: &str) -> Response<Answer> {

@@ -19,9 +19,12 @@ use avp_core::{
 use http::StatusCode;
 
 use super::{Caller, Handler, IncomingFrame, Refusal, handler};
-use crate::{store::Contexts, store::Kept, wire::Reply};
+use crate::{
+    store::{Contexts, Kept},
+    wire::{IDEMPOTENCY_CAPABILITY, Reply},
+};
 
-/// How long an idempotency key is remembered.
+/// How long an idempotency key is remembered, unless its context goes before.
 const DEED_TTL: Duration = Duration::from_secs(600);
 
 /// The most sessions, about: while so many are alive, a hello is asked to come again.
@@ -70,7 +73,16 @@ struct Deed {
     /// The CRC-32 of the head: the same key over another frame is a mistake of the client's.
     head: u32,
     /// `None` while it is under way.
-    reply: Option<Reply>,
+    done: Option<Done>,
+}
+
+/// What a transmission came to.
+#[derive(Debug, Clone)]
+struct Done {
+    context: String,
+    /// The CRC-32 of the body on the wire: a head need not name one.
+    body: u32,
+    reply: Reply,
 }
 
 impl Stock {
@@ -157,20 +169,28 @@ impl Stock {
         let head = avp_core::crc32(frame.head().bytes());
         let undertaking = match self.begin(&key, head)? {
             Begun::Now(undertaking) => undertaking,
-            Begun::Before(reply) => return Ok(reply),
+            // All of it is read and compared: one frame is not to be taken for another because their heads are alike.
+            Begun::Before(done) => match frame.into_crc32().await? == done.body {
+                true => return Ok(done.reply),
+                false => return Err(key_reused()),
+            },
         };
-        let reply = self.keep_once(frame).await?;
-        undertaking.done(reply.clone());
+        let kept = self.contexts.keep(frame).await?;
+        let reply = self.receipt(&kept);
+        undertaking.done(Done { context: kept.id().to_owned(), body: kept.crc32(), reply: reply.clone() });
         Ok(reply)
     }
 
     async fn keep_once(&self, frame: IncomingFrame) -> Result<Reply, Refusal> {
-        let kept = self.contexts.keep(frame).await?;
-        Ok(Reply::new()
+        Ok(self.receipt(&*self.contexts.keep(frame).await?))
+    }
+
+    fn receipt(&self, kept: &Kept) -> Reply {
+        Reply::new()
             .with("context_id", kept.id())
             .with("bytes", kept.len())
             .with("etag", kept.etag())
-            .with("expires_in", self.contexts.ttl().as_secs()))
+            .with("expires_in", self.contexts.ttl().as_secs())
     }
 
     /// Refuses a hello that would cost more memory than it is worth.
@@ -192,14 +212,13 @@ impl Stock {
     fn begin<'a>(&'a self, key: &'a str, head: u32) -> Result<Begun<'a>, Refusal> {
         let now = self.started.elapsed();
         let mut deeds = self.deeds();
-        match deeds.get(key, now).cloned() {
-            Some(deed) if deed.head != head => Err(Refusal::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "this idempotency key came with another frame before",
-            )),
-            Some(Deed { reply: Some(reply), .. }) => Ok(Begun::Before(reply)),
-            Some(Deed { reply: None, .. }) => Err(Refusal::new(
+        // An id that nobody finds any more is no answer: with its context, a deed is forgotten.
+        let lives =
+            |deed: &Deed| deed.done.as_ref().is_none_or(|done| self.contexts.get(&done.context).is_some());
+        match deeds.get(key, now).filter(|deed| lives(deed)).cloned() {
+            Some(deed) if deed.head != head => Err(key_reused()),
+            Some(Deed { done: Some(done), .. }) => Ok(Begun::Before(done)),
+            Some(Deed { done: None, .. }) => Err(Refusal::new(
                 StatusCode::CONFLICT,
                 "in_progress",
                 "a request with this idempotency key is still under way",
@@ -207,8 +226,8 @@ impl Stock {
             .retry_after(Duration::from_secs(1))),
             None => {
                 // Each counts as one, and the quota is a number of them, so one always fits.
-                let _ = deeds.insert(key, Deed { head, reply: None }, 1, DEED_TTL, now);
-                Ok(Begun::Now(Undertaking { stock: self, key, head, reply: None }))
+                let _ = deeds.insert(key, Deed { head, done: None }, 1, DEED_TTL, now);
+                Ok(Begun::Now(Undertaking { stock: self, key, head, done: None }))
             }
         }
     }
@@ -220,7 +239,12 @@ impl Stock {
 
 enum Begun<'a> {
     Now(Undertaking<'a>),
-    Before(Reply),
+    Before(Done),
+}
+
+fn key_reused() -> Refusal {
+    let message = "this idempotency key came with another frame before";
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
 }
 
 /// A transmission under way. When it ends without a reply its key is free again.
@@ -228,21 +252,21 @@ struct Undertaking<'a> {
     stock: &'a Stock,
     key: &'a str,
     head: u32,
-    reply: Option<Reply>,
+    done: Option<Done>,
 }
 
 impl Undertaking<'_> {
-    fn done(mut self, reply: Reply) {
-        self.reply = Some(reply);
+    fn done(mut self, done: Done) {
+        self.done = Some(done);
     }
 }
 
 impl Drop for Undertaking<'_> {
     fn drop(&mut self) {
         let (mut deeds, now) = (self.stock.deeds(), self.stock.started.elapsed());
-        match self.reply.take() {
-            Some(reply) => {
-                let deed = Deed { head: self.head, reply: Some(reply) };
+        match self.done.take() {
+            Some(done) => {
+                let deed = Deed { head: self.head, done: Some(done) };
                 let _ = deeds.insert(self.key, deed, 1, DEED_TTL, now);
             }
             None => drop(deeds.remove(self.key)),
@@ -270,7 +294,7 @@ impl Handler for Stock {
         Ok(reply
             .with("agent_id", self.agent_id.as_str())
             .with("avp_version", AVP_VERSION)
-            .with("capabilities", serde_json::json!({ "contexts": true }))
+            .with("capabilities", serde_json::json!({ "contexts": true, IDEMPOTENCY_CAPABILITY: true }))
             .with("session_id", session.id)
             .with("mode", if resolution.mode == Mode::Latent { "latent" } else { "json" })
             .with("avp_map_id", map_id)
@@ -288,6 +312,11 @@ impl Handler for Stock {
 
     async fn forget(&self, id: &str, _: &Caller) -> Result<bool, Refusal> {
         Ok(self.contexts.remove(id))
+    }
+
+    fn tidy(&self) {
+        self.contexts.sweep();
+        self.sessions.cleanup_expired();
     }
 
     fn stored_bytes(&self) -> u64 {

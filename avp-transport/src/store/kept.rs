@@ -25,6 +25,8 @@ const SHARED_PIECE: usize = 1 << 20;
 pub struct Kept {
     id: String,
     head: Head,
+    /// That of the body as it lies here.
+    crc32: u32,
     etag: String,
     place: Place,
 }
@@ -38,12 +40,12 @@ enum Place {
 impl Kept {
     pub(super) fn in_memory(id: String, head: Head, bytes: Bytes, crc32: u32) -> Self {
         let etag = etag(&head, crc32);
-        Self { id, head, etag, place: Place::Memory(bytes) }
+        Self { id, head, crc32, etag, place: Place::Memory(bytes) }
     }
 
     pub(super) fn in_file(id: String, head: Head, path: PathBuf, crc32: u32) -> Self {
         let etag = etag(&head, crc32);
-        Self { id, head, etag, place: Place::File(path) }
+        Self { id, head, crc32, etag, place: Place::File(path) }
     }
 
     /// Its id.
@@ -69,6 +71,11 @@ impl Kept {
     #[must_use]
     pub fn etag(&self) -> &str {
         &self.etag
+    }
+
+    /// The CRC-32 of the body as it was on the wire.
+    pub(crate) const fn crc32(&self) -> u32 {
+        self.crc32
     }
 
     /// The whole frame. In memory it is shared, from a file it is read.

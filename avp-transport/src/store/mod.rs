@@ -8,7 +8,7 @@ mod kept;
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -19,7 +19,11 @@ use http::StatusCode;
 
 pub use kept::Kept;
 
-use crate::server::{BodyError, IncomingFrame, Refusal, new_id};
+use self::folder::Folder;
+use crate::{
+    files,
+    server::{BodyError, IncomingFrame, Refusal, new_id},
+};
 
 /// The most bytes of contexts where nobody says otherwise: 8 GiB.
 pub const DEFAULT_QUOTA: usize = 8 << 30;
@@ -34,10 +38,14 @@ pub const DEFAULT_QUOTA: usize = 8 << 30;
 /// assert_eq!(contexts.bytes_used(), 0);
 /// ```
 #[derive(Debug)]
-pub struct Contexts {
+pub struct Contexts(Arc<Inner>);
+
+/// What a context is kept in to the end, also where nobody waits for it any more.
+#[derive(Debug)]
+struct Inner {
     entries: Mutex<ContextStore<Arc<Kept>>>,
     /// Where the frames lie; `None` for memory.
-    folder: Option<PathBuf>,
+    folder: Option<Folder>,
     keeping: Keeping,
     started: Instant,
 }
@@ -64,27 +72,29 @@ impl Contexts {
         Self::new(None, keeping)
     }
 
-    /// Contexts in files of `folder`, which is made where it is not there. Those that an earlier process kept are kept
-    /// on, for a whole time to live; what it was still receiving is cleared away, and so is what is no longer sound.
+    /// Contexts in files of `folder`, which is made where it is not there, and belongs to these contexts until they are
+    /// dropped. Those that an earlier process kept are kept on, for a whole time to live; what it was still receiving is
+    /// cleared away, and so is what is no longer sound.
     ///
     /// # Errors
-    /// When the folder cannot be made or read.
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) where other contexts have the folder, and nothing in it was touched; and
+    /// when it cannot be made, or a file in it cannot be read, which then stays.
     pub fn in_folder(folder: impl AsRef<Path>, keeping: Keeping) -> io::Result<Self> {
-        let folder = folder.as_ref();
-        std::fs::create_dir_all(folder)?;
-        let contexts = Self::new(Some(folder.to_owned()), keeping);
-        for kept in folder::recover(folder)? {
+        let folder = Folder::take(folder.as_ref())?;
+        let found = folder.recover()?;
+        let contexts = Self::new(Some(folder), keeping);
+        for kept in found {
             // One that no longer fits goes, like any other.
-            if contexts.insert(Arc::new(kept)).is_err() {
+            if contexts.0.insert(kept).is_err() {
                 tracing::warn!("a kept context does not fit into the quota");
             }
         }
         Ok(contexts)
     }
 
-    fn new(folder: Option<PathBuf>, keeping: Keeping) -> Self {
+    fn new(folder: Option<Folder>, keeping: Keeping) -> Self {
         let entries = Mutex::new(ContextStore::new(keeping.quota));
-        Self { entries, folder, keeping, started: Instant::now() }
+        Self(Arc::new(Inner { entries, folder, keeping, started: Instant::now() }))
     }
 
     /// Receives a frame to its end and keeps it, under an id that nobody guesses.
@@ -94,28 +104,28 @@ impl Contexts {
     /// it is kept.
     pub async fn keep(&self, frame: IncomingFrame) -> Result<Arc<Kept>, Refusal> {
         let needed = frame.head().frame_len();
-        if needed > self.keeping.quota as u64 {
-            let message =
-                format!("a frame of {needed} bytes is more than the {} kept here", self.keeping.quota);
+        let quota = self.0.keeping.quota;
+        if needed > quota as u64 {
+            let message = format!("a frame of {needed} bytes is more than the {quota} kept here");
             return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, "quota", message));
         }
         let (id, head) = (new_id(), frame.head().clone());
-        let kept = match &self.folder {
+        match &self.0.folder {
             None => {
                 let (bytes, crc32) = frame.into_bytes().await?;
-                Kept::in_memory(id, head, bytes, crc32)
+                self.0.insert(Kept::in_memory(id, head, bytes, crc32))
             }
             Some(folder) => {
-                let (file, crc32) = frame.into_file(folder).await?;
-                let path = folder::path_of(folder, &id);
-                // The name is what makes it a context: it appears all at once.
-                file.persist_noclobber(&path).map_err(|error| BodyError::from(error.error))?;
-                Kept::in_file(id, head, path, crc32)
+                let (file, crc32) = frame.into_file(folder.path()).await?;
+                let path = folder.path_of(&id);
+                self.to_the_end(move |inner| {
+                    // The name is what makes it a context: it appears all at once.
+                    files::appear(file, &path).map_err(BodyError::from)?;
+                    inner.insert(Kept::in_file(id, head, path, crc32))
+                })
+                .await
             }
-        };
-        let kept = Arc::new(kept);
-        self.insert(kept.clone())?;
-        Ok(kept)
+        }
     }
 
     /// Keeps a frame that was made here.
@@ -136,27 +146,78 @@ impl Contexts {
     /// # Errors
     /// When it is no frame, or damaged, or does not fit into the quota or on the disk. Then nothing of it is kept.
     pub async fn keep_bytes(&self, frame: Bytes) -> Result<Arc<Kept>, Refusal> {
-        let (id, folder) = (new_id(), self.folder.clone());
-        let keeping = tokio::task::spawn_blocking(move || {
+        let id = new_id();
+        self.to_the_end(move |inner| {
             let (head, crc32) = folder::read(&frame).map_err(BodyError::from)?;
-            let Some(folder) = folder else { return Ok(Kept::in_memory(id, head, frame, crc32)) };
-            let path = folder::path_of(&folder, &id);
-            folder::write(&folder, &path, &frame)?;
-            Ok::<_, BodyError>(Kept::in_file(id, head, path, crc32))
-        });
-        let kept = keeping.await.unwrap_or(Err(BodyError::Storage(io::ErrorKind::Other)))?;
-        let kept = Arc::new(kept);
-        self.insert(kept.clone())?;
-        Ok(kept)
+            inner.insert(match &inner.folder {
+                None => Kept::in_memory(id, head, frame, crc32),
+                Some(folder) => {
+                    let path = folder.write(&id, &frame).map_err(BodyError::from)?;
+                    Kept::in_file(id, head, path, crc32)
+                }
+            })
+        })
+        .await
     }
 
-    fn insert(&self, kept: Arc<Kept>) -> Result<(), Refusal> {
-        let (id, bytes) = (kept.id().to_owned(), usize::try_from(kept.len()).unwrap_or(usize::MAX));
-        let gone = self.entries().insert(&id, kept.clone(), bytes, self.keeping.ttl, self.started.elapsed());
+    /// Does what may block on a thread that may, and to its end: whoever stops waiting leaves no file behind that is nobody's.
+    async fn to_the_end(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<Arc<Kept>, Refusal> + Send + 'static,
+    ) -> Result<Arc<Kept>, Refusal> {
+        let inner = self.0.clone();
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.unwrap_or_else(|_| Err(BodyError::Storage(io::ErrorKind::Other).into()))
+    }
+
+    /// The context with this id, unless its time is over. Counts as use.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Arc<Kept>> {
+        self.sweep();
+        self.0.entries().get(id, self.0.now()).cloned()
+    }
+
+    /// Lets the context with this id go; whether there was one. Whoever is reading it reads it to its end.
+    pub fn remove(&self, id: &str) -> bool {
+        let gone = self.get(id).is_some().then(|| self.0.entries().remove(id)).flatten();
+        gone.inspect(|kept| kept.discard()).is_some()
+    }
+
+    /// The ids of all contexts, in their own order.
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        self.0.entries().keys(self.0.now()).map(str::to_owned).collect()
+    }
+
+    /// How long a new context is kept.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.0.keeping.ttl
+    }
+
+    /// Bytes that the contexts take.
+    #[must_use]
+    pub fn bytes_used(&self) -> usize {
+        self.sweep();
+        self.0.entries().bytes_used()
+    }
+
+    /// Lets go of what has expired, as the other methods do by the way: for a time when nobody calls them.
+    pub fn sweep(&self) {
+        let gone = self.0.entries().take_expired(self.0.now());
+        gone.iter().for_each(|(_, kept)| kept.discard());
+    }
+}
+
+impl Inner {
+    fn insert(&self, kept: Kept) -> Result<Arc<Kept>, Refusal> {
+        let bytes = usize::try_from(kept.len()).unwrap_or(usize::MAX);
+        let kept = Arc::new(kept);
+        let gone = self.entries().insert(kept.id(), kept.clone(), bytes, self.keeping.ttl, self.now());
         match gone {
             Ok(gone) => {
                 gone.iter().for_each(|(_, kept)| kept.discard());
-                Ok(())
+                Ok(kept)
             }
             Err(error) => {
                 kept.discard();
@@ -165,42 +226,8 @@ impl Contexts {
         }
     }
 
-    /// The context with this id, unless its time is over. Counts as use.
-    #[must_use]
-    pub fn get(&self, id: &str) -> Option<Arc<Kept>> {
-        self.sweep();
-        self.entries().get(id, self.started.elapsed()).cloned()
-    }
-
-    /// Lets the context with this id go; whether there was one. Whoever is reading it reads it to its end.
-    pub fn remove(&self, id: &str) -> bool {
-        let gone = self.get(id).is_some().then(|| self.entries().remove(id)).flatten();
-        gone.inspect(|kept| kept.discard()).is_some()
-    }
-
-    /// The ids of all contexts, in their own order.
-    #[must_use]
-    pub fn ids(&self) -> Vec<String> {
-        self.entries().keys(self.started.elapsed()).map(str::to_owned).collect()
-    }
-
-    /// How long a new context is kept.
-    #[must_use]
-    pub const fn ttl(&self) -> Duration {
-        self.keeping.ttl
-    }
-
-    /// Bytes that the contexts take.
-    #[must_use]
-    pub fn bytes_used(&self) -> usize {
-        self.sweep();
-        self.entries().bytes_used()
-    }
-
-    /// Lets go of what has expired.
-    fn sweep(&self) {
-        let gone = self.entries().take_expired(self.started.elapsed());
-        gone.iter().for_each(|(_, kept)| kept.discard());
+    fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// A panic elsewhere leaves the entries whole, so their lock's poison tells nothing.

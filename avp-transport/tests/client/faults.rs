@@ -8,14 +8,15 @@ use avp_transport::{
     wire::Reply,
 };
 
-use super::server::{Server, answer, frame, noise, options};
+use super::server::{Server, answer, frame, hello_with_keys, noise, options};
 
 #[tokio::test]
 async fn a_frame_gets_through_to_a_server_that_fails_at_first() {
     for http2 in [false, true] {
         let server = Server::start(async |call| match call.number {
-            0 | 1 => call.cut().await,
-            2 => {
+            0 => hello_with_keys(call).await,
+            1 | 2 => call.cut().await,
+            3 => {
                 call.read().await?;
                 Ok(answer(503, &[("retry-after", "1")], Reply::failure("busy", "full").to_string()))
             }
@@ -24,8 +25,9 @@ async fn a_frame_gets_through_to_a_server_that_fails_at_first() {
         .await;
         let client = Client::new(&server.url(), ClientOptions { plain_http2: http2, ..options() }).unwrap();
         let frame = frame(&noise(4 << 20));
+        client.session().await.unwrap();
         client.transmit(Outgoing::bytes(frame.clone())).await.unwrap();
-        let seen = server.seen();
+        let seen = &server.seen()[1..];
         assert_eq!(seen.len(), 4);
         assert!(seen[3].body == frame);
         let key = seen[0].header("idempotency-key");
@@ -43,15 +45,18 @@ async fn files_and_lent_buffers_are_sent_again_from_their_start() {
     std::fs::write(&path, &frame).unwrap();
     for outgoing in [Outgoing::file(&path), Outgoing::slice(&frame)] {
         let server = Server::start(async |call| match call.number {
-            0 => call.cut().await,
+            0 => hello_with_keys(call).await,
+            1 => call.cut().await,
             _ => call.reply(200, Reply::new()).await,
         })
         .await;
         let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let log = sent.clone();
         let outgoing = outgoing.on_progress(move |done, _| log.lock().unwrap().push(done));
-        server.client().transmit(outgoing).await.unwrap();
-        assert!(server.seen()[1].body == frame);
+        let client = server.client();
+        client.session().await.unwrap();
+        client.transmit(outgoing).await.unwrap();
+        assert!(server.seen()[2].body == frame);
         let sent = sent.lock().unwrap();
         assert!(sent.is_sorted_by(|a, b| a < b) && sent.last() == Some(&(frame.len() as u64)));
     }
@@ -150,6 +155,72 @@ async fn a_peer_that_knows_no_keys_is_not_asked_to_do_a_deed_twice() {
     assert_eq!(server.seen().len(), 2);
     client.transmit(outgoing()).await.unwrap();
     assert_eq!(server.seen().len(), 4, "what a 503 has not done can be asked again");
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_knows_is_asked_once_for_a_frame_and_for_words() {
+    // It has read all, and done what it does, when the connection breaks or something before it gives up.
+    for status in [None, Some(408), Some(502), Some(503), Some(504)] {
+        let server = Server::start(move |call| async move {
+            call.read().await?;
+            status.map(|status| answer(status, &[], "")).ok_or_else(|| io::Error::other("cut"))
+        })
+        .await;
+        let client = server.client();
+        assert!(client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err().is_retryable());
+        assert_eq!(server.seen().len(), 1, "{status:?}");
+        assert!(client.send_text(&JsonMessage::default()).await.unwrap_err().is_retryable());
+        assert_eq!(server.seen().len(), 2, "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn words_are_not_repeated_to_a_server_that_knows_the_keys_of_frames() {
+    let server = Server::start(async |call| match call.number {
+        0 => hello_with_keys(call).await,
+        1 => {
+            call.read().await?;
+            Err(io::Error::other("cut"))
+        }
+        2 => call.reply(503, Reply::failure("busy", "full")).await,
+        _ => call.reply(200, Reply::new()).await,
+    })
+    .await;
+    let client = server.client();
+    client.session().await.unwrap();
+    assert_eq!(client.send_text(&JsonMessage::default()).await.unwrap_err().kind(), "broken");
+    assert_eq!(server.seen().len(), 2);
+    client.send_text(&JsonMessage::default()).await.unwrap();
+    assert_eq!(server.seen().len(), 4, "what a 503 has not done can be asked again");
+}
+
+#[tokio::test]
+async fn a_frame_that_is_still_under_way_is_asked_for_until_it_has_become_something() {
+    let server = Server::start(async |call| match call.number {
+        0 | 1 => {
+            call.read().await?;
+            let reply = Reply::failure("in_progress", "still under way").to_string();
+            Ok(answer(409, &[("retry-after", "0")], reply))
+        }
+        _ => call.reply(200, Reply::new().with("context_id", "c1")).await,
+    })
+    .await;
+    let receipt = server.client().transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap();
+    assert_eq!(receipt.context_id(), Some("c1"));
+    let seen = server.seen();
+    let key = seen[0].header("idempotency-key");
+    assert!(seen.len() == 3 && seen.iter().all(|seen| seen.header("idempotency-key") == key));
+
+    let never = Server::start(async |call| {
+        call.read().await?;
+        Ok(answer(409, &[("retry-after", "0")], Reply::failure("in_progress", "").to_string()))
+    })
+    .await;
+    let retry = RetryPolicy { retries: 2, base: Duration::from_millis(1), ..Default::default() };
+    let client = Client::new(&never.url(), ClientOptions { retry, ..options() }).unwrap();
+    let error = client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { status: 409, .. }), "{error:?}");
+    assert_eq!(never.seen().len(), 3, "no more often than the policy says");
 }
 
 #[tokio::test]

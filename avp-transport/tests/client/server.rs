@@ -177,6 +177,13 @@ fn note<F>(request: http::Request<Incoming>, log: &Log, handler: &impl Fn(Call) 
     handler(Call { number, path, headers: parts.headers, body, log: log.clone() })
 }
 
+/// Answers a handshake as a server that takes no frame twice.
+pub(super) async fn hello_with_keys(call: Call) -> Answer {
+    let capabilities = serde_json::json!({ "idempotency_keys": true });
+    let reply = Reply::new().with("session_id", "s").with("capabilities", capabilities);
+    call.reply(200, reply).await
+}
+
 /// Options of a client that is known by a token, and does not wait long between tries.
 pub(super) fn options() -> ClientOptions {
     ClientOptions {

@@ -9,13 +9,7 @@ use avp_transport::carriers::{
 };
 use serde_json::{Value, json};
 
-/// What stands between lines of three backticks, the first of them with this language.
-fn blocks(language: &str) -> Vec<String> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/carriers.md");
-    let text = std::fs::read_to_string(path).unwrap().replace("\r\n", "\n");
-    let opening = format!("\n```{language}\n");
-    text.split(&opening).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
-}
+use crate::common::blocks;
 
 fn frame() -> FrameBytes {
     let fields = MetadataFields { session_id: "s-1", ..Default::default() };
@@ -65,7 +59,7 @@ fn the_json_in_the_documentation_is_what_is_written() {
         mcp::list_resources_result([mcp::resource(&context())]),
         mcp::read_resource_result([mcp::resource_contents(&url, &frame())]),
     ];
-    let shown = blocks("json");
+    let shown = blocks("carriers.md", "json");
     assert_eq!(shown.len(), written.len());
     for (shown, written) in shown.iter().zip(&written) {
         assert_eq!(&serde_json::from_str::<Value>(shown).unwrap(), written, "{written:#}");
@@ -81,6 +75,6 @@ fn the_multipart_body_in_the_documentation_is_what_is_written() {
     let [head, _, tail] = body.pieces();
     let [head, tail] = [head, tail].map(|piece| std::str::from_utf8(piece).unwrap());
     let whole = format!("Content-Type: {content_type}\r\n\r\n{head}(the frame){tail}");
-    let shown = blocks("http").concat();
+    let shown = blocks("carriers.md", "http").concat();
     assert_eq!(whole.replace(boundary, "8f2c…").replace("\r\n", "\n"), shown + "\n");
 }

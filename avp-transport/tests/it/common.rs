@@ -1,6 +1,6 @@
 //! A server on a port of its own, and a client that says exactly what a test wants said.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use avp_core::{FrameEncoder, MetadataFields};
 use avp_transport::{
@@ -9,6 +9,7 @@ use avp_transport::{
     wire,
 };
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
 /// A server until it is dropped or stopped.
@@ -21,7 +22,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start<H: Handler>(service: Service<H>, listen: ListenOptions) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on("127.0.0.1:0", service, listen).await
+    }
+
+    pub(crate) async fn start_on<H: Handler>(
+        place: &str,
+        service: Service<H>,
+        listen: ListenOptions,
+    ) -> Self {
+        let listener = TcpListener::bind(place).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
@@ -71,6 +80,27 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 
 pub(crate) fn stock() -> Stock {
     Stock::new("server", Contexts::in_memory(Keeping::default()))
+}
+
+/// What stands in a page of `docs/` between lines of three backticks, the first of them with this language.
+pub(crate) fn blocks(page: &str, language: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+    let text = std::fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+    let opening = format!("\n```{language}\n");
+    text.split(&opening).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The names of the files in a folder of contexts, in order, but for the one that says whose folder it is.
+pub(crate) fn files(folder: &Path) -> Vec<String> {
+    let names =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name != ".avp-lock").collect();
+    names.sort();
+    names
 }
 
 /// A frame with a body of `len` bytes.

@@ -2,13 +2,14 @@
 
 use avp_core::{Compression, FrameEncoder, MetadataFields};
 use avp_transport::{
-    server::{ListenOptions, ServerOptions, Service, Stock},
+    server::{Limits, ListenOptions, ServerOptions, Service, Stock},
     store::{Contexts, Keeping},
     wire,
 };
+use futures_util::FutureExt as _;
 use http::{StatusCode, header};
 
-use crate::common::{Running, body, frame, frame_of};
+use crate::common::{Running, body, files, frame, frame_of};
 
 async fn keep(server: &Running, frame: &[u8]) -> String {
     let (status, reply) = server.post(wire::TRANSMIT, frame.to_vec()).await;
@@ -77,14 +78,16 @@ async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
     let (c, d) = (keep(&server, &packed).await, keep(&server, &packed).await);
     server.stop().await;
     // What a process leaves that is killed within a body, and what a disk makes of a file.
-    std::fs::write(folder.path().join("xyz.part"), &first[..1000]).unwrap();
+    std::fs::write(folder.path().join(".avp-xyz.part"), &first[..1000]).unwrap();
     for id in [&b, &d] {
         let broken = folder.path().join(format!("{id}.avp"));
         let mut bytes = std::fs::read(&broken).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         std::fs::write(&broken, bytes).unwrap();
     }
-    std::fs::write(folder.path().join("notes.txt"), "somebody's").unwrap();
+    for name in ["notes.txt", "download.part", ".avp-list"] {
+        std::fs::write(folder.path().join(name), "somebody's").unwrap();
+    }
 
     let server = start().await;
     assert_eq!(server.get(&path(&a)).await.bytes().await.unwrap(), first);
@@ -92,13 +95,74 @@ async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
     for id in [&b, &d] {
         assert_eq!(server.get(&path(id)).await.status(), StatusCode::NOT_FOUND);
     }
-    let mut left: Vec<_> =
-        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    left.sort();
-    let mut expected: Vec<std::ffi::OsString> =
-        vec![format!("{a}.avp").into(), format!("{c}.avp").into(), "notes.txt".into()];
+    let mut expected: Vec<String> = ["notes.txt", "download.part", ".avp-list"].map(str::to_owned).into();
+    expected.extend([&a, &c].map(|id| format!("{id}.avp")));
     expected.sort();
-    assert_eq!(left, expected);
+    assert_eq!(files(folder.path()), expected);
+}
+
+#[test]
+fn two_stores_do_not_share_a_folder_and_the_second_touches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
+    let unsound = format!("{}.avp", "0".repeat(32));
+    for name in [&unsound, ".avp-arriving.part"] {
+        std::fs::write(folder.path().join(name), b"AV").unwrap();
+    }
+    let before = files(folder.path());
+    let error = Contexts::in_folder(folder.path(), Keeping::default()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+    assert_eq!(error.to_string(), "another server keeps contexts in this folder");
+    assert_eq!(files(folder.path()), before);
+    drop(first);
+    Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
+    assert!(files(folder.path()).is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_cannot_be_read_now_is_named_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("{}.avp", "0".repeat(32));
+    // No reading leads to an end of it, whoever reads.
+    std::os::unix::fs::symlink(&name, folder.path().join(&name)).unwrap();
+    let error = Contexts::in_folder(folder.path(), Keeping::default()).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("{name} cannot be read: ")), "{error}");
+    assert_eq!(files(folder.path()), [name]);
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_waiting_leaves_no_file_that_is_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let frame = frame(1 << 20);
+    let keeping = Keeping { quota: frame.len() * 3 / 2, ..Default::default() };
+    let contexts = Contexts::in_folder(folder.path(), keeping).unwrap();
+    for _ in 0..3 {
+        let before = contexts.ids();
+        assert!(contexts.keep_bytes(frame.clone().into()).now_or_never().is_none(), "it takes a moment");
+        while contexts.ids() == before {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    let last = contexts.ids();
+    assert_eq!(last.len(), 1);
+    assert!(contexts.remove(&last[0]));
+    assert!(files(folder.path()).is_empty());
+}
+
+#[tokio::test]
+async fn what_has_expired_goes_from_a_server_that_nobody_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeping = Keeping { ttl: std::time::Duration::from_millis(200), ..Default::default() };
+    let contexts = Contexts::in_folder(folder.path(), keeping).unwrap();
+    let limits = Limits { tidy_every: std::time::Duration::from_millis(20), ..Default::default() };
+    let service =
+        Service::new(Stock::new("server", contexts), ServerOptions { limits, ..Default::default() });
+    let server = Running::start(service, ListenOptions::default()).await;
+    keep(&server, &frame(10)).await;
+    while !files(folder.path()).is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -112,7 +176,7 @@ async fn the_longest_unused_context_makes_room_and_its_file_goes_too() {
     let ids = [keep(&server, &frame).await, keep(&server, &frame).await, keep(&server, &frame).await];
     assert_eq!(server.get(&path(&ids[0])).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(server.get(&path(&ids[2])).await.bytes().await.unwrap(), frame);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    assert_eq!(files(folder.path()).len(), 2);
     let (status, reply) = server.post(wire::TRANSMIT, crate::common::frame(3 * frame.len())).await;
     assert_eq!((status, &reply["code"]), (507, &"quota".into()));
 }
@@ -127,7 +191,7 @@ async fn a_context_whose_time_is_over_is_gone_from_the_folder_too() {
     let id = keep(&server, &frame(10)).await;
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     assert_eq!(server.get(&path(&id)).await.status(), StatusCode::NOT_FOUND);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert!(files(folder.path()).is_empty());
 }
 
 #[tokio::test]
@@ -149,8 +213,7 @@ async fn a_frame_that_was_made_here_is_kept_as_one_that_came() {
         }
         assert_eq!(contexts.ids().len(), 1);
     }
-    let files = std::fs::read_dir(folder.path()).unwrap();
-    assert_eq!(files.count(), 1, "and nothing half-written beside it");
+    assert_eq!(files(folder.path()).len(), 1, "and nothing half-written beside it");
     let again = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
     assert_eq!(again.ids().len(), 1);
 }

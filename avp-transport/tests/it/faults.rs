@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::common::{Running, frame};
+use crate::common::{Running, files, frame};
 
 /// The head of a request that carries `len` bytes.
 fn head(len: usize) -> String {
@@ -59,16 +59,8 @@ async fn a_client_that_dies_within_a_body_leaves_nothing() {
         assert_eq!(server.stored_bytes().await, 0);
         assert_eq!(server.post(wire::TRANSMIT, frame).await.0, 200);
     }
-    let names = || {
-        std::fs::read_dir(folder.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-    };
-    assert!(
-        names().all(|name| name.ends_with(".avp")) && names().count() == 1,
-        "{:?}",
-        names().collect::<Vec<_>>()
-    );
+    let names = files(folder.path());
+    assert!(names.len() == 1 && names[0].ends_with(".avp"), "{names:?}");
 }
 
 #[tokio::test]
@@ -81,11 +73,7 @@ async fn a_body_that_is_still_arriving_can_be_seen_by_nobody() {
     client.write_all(&frame[..frame.len() - 1]).await.unwrap();
     until(&server, "avp_bodies 1").await;
     assert_eq!(server.stored_bytes().await, 0);
-    assert!(
-        std::fs::read_dir(folder.path())
-            .unwrap()
-            .all(|entry| { entry.unwrap().file_name().to_str().unwrap().ends_with(".part") })
-    );
+    assert!(files(folder.path()).iter().all(|name| name.ends_with(".part")));
     client.write_all(&frame[frame.len() - 1..]).await.unwrap();
     until(&server, &format!("avp_stored_bytes {}", frame.len())).await;
 }
@@ -189,7 +177,7 @@ async fn stopping_finishes_the_bodies_that_are_under_way() {
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     stopped.await.unwrap();
     drop(idle);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(files(folder.path()).len(), 1);
 }
 
 #[tokio::test]
@@ -210,7 +198,7 @@ async fn a_folder_that_is_gone_is_told_and_the_server_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("contexts");
     let server = in_folder(&place, ServerOptions::default()).await;
-    std::fs::remove_dir(&place).unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
     let (status, reply) = server.post(wire::TRANSMIT, frame(1000)).await;
     assert_eq!((status, &reply["code"]), (507, &"storage".into()));
     std::fs::create_dir(&place).unwrap();

@@ -8,5 +8,7 @@ mod contexts;
 mod faults;
 mod fuzz_smoke;
 mod listen;
+mod refused;
 mod server;
 mod soak;
+mod transport_doc;

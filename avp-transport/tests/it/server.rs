@@ -186,6 +186,51 @@ async fn a_deed_is_done_once_for_its_idempotency_key() {
 }
 
 #[tokio::test]
+async fn an_idempotency_key_ends_with_its_context() {
+    let frame = frame(1000);
+    let keeping = Keeping { quota: frame.len() * 3 / 2, ..Default::default() };
+    let contexts = Contexts::in_memory(keeping);
+    let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+    let server = Running::start(service, ListenOptions::default()).await;
+    let send = |key: &'static str| {
+        let request = server.http.post(server.url(wire::TRANSMIT)).body(frame.clone());
+        answer(request.header(wire::IDEMPOTENCY_HEADER, key))
+    };
+    let path =
+        |reply: &serde_json::Value| format!("{}{}", wire::CONTEXTS, reply["context_id"].as_str().unwrap());
+    let (_, first) = send("k1").await;
+    let removed = server.http.delete(server.url(&path(&first))).send().await.unwrap();
+    assert_eq!(removed.status(), StatusCode::OK);
+    let (status, second) = send("k1").await;
+    assert_eq!(status, 200);
+    assert_eq!(server.get(&path(&second)).await.status(), StatusCode::OK, "kept anew");
+    // This one takes the place of it.
+    send("k2").await;
+    let (_, third) = send("k1").await;
+    assert_eq!(server.get(&path(&third)).await.status(), StatusCode::OK);
+    assert_eq!(send("k1").await.1, third, "and as long as it is there the answer is the same");
+}
+
+#[tokio::test]
+async fn another_body_under_the_same_head_is_another_frame() {
+    let server = Running::stock(ServerOptions::default()).await;
+    // Such a head names no checksum, so it is the same for both.
+    let frame = |body: &[u8]| {
+        FrameEncoder::new(MetadataFields::default()).dialect(Dialect::V0_2).encode(body).unwrap()
+    };
+    let (one, other) = (frame(&[1; 5000]), frame(&[2; 5000]));
+    assert_eq!(one[..one.len() - 5000], other[..other.len() - 5000]);
+    let send = |frame: &Vec<u8>| {
+        let request = server.http.post(server.url(wire::TRANSMIT)).body(frame.clone());
+        answer(request.header(wire::IDEMPOTENCY_HEADER, "k1"))
+    };
+    let first = send(&one).await;
+    let (status, reply) = send(&other).await;
+    assert_eq!((status, &reply["code"]), (422, &"idempotency_key_reused".into()));
+    assert_eq!(send(&one).await, first);
+}
+
+#[tokio::test]
 async fn an_agent_that_asks_too_often_is_asked_to_wait() {
     let server =
         Running::stock(limits(Limits { requests_per_second: NonZeroU32::new(3), ..Default::default() }))
@@ -210,8 +255,14 @@ async fn more_bytes_than_may_be_received_at_once_are_asked_to_wait() {
     assert!(refused.headers().contains_key(header::RETRY_AFTER));
     assert_eq!(server.post(wire::TRANSMIT, frame(8000)).await.0, 200);
     let none = Running::stock(limits(Limits { bodies: 0, ..Default::default() })).await;
-    let (status, reply) = none.post(wire::TRANSMIT, frame(1)).await;
-    assert_eq!((status, &reply["code"]), (503, &"too_many_bodies".into()));
+    for (path, body) in [
+        (wire::TRANSMIT, frame(1)),
+        (wire::HANDSHAKE, b"{}".to_vec()),
+        (wire::TEXT, b"{\"content\": \"hello\"}".to_vec()),
+    ] {
+        let (status, reply) = none.post(path, body).await;
+        assert_eq!((status, &reply["code"]), (503, &"too_many_bodies".into()), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -246,6 +297,27 @@ async fn what_is_counted_can_be_read() {
     }
 }
 
+#[tokio::test]
+async fn bytes_are_counted_as_they_are_read_and_not_as_they_are_announced() {
+    let service = Service::new(stock(), ServerOptions::default());
+    let server = Running::start(service.clone(), ListenOptions::default()).await;
+    // The second is read to compare it with the first, the third not at all.
+    for (frame, so_far) in [(frame(1000), 1000), (frame(1000), 2000), (frame(20_000), 2000)] {
+        let request = server.http.post(server.url(wire::TRANSMIT)).body(frame);
+        answer(request.header(wire::IDEMPOTENCY_HEADER, "k1")).await;
+        let text = service.metrics().text();
+        assert!(text.contains(&format!("avp_received_bytes_total {so_far}\n")), "{text}");
+    }
+    let service = Service::new(Moody, ServerOptions::default());
+    let server = Running::start(service.clone(), ListenOptions::default()).await;
+    for (model_id, so_far) in [("no", 0), ("unread", 0), ("yes", 5000)] {
+        let fields = MetadataFields { model_id, ..Default::default() };
+        server.post(wire::TRANSMIT, FrameEncoder::new(fields).encode(&[0; 5000]).unwrap()).await;
+        let text = service.metrics().text();
+        assert!(text.contains(&format!("avp_received_bytes_total {so_far}\n")), "{model_id}: {text}");
+    }
+}
+
 /// Reads heads and refuses, panics or streams, by what the frame says.
 struct Moody;
 
@@ -254,6 +326,7 @@ impl Handler for Moody {
         match frame.head().metadata().model_id() {
             "panic" => panic!("the handler's own fault"),
             "no" => Err(Refusal::bad_request("no", "not this model, whatever its body holds")),
+            "unread" => Ok(Reply::new()),
             _ => {
                 let mut bytes = 0;
                 while let Some(piece) = frame.chunk().await? {

@@ -1,14 +1,12 @@
 //! A certificate for this machine, of an authority that exists for one test.
 
-use std::sync::Arc;
-
-use avp_transport::server::tls_config;
+use avp_transport::server::{ServerTls, tls_config};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 pub(crate) struct Certified {
     /// The authority's certificate, in PEM.
     pub(crate) authority: String,
-    pub(crate) server: Arc<rustls::ServerConfig>,
+    pub(crate) server: ServerTls,
 }
 
 impl Certified {

@@ -4,7 +4,10 @@ use std::{convert::Infallible, ffi::OsString, fs, net::SocketAddr, sync::Arc, ti
 
 use anyhow::{Context as _, Result, bail};
 use avp_transport::{
-    server::{self, Caller, Handler, IncomingFrame, ListenOptions, Refusal, ServerOptions, Service, Stock},
+    server::{
+        self, Caller, Handler, IncomingFrame, ListenOptions, Refusal, ServerOptions, ServerTls, Service,
+        Stock,
+    },
     store::{Contexts, Keeping},
     wire::Reply,
 };
@@ -108,11 +111,11 @@ async fn hyper_alone(listener: TcpListener) {
 }
 
 /// Certificates and key in files, and the one protocol to speak where only one is wanted.
-fn tls_config(arguments: &[&str]) -> Result<Option<Arc<rustls::ServerConfig>>> {
+fn tls_config(arguments: &[&str]) -> Result<Option<ServerTls>> {
     let [certificates, key, protocols @ ..] = arguments else { return Ok(None) };
-    let mut config = server::tls_config_of_files(certificates.as_ref(), key.as_ref(), None)?;
+    let mut config = server::tls_config_of_files(certificates.as_ref(), key.as_ref(), None)?.config().clone();
     if let [protocol] = protocols {
         Arc::make_mut(&mut config).alpn_protocols = vec![protocol.as_bytes().to_vec()];
     }
-    Ok(Some(config))
+    Ok(Some(ServerTls::new(config, false)))
 }
