@@ -124,10 +124,18 @@ fn python_float(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();
     }
-    // Rust's `Debug` has the same digits and the same limits, but writes the exponent bare.
-    let text = format!("{number:?}");
+    // Where two numbers of so many digits are equally near, `ryu` takes the even one, as Python does, and Rust's own formatting
+    // does not. It writes exponents bare, and one power of ten more without.
+    let mut buffer = ryu::Buffer::new();
+    let text = buffer.format_finite(number);
+    let (sign, unsigned) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    if let Some((head, tail)) = unsigned.strip_prefix("0.0000").and_then(|digits| digits.split_at_checked(1))
+    {
+        let point = if tail.is_empty() { "" } else { "." };
+        return format!("{sign}{head}{point}{tail}e-05");
+    }
     match text.split_once('e') {
-        None => text,
+        None => text.to_owned(),
         Some((digits, exponent)) => {
             let digits = digits.strip_suffix(".0").unwrap_or(digits);
             let (sign, exponent) = match exponent.strip_prefix('-') {
@@ -154,6 +162,10 @@ mod tests {
             (1.5e16, "1.5e+16"),
             (0.0001, "0.0001"),
             (0.00001, "1e-05"),
+            (-0.000_099, "-9.9e-05"),
+            (0.000_012_5, "1.25e-05"),
+            // …173.25, halfway between two that read back the same.
+            (1_951_488_759_730_173.3, "1951488759730173.2"),
             (1.5e-7, "1.5e-07"),
             (2.5e300, "2.5e+300"),
             (f64::INFINITY, "inf"),
