@@ -9,7 +9,7 @@ mod stop;
 mod thinker;
 
 use std::{
-    io::{Write, stdout},
+    io::{self, Write, stdout},
     net::SocketAddr,
     num::NonZeroU32,
     path::PathBuf,
@@ -23,7 +23,7 @@ use avp_transport::{
     store::{Contexts, Keeping},
 };
 use clap::{ArgAction, Args};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 pub(crate) use open::tokens_in;
 
@@ -35,6 +35,9 @@ use crate::{
 
 /// How long what is still running may take to end once nobody waits for it any more.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
+/// How many connections wait to be taken, as with Tokio's own listeners.
+const BACKLOG: u32 = 1024;
 
 /// Keep contexts that other agents send, until somebody fetches them; with a model, answer from them too
 ///
@@ -144,23 +147,25 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let served = runtime.block_on(async {
             // Before the store: opening one clears away what is over, and a server that cannot listen has no business there.
-            let listener = TcpListener::bind(&door.addresses[..]).await;
-            let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
+            // But nobody is let in before there is somebody to answer.
+            let socket =
+                claim(&door.addresses).with_context(|| format!("cannot listen on {}", self.listen))?;
             let stock = self.stock()?;
             match &self.thinking.model {
                 Some(folder) => {
                     let thinker = Thinker::load(&self.thinking.how, folder, &self.agent_id, stock)?;
-                    self.serve(listener, door, Service::new(thinker, options)).await
+                    self.serve(socket, door, Service::new(thinker, options)).await
                 }
-                None => self.serve(listener, door, Service::new(stock, options)).await,
+                None => self.serve(socket, door, Service::new(stock, options)).await,
             }
         });
         runtime.shutdown_timeout(LAST_MOMENTS);
         served
     }
 
-    async fn serve<H: Handler>(&self, listener: TcpListener, door: Door, service: Service<H>) -> Result<()> {
+    async fn serve<H: Handler>(&self, socket: TcpSocket, door: Door, service: Service<H>) -> Result<()> {
         let mut signals = Signals::new()?;
+        let listener = socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
         announce(&door, address, &service.options().tokens)?;
         let stop = async move {
@@ -196,6 +201,23 @@ impl Serve {
         let buffered = limits.buffered.max(self.keep.max_body);
         Limits { frame, buffered, requests_per_second: self.guard.requests_per_second, ..limits }
     }
+}
+
+/// Takes the first of the addresses that is free, and lets nobody in yet.
+fn claim(addresses: &[SocketAddr]) -> io::Result<TcpSocket> {
+    let mut refused = io::ErrorKind::AddrNotAvailable.into();
+    for address in addresses {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As Tokio's own listeners: a port rests for a minute after a server has gone, which this one need not wait for. On Windows
+        // the same word would share it with a server that is there.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        match socket.bind(*address) {
+            Ok(()) => return Ok(socket),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 /// Says where it listens: on standard output, for people and for scripts that wait for it.

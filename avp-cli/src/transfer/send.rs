@@ -24,7 +24,8 @@ pub(crate) struct Send {
     /// The server, such as `https://agent-b.example:8790`
     #[arg(value_name = "URL")]
     url: String,
-    /// Say hello first, and send in the session that comes of it; fails where the server's model cannot use the frame
+    /// Say hello first, and send in the session that comes of it; fails where the server's model cannot use the frame. Only so
+    /// is it known whether the server takes no frame twice: without it, what broke off on the way is not sent again
     #[arg(long, requires = "model")]
     session: bool,
     /// Model that made the frame, to say hello with

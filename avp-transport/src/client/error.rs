@@ -148,10 +148,9 @@ impl ClientError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            _ if self.is_in_progress() => true,
             Self::Connect { .. } | Self::Broken { .. } => true,
             Self::Timeout { which, .. } => !matches!(which, Wait::Total),
-            Self::Refused { status, .. } => matches!(status, 408 | 429 | 502..=504),
+            Self::Refused { status, .. } => matches!(status, 408 | 429 | 502..=504) || self.is_in_progress(),
             _ => false,
         }
     }

@@ -21,6 +21,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
+    task::JoinHandle,
     time::{Instant, MissedTickBehavior, error::Elapsed, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -49,8 +50,8 @@ const HTTP2_FRAME: u32 = 256 << 10;
 const TLS_REQUIRED: &str = "tls_required";
 
 /// How long, and how much of, a request is read that is refused so.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: u64 = 1 << 20;
+const PLAIN_LINGER: Duration = Duration::from_secs(2);
+const PLAIN_LINGER_BYTES: u64 = 1 << 20;
 
 /// How long the system is left alone when it has no more sockets to give.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -113,6 +114,7 @@ pub async fn serve<H: Handler>(
     let mut stop = std::pin::pin!(stop);
     let mut tidying = interval(limits.tidy_every.max(LEAST_PAUSE));
     tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tidied: Option<JoinHandle<()>> = None;
     loop {
         let accepted = async {
             // A place first: whoever finds none waits in the system's queue and costs nothing here.
@@ -122,9 +124,12 @@ pub async fn serve<H: Handler>(
         tokio::select! {
             () = &mut stop => break,
             _ = tidying.tick() => {
-                let connections = connections.clone();
-                // One that panics has tidied for this time.
-                drop(tokio::task::spawn_blocking(move || connections.service.handler().tidy()));
+                // One after the other: a slow one takes no threads from what waits for a disk.
+                if tidied.as_ref().is_none_or(JoinHandle::is_finished) {
+                    let connections = connections.clone();
+                    // One that panics has tidied for this time.
+                    tidied = Some(tokio::task::spawn_blocking(move || connections.service.handler().tidy()));
+                }
             }
             (accepted, place) = accepted => match accepted {
                 Ok((stream, address)) => {
@@ -213,7 +218,7 @@ impl<H: Handler> Connections<H> {
             _ if self.options.may_be_plain(address.ip()) => Ok(Some(Box::new(stream))),
             _ => {
                 self.service.metrics().refused(TLS_REQUIRED);
-                refuse_plain(stream, rest().min(LINGER)).await;
+                refuse_plain(stream, rest().min(PLAIN_LINGER)).await;
                 Ok(None)
             }
         }
@@ -305,7 +310,7 @@ async fn refuse_plain(mut stream: TcpStream, patience: Duration) {
         stream.write_all(tls_required().as_bytes()).await?;
         stream.shutdown().await?;
         // A connection that is closed over unread bytes is reset, and the words could be lost.
-        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+        tokio::io::copy(&mut stream.take(PLAIN_LINGER_BYTES), &mut tokio::io::sink()).await
     };
     // If the words do not leave, the connection ends without them.
     drop(timeout(patience, told).await);

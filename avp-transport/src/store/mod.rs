@@ -177,6 +177,12 @@ impl Contexts {
         self.0.entries().get(id, self.0.now()).cloned()
     }
 
+    /// Whether there is a context with this id. Does not count as use, and clears nothing away.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.0.entries().contains(id, self.0.now())
+    }
+
     /// Lets the context with this id go; whether there was one. Whoever is reading it reads it to its end.
     pub fn remove(&self, id: &str) -> bool {
         let gone = self.get(id).is_some().then(|| self.0.entries().remove(id)).flatten();

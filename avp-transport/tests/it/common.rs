@@ -118,3 +118,18 @@ pub(crate) fn frame_of(body: &[u8], session_id: &str) -> Vec<u8> {
 pub(crate) fn body(len: usize) -> Vec<u8> {
     (0..len).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
+
+/// Waits until `holds`, but not for ever: a test that waits for what never comes says where.
+#[track_caller]
+pub(crate) fn until(holds: impl Fn() -> bool) -> impl Future<Output = ()> {
+    let place = std::panic::Location::caller();
+    async move {
+        let waiting = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        assert!(waited.is_ok(), "nothing has come of waiting at {place}");
+    }
+}

@@ -9,7 +9,7 @@ use avp_transport::{
 use futures_util::FutureExt as _;
 use http::{StatusCode, header};
 
-use crate::common::{Running, body, files, frame, frame_of};
+use crate::common::{Running, body, files, frame, frame_of, until};
 
 async fn keep(server: &Running, frame: &[u8]) -> String {
     let (status, reply) = server.post(wire::TRANSMIT, frame.to_vec()).await;
@@ -140,9 +140,7 @@ async fn a_caller_that_stops_waiting_leaves_no_file_that_is_nobodys() {
     for _ in 0..3 {
         let before = contexts.ids();
         assert!(contexts.keep_bytes(frame.clone().into()).now_or_never().is_none(), "it takes a moment");
-        while contexts.ids() == before {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until(|| contexts.ids() != before).await;
     }
     let last = contexts.ids();
     assert_eq!(last.len(), 1);
@@ -160,9 +158,7 @@ async fn what_has_expired_goes_from_a_server_that_nobody_asks() {
         Service::new(Stock::new("server", contexts), ServerOptions { limits, ..Default::default() });
     let server = Running::start(service, ListenOptions::default()).await;
     keep(&server, &frame(10)).await;
-    while !files(folder.path()).is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    until(|| files(folder.path()).is_empty()).await;
 }
 
 #[tokio::test]
