@@ -505,7 +505,7 @@ mod tests {
             ("SEND|HR|return: A|aacp:1.2", None),
             ("SEND|HR|return :A |aacp:1.2", None),
             ("SEND|HR|return:A|aacp:1.2|: x", None),
-            ("SEND|HR|return:A|aacp:1.2|: x", None),
+            ("SEND|HR|return:A|aacp:1.2| :x", Some(Suggestion::Replace(":x"))),
             ("SEND|HR|return:A|aacp:1.2|subj:a\nb", Some(Suggestion::PercentEncode)),
             ("SE\u{1}ND|HR|return:A|aacp:1.2", None),
         ] {

@@ -123,10 +123,7 @@ impl Model {
         let steps = options.steps;
         let options = ThinkOptions { diagnostics: options.diagnostics || debug.is_some(), ..options };
         let deadline = Deadline::new(options.timeout);
-        let thought = match debug {
-            Some(_) => self.think_and_tell(deadline, &prompt.into(), options, context)?,
-            None => self.think_with(prompt, options, context)?,
-        };
+        let thought = self.think_until(deadline, &prompt.into(), options, context, debug.is_some())?;
         let seconds = start.elapsed().as_secs_f64();
         let metrics = ThinkMetrics {
             model: Some(self.identity().model_id.clone()),
@@ -167,8 +164,9 @@ impl Model {
                 diagnostics: debug.is_some(),
                 ..ThinkOptions::steps(steps)
             };
-            let found = self.think_and_tell(deadline, &prompt, think, context)?;
-            if found.has_nan {
+            let found = self.think_until(deadline, &prompt, think, context, debug.is_some())?;
+            // Nobody answers behind a context of no use, looked at or not.
+            if found.has_nan || found.has_inf {
                 return Err(RunError::NotFinite { step: found.num_steps });
             }
             diagnostics = debug.map(|_| self.diagnose(&found));
@@ -412,8 +410,10 @@ mod tests {
             }
         }
         let debug = Some(DebugConfig::default());
-        let answer = nan.generate_measured("Who?", 3, None, &GenerateOptions::default(), debug);
-        assert_eq!(answer.unwrap_err(), RunError::NotFinite { step: 0 });
+        for (model, debug) in [(&nan, debug), (&infinite, debug), (&infinite, None)] {
+            let answer = model.generate_measured("Who?", 1, None, &GenerateOptions::default(), debug);
+            assert!(matches!(answer, Err(RunError::NotFinite { .. })), "{answer:?}");
+        }
     }
 
     #[test]

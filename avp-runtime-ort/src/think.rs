@@ -140,22 +140,20 @@ impl Model {
         options: ThinkOptions,
         context: Option<&Context>,
     ) -> Result<Thought, RunError> {
-        let deadline = Deadline::new(options.timeout);
-        let tokens = self.tokenize(&prompt.into())?;
-        self.run(Thinking::new(self, Reading::tokens(tokens), options, context)?, deadline)
+        self.think_until(Deadline::new(options.timeout), &prompt.into(), options, context, false)
     }
 
-    /// As [`think_with`](Self::think_with), by `deadline`, whatever `options` say; with diagnostics, for a thought whose hidden
-    /// states hold other things than numbers, too.
-    pub(crate) fn think_and_tell(
+    /// As [`think_with`](Self::think_with), by `deadline`, whatever `options` say. With `tells_not_finite`, and diagnostics, a
+    /// hidden state that holds other things than numbers is no error, but said of the thought.
+    pub(crate) fn think_until(
         &self,
         deadline: Option<Deadline>,
         prompt: &Prompt,
         options: ThinkOptions,
         context: Option<&Context>,
+        tells_not_finite: bool,
     ) -> Result<Thought, RunError> {
         let tokens = self.tokenize(prompt)?;
-        let tells_not_finite = options.diagnostics;
         let thinking = Thinking::new(self, Reading::tokens(tokens), options, context)?;
         self.run(Thinking { tells_not_finite, ..thinking }, deadline)
     }

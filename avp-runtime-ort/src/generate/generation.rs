@@ -8,7 +8,7 @@ use crate::think::StepsTime;
 
 /// Generated text and what it took.
 ///
-/// Serialized, it has these fields in this order, then `generated_tokens` and `tokens_per_second`; times are in seconds,
+/// Serialized, it has these fields but [`steps_time`](Self::steps_time) in this order, then `generated_tokens` and `tokens_per_second`; times are in seconds,
 /// as `first_token_s` and `total_s`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

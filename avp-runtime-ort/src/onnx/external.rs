@@ -17,13 +17,16 @@ pub(super) fn external_file(tensor: &TensorProto, folder: &Path) -> Result<PathB
     resolve(tensor.name(), &external_location(tensor.name(), tensor)?, folder)
 }
 
-/// Where a tensor's external data lies, relative to the model's folder. Of several places one reader takes the first and
-/// another the last: there must be one. `name` is what an error calls it.
+/// Where a tensor's external data lies, relative to the model's folder. Of several entries of a name one reader takes the
+/// first and another the last: there must be one. `name` is what an error calls it.
 fn external_location(name: &str, tensor: &TensorProto) -> Result<PathBuf, PrepareError> {
-    let mut locations = tensor.external_data.iter().filter(|entry| entry.key() == "location");
-    let path = PathBuf::from(locations.next().map(|entry| entry.value()).unwrap_or_default());
+    let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
+    let path = PathBuf::from(location.map(|entry| entry.value()).unwrap_or_default());
     let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if path.as_os_str().is_empty() || !inside || is_address(&path) || locations.next().is_some() {
+    // So are two offsets in one file two tensors.
+    let mut keys = BTreeSet::new();
+    let is_ambiguous = !tensor.external_data.iter().all(|entry| keys.insert(entry.key()));
+    if path.as_os_str().is_empty() || !inside || is_address(&path) || is_ambiguous {
         return Err(PrepareError::ExternalPath { name: name.to_owned(), path });
     }
     Ok(path)
@@ -173,6 +176,8 @@ pub(super) mod tests {
             let tensor = external(&[("location", one), ("location", two)]);
             assert!(matches!(external_location("w", &tensor), Err(PrepareError::ExternalPath { .. })));
         }
+        let tensor = external(&[("location", "w"), ("offset", "0"), ("length", "4"), ("offset", "8")]);
+        assert!(matches!(external_location("w", &tensor), Err(PrepareError::ExternalPath { .. })));
     }
 
     fn graph_of(node: NodeProto) -> GraphProto {

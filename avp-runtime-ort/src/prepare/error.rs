@@ -103,7 +103,7 @@ pub enum PrepareError {
     },
     /// A weight claims to lie outside the model's folder, or in several places.
     #[error(
-        "weight {name:?}: external data must lie in one file inside the model's folder, but its path is {path:?}"
+        "weight {name:?}: external data must lie in one place, in a file inside the model's folder; its path is {path:?}"
     )]
     ExternalPath {
         /// The weight's name, or where it has none that of the node it stands in.

@@ -101,11 +101,12 @@ impl Frequencies {
 
     /// The base that all of them follow, of as few digits as that takes.
     fn base(&self) -> Option<f64> {
-        // The tables of half precision have few bits left for the smallest angles.
+        // Half precision has few bits left for the smallest angles: below this they lose more than the tolerance.
+        let smallest = if self.exact { f64::MIN_POSITIVE } else { 1e-4 };
         let clear: Vec<(f64, f64)> = (0..)
             .map(|index| f64::from(index) / self.values.len() as f64)
             .zip(self.values.iter().copied())
-            .take_while(|&(_, frequency)| frequency >= 1e-3)
+            .take_while(|&(_, frequency)| frequency >= smallest)
             .collect();
         let &(exponent, frequency) = clear.last().filter(|&&(exponent, _)| exponent > 0.0)?;
         let estimate = (frequency.ln() / -exponent).exp();
@@ -213,9 +214,22 @@ mod tests {
             assert!(rotary.theta.is_empty() && rotary.scaling.starts_with("{\"frequencies\":"), "{rotary:?}");
             assert!(!found_in[..place].contains(rotary));
         }
+        // A long window's scaling leaves all but the smallest frequencies as they are.
+        let long = geometric(5e6, 64);
+        let stretched: Vec<f64> = long.iter().map(|one| if *one < 1e-3 { one / 4.0 } else { *one }).collect();
+        assert_eq!(found(&[long]).theta, "5000000");
+        assert!(found(&[stretched]).scaling.starts_with("{\"frequencies\":"));
         // The same table in every layer is one.
         assert_eq!(found(&[plain.clone(), plain]).theta, "10000");
         assert_eq!(found(&[]), Rotary::default());
+    }
+
+    #[test]
+    fn tables_that_are_chosen_on_the_way_say_nothing() {
+        let tables = node("If", "", ["is_long"], ["cos", "sin"]);
+        let attention = node("RotaryEmbedding", "", ["x", "ids", "cos", "sin"], ["y"]);
+        let graph = GraphProto { node: vec![tables, attention], ..GraphProto::default() };
+        assert_eq!(find(&graph, &Weights::new(Path::new("."))), Rotary::default());
     }
 
     #[test]

@@ -49,6 +49,8 @@ impl PairMerges<'_> {
         let parsed: Option<Merge> = serde_json::from_str(merge.get()).ok();
         let pair = match &parsed {
             Some(Merge::Pair(first, second)) => Some((&**first, &**second)),
+            // A line of the files that merges once came in, which is passed over.
+            Some(Merge::Text(text)) if text.starts_with("#version") => return None,
             Some(Merge::Text(text)) => text.split_once(' '),
             None => None,
         };
@@ -81,6 +83,7 @@ mod tests {
         let found = |merges: &str| find(&file(vocab, merges, "null"));
         assert_eq!(found("[\"a\", \"b\"]"), None);
         assert_eq!(found("\"a b\""), None);
+        assert_eq!(found("\"#version: 0.2\",\n\"a b\""), None);
         for (merges, reason) in [
             (
                 "[\"a\", \"b\"],\n[\"a\", \"c\"],\n[\"c\", \"a\"]",

@@ -231,8 +231,9 @@ fn the_time_of_a_call_counts_from_its_beginning_and_once_for_all_it_does() {
     assert_eq!(streamed.unwrap().unwrap_err(), out_of_time);
 
     // Thinking and answering read the prompt once each. Half as much again as one reading takes is not enough for both, unless
-    // the machine was busy with something else during the reading that was measured: that is tried again.
-    let out_of_time = (0..50).any(|_| {
+    // the machine was busy with something else during the reading that was measured, or during one of these: of many tries some
+    // are to tell.
+    let mut out_of_time = (0..50).filter(|_| {
         let after = rendering() * 3 / 2;
         let options = GenerateOptions { timeout: Some(after), ..options.clone() };
         match model.generate_measured("x", 1, None, &options, None) {
@@ -240,7 +241,7 @@ fn the_time_of_a_call_counts_from_its_beginning_and_once_for_all_it_does() {
             Err(error) => error == RunError::TimedOut { after },
         }
     });
-    assert!(out_of_time, "each reading had the whole time");
+    assert!(out_of_time.nth(9).is_some(), "each reading had the whole time");
 }
 
 #[test]

@@ -1,6 +1,12 @@
 //! Runs that are stopped while they are under way. Linux says what a thread is at.
 
-use std::{fs, ops::ControlFlow, path::Path, thread, time::Duration};
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use prost::Message;
 
@@ -78,7 +84,9 @@ fn a_run_that_is_under_way_ends_when_its_call_is_cancelled_or_out_of_time() {
 
     let before = busy();
     let pending = model.start_think(two(), ThinkOptions::steps(0), None);
+    let begun = Instant::now();
     while busy() < before + ticks_of_a_run {
+        assert!(begun.elapsed() < Duration::from_secs(120), "the run is not under way");
         thread::yield_now();
     }
     pending.canceller().cancel();
