@@ -177,7 +177,7 @@ export interface EncodeOptions {
 }
 
 /**
- * A frame with this payload, or with these parts joined.
+ * A frame with this payload, or with these parts joined. Metadata of more than 1 MiB, which peers read, {@link decode} refuses.
  * @throws {EncodeError} `not_in_dialect`, `too_large` or `bad_alignment`.
  */
 export declare function encode(

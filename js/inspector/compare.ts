@@ -3,7 +3,7 @@
 import type { Rule } from "avp-wasm";
 import { card, facts, h, number, short } from "./dom.js";
 import { troubleView } from "./frame-view.js";
-import { ask, type Comparison, type Opened } from "./protocol.js";
+import { ask, type Compared, type Comparison, type Opened } from "./protocol.js";
 import { questions } from "./question.js";
 
 const RULES: Record<Rule, string> = {
@@ -26,7 +26,8 @@ export function compareView(left: AbortSignal): HTMLElement {
   const run = async () => {
     const [a, b] = chosen;
     if (!a || !b) return result.replaceChildren(h("p", { class: "note" }, "Choose two frames."));
-    const what = { frames: [a.opened, b.opened] as [Opened, Opened], hellos: hellos.map(({ value }) => value) as [string, string] };
+    const frames = [a, b].map(({ opened: { head, payload, kv } }) => ({ head, payload, kv })) as [Compared, Compared];
+    const what = { frames, hellos: hellos.map(({ value }) => value) as [string, string] };
     const answer = await question("Comparing", "compare", what);
     if (answer) result.replaceChildren(...("code" in answer ? [troubleView(answer)] : shown(answer)));
   };
@@ -41,9 +42,11 @@ export function compareView(left: AbortSignal): HTMLElement {
       const opened = await reading(`Reading ${name}`, "open", { blob });
       if (!opened) return;
       const broken = "code" in opened;
+      // Who stops the reading of another frame still has the one before.
+      if (broken && opened.code === "cancelled") return show();
       chosen[index] = broken ? null : { name, opened };
       show();
-      if (broken && opened.code !== "cancelled") state.append(troubleView(opened));
+      if (broken) state.append(troubleView(opened));
       await run();
     };
     const picker = h("input", { type: "file", onchange: () => picker.files?.[0] && choose(picker.files[0].name, picker.files[0]) });

@@ -27,9 +27,9 @@ export const hex = (value: number, digits = 2): string => value.toString(16).pad
 export const bytes = (count: number): string =>
   count < 1024 ? `${count} B` : count < 1 << 20 ? `${(count / 1024).toFixed(1)} KiB` : `${(count / (1 << 20)).toFixed(1)} MiB`;
 
-/** A number as `write` writes it. JSON has no NaN, so what was one may come as null. */
+/** A number as `write` writes it. */
 export const number = (value: number, write: (value: number) => string): string =>
-  value === null || Number.isNaN(value) ? "not a number" : write(value);
+  Number.isNaN(value) ? "not a number" : write(value);
 
 /** Three digits, however small the number is. */
 export const short = (value: number): string =>

@@ -65,10 +65,16 @@ function dialectReason({ dialect, flags, metadata }: FrameHead): string {
 function metadata(all: Metadata): [string, string][] {
   const rows = Object.entries(all).flatMap(([name, value]): [string, string][] => {
     if (name === "extra") return Object.entries(all.extra).map(([key, text]) => [`extra: ${key}`, JSON.stringify(text)]);
-    if (value === "" || value === null || value === 0) return [];
+    // These two say by null that they were not sent, and the others by 0.
+    const isOptional = name === "confidenceScore" || name === "payloadChecksum";
+    if (value === "" || value === null || (value === 0 && !isOptional)) return [];
     // A float32 has seven digits; the rest is what float64 makes of it.
-    const score = name === "confidenceScore" && Number(all.confidenceScore?.toPrecision(7));
-    const text = name === "tensorShape" ? `[${all.tensorShape.join(", ")}]` : name === "payloadChecksum" ? `0x${hex(Number(value), 8)}` : String(score || value);
+    const score = (value: number) => String(Number(value.toPrecision(7)));
+    const text =
+      name === "tensorShape" ? `[${all.tensorShape.join(", ")}]`
+      : name === "payloadChecksum" ? `0x${hex(Number(value), 8)}`
+      : name === "confidenceScore" ? number(Number(value), score)
+      : String(value);
     return text === "[]" ? [] : [[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), text]];
   });
   return rows;

@@ -69,7 +69,7 @@ function draw({ shape, tokens, rows, norms, sampled }: HeatMap, tensor: string):
     h("div", { class: "map" }, canvas, cursor),
     h("p", { class: "axes" }, h("span", {}, `token\u00a0${tokens[0]}`), h("span", {}, `rows: layer 0 head 0 at the top, to layer ${shape.numLayers - 1}`), h("span", {}, `token\u00a0${tokens.at(-1)}`)),
     low < high && h("div", { class: "scale" }, h("span", {}, short(low)), ramp, h("span", {}, short(high))),
-    low === high && h("p", { class: "note" }, `Every norm is ${short(low)}.`),
+    low === high && h("p", { class: "note" }, `Every ${odd > 0 ? "other " : ""}norm is ${short(low)}.`),
     odd > 0 && h("div", { class: "scale" }, h("span", { class: "odd" }), `${odd === 1 ? "1 norm is" : `${odd} norms are`} infinite or not a number`),
     value,
     sampled && h("p", { class: "note" }, `Sampled: ${rows.length} of ${shape.numLayers * shape.numKvHeads} rows, ${tokens.length} of ${shape.seqLen} tokens.`),

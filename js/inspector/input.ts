@@ -15,12 +15,12 @@ export function readText(text: string): Input {
   return { packet: text.trim() };
 }
 
-/** A file with a packet in it is text with a `|`; any other is taken for a frame, so that the error says what is wrong. */
+/** A file with a packet in it is text with a `|`; any other, one that cannot be read too, is taken for a frame, so that
+ * the error says what is wrong. */
 export async function readFile(file: Blob): Promise<Input> {
   if (file.size > 64 << 10) return { blob: file };
-  const bytes = new Uint8Array(await file.arrayBuffer());
   try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
     return text.includes("|") && !/[\0-\x08\x0e-\x1f]/.test(text) && !text.startsWith("AV\u0001") ? { packet: text.trim() } : { blob: file };
   } catch {
     return { blob: file };

@@ -7,7 +7,8 @@ import { ask } from "./protocol.js";
 /** The packet written last; it outlives a change of view. */
 let written = "FETCH|HR|return:HR-Agent|p:2|aacp:1.2";
 
-export const packetAddress = (packet: string) => `#packet=${encodeURIComponent(packet)}`;
+/** Half a character has no bytes, so the address has a mark in its place. */
+export const packetAddress = (packet: string) => `#packet=${encodeURIComponent(packet.replace(/\p{Surrogate}/gu, "\ufffd"))}`;
 
 export function packetView(text = written): HTMLElement {
   const input = h("textarea", { id: "packet", rows: 3, spellcheck: "false", autocapitalize: "off", "aria-describedby": "verdict" });

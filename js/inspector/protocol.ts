@@ -50,10 +50,13 @@ export interface Difference {
   relative: number;
 }
 
+/** What a comparison needs of a frame. */
+export type Compared = Pick<Opened, "head" | "payload" | "kv">;
+
 export interface Requests {
   open: { ask: { blob: Blob }; answer: Opened };
   heatMap: { ask: { payload: Blob; tensor: "key" | "value" }; answer: HeatMap };
-  compare: { ask: { frames: [Opened, Opened]; hellos: [string, string] }; answer: Comparison };
+  compare: { ask: { frames: [Compared, Compared]; hellos: [string, string] }; answer: Comparison };
   packet: { ask: { text: string; strict: boolean }; answer: { validation: Validation; explanation: Explanation | null } };
   sample: { ask: { name: string }; answer: { blob: Blob } };
 }

@@ -102,7 +102,7 @@ export class Kept {
 const owners =
   typeof FinalizationRegistry === "undefined" ? undefined : new FinalizationRegistry<() => void>((drop) => drop());
 
-const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true });
+export const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Up to this many characters of ASCII, one after the other is faster than the decoder. */
 const SHORT = 24;

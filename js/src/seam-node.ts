@@ -15,8 +15,8 @@ export function askBytes(operation: Operation, bytes: Uint8Array): Uint8Array {
   return value(addon.askBytes(operation, bytes));
 }
 
-/** Takes the usual answer: making memory takes longer than to fill it. */
-const usual = new Uint8Array(512);
+/** Takes the usual answer: making memory takes longer than to fill it. A longer one is asked for twice. */
+const usual = new Uint8Array(4096);
 const usualView = new DataView(usual.buffer);
 
 /** Asks for something that is numbers; they are there until the next question. */

@@ -11,7 +11,6 @@ const KV_DTYPES = ["float32", "float16", "bfloat16"] as const;
 const KV_HEADER = 17;
 
 const utf8 = new TextEncoder();
-const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export function decodeHybrid(payload: Uint8Array): api.Hybrid {
   const body = check.bytes(payload, "payload");
@@ -22,7 +21,7 @@ export function decodeHybrid(payload: Uint8Array): api.Hybrid {
   });
   const last = (kind: string) => chunks.filter((chunk) => chunk.kind === kind).pop()?.data ?? null;
   const text = last("text");
-  return { chunks, text: text && fromUtf8.decode(text), latent: last("latent") };
+  return { chunks, text: text && core.fromUtf8.decode(text), latent: last("latent") };
 }
 
 export function encodeHybrid(chunks: readonly api.HybridChunkInit[]): Uint8Array {

@@ -85,6 +85,25 @@ test("of two comparisons the one asked for last is shown, whichever ends first",
   assert.doesNotMatch(await page.locator(".compare").textContent(), /second/);
 });
 
+test("who stops the reading of another frame keeps the one before", async () => {
+  await fresh({}, "#compare", () =>
+    page.addInitScript(() => {
+      // A worker that is not asked gives no answer.
+      const { postMessage } = Worker.prototype;
+      Worker.prototype.postMessage = function (message, ...rest) {
+        if (!(window.stuck && message.name === "open")) postMessage.call(this, message, ...rest);
+      };
+    }),
+  );
+  await choose(cache({ modelId: "first" }), cache({ modelId: "second" }));
+  await page.waitForSelector("table");
+  await page.evaluate(() => (window.stuck = true));
+  await choose(null, cache({ modelId: "third" }));
+  await page.click("text=Cancel");
+  await page.waitForSelector(".chosen >> nth=1 >> text=1.avp");
+  assert.match(await page.locator(".compare").textContent(), /second/);
+});
+
 test("a damaged frame is compared as far as it goes, and is said to be damaged", async () => {
   await page.click("nav >> text=Compare");
   const damaged = cache({ modelId: "damaged" });

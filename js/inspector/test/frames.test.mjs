@@ -103,6 +103,7 @@ test("norms that are no numbers are counted, and called so", async () => {
   const payload = encodeKvCache(shape, [{ key: tensor(1, NaN, Infinity), value: tensor(NaN, NaN, NaN) }]);
   await drop(Buffer.from(encode({ payloadType: "kv_cache" }, payload)).toString("hex"));
   await page.waitForSelector("text=2 norms are infinite or not a number");
+  await page.waitForSelector("text=Every other norm is 1.00.");
   await page.focus(".map canvas");
   await page.keyboard.press("ArrowRight");
   assert.equal(await page.locator("#heat-value").textContent(), "Layer 0, head 0, token 1: not a number");
@@ -133,4 +134,22 @@ test("of many chunks the first are shown, of a long text the beginning, and the 
   await page.waitForSelector("text=Only the beginning of this text is shown.");
   assert.equal(await page.locator("blockquote").first().textContent(), "é".repeat(1 << 15));
   assert.equal(await page.locator("blockquote").count(), 256);
+});
+
+test("what was sent is shown, be it zero or no number", async () => {
+  const frame = encode({ mode: "hybrid", confidenceScore: 0.75 }, new Uint8Array(), { dialect: "0.2", checksum: false });
+  const place = Buffer.from(frame).indexOf(Buffer.from(new Float32Array([0.75]).buffer));
+  new DataView(frame.buffer, frame.byteOffset).setFloat32(place, NaN, true);
+  await drop(Buffer.from(frame).toString("hex"));
+  await page.waitForSelector("dt:text-is('confidence_score') + dd:text-is('not a number')");
+  await drop(Buffer.from(encode({}, new Uint8Array())).toString("hex"));
+  await page.waitForSelector("dt:text-is('payload_checksum') + dd:text-is('0x00000000')");
+});
+
+test("of a cache of many rows a sample is painted, and the page says so", async () => {
+  const shape = { numLayers: 600, numKvHeads: 1, headDim: 1, seqLen: 1, dtype: "float32" };
+  const tensor = new Uint8Array(4);
+  const payload = encodeKvCache(shape, Array.from({ length: 600 }, () => ({ key: tensor, value: tensor })));
+  await drop(Buffer.from(encode({ payloadType: "kv_cache" }, payload)).toString("hex"));
+  await page.waitForSelector("text=Sampled: 512 of 600 rows, 1 of 1 tokens.");
 });

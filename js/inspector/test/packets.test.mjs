@@ -101,3 +101,13 @@ test("every first fix that is offered for a packet of the vectors mends its find
   }
   assert.ok(lines.length > 100);
 });
+
+test("half a character in a packet harms neither the page nor its address", async () => {
+  await page.click("nav >> text=Packet");
+  await page.evaluate(() => {
+    const input = document.querySelector("#packet");
+    input.value = "FETCH|HR|return:A\ud83d|aacp:1.2";
+    for (const type of ["input", "change"]) input.dispatchEvent(new Event(type));
+  });
+  assert.match(await page.evaluate(() => location.hash), /return%3AA%EF%BF%BD%7C/);
+});
