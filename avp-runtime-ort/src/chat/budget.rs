@@ -4,15 +4,17 @@
 //! list twice, forty deep, or for a method whose result is larger than any memory. So values are walked, and sizes computed,
 //! with fuel paid on the way, before they are written out, compared or made.
 //!
-//! minijinja lets no one step in before its operators, nor before a filter such as `replace` turns a list into text. `~` on a
-//! list that holds itself many times, or `+` of two long lists, is therefore bounded by the time limit alone: the caller gets
-//! its answer, but the thread left behind goes on taking memory. `~` on a namespace that holds itself overflows the stack.
+//! minijinja lets no one step in before its operators; what `~` joins is led here by a change of the source (see `rewrite`).
+//! Comparing lists that hold themselves many times, and what `replace` or `indent` make of such a list, is bounded by the
+//! time limit alone: the caller gets its answer, but the thread left behind goes on for a while.
 
 use minijinja::{
     Environment, Error, ErrorKind, State, Value, filters,
-    value::{Kwargs, StringInput, ValueKind},
+    value::{Rest, ValueKind, ValueOrKwargs},
 };
 use minijinja_contrib::pycompat;
+
+use super::rewrite::PAID;
 
 /// minijinja's price: one fuel buys this many bytes of text.
 const BYTES_PER_FUEL: usize = 64;
@@ -59,51 +61,37 @@ fn walk(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Error>
     Ok(())
 }
 
-/// A filter that compares the items of a value.
-type Comparing = fn(&State<'_, '_>, Value, Kwargs) -> Result<Value, Error>;
-
 /// Replaces the filters that write out or compare what is inside a value, by ones that pay for it first.
 pub(super) fn add_filters(environment: &mut Environment<'_>) {
-    environment.add_filter("string", |state: &State<'_, '_>, value: &Value| {
-        pay_for_items(state, value)?;
-        filters::string(state, value)
+    environment.add_filter(PAID, |state: &State<'_, '_>, value: Value| {
+        pay_for_items(state, &value)?;
+        Ok::<_, Error>(value)
     });
-    environment.add_filter("pprint", |state: &State<'_, '_>, value: &Value| {
-        pay_for_items(state, value)?;
-        Ok::<_, Error>(filters::pprint(value))
-    });
-    environment.add_filter("join", join);
-    environment
-        .add_filter("upper", |state: &State<'_, '_>, value: &Value| text(state, value).map(filters::upper));
-    environment
-        .add_filter("lower", |state: &State<'_, '_>, value: &Value| text(state, value).map(filters::lower));
-    environment.add_filter("capitalize", |state: &State<'_, '_>, value: &Value| {
-        text(state, value).map(filters::capitalize)
-    });
-    let comparing: [(&str, Comparing); 4] =
-        [("sort", filters::sort), ("unique", filters::unique), ("min", filters::min), ("max", filters::max)];
-    for (name, filter) in comparing {
-        environment.add_filter(name, move |state: &State<'_, '_>, value: Value, options: Kwargs| {
-            pay_for_items(state, &value)?;
-            filter(state, value, options)
+    for (name, filter) in [
+        ("capitalize", Value::from_function(filters::capitalize)),
+        ("e", Value::from_function(filters::escape)),
+        ("escape", Value::from_function(filters::escape)),
+        ("format", Value::from_function(filters::format)),
+        ("join", Value::from_function(filters::join)),
+        ("lines", Value::from_function(filters::lines)),
+        ("lower", Value::from_function(filters::lower)),
+        ("max", Value::from_function(filters::max)),
+        ("min", Value::from_function(filters::min)),
+        ("pprint", Value::from_function(filters::pprint)),
+        ("sort", Value::from_function(filters::sort)),
+        ("split", Value::from_function(filters::split)),
+        ("string", Value::from_function(filters::string)),
+        ("title", Value::from_function(filters::title)),
+        ("trim", Value::from_function(filters::trim)),
+        ("unique", Value::from_function(filters::unique)),
+        ("upper", Value::from_function(filters::upper)),
+    ] {
+        environment.add_filter(name, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
+            let arguments = arguments.into_values();
+            arguments.iter().try_for_each(|argument| pay_for_items(state, argument))?;
+            filter.call(state, &arguments)
         });
     }
-}
-
-fn join(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    joiner: Option<StringInput<'_>>,
-    attribute: Option<&str>,
-    options: Kwargs,
-) -> Result<Value, Error> {
-    pay_for_items(state, value)?;
-    filters::join(state, value, joiner, attribute, options)
-}
-
-fn text<'value>(state: &State<'_, '_>, value: &'value Value) -> Result<StringInput<'value>, Error> {
-    pay_for_items(state, value)?;
-    StringInput::new(state, value)
 }
 
 /// Python's methods of strings, lists and maps, with what they make paid for first.

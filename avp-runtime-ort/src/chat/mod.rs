@@ -1,11 +1,13 @@
 //! What a model is asked to read: messages, rendered by its chat template as Transformers renders them, or plain text.
 
 mod budget;
-mod generation_tag;
+mod held;
 mod message;
 mod prompt;
 mod python;
+mod rewrite;
 mod stack;
+mod tags;
 mod template;
 
 pub use message::{Content, Message};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use minijinja::{Environment, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
 use serde::Deserialize;
 
-use super::{Chat, budget, generation_tag, python, stack};
+use super::{Chat, budget, held, python, rewrite::rewrite, stack};
 use crate::{
     ModelError, RunError,
     folder::{read_json, read_text},
@@ -101,6 +101,7 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|error| template_error(&error))?);
         environment.set_unknown_method_callback(budget::call_method);
         budget::add_filters(&mut environment);
+        held::add(&mut environment);
         environment.set_formatter(python::format);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("strftime_now", python::strftime_now);
@@ -113,7 +114,7 @@ impl ChatTemplate {
                 let message = format!("{name} has {} bytes, more than {LONGEST}", source.len());
                 return Err(ModelError::Template { line: None, message });
             }
-            let source = generation_tag::replace(&source);
+            let source = rewrite(&source);
             let room = stack::for_source(source.len());
             stack::with(room, || {
                 environment.add_template_owned(name, source).map_err(|error| template_error(&error))
@@ -368,35 +369,99 @@ mod tests {
         }
     }
 
+    /// Makes two lists that hold a list twice, `times` deep.
+    fn doubled(times: usize) -> String {
+        "{% set x, y = 1, 1 %}".to_owned() + &"{% set x = [x, x] %}{% set y = [y, y] %}".repeat(times)
+    }
+
     #[test]
     fn values_that_hold_themselves_many_times_are_stopped_before_they_are_written() {
         for used in [
-            "{{ ns.x }}",
-            "{{ ns.x|tojson|length }}",
-            "{{ {'a': ns.x}|tojson(sort_keys=true)|length }}",
-            "{{ ns.x|string|length }}",
-            "{{ ns.x|pprint|length }}",
-            "{{ ns.x|join|length }}",
-            "{{ ns.x|lower|length }}",
-            "{{ [ns.x, ns.y]|sort|length }}",
-            "{{ [ns.x, ns.y]|unique|length }}",
-            "{{ [ns.x, ns.y]|max|length }}",
-            "{{ ''.join(ns.x)|length }}",
-            "{{ [ns.x].count(ns.y) }}",
+            "{{ x }}",
+            "{{ x|tojson|length }}",
+            "{{ {'a': x}|tojson(sort_keys=true)|length }}",
+            "{{ x|string|length }}",
+            "{{ x|pprint|length }}",
+            "{{ x|join|length }}",
+            "{{ x|lower|length }}",
+            "{{ [x, y]|sort|length }}",
+            "{{ [x, y]|unique|length }}",
+            "{{ [x, y]|max|length }}",
+            "{{ ''.join(x)|length }}",
+            "{{ [x].count(y) }}",
+            "{{ (x ~ '')|length }}",
+            "{{ ('' ~ 2 * [x])|length }}",
+            "{{ x|title|length }}",
+            "{{ x|trim|length }}",
+            "{{ x|e|length }}",
+            "{{ ('%s'|format(x))|length }}",
+            "{{ [x]|map('string')|join|length }}",
         ] {
-            let source = format!(
-                "{{% set ns = namespace(x=1, y=1) %}}{{% for i in range(40) %}}{{% set ns.x = [ns.x, ns.x] %}}\
-                 {{% set ns.y = [ns.y, ns.y] %}}{{% endfor %}}{used}"
-            );
+            let source = doubled(40) + used;
             let error = render(&source, vec![]).unwrap_err();
             assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{used}: {error:?}");
         }
     }
 
     #[test]
-    fn values_that_hold_themselves_are_stopped_before_they_are_written() {
-        let error = render("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", vec![]).unwrap_err();
+    fn a_namespace_is_given_no_value_that_holds_itself_many_times() {
+        let source =
+            "{% set ns = namespace(x=1) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+        let error = render(source, vec![]).unwrap_err();
         assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{error:?}");
+    }
+
+    #[test]
+    fn no_namespace_comes_to_hold_itself() {
+        for cycle in [
+            "{% set ns.x = ns %}",
+            "{% set ns.x = [{'a': (ns, 1)}] %}",
+            "{% set ns.x, b = ns, 1 %}",
+            "{% set (a, (ns.x, b)) = (1, (ns, 1)) %}",
+            "{% set a = namespace(y=ns) %}{% set ns.x = a %}",
+            "{% set a = namespace(ns, y=1) %}{% set a.y = ns %}{% set ns.x = a %}",
+            "{% set a = namespace() %}{% set (ns, ns.x) = (a, [a]) %}{% set a.x = ns %}",
+            "{% set ns.y = namespace() %}{% set ns.x = ns %}",
+            "{% set ns.x = ns|items %}",
+            "{% set ns.x = ns.items() %}",
+            "{% set ns.x = ns|chain({}) %}",
+            "{% set ns.x = [ns][:] %}",
+            "{% set ns.x = [ns]|reverse %}",
+            "{% set ns.x = ns|zip([1]) %}",
+            "{% set ns.x = ns|dictsort %}",
+            "{% set ns.x = [ns]|groupby('a', default=ns) %}",
+            "{% set ns.x = ns.get('x', ns) %}",
+            "{% set ns.x | default(ns, true) %}{% endset %}",
+            "{% set ns.x = ns if true else 1 %}",
+            "{% macro m() %}{{ ns }}{% endmacro %}{% set ns.x = [m] %}",
+            "{% for a in [ns] %}{% set ns.x = loop %}{% endfor %}",
+            "{% for a in [ns] %}{% set ns.x = [loop] %}{% endfor %}",
+            "{{ '{#' }}{% set ns.x = ns %}{# #}",
+            "{{ {'a':{}} ~ '{#' }}{% set ns.x = ns %}{# #}",
+            "{% raw %}{% endraw{% endraw %}{% set ns.x = ns %}",
+        ] {
+            for written in [
+                "{{ ns }}",
+                "{{ '' ~ ns }}",
+                "{{ [ns] ~ '' }}",
+                "{{ ns|tojson }}",
+                "{{ [ns.x] }}",
+                "{{ ns.x|title }}",
+            ] {
+                let source = format!("{{% set ns = namespace(x=1) %}}{cycle}{written}");
+                match render(&source, vec![]) {
+                    Ok(text) => assert!(text.len() < 10_000, "{source}"),
+                    Err(error) => assert!(matches!(error, RunError::Template { .. }), "{source}: {error:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_collected_in_a_namespace() {
+        let source = "{% set ns = namespace(kept=[], text='') %}{% for m in messages %}{% set ns.kept = ns.kept + [m] %}\
+                      {% set ns.text = ns.text ~ m.role ~ ns.kept|length %}{% endfor %}{{ ns.kept|length }}";
+        assert_eq!(render(source, vec![Message::new("user", "a"); 1000]).unwrap(), "1000");
     }
 
     #[test]
@@ -425,9 +490,8 @@ mod tests {
 
     #[test]
     fn a_rendering_that_fuel_does_not_stop_holds_its_caller_no_longer_than_the_limit() {
-        let source = "{% set ns = namespace(x=1, y=1) %}{% for i in range(30) %}{% set ns.x = [ns.x, ns.x] %}\
-                      {% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}";
-        let template = compile(source).unwrap();
+        let source = doubled(30) + "{{ x == y }}";
+        let template = compile(&source).unwrap();
         let render = || template.render_within(Duration::from_millis(50), &Vec::new().into());
         assert_eq!(render(), Err(RunError::EndlessTemplate { line: None }));
         // The thread still runs, so no other is started beside it.

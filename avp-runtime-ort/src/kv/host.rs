@@ -148,12 +148,16 @@ impl AsRef<[u8]> for HostBuffer {
 /// Copies a tensor to `target`, which is as long, by ONNX Runtime: from its device or from here.
 ///
 /// # Errors
-/// When the device cannot be read, or the elements are bfloat16, which `ort`'s copying does not know.
+/// When the device cannot be read.
 fn copy_plane(tensor: &DynTensor, target: &mut [u8]) -> ort::Result<()> {
     match tensor.data_type() {
+        TensorElementType::Float32 => copy_plane_of::<f32>(tensor, target),
         TensorElementType::Float16 => copy_plane_of::<half::f16>(tensor, target),
-        TensorElementType::Bfloat16 => copy_plane_of::<half::bf16>(tensor, target),
-        _ => copy_plane_of::<f32>(tensor, target),
+        // `ort` copies by a graph, and ONNX Runtime has none for bfloat16 on the host. A copy keeps the bits, whatever they
+        // are taken for.
+        //
+        // SAFETY: the tensor is borrowed for longer than the other one lives.
+        _ => copy_plane_of::<half::f16>(&unsafe { as_float16(tensor)? }, target),
     }
 }
 
@@ -161,14 +165,64 @@ fn copy_plane_of<T: PrimitiveTensorElementType + Debug>(
     tensor: &DynTensor,
     target: &mut [u8],
 ) -> ort::Result<()> {
-    if tensor.shape().num_elements() * size_of::<T>() != target.len() {
+    let shape = tensor.shape().clone();
+    if shape.num_elements() * size_of::<T>() != target.len() {
         return Err(ort::Error::new("the tensor has another size than its place"));
     }
-    let (place, shape) = (target.as_mut_ptr().cast(), tensor.shape().clone());
+    let place = target.as_mut_ptr().cast();
     // SAFETY: the place is host memory, as it is described, has room for the shape, as was just checked, and is borrowed for
     // longer than the tensor over it lives. ONNX Runtime copies bytes to it, for which it needs no alignment.
     let target = unsafe { TensorRefMut::<T>::from_raw(MemoryInfo::default(), place, shape)? };
     tensor.view().downcast()?.copy_into(target)
+}
+
+/// Another tensor over the memory of `tensor`, whose elements have two bytes, as float16.
+///
+/// It is no view in `ort`'s sense: of those a binding makes a copy first, and `ort`'s copying then waits for itself.
+///
+/// # Safety
+/// `tensor` must live as long as what is returned.
+unsafe fn as_float16(tensor: &DynTensor) -> ort::Result<DynTensor> {
+    let shape = tensor.shape();
+    let bytes = shape.num_elements() * size_of::<half::f16>();
+    let mut value = null_mut();
+    // SAFETY: the memory is where the tensor says, and has as many bytes, two for each element; `shape` has as many sizes as
+    // are announced, and `value` points to room for the result. The call takes what it needs before it returns.
+    let status = unsafe {
+        (ort::api().CreateTensorWithDataAsOrtValue)(
+            tensor.memory_info().ptr(),
+            tensor.data_ptr().cast_mut(),
+            bytes,
+            shape.as_ptr(),
+            shape.len(),
+            element_type(KvDType::Float16).into(),
+            &mut value,
+        )
+    };
+    // SAFETY: both come from the call above.
+    unsafe { made(status, value) }
+}
+
+/// The tensor that a call of ONNX Runtime's own API made, or why it made none.
+///
+/// # Safety
+/// `status` and `value` must come from one such call, which made a tensor, and nobody else may own them.
+unsafe fn made(status: sys::OrtStatusPtr, value: *mut sys::OrtValue) -> ort::Result<DynTensor> {
+    if !status.0.is_null() {
+        let api = ort::api();
+        // SAFETY: a status that is not null has a message, which ends with a zero byte and lives until the status is
+        // released, here and once.
+        let message = unsafe {
+            let message = CStr::from_ptr((api.GetErrorMessage)(status.0)).to_string_lossy().into_owned();
+            (api.ReleaseStatus)(status.0);
+            message
+        };
+        return Err(ort::Error::new(message));
+    }
+    let value = NonNull::new(value).ok_or_else(|| ort::Error::new("made no tensor"))?;
+    // SAFETY: the value is a tensor that nobody else owns. The allocator that is named here is only kept alive by it; what
+    // frees the memory, if anything, is what the value was made with.
+    Ok(unsafe { DynTensor::from_ptr(value, Some(&Allocator::default())) })
 }
 
 /// `planes` where they lie if that is a multiple of the element size, else a copy that is.
@@ -185,13 +239,12 @@ fn aligned(planes: Bytes, dtype: KvDType) -> Bytes {
 fn lend(plane: Bytes, dtype: KvDType, shape: [i64; 4]) -> ort::Result<DynTensor> {
     let start = plane.as_ptr();
     MEMORY_INFO.get_or_init(MemoryInfo::default);
-    let api = ort::api();
     let mut value = null_mut();
     OFFER.set(Some(plane));
     // SAFETY: `LENDER` is a static with all its functions, `shape` has the four sizes that are announced, and `value`
     // points to room for the result. The call takes what it needs before it returns.
     let status = unsafe {
-        (api.CreateTensorAsOrtValue)(
+        (ort::api().CreateTensorAsOrtValue)(
             (&raw const LENDER).cast_mut(),
             shape.as_ptr(),
             shape.len(),
@@ -200,20 +253,8 @@ fn lend(plane: Bytes, dtype: KvDType, shape: [i64; 4]) -> ort::Result<DynTensor>
         )
     };
     let refused = OFFER.take();
-    if !status.0.is_null() {
-        // SAFETY: a status that is not null has a message, which ends with a zero byte and lives until the status is
-        // released, here and once.
-        let message = unsafe {
-            let message = CStr::from_ptr((api.GetErrorMessage)(status.0)).to_string_lossy().into_owned();
-            (api.ReleaseStatus)(status.0);
-            message
-        };
-        return Err(ort::Error::new(message));
-    }
-    let value = NonNull::new(value).ok_or_else(|| ort::Error::new("made no tensor"))?;
-    // SAFETY: the value was just made, is a tensor and is owned by nobody else. The allocator that is named here is only
-    // kept alive by it; what frees the memory is the one that the value was made with, a static.
-    let tensor = unsafe { DynTensor::from_ptr(value, Some(&Allocator::default())) };
+    // SAFETY: both come from the call above.
+    let tensor = unsafe { made(status, value)? };
     if refused.is_some() || tensor.data_ptr().cast() != start {
         return Err(ort::Error::new("the tensor did not take the memory it was lent"));
     }
@@ -337,7 +378,7 @@ mod tests {
     #[test]
     fn a_tensor_is_copied_out_by_the_runtime_as_it_is() {
         let _runtime = Runtime::find().unwrap();
-        for dtype in [KvDType::Float32, KvDType::Float16] {
+        for dtype in [KvDType::Float32, KvDType::Float16, KvDType::BFloat16] {
             let layout = CacheLayout { dtype, ..LAYOUT };
             let (bytes, _gone) = watched(48 * dtype.size());
             let cache = Arc::new(KvCache::lend(layout, 3, bytes.clone()).unwrap());
