@@ -30,6 +30,10 @@ impl<'g> GraphIndex<'g> {
         Self { graph, producers, consumers, initializers }
     }
 
+    pub(crate) fn graph(&self) -> &'g GraphProto {
+        self.graph
+    }
+
     pub(crate) fn node(&self, position: usize) -> &'g NodeProto {
         &self.graph.node[position]
     }

@@ -1,9 +1,10 @@
 //! Prepared graphs on disk, one per model content, written whole or not at all.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -64,6 +65,35 @@ impl Cache {
         self.folder.as_ref().map(|folder| folder.join(format!("{key}.onnx")))
     }
 
+    /// Notes that the graph at `path` is in use, at most once a day: a changed file is hashed again.
+    fn touch(path: &Path, now: SystemTime) {
+        let touch = |file: File| {
+            let modified = file.metadata()?.modified()?;
+            if now.duration_since(modified).is_ok_and(|age| age > DAY) {
+                file.set_modified(now)
+            } else {
+                Ok(())
+            }
+        };
+        // A cache that cannot be written only costs time.
+        let _untouched = File::options().write(true).open(path).and_then(touch);
+    }
+
+    /// Removes graphs that nobody has used for [`KEPT`]: those of models that are gone, and of releases before this one.
+    fn tidy(&self, now: SystemTime) {
+        let files = self.folder().and_then(|folder| fs::read_dir(folder).ok());
+        for file in files.into_iter().flatten().flatten() {
+            let path = file.path();
+            let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
+            let modified = file.metadata().and_then(|metadata| metadata.modified());
+            let is_old =
+                modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age > KEPT));
+            if is_graph && is_old {
+                let _left = fs::remove_file(path);
+            }
+        }
+    }
+
     /// The graph under `key`, if its file is whole. A graph that holds its weights takes seconds to hash: that is done once for
     /// each state of the file.
     fn read(&self, key: &str) -> Option<(Bytes, PrepareReport)> {
@@ -81,6 +111,7 @@ impl Cache {
         let line_end = content.iter().position(|&byte| byte == b'\n')?;
         let report: PrepareReport = serde_json::from_slice(&content[..line_end]).ok()?;
         let report = PrepareReport { from_cache: true, ..report };
+        Self::touch(&path, SystemTime::now());
         Some((file.slice(DIGEST_SIZE + line_end + 1..), report))
     }
 
@@ -100,10 +131,16 @@ impl Cache {
             Ok(())
         };
         let _unwritten = path.parent().map(write);
+        self.tidy(SystemTime::now());
     }
 }
 
 const DIGEST_SIZE: usize = 32;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How long a graph is kept that nobody uses. Making it again takes seconds.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// Reads the export at `path` and prepares it, or takes the prepared graph from `cache`. `head_dim` is the config's, for
 /// exports that leave it open.
@@ -226,6 +263,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn graphs_that_nobody_uses_go_when_another_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path());
+        let file = |name: &str| folder.path().join(name);
+        let make = |name: &str, days: u32| {
+            let made = File::create(file(name)).unwrap();
+            made.set_modified(SystemTime::now() - DAY * days).unwrap();
+        };
+        prepare_cached(&export(), None, &cache).unwrap();
+        let used = only_file(folder.path());
+        File::options().write(true).open(&used).unwrap().set_modified(SystemTime::now() - DAY * 31).unwrap();
+        make("old.onnx", 31);
+        make("young.onnx", 29);
+        make("old.txt", 31);
+        // Using a graph keeps it.
+        assert!(prepare_cached(&export(), None, &cache).unwrap().report.from_cache);
+        prepare_cached(&export(), Some(8), &cache).unwrap();
+        let is_there = ["old.onnx", "young.onnx", "old.txt"].map(|name| file(name).exists());
+        assert_eq!((is_there, used.exists()), ([false, true, true], true));
+    }
+
+    #[test]
     fn a_damaged_file_is_replaced_and_never_believed() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
@@ -249,8 +308,8 @@ pub(super) mod tests {
         let key = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let known = || fingerprint::kept(&file, Some(folder.path())).map(|known| known.sha256);
         let set_age = |seconds| {
-            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
-            fs::File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(seconds);
+            File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
         };
         set_age(3600);
         assert_eq!(known(), None);
@@ -292,8 +351,8 @@ pub(super) mod tests {
         // Files of an hour ago, so that their hashes are kept.
         let key_with = |content: &[u8]| {
             fs::write(&weights, content).unwrap();
-            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-            fs::File::options().append(true).open(&weights).unwrap().set_modified(time).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(3600);
+            File::options().append(true).open(&weights).unwrap().set_modified(time).unwrap();
             key_now().unwrap()
         };
         let (one, two) = (key_with(b"one"), key_with(b"two"));
@@ -336,8 +395,8 @@ pub(super) mod tests {
         changed[0] ^= 1;
         fs::write(folder.path().join("two"), changed).unwrap();
         for file in ["model.onnx", "one", "two"] {
-            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-            let file = fs::File::options().append(true).open(folder.path().join(file)).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(3600);
+            let file = File::options().append(true).open(folder.path().join(file)).unwrap();
             file.set_modified(time).unwrap();
         }
         let cache = Cache::at(&folder.path().join("cache"));

@@ -97,8 +97,8 @@ fn prepare_with(
         return Err(PrepareError::Embedding { node: format!("{:?}", embedding.node_name), expected });
     }
     let step = latent::plan(&index, &weights, &embedding, &head)?;
-    let rotary = rotary::find(graph, &weights);
-    let report = PrepareReport::new(graph, &embedding, &head, &step, cache, rotary)?;
+    let rotary = rotary::find(&index, &weights);
+    let report = PrepareReport::new(&index, &embedding, &head, &step, cache, rotary)?;
     let graph = model.graph.as_mut().ok_or(PrepareError::NoGraph)?;
     edit::apply(graph, &embedding, &head, &step, max_rows);
     Ok(report)

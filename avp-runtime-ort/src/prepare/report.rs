@@ -9,7 +9,7 @@ use super::{
     CacheLayout, PrepareError, embedding::Embedding, head::Head, latent::LatentStep, rotary::Rotary,
     sharing::shares_buffers,
 };
-use crate::onnx::{GraphProto, tensor_proto::DataType};
+use crate::onnx::{GraphIndex, tensor_proto::DataType};
 
 /// What preparing found in a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub struct PrepareReport {
 
 impl PrepareReport {
     pub(super) fn new(
-        graph: &GraphProto,
+        index: &GraphIndex<'_>,
         embedding: &Embedding,
         head: &Head,
         step: &LatentStep,
@@ -68,6 +68,7 @@ impl PrepareReport {
                 return Err(PrepareError::Embedding { node, expected });
             }
         };
+        let graph = index.graph();
         let inputs = graph.input.iter().map(|input| input.name());
         let has = |operator: &str| graph.node.iter().any(|node| node.op_type() == operator);
         Ok(Self {
@@ -83,7 +84,7 @@ impl PrepareReport {
             dtype,
             cache,
             inputs: inputs.filter(|name| !name.starts_with("past_key_values.")).map(str::to_owned).collect(),
-            shared_buffers: shares_buffers(graph, &cache),
+            shared_buffers: shares_buffers(index, &cache),
             one_token_behind_cache: has("MultiHeadAttention"),
             rotary,
         })

@@ -9,7 +9,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::fingerprint::hex;
-use crate::onnx::{Element, GraphIndex, GraphProto, NodeProto, Weights};
+use crate::onnx::{Element, GraphIndex, NodeProto, Weights};
 
 /// The rotary settings that an export's tables show; both empty where it has none, or computes them on the way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,18 +21,17 @@ pub struct Rotary {
     pub scaling: String,
 }
 
-/// Finds the tables that the attention of `graph` reads.
-pub(super) fn find(graph: &GraphProto, weights: &Weights<'_>) -> Rotary {
-    let index = GraphIndex::new(graph);
+/// Finds the tables that the attention of a graph reads.
+pub(super) fn find(index: &GraphIndex<'_>, weights: &Weights<'_>) -> Rotary {
     let mut names: Vec<[&str; 2]> = Vec::new();
     let mut found: Vec<Frequencies> = Vec::new();
     // Layers share their tables, which are as long as the window.
-    for tables in graph.node.iter().filter_map(tables) {
+    for tables in index.graph().node.iter().filter_map(tables) {
         if names.contains(&tables) {
             continue;
         }
         names.push(tables);
-        found.extend(Frequencies::read(&index, weights, tables).filter(|read| !found.contains(read)));
+        found.extend(Frequencies::read(index, weights, tables).filter(|read| !found.contains(read)));
     }
     if found.is_empty() {
         return Rotary::default();
@@ -141,7 +140,7 @@ mod tests {
     use super::*;
     use crate::{
         ContextError, LoadOptions, Model, Prompt, Runtime,
-        onnx::{ModelProto, TensorProto, float_tensor, node},
+        onnx::{GraphProto, ModelProto, TensorProto, float_tensor, node},
     };
 
     const POSITIONS: usize = 256;
@@ -167,7 +166,7 @@ mod tests {
                 .initializer
                 .extend([table(&cosines, frequencies, f64::cos), table(&sines, frequencies, f64::sin)]);
         }
-        find(&graph, &Weights::new(Path::new(".")))
+        find(&GraphIndex::new(&graph), &Weights::new(Path::new(".")))
     }
 
     #[test]
@@ -229,7 +228,7 @@ mod tests {
         let tables = node("If", "", ["is_long"], ["cos", "sin"]);
         let attention = node("RotaryEmbedding", "", ["x", "ids", "cos", "sin"], ["y"]);
         let graph = GraphProto { node: vec![tables, attention], ..GraphProto::default() };
-        assert_eq!(find(&graph, &Weights::new(Path::new("."))), Rotary::default());
+        assert_eq!(find(&GraphIndex::new(&graph), &Weights::new(Path::new("."))), Rotary::default());
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! Whether a KV-cache can be made longer where it lies.
 
 use super::CacheLayout;
-use crate::onnx::{GraphIndex, GraphProto};
+use crate::onnx::GraphIndex;
 
 /// Whether past and present may be one buffer: `GroupQueryAttention`, and nothing else, reads each past and writes the
 /// present of the same layer. Other operators would take the room behind the past for tokens.
-pub(super) fn shares_buffers(graph: &GraphProto, layout: &CacheLayout) -> bool {
+pub(super) fn shares_buffers(index: &GraphIndex<'_>, layout: &CacheLayout) -> bool {
     /// Where the operator takes the past, and where it gives the present.
     const SLOTS: [(&str, usize, usize); 2] = [("key", 3, 1), ("value", 4, 2)];
-    let index = GraphIndex::new(graph);
     (0..layout.num_layers).all(|layer| {
         SLOTS.iter().all(|&(part, input, output)| {
             let past = format!("past_key_values.{layer}.{part}");
