@@ -1,13 +1,17 @@
-//! What a latent step costs beside ONNX Runtime's own time.
+//! What a latent step costs beside ONNX Runtime's own time, and what it copies between the host and a device.
 //!
 //! `cargo run --release -p avp-runtime-ort --example step_overhead -- FOLDER [TOKENS [STEPS [THREADS [cuda]]]]`
 //!
 //! Prints the time of a step behind TOKENS tokens (1,024), the part of it that passed inside ONNX Runtime, and the rest,
-//! which is this crate's; medians of seven rounds of STEPS (20).
+//! which is this crate's; medians of seven rounds of STEPS (20). Then, from ONNX Runtime's profile of two more calls that
+//! differ by STEPS steps, how many operators a step runs, and how many of them copy to the host or back.
 
-use std::{env, error::Error, time::Duration};
+use std::{collections::BTreeMap, env, error::Error, fs, path::Path, time::Duration};
 
-use avp_runtime_ort::{Device, LoadOptions, Model, OutputType, Prompt, Runtime, ThinkOptions};
+use avp_runtime_ort::{
+    Context, Device, LoadOptions, Model, OutputType, Prompt, Runtime, StepsTime, ThinkOptions,
+};
+use serde::Deserialize;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
@@ -22,22 +26,85 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
 
     let runtime = Runtime::find()?;
-    let model = Model::load(&runtime, &folder, &LoadOptions { threads, device, ..LoadOptions::default() })?;
+    let options = LoadOptions { threads, device, ..LoadOptions::default() };
+    let model = Model::load(&runtime, &folder, &options)?;
     let context = model.think(prompt_of(&model, tokens)?, 0, None)?;
-    let mut rounds = Vec::new();
-    for _ in 0..7 {
-        let options = ThinkOptions { output: OutputType::HiddenState, ..ThinkOptions::steps(steps) };
-        let thought = model.think_with(Prompt::Raw("a".to_owned()), options, Some(&context))?;
-        rounds.push((thought.steps_time.total, thought.steps_time.inside_runtime));
-    }
-    let (total, inside) = (median(rounds.iter().map(|r| r.0)), median(rounds.iter().map(|r| r.1)));
-    let outside = median(rounds.iter().map(|r| r.0.saturating_sub(r.1)));
+    let rounds: Vec<StepsTime> = (0..7).map(|_| think(&model, &context, steps)).collect::<Result<_, _>>()?;
+    let (total, inside) =
+        (median(rounds.iter().map(|r| r.total)), median(rounds.iter().map(|r| r.inside_runtime)));
+    let outside = median(rounds.iter().map(|r| r.total.saturating_sub(r.inside_runtime)));
     let per_step = |time: Duration| time.as_secs_f64() * 1e6 / steps as f64;
     println!("{tokens} tokens, {steps} steps: {:.1} us a step", per_step(total));
     println!("inside ONNX Runtime: {:.1} us", per_step(inside));
     let percent = 100.0 * outside.as_secs_f64() / inside.as_secs_f64();
     println!("outside: {:.1} us, {percent:.2} % of it", per_step(outside));
+    drop((model, context));
+
+    let profile = |steps| operators(&runtime, &folder, &options, tokens, steps);
+    let (few, many) = (profile(0)?, profile(steps)?);
+    let more = |count: &dyn Fn(&BTreeMap<String, usize>) -> usize| count(&many).saturating_sub(count(&few));
+    let all = more(&|found| found.values().sum());
+    let copies = more(&|found| {
+        let copies = found.iter().filter(|(operator, _)| operator.starts_with("Memcpy"));
+        copies.map(|(_, count)| count).sum()
+    });
+    let per_step = |count: usize| count as f64 / steps.max(1) as f64;
+    println!(
+        "operators: {:.1} a step, of which {:.1} copy between host and device",
+        per_step(all),
+        per_step(copies)
+    );
     Ok(())
+}
+
+/// As many steps behind `context`, whose cache is not kept.
+fn think(model: &Model, context: &Context, steps: usize) -> Result<StepsTime, Box<dyn Error>> {
+    let options = ThinkOptions { output: OutputType::HiddenState, ..ThinkOptions::steps(steps) };
+    Ok(model.think_with(Prompt::Raw("a".to_owned()), options, Some(context))?.steps_time)
+}
+
+/// How often each operator ran while a fresh session read the prompt and took as many steps behind it.
+fn operators(
+    runtime: &Runtime,
+    folder: &str,
+    options: &LoadOptions,
+    tokens: usize,
+    steps: usize,
+) -> Result<BTreeMap<String, usize>, Box<dyn Error>> {
+    let scratch = tempfile::tempdir()?;
+    let options = LoadOptions { profile: Some(scratch.path().join("profile")), ..options.clone() };
+    let model = Model::load(runtime, folder, &options)?;
+    let context = model.think(prompt_of(&model, tokens)?, 0, None)?;
+    think(&model, &context, steps)?;
+    drop((model, context));
+    read_profile(scratch.path())
+}
+
+/// One line of ONNX Runtime's profile.
+#[derive(Deserialize)]
+struct Event {
+    #[serde(default)]
+    cat: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    args: BTreeMap<String, serde_json::Value>,
+}
+
+fn read_profile(folder: &Path) -> Result<BTreeMap<String, usize>, Box<dyn Error>> {
+    let file = fs::read_dir(folder)?.next().ok_or("ONNX Runtime wrote no profile")??.path();
+    let events: Vec<Event> = serde_json::from_slice(&fs::read(file)?)?;
+    let mut counts = BTreeMap::new();
+    for event in events {
+        // A node is told of before and behind its kernel too.
+        if event.cat == "Node"
+            && event.name.ends_with("_kernel_time")
+            && let Some(operator) = event.args.get("op_name").and_then(|name| name.as_str())
+        {
+            *counts.entry(operator.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(counts)
 }
 
 /// Text of about as many tokens.

@@ -75,6 +75,14 @@ pub enum ModelError {
         /// What is missing.
         message: String,
     },
+    /// The profile that was asked for cannot be written.
+    #[error("cannot write a profile beside {}: {message}", path.display())]
+    Profile {
+        /// What the profile's name is to begin with.
+        path: PathBuf,
+        /// What the system says.
+        message: String,
+    },
     /// ONNX Runtime does not take the model.
     #[error("ONNX Runtime refuses the model: {message}")]
     Runtime {

@@ -59,11 +59,23 @@ pub struct LoadOptions {
     pub queue: usize,
     /// Calls that take turns at most; 8 by default, at least 1. Each holds its KV-cache in memory.
     pub in_flight: usize,
+    /// Has ONNX Runtime write down what each operator of each run took, in Chrome's trace format, to a file that begins with
+    /// this path and ends in the time and `.json`. It is whole once the last handle of the model is dropped. Writing it
+    /// takes time too, and ONNX Runtime ends it after a million events, some hundred steps of a large model.
+    pub profile: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { threads: 0, dtype: None, device: Device::Cpu, spinning: true, queue: 64, in_flight: 8 }
+        Self {
+            threads: 0,
+            dtype: None,
+            device: Device::Cpu,
+            spinning: true,
+            queue: 64,
+            in_flight: 8,
+            profile: None,
+        }
     }
 }
 

@@ -38,6 +38,15 @@ SHAPES = {
         "num_key_value_heads": 2,
         "tie_word_embeddings": True,
     },
+    "qwen2.5-7b": {
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+    },
     # For trying the benchmark itself: seconds to make, milliseconds to run.
     "tiny": {
         "vocab_size": 512,

@@ -71,6 +71,8 @@ struct Length {
     import_ms: f64,
     /// Copying as many bytes once, into memory that is there.
     memcpy_ms: f64,
+    /// Copying as many bytes once, into memory that the system gives anew, as an export and what is received need it.
+    memcpy_new_ms: f64,
     /// Time to the first token of an answer behind the received context, import included.
     received_first_token_ms: f64,
     /// The same where the text is read instead.
@@ -177,6 +179,7 @@ impl Measured<'_> {
             Ok(start.elapsed())
         })?;
         drop(copy);
+        let memcpy_new_ms = self.median(|| timed(|| Ok::<_, anyhow::Error>(black_box(&frame).to_vec())))?;
 
         let one = GenerateOptions { max_tokens: 1, ..GenerateOptions::default() };
         let received_first_token_ms = self.median(|| {
@@ -203,6 +206,7 @@ impl Measured<'_> {
             export_ms,
             import_ms,
             memcpy_ms,
+            memcpy_new_ms,
             received_first_token_ms,
             prefilled_first_token_ms,
             peak_memory: self.peak(&context, cache)?.map(|peak| rounded(peak as f64 / cache as f64)),
@@ -257,7 +261,7 @@ fn rounded(milliseconds: f64) -> f64 {
     (milliseconds * 1e3).round() / 1e3
 }
 
-const HEADER: [&str; 11] = [
+const HEADER: [&str; 12] = [
     "tokens",
     "prefill",
     "latent step",
@@ -266,6 +270,7 @@ const HEADER: [&str; 11] = [
     "export",
     "import",
     "of memcpy",
+    "into new memory",
     "first token, received",
     "first token, prefilled",
     "peak memory",
@@ -276,12 +281,13 @@ impl fmt::Display for Report {
         let heading = format!("{}, medians of {}", self.model, self.repeats);
         writeln!(formatter, "{}\n", style(heading).bold())?;
         let ms = |value: f64| format!("{value:.2} ms");
-        let rows: Vec<[String; 11]> = self
+        let rows: Vec<[String; 12]> = self
             .lengths
             .iter()
             .map(|length| {
                 // Two copies are made, out of the cache and into one.
-                let share = 2.0 * length.memcpy_ms / (length.export_ms + length.import_ms);
+                let both = length.export_ms + length.import_ms;
+                let share = |copy: f64| format!("{:.0} %", 200.0 * copy / both);
                 [
                     length.tokens.to_string(),
                     ms(length.prefill_ms),
@@ -290,7 +296,8 @@ impl fmt::Display for Report {
                     bytes(length.frame_bytes as f64),
                     ms(length.export_ms),
                     ms(length.import_ms),
-                    format!("{:.0} %", share * 100.0),
+                    share(length.memcpy_ms),
+                    share(length.memcpy_new_ms),
                     ms(length.received_first_token_ms),
                     ms(length.prefilled_first_token_ms),
                     length.peak_memory.map_or_else(|| "unknown".to_owned(), |peak| format!("{peak:.2}x")),
@@ -303,9 +310,9 @@ impl fmt::Display for Report {
         }
         writeln!(
             formatter,
-            "\nof memcpy: two copies of the frame's bytes against export and import; peak memory: what export and import \
-             held beside\nthe context, over its cache's size, unknown below 64 MiB; decode: none where the model ended its \
-             turn at once"
+            "\nof memcpy: two copies of the frame's bytes, into memory that is there and into new memory, against export \
+             and import;\npeak memory: what export and import held beside the context, over its cache's size, unknown \
+             below 64 MiB; decode:\nnone where the model ended its turn at once"
         )
     }
 }

@@ -4,17 +4,19 @@
 //! list twice, forty deep, or for a method whose result is larger than any memory. So values are walked, and sizes computed,
 //! with fuel paid on the way, before they are written out, compared or made.
 //!
-//! minijinja lets no one step in before its operators; what `~` joins is led here by a change of the source (see `rewrite`).
-//! Comparing lists that hold themselves many times, and what `replace` or `indent` make of such a list, is bounded by the
-//! time limit alone: the caller gets its answer, but the thread left behind goes on for a while.
+//! minijinja lets no one step in before its operators. What `~` joins, what is looked for by `in`, and sums that are set are
+//! led here by a change of the source (see `rewrite`). Left to the time limit alone is what compares or hashes a list that
+//! holds itself many times, which takes time, and what makes text or a longer list of one behind the back of that change: a
+//! sum in a macro's argument, such a list as an argument of `replace`. The caller gets its answer, but the thread left behind
+//! goes on for a while, and in the second case takes memory.
 
 use minijinja::{
-    Environment, Error, ErrorKind, State, Value, filters,
+    Environment, Error, ErrorKind, State, Value, filters, tests,
     value::{Rest, ValueKind, ValueOrKwargs},
 };
 use minijinja_contrib::pycompat;
 
-use super::rewrite::PAID;
+use super::rewrite::{COUNTED, LISTED, PAID};
 
 /// minijinja's price: one fuel buys this many bytes of text.
 const BYTES_PER_FUEL: usize = 64;
@@ -65,6 +67,17 @@ fn walk(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Error>
 pub(super) fn add_filters(environment: &mut Environment<'_>) {
     environment.add_filter(PAID, |state: &State<'_, '_>, value: Value| {
         pay_for_items(state, &value)?;
+        // Written out on the spot: what a namespace holds may be another by the time it is joined.
+        Ok::<_, Error>(if value.as_object().is_some() { value.to_string().into() } else { value })
+    });
+    environment.add_filter(COUNTED, |state: &State<'_, '_>, value: Value| {
+        pay_for_items(state, &value)?;
+        Ok::<_, Error>(value)
+    });
+    environment.add_filter(LISTED, |state: &State<'_, '_>, value: Value| {
+        if value.as_object().is_some() {
+            pay(state, value.len().unwrap_or(0).saturating_mul(BYTES_PER_ITEM))?;
+        }
         Ok::<_, Error>(value)
     });
     for (name, filter) in [
@@ -78,6 +91,7 @@ pub(super) fn add_filters(environment: &mut Environment<'_>) {
         ("max", Value::from_function(filters::max)),
         ("min", Value::from_function(filters::min)),
         ("pprint", Value::from_function(filters::pprint)),
+        ("safe", Value::from_function(filters::safe)),
         ("sort", Value::from_function(filters::sort)),
         ("split", Value::from_function(filters::split)),
         ("string", Value::from_function(filters::string)),
@@ -92,6 +106,38 @@ pub(super) fn add_filters(environment: &mut Environment<'_>) {
             filter.call(state, &arguments)
         });
     }
+    // These only pass items on, but write out what names an attribute, a filter or a test.
+    for (name, filter) in [
+        ("map", Value::from_function(filters::map)),
+        ("reject", Value::from_function(filters::reject)),
+        ("rejectattr", Value::from_function(filters::rejectattr)),
+        ("select", Value::from_function(filters::select)),
+        ("selectattr", Value::from_function(filters::selectattr)),
+    ] {
+        environment.add_filter(name, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
+            let arguments = arguments.into_values();
+            arguments.iter().skip(1).try_for_each(|argument| pay_for_items(state, argument))?;
+            filter.call(state, &arguments)
+        });
+    }
+    for (name, test) in [
+        ("endingwith", Value::from_function(tests::is_endingwith)),
+        ("in", Value::from_function(tests::is_in)),
+        ("startingwith", Value::from_function(tests::is_startingwith)),
+    ] {
+        environment.add_test(name, move |state: &mut State<'_, '_>, value: Value, other: Value| {
+            [&value, &other].into_iter().try_for_each(|argument| pay_for_items(state, argument))?;
+            test.call(state, &[value, other]).map(|holds| holds.is_true())
+        });
+    }
+    // It writes out all there is, and no one else's Jinja has it.
+    environment.remove_global("debug");
+}
+
+/// Transformers' function for a template that refuses.
+pub(super) fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
+    pay_for_items(state, message)?;
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
 }
 
 /// Python's methods of strings, lists and maps, with what they make paid for first.

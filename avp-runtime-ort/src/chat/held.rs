@@ -2,8 +2,9 @@
 //!
 //! Values of a template never change, but for the attributes of a `namespace()`. One that came to hold itself, be it by way
 //! of other values, would be written out for ever, on a stack that ends. So what is put into a namespace is copied where it is
-//! not plain data already: another namespace, or a view of one, becomes the dictionary or list that it is at this moment. (In
-//! Python it would stay that namespace, and show what is set in it later; no published template is known to look.)
+//! not plain data already: another namespace, or a view of one, becomes the dictionary or list that it is at this moment. In
+//! Python it would stay that namespace; here nothing can be set in the copy, nor seen of what is set in the first later. The
+//! groups of `groupby` become pairs. No published template is known to put either into a namespace.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,6 +20,9 @@ use super::{
 
 /// Values that are looked at for one fuel: a template's own steps take longer.
 const VALUES_PER_FUEL: usize = 8;
+
+/// What a copied value takes at most, if it holds nothing.
+const BYTES_PER_COPY: usize = 256;
 
 /// Has namespaces made of what they may hold, and adds the filter for what is put into them.
 pub(super) fn add(environment: &mut Environment<'_>) {
@@ -70,16 +74,22 @@ impl Walk<'_> {
                 }
                 Ok(true)
             }
-            ValueKind::Iterable | ValueKind::Map => Ok(false),
-            // A macro, and what else is no data: nothing in it is ever written out.
+            // A macro is a function, which minijinja shows as a map; it is written out by its name.
+            ValueKind::Map => Ok(last_name(object.type_name()) == "Macro"),
+            ValueKind::Iterable => Ok(false),
+            // What is no data: nothing in it is ever written out.
             _ => Ok(true),
         }
     }
 
     fn copy(&mut self, value: &Value, depth: usize) -> Result<Value, Error> {
+        budget::pay(self.state, BYTES_PER_COPY)?;
+        self.pay(depth)?;
+        // A tuple stays one where it can, and what is large stays one value.
+        if self.is_plain(value, depth)? {
+            return Ok(value.clone());
+        }
         match value.kind() {
-            // A tuple stays one where it can.
-            ValueKind::Seq if self.is_plain(value, depth)? => Ok(value.clone()),
             ValueKind::Seq | ValueKind::Iterable => {
                 let mut items = Vec::new();
                 for item in value.try_iter()? {
@@ -90,12 +100,12 @@ impl Walk<'_> {
             ValueKind::Map => {
                 let mut pairs = Vec::new();
                 for key in value.try_iter()? {
-                    let item = self.copy(&value.get_item(&key)?, depth + 1)?;
-                    pairs.push((self.copy(&key, depth + 1)?, item));
+                    let item = value.get_item(&key)?;
+                    pairs.push((self.copy(&key, depth + 1)?, self.copy(&item, depth + 1)?));
                 }
                 dictionary(pairs)
             }
-            _ => self.pay(depth).map(|()| value.clone()),
+            _ => Ok(value.clone()),
         }
     }
 
@@ -110,8 +120,13 @@ impl Walk<'_> {
 
 /// Whether it is minijinja's own type for dictionaries. One that is taken for another is copied, which does no harm.
 fn is_dictionary(type_name: &str) -> bool {
+    matches!(last_name(type_name), "IndexMap" | "BTreeMap")
+}
+
+/// Of a type's full name, without what it is generic over.
+fn last_name(type_name: &str) -> &str {
     let generic = type_name.split('<').next().unwrap_or_default();
-    matches!(generic.rsplit("::").next(), Some("IndexMap" | "BTreeMap"))
+    generic.rsplit("::").next().unwrap_or_default()
 }
 
 fn dictionary(pairs: Vec<(Value, Value)>) -> Result<Value, Error> {

@@ -1,9 +1,9 @@
 //! Room on the stack for templates that nest without end.
 //!
 //! minijinja limits how deeply parentheses and blocks nest, but not chains such as `not not not ...` or `a+a+a+...`, nor lists
-//! that a loop puts into lists; it goes through them by recursion. A stack that overflows ends the process, so the work is
-//! done on one that is large enough for the longest source, and for the deepest value that the fuel pays for. The system gives
-//! memory only for what is touched: for an ordinary template, a few pages.
+//! that one `set` after the other puts into lists; it goes through them by recursion. A stack that overflows ends the process,
+//! so the work is done on one that is large enough for the longest source, and for the deepest value that such a source can
+//! make. The system gives memory only for what is touched: for an ordinary template, a few pages.
 
 use std::{
     sync::{
@@ -22,21 +22,6 @@ pub(super) const FOR_VALUES: usize = 256 << 20;
 /// optimised; here is twice that.
 pub(super) const fn for_source(length: usize) -> usize {
     (16 << 20) + length * 2560
-}
-
-/// Does `work` on a stack of `bytes`.
-///
-/// # Errors
-/// When the system has no thread to give, or the work panicked.
-pub(super) fn with<T: Send>(bytes: usize, work: impl FnOnce() -> T + Send) -> Result<T, String> {
-    thread::scope(|scope| {
-        let worker = thread::Builder::new()
-            .name("avp-template".to_owned())
-            .stack_size(bytes)
-            .spawn_scoped(scope, work)
-            .map_err(|error| format!("no thread for it: {error}"))?;
-        worker.join().map_err(|_| "panicked".to_owned())
-    })
 }
 
 /// Why work has no result.
@@ -113,11 +98,5 @@ mod tests {
         assert_eq!(within(day, 1 << 20, &abandoned, || 7), Ok(7));
         let panicked = within(day, 1 << 20, &abandoned, || -> u8 { panic!("on purpose") });
         assert_eq!(panicked, Err(Unfinished::Failed("panicked".to_owned())));
-    }
-
-    #[test]
-    fn work_is_done_and_a_panic_is_an_error() {
-        assert_eq!(with(1 << 20, || 7), Ok(7));
-        assert_eq!(with(1 << 20, || -> u8 { panic!("on purpose") }), Err("panicked".to_owned()));
     }
 }

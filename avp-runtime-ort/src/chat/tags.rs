@@ -110,7 +110,10 @@ fn tag(source: &str, from: usize, close: &str, tags: &mut Vec<Tag>) -> usize {
             }
             _ => {}
         }
-        let length = token_len(rest, first);
+        let after_dot =
+            index.checked_sub(1).is_some_and(|dot| source[found.tokens[dot].range.clone()] == *".");
+        let length =
+            if first.is_ascii_digit() { number_len(rest, after_dot) } else { token_len(rest, first) };
         found.tokens.push(Token { range: at..at + length, partner });
         at += length;
     };
@@ -122,7 +125,6 @@ fn tag(source: &str, from: usize, close: &str, tags: &mut Vec<Tag>) -> usize {
 fn token_len(rest: &str, first: char) -> usize {
     match first {
         '"' | '\'' => string_len(rest, first),
-        '0'..='9' => number_len(rest),
         _ if first == '_' || first.is_alphabetic() => {
             rest.find(|at: char| at != '_' && !at.is_alphanumeric()).unwrap_or(rest.len())
         }
@@ -146,21 +148,44 @@ fn string_len(rest: &str, quote: char) -> usize {
     rest.len()
 }
 
-/// With its fraction, and the sign of its exponent.
-fn number_len(rest: &str) -> usize {
+/// With its fraction and exponent; behind a dot it is an index and has neither.
+fn number_len(rest: &str, after_dot: bool) -> usize {
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        Radix,
+        Integer,
+        Fraction,
+        Exponent,
+        Signed,
+    }
+
     let bytes = rest.as_bytes();
-    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    let is_decimal = !matches!(bytes.get(..2), Some([b'0', b'b' | b'B' | b'o' | b'O' | b'x' | b'X']));
-    let mut at = 1;
+    let radix = match bytes.get(..2) {
+        Some(b"0b" | b"0B") => 2,
+        Some(b"0o" | b"0O") => 8,
+        Some(b"0x" | b"0X") => 16,
+        _ => 10,
+    };
+    let (mut at, mut state) = if radix == 10 { (0, State::Integer) } else { (2, State::Radix) };
     while let Some(&byte) = bytes.get(at) {
-        let continues = match byte {
-            b'.' => is_digit(at + 1),
-            b'+' | b'-' => is_decimal && matches!(bytes[at - 1], b'e' | b'E') && is_digit(at + 1),
-            _ => byte == b'_' || byte.is_ascii_alphanumeric(),
+        state = match (byte, state) {
+            (b'0'..=b'9', State::Exponent) => State::Signed,
+            (b'0'..=b'9' | b'_', state) => state,
+            (b'.', State::Integer) if !after_dot => {
+                let next = |offset: usize| bytes.get(at + offset).copied().unwrap_or(b' ');
+                let is_exponent =
+                    matches!(next(1), b'e' | b'E') && matches!(next(2), b'+' | b'-' | b'0'..=b'9');
+                let is_name = rest[at + 1..].starts_with(|first: char| first == '_' || first.is_alphabetic());
+                if is_name && !is_exponent {
+                    break;
+                }
+                State::Fraction
+            }
+            (b'e' | b'E', State::Integer | State::Fraction) => State::Exponent,
+            (b'+' | b'-', State::Exponent) => State::Signed,
+            (b'a'..=b'f' | b'A'..=b'F', State::Radix) if radix == 16 => state,
+            _ => break,
         };
-        if !continues {
-            break;
-        }
         at += 1;
     }
     at
@@ -187,6 +212,8 @@ mod tests {
             ("1.5e-3~x.0.y", "1.5e-3 ~ x . 0 . y"),
             ("0xe-1", "0xe - 1"),
             ("1e5-é_1", "1e5 - é_1"),
+            ("1or 2.e+5 3_e-1 4.x 5.", "1 or 2.e+5 3_e-1 4 . x 5."),
+            ("a.0.1e5", "a . 0 . 1e5"),
             (r#""a\"b"~'c"d'"#, r#""a\"b" ~ 'c"d'"#),
         ] {
             assert_eq!(found(&format!("{{{{{inside}}}}}")), [tokens]);

@@ -62,8 +62,9 @@ const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
 /// Steps a rendering may take; each 64 bytes of text made on the way count as one. A conversation of a thousand messages
-/// takes some hundred thousand; this many take less than a second, or 64 MB.
-const FUEL: u64 = 1_000_000;
+/// takes some hundred thousand, but one that collects its text in a namespace copies all of it at each message; this many
+/// take a few seconds, or 256 MB.
+const FUEL: u64 = 4_000_000;
 
 /// The longest a rendering may take. An ordinary one takes a millisecond; this is for what fuel does not see, such as a
 /// comparison of lists of lists, on a machine that is busy.
@@ -105,21 +106,28 @@ impl ChatTemplate {
         environment.set_formatter(python::format);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("strftime_now", python::strftime_now);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
+        environment.add_function("raise_exception", budget::raise_exception);
         environment.set_fuel(Some(FUEL));
         for (name, source) in sources {
             if source.len() > LONGEST {
                 let message = format!("{name} has {} bytes, more than {LONGEST}", source.len());
                 return Err(ModelError::Template { line: None, message });
             }
-            let source = rewrite(&source);
+            let source = rewrite(&source).map_err(|line| ModelError::Template {
+                line: Some(line),
+                message: "a model's chat template has no other to load".to_owned(),
+            })?;
             let room = stack::for_source(source.len());
-            stack::with(room, || {
-                environment.add_template_owned(name, source).map_err(|error| template_error(&error))
-            })
-            .map_err(|message| ModelError::Template { line: None, message })??;
+            // What is constant is computed here already, and may be made to take long.
+            let compiled = stack::within(LONGEST_RENDERING, room, &stack::Abandoned::default(), move || {
+                let added = environment.add_template_owned(name, source);
+                added.map(|()| environment).map_err(|error| template_error(&error))
+            });
+            let unfinished = |message| ModelError::Template { line: None, message };
+            environment = compiled.map_err(|unfinished_by| match unfinished_by {
+                stack::Unfinished::TimedOut => unfinished("takes too long to compile".to_owned()),
+                stack::Unfinished::Failed(message) => unfinished(message),
+            })??;
         }
         Ok(Self {
             environment: Arc::new(environment),
@@ -393,7 +401,16 @@ mod tests {
             "{{ ('' ~ 2 * [x])|length }}",
             "{{ x|title|length }}",
             "{{ x|trim|length }}",
+            "{{ x|replace('a', 'b')|length }}",
+            "{{ x|indent|length }}",
+            "{{ x in 'a' }}",
+            "{{ [x]|select('in', 'a')|list }}",
             "{{ x|e|length }}",
+            "{{ x|safe|length }}",
+            "{{ [1]|map(x)|list }}",
+            "{{ [1]|selectattr(x)|list }}",
+            "{{ 'a' is startingwith(x) }}",
+            "{{ raise_exception(x) }}",
             "{{ ('%s'|format(x))|length }}",
             "{{ [x]|map('string')|join|length }}",
         ] {
@@ -447,6 +464,8 @@ mod tests {
                 "{{ ns|tojson }}",
                 "{{ [ns.x] }}",
                 "{{ ns.x|title }}",
+                "{{ {ns: 1}|length }}",
+                "{{ ns == ns.x or ns == namespace(x=ns) }}",
             ] {
                 let source = format!("{{% set ns = namespace(x=1) %}}{cycle}{written}");
                 match render(&source, vec![]) {
@@ -458,10 +477,44 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_collected_in_a_namespace() {
-        let source = "{% set ns = namespace(kept=[], text='') %}{% for m in messages %}{% set ns.kept = ns.kept + [m] %}\
-                      {% set ns.text = ns.text ~ m.role ~ ns.kept|length %}{% endfor %}{{ ns.kept|length }}";
-        assert_eq!(render(source, vec![Message::new("user", "a"); 1000]).unwrap(), "1000");
+    fn what_is_joined_is_what_was_paid_for() {
+        let source = "{% set s = 'x' * 2000000 %}{% set ns = namespace() %}{% macro m(n, v) %}{% set n.x = v %}{% endmacro %}\
+                      {{ ns ~ m(ns, [s] * 1000) }}{{ ns.x|length }}";
+        assert_eq!(render(source, vec![]).unwrap(), "{}1000");
+    }
+
+    #[test]
+    fn nothing_large_is_computed_while_a_template_is_compiled() {
+        let source = "{% if false %}{{ ['a'] * 100000000 in 'a' }}{{ ['a'] * 100000000 ~ '' }}{% endif %}";
+        assert_eq!(render(source, vec![]).unwrap(), "");
+    }
+
+    #[test]
+    fn a_statement_that_wants_another_template_is_refused_with_its_line() {
+        for statement in
+            ["import 'default' as ns.x", "from 'default' import x", "include 'default'", "extends 'default'"]
+        {
+            let refused = compile(&format!("a\n{{%- {statement} %}}")).err();
+            assert!(
+                matches!(refused, Some(ModelError::Template { line: Some(2), .. })),
+                "{statement}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_namespace_holds_macros_and_data() {
+        let source = "{% macro m(a) %}<{{ a }}>{% endmacro %}{% set ns = namespace({'b': 1}, c=(2, 'x')) %}{% set ns.m = m %}\
+                      {{ ns.m(ns.b) }}{{ ns.c }}{% set ns.c = ns.c %}{{ ns.c[1] ~ ns.d is defined }}";
+        assert_eq!(render(source, vec![]).unwrap(), "<1>(2, 'x')xFalse");
+    }
+
+    #[test]
+    fn a_conversation_is_collected_in_a_namespace() {
+        let source = "{% set ns = namespace(kept=[], text='', last={}) %}{% for m in messages %}{% set ns.kept = ns.kept + [m] %}\
+                      {% set ns.last = m %}{% set ns.text = ns.text ~ '<|' ~ m.role ~ '|>' ~ m.content[:80] %}{% endfor %}\
+                      {{ ns.kept|length }} {{ ns.text|length }}";
+        assert_eq!(render(source, vec![Message::new("user", "a".repeat(4000)); 500]).unwrap(), "500 44000");
     }
 
     #[test]
@@ -476,6 +529,15 @@ mod tests {
             "{{ '{:>100000000000}'.format('x')|length }}",
             "{{ ('{0}' * 100000).format('x' * 1000000)|length }}",
             "{{ ('x' * 9000000).split('x')|length }}",
+            "{% set ns = namespace() %}{% set ns.x = [{}] * 100000000 %}",
+            "{% set or = range %}{{ (33333333 * or(9000000000000000000, 9000000000000000003) ~ '')|length }}",
+            "{% set a, b = [0] * 100000000 %}",
+            concat!(
+                "{% set a = [0] * 9999 %}",
+                "{% set a = a + a %}",
+                "{% for i in range(40) %}{% set a = a + a %}{% endfor %}",
+                "{% set b = namespace(a=a) %}{% for i in range(40) %}{% set b.a = b.a + b.a %}{% endfor %}"
+            ),
         ] {
             let error = render(source, vec![]).unwrap_err();
             assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{source}: {error:?}");

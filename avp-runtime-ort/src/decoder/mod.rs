@@ -20,7 +20,7 @@ mod resize;
 mod sequence;
 mod signature;
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use ort::{
     session::{IoBinding, RunOptions, Session},
@@ -103,6 +103,13 @@ impl Decoder {
                 "session.model_external_initializers_file_folder_path",
                 prepared.external_folder.to_string_lossy(),
             )?;
+        let builder = match &options.profile {
+            Some(path) => {
+                check_writable(path)?;
+                builder.with_profiling(path)?
+            }
+            None => builder,
+        };
         let session = options.device.register(runtime, builder)?.commit_from_memory(&prepared.bytes)?;
         let memory = options.device.memory()?;
         let signature = Signature::new(&session, &layout, hidden_size)?;
@@ -235,6 +242,14 @@ impl Decoder {
         }
         Ok(outputs)
     }
+}
+
+/// ONNX Runtime says nothing where it cannot write a profile.
+fn check_writable(profile: &Path) -> Result<(), ModelError> {
+    let folder = profile.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(folder)
+        .map(|_gone| ())
+        .map_err(|error| ModelError::Profile { path: profile.to_owned(), message: error.to_string() })
 }
 
 #[cfg(test)]

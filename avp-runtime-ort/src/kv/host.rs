@@ -156,8 +156,9 @@ fn copy_plane(tensor: &DynTensor, target: &mut [u8]) -> ort::Result<()> {
         // `ort` copies by a graph, and ONNX Runtime has none for bfloat16 on the host. A copy keeps the bits, whatever they
         // are taken for.
         //
-        // SAFETY: the tensor is borrowed for longer than the other one lives.
-        _ => copy_plane_of::<half::f16>(&unsafe { as_float16(tensor)? }, target),
+        // SAFETY: the tensor is borrowed for longer than the other one lives, and bfloat16 has two bytes.
+        TensorElementType::Bfloat16 => copy_plane_of::<half::f16>(&unsafe { as_float16(tensor)? }, target),
+        other => Err(ort::Error::new(format!("a cache has no elements of {other}"))),
     }
 }
 
@@ -181,7 +182,7 @@ fn copy_plane_of<T: PrimitiveTensorElementType + Debug>(
 /// It is no view in `ort`'s sense: of those a binding makes a copy first, and `ort`'s copying then waits for itself.
 ///
 /// # Safety
-/// `tensor` must live as long as what is returned.
+/// `tensor` must live as long as what is returned, and its elements must have two bytes.
 unsafe fn as_float16(tensor: &DynTensor) -> ort::Result<DynTensor> {
     let shape = tensor.shape();
     let bytes = shape.num_elements() * size_of::<half::f16>();

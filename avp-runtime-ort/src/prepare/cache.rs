@@ -84,7 +84,9 @@ impl Cache {
         let files = self.folder().and_then(|folder| fs::read_dir(folder).ok());
         for file in files.into_iter().flatten().flatten() {
             let path = file.path();
-            let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
+            // The other are of a program that ended while it wrote one.
+            let is_graph = path.extension().is_some_and(|extension| extension == "onnx")
+                || file.file_name().to_string_lossy().starts_with(".tmp");
             let modified = file.metadata().and_then(|metadata| metadata.modified());
             let is_old =
                 modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age > KEPT));
@@ -277,11 +279,13 @@ pub(super) mod tests {
         make("old.onnx", 31);
         make("young.onnx", 29);
         make("old.txt", 31);
+        make(".tmpold", 31);
         // Using a graph keeps it.
         assert!(prepare_cached(&export(), None, &cache).unwrap().report.from_cache);
         prepare_cached(&export(), Some(8), &cache).unwrap();
         let is_there = ["old.onnx", "young.onnx", "old.txt"].map(|name| file(name).exists());
         assert_eq!((is_there, used.exists()), ([false, true, true], true));
+        assert!(!file(".tmpold").exists());
     }
 
     #[test]

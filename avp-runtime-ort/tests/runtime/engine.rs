@@ -2,6 +2,7 @@
 
 use std::{
     future::IntoFuture,
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, Wake, Waker},
@@ -222,4 +223,27 @@ fn a_device_that_cannot_be_had_is_an_error_that_says_what_is_missing() {
     assert_eq!(device, "CUDA device 0");
     let missing = if cfg!(feature = "cuda") { "onnxruntime_providers_cuda" } else { "`cuda` feature" };
     assert!(message.contains(missing), "{message}");
+}
+
+#[test]
+fn a_profile_names_the_operators_that_ran_and_a_place_it_cannot_go_is_refused() {
+    let folder = repository("test-vectors/parity/tiny-qwen2");
+    let load = |profile: PathBuf| {
+        let options = LoadOptions { profile: Some(profile), ..LoadOptions::default() };
+        Model::load(runtime(), &folder, &options)
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let model = load(scratch.path().join("steps")).unwrap();
+    model.think(Prompt::Raw("abc".into()), 2, None).unwrap();
+    drop(model);
+    let mut files = std::fs::read_dir(scratch.path()).unwrap();
+    let file = files.next().unwrap().unwrap();
+    assert!(file.file_name().to_str().unwrap().starts_with("steps") && files.next().is_none());
+    let events: Vec<serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    let heads = events.iter().filter(|event| event["name"] == "/lm_head/MatMul_kernel_time");
+    assert_eq!(heads.count(), 3, "the prompt and two steps");
+
+    let error = load(scratch.path().join("nowhere/steps")).unwrap_err();
+    assert!(matches!(error, ModelError::Profile { .. }), "{error}");
 }

@@ -43,6 +43,7 @@ impl TryFrom<Load> for LoadOptions {
             spinning: given.spinning.unwrap_or(default.spinning),
             queue: given.queue.unwrap_or(default.queue),
             in_flight: given.in_flight.unwrap_or(default.in_flight),
+            profile: default.profile,
         })
     }
 }
