@@ -94,6 +94,11 @@ impl<'a> Statement<'a> {
             let before = |text: &str, back: usize| at >= back && statement.text(at - back) == text;
             let is_attribute = before(".", 1);
             let is_test = !is_attribute && (before("is", 1) || (before("not", 1) && before("is", 2)));
+            // Behind an operator that binds more than `not` does, `not` is a name.
+            let is_behind_operator = at > 0
+                && (matches!(statement.parts[at - 1], Part::Join | Part::Sum | Part::In)
+                    || matches!(statement.text(at - 1), "-" | "*" | "/" | "//" | "%" | "**")
+                    || matches!(statement.text(at - 1), "==" | "!=" | "<" | ">" | "<=" | ">="));
             let part = match text {
                 _ if at == 0 && tag.is_statement => Part::End,
                 _ if is_attribute => Part::Operand,
@@ -102,13 +107,14 @@ impl<'a> Statement<'a> {
                 "-" if behind_value && !behind_test => Part::Sum,
                 "not" if is_test => Part::Operand,
                 "not" if behind_value => Part::In,
+                "not" if is_behind_operator => Part::Operand,
                 "not" => Part::End,
                 "in" if is_test => Part::Operand,
                 "in" if loop_begins => {
                     loop_begins = false;
                     Part::End
                 }
-                "in" if behind_value || before("not", 1) => Part::In,
+                "in" if behind_value || (before("not", 1) && statement.parts[at - 1] == Part::In) => Part::In,
                 "and" | "or" | "if" | "else" if behind_value => Part::End,
                 "recursive" if behind_value && statement.text(0) == "for" => Part::End,
                 "==" | "!=" | "<" | ">" | "<=" | ">=" | "=" | "," | ":" => Part::End,
@@ -347,6 +353,8 @@ mod tests {
             ("a ~ b in 'c' ~ d", "((a)|p ~ (b)|p)|c in 'c' ~ (d)|p"),
             ("a.in ~ b.not|c ~ 1", "(a.in)|p ~ (b.not|c)|p ~ 1"),
             ("or * or(1) ~ in", "(or * or(1))|p ~ (in)|p"),
+            ("not in ~ not", "not (in)|p ~ (not)|p"),
+            ("a not in in ~ -not", "(a)|c not in (in)|p ~ (-not)|p"),
             ("a|replace(b, 'c') ~ d is eq -1", "(a|p|replace(b, 'c'))|p ~ (d is eq -1)|p"),
             ("f(a ~ [b ~ c], d=e ~ 'f')", "f((a)|p ~ ([(b)|p ~ (c)|p])|p, d=(e)|p ~ 'f')"),
             ("{a ~ b: c ~ d}[e ~ f:g]", "{(a)|p ~ (b)|p: (c)|p ~ (d)|p}[(e)|p ~ (f)|p:g]"),

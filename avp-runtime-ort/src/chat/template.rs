@@ -404,6 +404,7 @@ mod tests {
             "{{ x|replace('a', 'b')|length }}",
             "{{ x|indent|length }}",
             "{{ x in 'a' }}",
+            "{% with in = x %}{{ not in ~ '' }}{% endwith %}",
             "{{ [x]|select('in', 'a')|list }}",
             "{{ x|e|length }}",
             "{{ x|safe|length }}",
@@ -474,6 +475,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_would_be_read_as_an_operator_is_refused_where_it_is_to_be_paid_for() {
+        let refused = compile("{% set not = 1 %}{{ '' ~ not }}").err();
+        assert!(matches!(refused, Some(ModelError::Template { line: Some(1), .. })), "{refused:?}");
     }
 
     #[test]
