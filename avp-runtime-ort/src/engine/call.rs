@@ -115,11 +115,12 @@ impl<T> Shared<T> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was held, for the caller to drop: not under the lock.
-    fn let_go(&self) -> (Option<Box<dyn Task<Output = T>>>, Option<Place>) {
+    /// What was held, for the caller to drop: not under the lock, and the place first, so that who sees the task gone finds
+    /// the place free.
+    fn let_go(&self) -> (Option<Place>, Option<Box<dyn Task<Output = T>>>) {
         let mut held = self.held();
         held.stopped = true;
-        (held.task.take(), held.place.take())
+        (held.place.take(), held.task.take())
     }
 }
 
