@@ -20,6 +20,8 @@ import numpy as np
 from make import CHAT_TEMPLATE, COMMON, END, PAD, SHAPES
 
 EPSILON = COMMON["rms_norm_eps"]
+# What the builder, a config and NumPy call a number format.
+DTYPES = {"fp16": ("float16", np.float16), "fp32": ("float32", np.float32)}
 GRAPH, DATA = "model.onnx", "model.onnx.data"
 # Random numbers that are drawn once and laid out again and again, at another place each time.
 DRAWN = 1 << 22
@@ -56,7 +58,7 @@ def graph(shape: dict, head_dim: int, rows: int, dtype: str):
     from onnx import TensorProto, helper
 
     element = {"fp16": TensorProto.FLOAT16, "fp32": TensorProto.FLOAT}[dtype]
-    size = {"fp16": 2, "fp32": 4}[dtype]
+    size = np.dtype(DTYPES[dtype][1]).itemsize
     nodes = []
 
     def node(operator: str, name: str, inputs: list[str], outputs: list[str] | None = None, **attributes) -> str:
@@ -177,7 +179,7 @@ def graph(shape: dict, head_dim: int, rows: int, dtype: str):
 
 def fill(path: Path, layout: list, dtype: str, head_dim: int, seed: int) -> None:
     """Writes the weights one after the other, at one buffer's memory."""
-    kind = {"fp16": np.float16, "fp32": np.float32}[dtype]
+    _, kind = DTYPES[dtype]
     random = np.random.default_rng(seed)
     drawn = (random.standard_normal(DRAWN, np.float32) * 0.02).astype(kind)
     with path.open("wb") as file:
@@ -233,7 +235,7 @@ def describe(folder: Path, shape: dict, head_dim: int, rows: int, dtype: str) ->
     def write(name: str, content) -> None:
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
-    write("config.json", {**config, "torch_dtype": {"fp16": "float16", "fp32": "float32"}[dtype]})
+    write("config.json", {**config, "torch_dtype": DTYPES[dtype][0]})
     write("generation_config.json", ends)
     write("tokenizer.json", tokenizer)
     write("tokenizer_config.json", {"eos_token": END, "pad_token": PAD, "model_max_length": rows})
@@ -244,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
-    parser.add_argument("--dtype", choices=["fp16", "fp32"], default="fp16")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp16")
     parser.add_argument("--seed", type=int, default=1)
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--graph-only", action="store_true", help="leave the weights to --weights-only")
@@ -260,8 +262,7 @@ def main() -> None:
         describe(args.out, shape, head_dim, rows, args.dtype)
     else:
         made = json.loads((args.out / "config.json").read_text(encoding="utf-8"))
-        is_of = {"fp16": "float16", "fp32": "float32"}[args.dtype] == made["torch_dtype"]
-        if not is_of or any(made[field] != size for field, size in shape.items() if field != "tie_word_embeddings"):
+        if made["torch_dtype"] != DTYPES[args.dtype][0] or any(made[field] != size for field, size in shape.items() if field != "tie_word_embeddings"):
             parser.error(f"{args.out} holds the graph of another shape or dtype")
     if not args.graph_only:
         partial = args.out / f".partial-{DATA}"

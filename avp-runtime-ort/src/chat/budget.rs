@@ -4,11 +4,10 @@
 //! list twice, forty deep, or for a method whose result is larger than any memory. So values are walked, and sizes computed,
 //! with fuel paid on the way, before they are written out, compared or made.
 //!
-//! minijinja lets no one step in before its operators. What `~` joins, what is looked for by `in`, and sums that are set are
-//! led here by a change of the source (see `rewrite`). Left to the time limit alone is what compares or hashes a list that
-//! holds itself many times, which takes time, and what makes text or a longer list of one behind the back of that change: a
-//! sum in a macro's argument, such a list as an argument of `replace`. The caller gets its answer, but the thread left behind
-//! goes on for a while, and in the second case takes memory.
+//! minijinja lets no one step in before its operators, which are led here by a change of the source (see `rewrite`). Left to
+//! the time limit alone is what compares or hashes a list that holds itself many times, and a loop or a `with` that takes a
+//! long list apart into names: the caller gets its answer, but the thread left behind goes on for a while, and the latter
+//! takes memory meanwhile.
 
 use minijinja::{
     Environment, Error, ErrorKind, State, Value, filters, tests,
@@ -16,7 +15,7 @@ use minijinja::{
 };
 use minijinja_contrib::pycompat;
 
-use super::rewrite::{COUNTED, LISTED, PAID};
+use super::rewrite::{COUNTED, LISTED, PAID, WRITERS};
 
 /// minijinja's price: one fuel buys this many bytes of text.
 const BYTES_PER_FUEL: usize = 64;
@@ -63,8 +62,8 @@ fn walk(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Error>
     Ok(())
 }
 
-/// Replaces the filters that write out or compare what is inside a value, by ones that pay for it first.
-pub(super) fn add_filters(environment: &mut Environment<'_>) {
+/// Replaces what writes out or compares what is inside a value, by what pays for it first.
+pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter(PAID, |state: &State<'_, '_>, value: Value| {
         pay_for_items(state, &value)?;
         // Written out on the spot: what a namespace holds may be another by the time it is joined.
@@ -80,6 +79,13 @@ pub(super) fn add_filters(environment: &mut Environment<'_>) {
         }
         Ok::<_, Error>(value)
     });
+    for (name, paying) in WRITERS {
+        environment.add_filter(paying, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
+            let arguments = arguments.into_values();
+            arguments.iter().try_for_each(|argument| pay_for_items(state, argument))?;
+            state.apply_filter(name, &arguments)
+        });
+    }
     for (name, filter) in [
         ("capitalize", Value::from_function(filters::capitalize)),
         ("e", Value::from_function(filters::escape)),
@@ -95,18 +101,15 @@ pub(super) fn add_filters(environment: &mut Environment<'_>) {
         ("sort", Value::from_function(filters::sort)),
         ("split", Value::from_function(filters::split)),
         ("string", Value::from_function(filters::string)),
+        ("sum", Value::from_function(filters::sum)),
         ("title", Value::from_function(filters::title)),
         ("trim", Value::from_function(filters::trim)),
         ("unique", Value::from_function(filters::unique)),
         ("upper", Value::from_function(filters::upper)),
     ] {
-        environment.add_filter(name, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
-            let arguments = arguments.into_values();
-            arguments.iter().try_for_each(|argument| pay_for_items(state, argument))?;
-            filter.call(state, &arguments)
-        });
+        add_paying(environment, name, filter, |arguments| arguments);
     }
-    // These only pass items on, but write out what names an attribute, a filter or a test.
+    // These pass items on, to another filter too; they write out what names an attribute, a filter or a test.
     for (name, filter) in [
         ("map", Value::from_function(filters::map)),
         ("reject", Value::from_function(filters::reject)),
@@ -114,10 +117,10 @@ pub(super) fn add_filters(environment: &mut Environment<'_>) {
         ("select", Value::from_function(filters::select)),
         ("selectattr", Value::from_function(filters::selectattr)),
     ] {
-        environment.add_filter(name, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
-            let arguments = arguments.into_values();
-            arguments.iter().skip(1).try_for_each(|argument| pay_for_items(state, argument))?;
-            filter.call(state, &arguments)
+        add_paying(environment, name, filter, |arguments| {
+            let named = arguments.get(1..).unwrap_or_default();
+            let writes = |name: &str| WRITERS.iter().any(|(writer, _)| *writer == name);
+            if named.first().and_then(Value::as_str).is_some_and(writes) { arguments } else { named }
         });
     }
     for (name, test) in [
@@ -134,10 +137,18 @@ pub(super) fn add_filters(environment: &mut Environment<'_>) {
     environment.remove_global("debug");
 }
 
-/// Transformers' function for a template that refuses.
-pub(super) fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
-    pay_for_items(state, message)?;
-    Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
+/// Adds a filter that pays for some of what it is given, and then does as `filter` does.
+fn add_paying(
+    environment: &mut Environment<'_>,
+    name: &'static str,
+    filter: Value,
+    paid: fn(&[Value]) -> &[Value],
+) {
+    environment.add_filter(name, move |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
+        let arguments = arguments.into_values();
+        paid(&arguments).iter().try_for_each(|argument| pay_for_items(state, argument))?;
+        filter.call(state, &arguments)
+    });
 }
 
 /// Python's methods of strings, lists and maps, with what they make paid for first.

@@ -41,8 +41,7 @@ pub(super) fn add(environment: &mut Environment<'_>) {
 /// # Errors
 /// When the fuel runs out, or it is nested deeper than [`DEEPEST`].
 fn held(state: &State<'_, '_>, value: &Value) -> Result<Value, Error> {
-    let mut walk = Walk { state, values: 0 };
-    if walk.is_plain(value, 0)? { Ok(value.clone()) } else { walk.copy(value, 0) }
+    Walk { state, values: 0 }.copy(value, 0)
 }
 
 /// Goes through a value, and pays for it.

@@ -3,6 +3,7 @@
 mod budget;
 mod held;
 mod message;
+mod operands;
 mod prompt;
 mod python;
 mod rewrite;

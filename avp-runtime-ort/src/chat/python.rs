@@ -62,6 +62,12 @@ fn layout(text: &Value) -> Result<String, Error> {
     }
 }
 
+/// Transformers' function for a template that refuses.
+pub(super) fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
+    budget::pay_for_items(state, message)?;
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
+}
+
 /// The local time, as Python's `datetime.now().strftime(format)`.
 pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
     let now = jiff::Zoned::now();

@@ -57,10 +57,7 @@ fn find(source: &str, from: usize, what: &str) -> Option<usize> {
 
 /// The bytes up to the end of a tag that is nothing but `name`, where `inner` begins behind its `{%`.
 fn bare_tag(inner: &str, name: &str) -> Option<usize> {
-    let blank = |text: &char| text.is_ascii_whitespace();
-    let trim = |text: &'_ str| text.len() - text.chars().take_while(blank).count();
-    let behind = inner[inner.len() - trim(inner)..].strip_prefix(name)?;
-    let behind = &behind[behind.len() - trim(behind)..];
+    let behind = inner.trim_ascii_start().strip_prefix(name)?.trim_ascii_start();
     let behind = behind.strip_prefix(['-', '+']).unwrap_or(behind);
     behind.strip_prefix("%}").map(|rest| inner.len() - rest.len())
 }

@@ -14,6 +14,7 @@ use crate::{
 /// A model's chat templates, compiled.
 pub(crate) struct ChatTemplate {
     environment: Arc<Environment<'static>>,
+    limits: Limits,
     abandoned: stack::Abandoned,
     special_tokens: SpecialTokens,
 }
@@ -61,14 +62,20 @@ struct NamedTemplate {
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
-/// Steps a rendering may take; each 64 bytes of text made on the way count as one. A conversation of a thousand messages
-/// takes some hundred thousand, but one that collects its text in a namespace copies all of it at each message; this many
-/// take a few seconds, or 256 MB.
-const FUEL: u64 = 4_000_000;
+/// What a template may cost.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Steps a rendering may take.
+    fuel: u64,
+    /// How long a rendering may take, and compiling: what is constant is computed then.
+    time: Duration,
+}
 
-/// The longest a rendering may take. An ordinary one takes a millisecond; this is for what fuel does not see, such as a
-/// comparison of lists of lists, on a machine that is busy.
-const LONGEST_RENDERING: Duration = Duration::from_secs(10);
+/// Each 64 bytes of text made on the way count as one step. A conversation of a thousand messages takes some hundred
+/// thousand steps, but one that collects its text in a namespace copies all of it at each message; as many as here take a few
+/// seconds, or 256 MB. An ordinary rendering takes a millisecond; the time is for what fuel does not see, such as a comparison
+/// of lists of lists, on a machine that is busy.
+const LIMITS: Limits = Limits { fuel: 4_000_000, time: Duration::from_secs(10) };
 
 /// The longest template that is compiled; those of published models have 1 to 30 kB.
 const LONGEST: usize = 128 << 10;
@@ -92,45 +99,49 @@ impl ChatTemplate {
         if sources.is_empty() {
             return Ok(None);
         }
-        Self::compile(sources, special_tokens).map(Some)
+        Self::compile(sources, special_tokens, LIMITS).map(Some)
     }
 
-    fn compile(sources: BTreeMap<String, String>, special_tokens: SpecialTokens) -> Result<Self, ModelError> {
+    fn compile(
+        sources: BTreeMap<String, String>,
+        special_tokens: SpecialTokens,
+        limits: Limits,
+    ) -> Result<Self, ModelError> {
         let mut environment = Environment::new();
         // What Transformers sets on its own Jinja environment.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| template_error(&error))?);
         environment.set_unknown_method_callback(budget::call_method);
-        budget::add_filters(&mut environment);
+        budget::add(&mut environment);
         held::add(&mut environment);
         environment.set_formatter(python::format);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("strftime_now", python::strftime_now);
-        environment.add_function("raise_exception", budget::raise_exception);
-        environment.set_fuel(Some(FUEL));
+        environment.add_function("raise_exception", python::raise_exception);
+        environment.set_fuel(Some(limits.fuel));
         for (name, source) in sources {
+            let refuse = |line, message| ModelError::Template { line, message };
             if source.len() > LONGEST {
                 let message = format!("{name} has {} bytes, more than {LONGEST}", source.len());
-                return Err(ModelError::Template { line: None, message });
+                return Err(refuse(None, message));
             }
-            let source = rewrite(&source).map_err(|line| ModelError::Template {
-                line: Some(line),
-                message: "a model's chat template has no other to load".to_owned(),
-            })?;
+            // What is added to the source nests no deeper than what was there.
             let room = stack::for_source(source.len());
-            // What is constant is computed here already, and may be made to take long.
-            let compiled = stack::within(LONGEST_RENDERING, room, &stack::Abandoned::default(), move || {
+            let source = rewrite(&source).map_err(|line| {
+                refuse(Some(line), "a model's chat template has no other to load".to_owned())
+            })?;
+            let compiled = stack::within(limits.time, room, &stack::Abandoned::default(), move || {
                 let added = environment.add_template_owned(name, source);
                 added.map(|()| environment).map_err(|error| template_error(&error))
             });
-            let unfinished = |message| ModelError::Template { line: None, message };
-            environment = compiled.map_err(|unfinished_by| match unfinished_by {
-                stack::Unfinished::TimedOut => unfinished("takes too long to compile".to_owned()),
-                stack::Unfinished::Failed(message) => unfinished(message),
+            environment = compiled.map_err(|unfinished| match unfinished {
+                stack::Unfinished::TimedOut => refuse(None, "takes too long to compile".to_owned()),
+                stack::Unfinished::Failed(message) => refuse(None, message),
             })??;
         }
         Ok(Self {
             environment: Arc::new(environment),
+            limits,
             abandoned: stack::Abandoned::default(),
             special_tokens,
         })
@@ -142,10 +153,6 @@ impl ChatTemplate {
     /// When the template refuses the messages, with its own words and line, there is none of the name asked for, or it does
     /// not end.
     pub(crate) fn render(&self, chat: &Chat) -> Result<String, RunError> {
-        self.render_within(LONGEST_RENDERING, chat)
-    }
-
-    fn render_within(&self, limit: Duration, chat: &Chat) -> Result<String, RunError> {
         let some = |values: &[serde_json::Value]| {
             if values.is_empty() { Value::from(()) } else { Value::from(Serde(values)) }
         };
@@ -163,7 +170,7 @@ impl ChatTemplate {
         );
         let name = self.template(chat)?.name().to_owned();
         let environment = Arc::clone(&self.environment);
-        stack::within(limit, stack::FOR_VALUES, &self.abandoned, move || {
+        stack::within(self.limits.time, stack::FOR_VALUES, &self.abandoned, move || {
             // The error is turned on the spot, since it can hold what the template made.
             let rendered =
                 environment.get_template(&name).and_then(|found| found.render(Value::from(variables)));
@@ -278,8 +285,19 @@ mod tests {
     use super::*;
     use crate::Message;
 
+    fn compile_within(limits: Limits, source: &str) -> Result<ChatTemplate, ModelError> {
+        let sources = [(DEFAULT.to_owned(), source.to_owned())].into();
+        ChatTemplate::compile(sources, SpecialTokens::default(), limits)
+    }
+
     fn compile(source: &str) -> Result<ChatTemplate, ModelError> {
-        ChatTemplate::compile([(DEFAULT.to_owned(), source.to_owned())].into(), SpecialTokens::default())
+        compile_within(LIMITS, source)
+    }
+
+    /// With fuel that is spent in a moment.
+    fn render_hostile(source: &str) -> Result<String, RunError> {
+        let limits = Limits { fuel: LIMITS.fuel / 40, ..LIMITS };
+        compile_within(limits, source).unwrap().render(&Vec::new().into())
     }
 
     fn render(source: &str, messages: Vec<Message>) -> Result<String, RunError> {
@@ -330,7 +348,7 @@ mod tests {
             let tokens = [("bos_token", records.bos_token), ("eos_token", records.eos_token)];
             let tokens = tokens.map(|(name, text)| (name.to_owned(), Value::from(text))).into();
             let sources = [(DEFAULT.to_owned(), records.template)].into();
-            let template = ChatTemplate::compile(sources, tokens).unwrap();
+            let template = ChatTemplate::compile(sources, tokens, LIMITS).unwrap();
             for Record { name, messages, with, rendered: expected, refused } in records.cases {
                 let With { tools, documents, add_generation_prompt, variables } = with;
                 let chat =
@@ -403,6 +421,11 @@ mod tests {
             "{{ x|trim|length }}",
             "{{ x|replace('a', 'b')|length }}",
             "{{ x|indent|length }}",
+            "{{ 'a'|replace('a', x)|length }}",
+            "{% filter replace('a', x) %}a{% endfilter %}",
+            "{% set y | replace('a', x) %}a{% endset %}",
+            "{{ [x]|map('replace', 'a', 'b')|list }}",
+            "{{ ['a']|map('replace', 'a', x)|list }}",
             "{{ x in 'a' }}",
             "{% with in = x %}{{ not in ~ '' }}{% endwith %}",
             "{{ [x]|select('in', 'a')|list }}",
@@ -416,7 +439,7 @@ mod tests {
             "{{ [x]|map('string')|join|length }}",
         ] {
             let source = doubled(40) + used;
-            let error = render(&source, vec![]).unwrap_err();
+            let error = render_hostile(&source).unwrap_err();
             assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{used}: {error:?}");
         }
     }
@@ -425,7 +448,7 @@ mod tests {
     fn a_namespace_is_given_no_value_that_holds_itself_many_times() {
         let source =
             "{% set ns = namespace(x=1) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
-        let error = render(source, vec![]).unwrap_err();
+        let error = render_hostile(source).unwrap_err();
         assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{error:?}");
     }
 
@@ -491,9 +514,19 @@ mod tests {
     }
 
     #[test]
+    fn constants_that_take_long_to_compute_are_given_up_while_compiling() {
+        let limits = Limits { time: Duration::from_millis(20), ..LIMITS };
+        let refused = compile_within(limits, "{{ [0] * 100000000 == [0] * 100000000 }}").err();
+        let Some(ModelError::Template { line: None, message }) = refused else { panic!("{refused:?}") };
+        assert_eq!(message, "takes too long to compile");
+    }
+
+    #[test]
     fn nothing_large_is_computed_while_a_template_is_compiled() {
-        let source = "{% if false %}{{ ['a'] * 100000000 in 'a' }}{{ ['a'] * 100000000 ~ '' }}{% endif %}";
-        assert_eq!(render(source, vec![]).unwrap(), "");
+        let source = "{% if false %}{{ ['a'] * 100000000 in 'a' }}{{ ['a'] * 100000000 ~ '' }}SUM{% endif %}";
+        // More of them than minijinja adds without looking.
+        let sum = format!("{{{{ {} }}}}", ["[0] * 100000000"; 40].join(" + "));
+        assert_eq!(render(&source.replace("SUM", &sum), vec![]).unwrap(), "");
     }
 
     #[test]
@@ -507,6 +540,11 @@ mod tests {
                 "{statement}: {refused:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_no_other_jinja_has_is_not_there() {
+        assert!(matches!(render("{{ debug() }}", vec![]), Err(RunError::Template { line: Some(1), .. })));
     }
 
     #[test]
@@ -527,32 +565,30 @@ mod tests {
     #[test]
     fn text_larger_than_memory_is_refused_before_it_is_made() {
         for source in [
-            "{% set s = 'x' * 20000000 %}{{ ([s] * 100000)|tojson|length }}",
-            "{% set s = 'x' * 20000000 %}{{ ([s] * 100000)|join|length }}",
+            "{% set s = 'x' * 2000000 %}{{ ([s] * 100000)|tojson|length }}",
+            "{% set s = 'x' * 2000000 %}{{ ([s] * 100000)|join|length }}",
             "{{ ([1] * 100000000)|tojson|length }}",
             "{{ ('x' * 1000000).replace('x', 'y' * 100000)|length }}",
             "{{ ('x' * 1000000)|replace('x', 'y' * 100000)|length }}",
             "{{ ('x' * 1000000).join(range(99999))|length }}",
             "{{ '{:>100000000000}'.format('x')|length }}",
             "{{ ('{0}' * 100000).format('x' * 1000000)|length }}",
-            "{{ ('x' * 9000000).split('x')|length }}",
+            "{{ ('x' * 900000).split('x')|length }}",
             "{% set ns = namespace() %}{% set ns.x = [{}] * 100000000 %}",
             "{% set or = range %}{{ (33333333 * or(9000000000000000000, 9000000000000000003) ~ '')|length }}",
             "{% set a, b = [0] * 100000000 %}",
-            concat!(
-                "{% set a = [0] * 9999 %}",
-                "{% set a = a + a %}",
-                "{% for i in range(40) %}{% set a = a + a %}{% endfor %}",
-                "{% set b = namespace(a=a) %}{% for i in range(40) %}{% set b.a = b.a + b.a %}{% endfor %}"
-            ),
+            "{% set a = [0] * 100000000 %}{{ (a + a)|length }}",
+            "{% set ns = namespace(a=[0] * 9) %}{% for i in range(40) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
+            "{% macro m(a, n) %}{{ m(a + a, n + 1) if n < 40 }}{% endmacro %}{{ m([0], 1) }}",
+            "{{ ([[0] * 9999] * 99)|sum(start=[])|length }}",
         ] {
-            let error = render(source, vec![]).unwrap_err();
+            let error = render_hostile(source).unwrap_err();
             assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{source}: {error:?}");
         }
         for layout in ["separators=[s, s]", "indent=s"] {
             let source =
-                format!("{{% set s = 'x' * 20000000 %}}{{{{ range(1000)|list|tojson({layout})|length }}}}");
-            let error = render(&source, vec![]).unwrap_err();
+                format!("{{% set s = 'x' * 2000000 %}}{{{{ range(1000)|list|tojson({layout})|length }}}}");
+            let error = render_hostile(&source).unwrap_err();
             assert!(matches!(error, RunError::Template { line: Some(1), .. }), "{layout}: {error:?}");
         }
     }
@@ -560,8 +596,8 @@ mod tests {
     #[test]
     fn a_rendering_that_fuel_does_not_stop_holds_its_caller_no_longer_than_the_limit() {
         let source = doubled(30) + "{{ x == y }}";
-        let template = compile(&source).unwrap();
-        let render = || template.render_within(Duration::from_millis(50), &Vec::new().into());
+        let template = compile_within(Limits { time: Duration::from_millis(50), ..LIMITS }, &source).unwrap();
+        let render = || template.render(&Vec::new().into());
         assert_eq!(render(), Err(RunError::EndlessTemplate { line: None }));
         // The thread still runs, so no other is started beside it.
         assert_eq!(render(), Err(RunError::EndlessTemplate { line: None }));
@@ -582,6 +618,8 @@ mod tests {
             format!("{{{{ {}1", repeat("not ")),
             format!("{{{{ {}", repeat("-")),
             format!("{{{{ a{}", repeat("+a")),
+            format!("{{{{ a{}", repeat("~a")),
+            format!("{{{{ a{}", repeat(" in a")),
             format!("{{{{ a{}", repeat("()")),
             format!("{{% if a %}}{}", repeat("{%elif a%}")),
             repeat("{% if a %}"),
@@ -600,7 +638,7 @@ mod tests {
                 "{{% set ns = namespace(x=1) %}}{{% for i in range(9999) %}}{{% for j in range(9999) %}}\
                  {{% set ns.x = {step} %}}{{% endfor %}}{{% endfor %}}"
             );
-            let error = render(&source, vec![]).unwrap_err();
+            let error = render_hostile(&source).unwrap_err();
             assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{step}: {error:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Prepared graphs on disk, one per model content, written whole or not at all.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -65,32 +65,20 @@ impl Cache {
         self.folder.as_ref().map(|folder| folder.join(format!("{key}.onnx")))
     }
 
-    /// Notes that the graph at `path` is in use, at most once a day: a changed file is hashed again.
-    fn touch(path: &Path, now: SystemTime) {
-        let touch = |file: File| {
-            let modified = file.metadata()?.modified()?;
-            if now.duration_since(modified).is_ok_and(|age| age > DAY) {
-                file.set_modified(now)
-            } else {
-                Ok(())
-            }
-        };
-        // A cache that cannot be written only costs time.
-        let _untouched = File::options().write(true).open(path).and_then(touch);
-    }
-
-    /// Removes graphs that nobody has used for [`KEPT`]: those of models that are gone, and of releases before this one.
-    fn tidy(&self, now: SystemTime) {
-        let files = self.folder().and_then(|folder| fs::read_dir(folder).ok());
-        for file in files.into_iter().flatten().flatten() {
+    /// Removes graphs that nobody has used for [`KEPT`]: those of models that are gone, and of releases before this one. And
+    /// what a program left behind that ended while it wrote one.
+    fn tidy(folder: &Path, now: SystemTime) {
+        let is_old = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age > KEPT);
+        for file in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = file.path();
-            // The other are of a program that ended while it wrote one.
-            let is_graph = path.extension().is_some_and(|extension| extension == "onnx")
-                || file.file_name().to_string_lossy().starts_with(".tmp");
-            let modified = file.metadata().and_then(|metadata| metadata.modified());
-            let is_old =
-                modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age > KEPT));
-            if is_graph && is_old {
+            let is_graph = path.extension().is_some_and(|extension| extension == "onnx");
+            if !is_graph && !file.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                continue;
+            }
+            let written = file.metadata().and_then(|metadata| metadata.modified());
+            let is_used = fingerprint::last_use(&path, folder).is_some_and(|time| !is_old(time));
+            if written.is_ok_and(is_old) && !is_used {
+                fingerprint::forget(&path, folder);
                 let _left = fs::remove_file(path);
             }
         }
@@ -113,7 +101,7 @@ impl Cache {
         let line_end = content.iter().position(|&byte| byte == b'\n')?;
         let report: PrepareReport = serde_json::from_slice(&content[..line_end]).ok()?;
         let report = PrepareReport { from_cache: true, ..report };
-        Self::touch(&path, SystemTime::now());
+        fingerprint::used(&path, self.folder()?);
         Some((file.slice(DIGEST_SIZE + line_end + 1..), report))
     }
 
@@ -125,21 +113,24 @@ impl Cache {
         let digest = Sha256::new().chain_update(&report).chain_update(bytes).finalize();
         let write = |folder: &Path| -> io::Result<()> {
             fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
             for part in [digest.as_slice(), &report, bytes] {
                 file.write_all(part)?;
             }
             file.persist(&path)?;
             Ok(())
         };
-        let _unwritten = path.parent().map(write);
-        self.tidy(SystemTime::now());
+        if let Some(folder) = self.folder() {
+            let _unwritten = write(folder);
+            Self::tidy(folder, SystemTime::now());
+        }
     }
 }
 
 const DIGEST_SIZE: usize = 32;
 
-const DAY: Duration = Duration::from_secs(86_400);
+/// How the names of files begin that are not whole yet.
+const UNFINISHED: &str = ".unfinished-";
 
 /// How long a graph is kept that nobody uses. Making it again takes seconds.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
@@ -226,6 +217,8 @@ fn key(
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::onnx::{GraphProto, StringStringEntryProto, TensorProto, tensor_proto::DataLocation};
 
@@ -266,26 +259,39 @@ pub(super) mod tests {
 
     #[test]
     fn graphs_that_nobody_uses_go_when_another_is_made() {
+        const DAY: Duration = Duration::from_secs(86_400);
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
         let file = |name: &str| folder.path().join(name);
-        let make = |name: &str, days: u32| {
-            let made = File::create(file(name)).unwrap();
-            made.set_modified(SystemTime::now() - DAY * days).unwrap();
+        let set_age = |path: &Path, days: u32| {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - DAY * days).unwrap();
+        };
+        for (name, days) in [("old.onnx", 31), ("young.onnx", 29), ("old.txt", 31), (".unfinished-old", 31)] {
+            fs::write(file(name), "").unwrap();
+            set_age(&file(name), days);
+        }
+        let graphs = || {
+            let names = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name());
+            let mut names: Vec<_> = names.filter(|name| name != "fingerprints").collect();
+            names.sort();
+            names
         };
         prepare_cached(&export(), None, &cache).unwrap();
-        let used = only_file(folder.path());
-        File::options().write(true).open(&used).unwrap().set_modified(SystemTime::now() - DAY * 31).unwrap();
-        make("old.onnx", 31);
-        make("young.onnx", 29);
-        make("old.txt", 31);
-        make(".tmpold", 31);
-        // Using a graph keeps it.
+        let left = graphs();
+        assert_eq!(left[1..], ["old.txt", "young.onnx"], "and the graph that was made");
+
+        let graph = file(left[0].to_str().unwrap());
+        set_age(&graph, 31);
+        let written = fs::metadata(&graph).unwrap().modified().unwrap();
         assert!(prepare_cached(&export(), None, &cache).unwrap().report.from_cache);
-        prepare_cached(&export(), Some(8), &cache).unwrap();
-        let is_there = ["old.onnx", "young.onnx", "old.txt"].map(|name| file(name).exists());
-        assert_eq!((is_there, used.exists()), ([false, true, true], true));
-        assert!(!file(".tmpold").exists());
+        assert_eq!(fs::metadata(&graph).unwrap().modified().unwrap(), written, "it need not be hashed again");
+        Cache::tidy(folder.path(), SystemTime::now());
+        assert!(graph.exists());
+        let fingerprints = || fs::read_dir(file("fingerprints")).unwrap().count();
+        let before = fingerprints();
+        Cache::tidy(folder.path(), SystemTime::now() + DAY * 31);
+        assert_eq!((graph.exists(), fingerprints()), (false, before - 1));
     }
 
     #[test]

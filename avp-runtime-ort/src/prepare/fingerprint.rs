@@ -62,6 +62,28 @@ pub(super) fn kept(path: &Path, folder: Option<&Path>) -> Option<Fingerprint> {
     (kept.state == state).then_some(kept)
 }
 
+/// When the kept fingerprint of `path` was last written or [`used`]; `None` where there is none.
+pub(super) fn last_use(path: &Path, folder: &Path) -> Option<SystemTime> {
+    fs::metadata(place(path, folder)?).and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Notes that the file at `path` is in use: not in itself, which would have to be hashed again then.
+pub(super) fn used(path: &Path, folder: &Path) {
+    let note = |place| File::options().write(true).open(place)?.set_modified(SystemTime::now());
+    // A folder that cannot be written only costs time.
+    let _unnoted: Option<io::Result<()>> = place(path, folder).map(note);
+}
+
+/// Forgets the fingerprint of `path`.
+pub(super) fn forget(path: &Path, folder: &Path) {
+    let _was_none: Option<io::Result<()>> = place(path, folder).map(fs::remove_file);
+}
+
+/// Where the fingerprint of the file at `path` is kept.
+fn place(path: &Path, folder: &Path) -> Option<PathBuf> {
+    Some(State::of(path).ok()?.place(folder))
+}
+
 /// Keeps a fingerprint, unless its file was changed just now. One that cannot be kept only costs time: no error.
 pub(super) fn keep(fingerprint: &Fingerprint, folder: Option<&Path>) {
     let Some(folder) = folder else { return };
