@@ -52,9 +52,6 @@ const CORES: [&str; 2] = ["aacp", "avp-core"];
 
 const CORES_WITH_EVERYTHING: [&str; 5] = ["--package", CORES[0], "--package", CORES[1], "--all-features"];
 
-/// The profile of everything here: what clippy has built of macros and build scripts, the tests do not build again.
-const PROFILE: [&str; 2] = ["--profile", "ci"];
-
 /// Runs the steps named, or all, and stops at the first failure.
 ///
 /// # Errors
@@ -112,7 +109,6 @@ fn clippy(root: &Path) -> Result<Option<String>> {
             cargo(root)
                 .args(["clippy", "--locked", "--all-targets"])
                 .args(packages)
-                .args(PROFILE)
                 .args(["--", "--deny", "warnings"]),
         )?;
     }
@@ -129,7 +125,6 @@ fn features(root: &Path) -> Result<Option<String>> {
                 cargo(root)
                     .args(["clippy", "--quiet", "--locked", "--lib", "--package", core])
                     .args(["--no-default-features", "--features", feature])
-                    .args(PROFILE)
                     .args(["--", "--deny", "warnings"]),
             )?;
         }
@@ -159,7 +154,6 @@ fn docs(root: &Path) -> Result<Option<String>> {
             cargo(root)
                 .args(["doc", "--locked", "--no-deps"])
                 .args(packages)
-                .args(PROFILE)
                 .env("RUSTDOCFLAGS", "--deny warnings"),
         )?;
     }
@@ -181,7 +175,6 @@ fn all_tests(root: &Path) -> Result<Option<String>> {
             cargo(root)
                 .args(["test", "--locked"])
                 .args(packages)
-                .args(PROFILE)
                 .envs(library.iter().map(|library| ("ORT_DYLIB_PATH", library)))
                 .envs(peers.iter().map(|(variable, python)| (variable, python))),
         )?;

@@ -65,7 +65,8 @@ fn pack_addon(root: &Path, profile: &str) -> Result<[PathBuf; 2]> {
         .args(["build", "--locked", "--package", "avp-node", "--features", "zstd-native"])
         .args(["--profile", profile]))?;
     let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
-    let addon = target_folder(root).join(profile).join(format!("{prefix}avp_node{suffix}"));
+    let folder = if profile == "dev" { "debug" } else { profile };
+    let addon = target_folder(root).join(folder).join(format!("{prefix}avp_node{suffix}"));
     let npm = npm_folder(root);
     let platform = output(node(root).arg("build-node.mjs").arg(&addon).arg(&host).arg(&npm))?;
     Ok([tarball(&npm, "avp-node")?, tarball(&npm, &platform)?])
@@ -98,7 +99,7 @@ pub(crate) fn npm_folder(root: &Path) -> PathBuf {
 /// When anything is not as it should be.
 pub(crate) fn test(root: &Path) -> Result<()> {
     let module = pack_module(root)?;
-    let addon = pack_addon(root, "ci")?;
+    let addon = pack_addon(root, "dev")?;
     let library = onnxruntime::set_up(root)?;
     run(node(root).arg("size.mjs").arg(root.join("target/npm/avp-wasm/dist/avp.wasm")))?;
     run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "."]))?;
@@ -112,8 +113,8 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 
 /// Runs `examples/js` with agents of its own, and its page where there is a browser.
 fn test_example(root: &Path, module: &Path, library: Option<&Path>) -> Result<()> {
-    run(cargo(root).args(["build", "--locked", "--package", "avp-cli", "--profile", "ci"]))?;
-    let avp = target_folder(root).join("ci").join(format!("avp{}", env::consts::EXE_SUFFIX));
+    run(cargo(root).args(["build", "--locked", "--package", "avp-cli"]))?;
+    let avp = target_folder(root).join("debug").join(format!("avp{}", env::consts::EXE_SUFFIX));
     run(node(root)
         .arg("test/example.mjs")
         .arg(module)
