@@ -1,4 +1,4 @@
-//! `cargo xtask bench`, alone and with `runtime` or `http` behind it: the tables of `docs/BENCHMARKS.md`, measured on this machine.
+//! `cargo xtask bench [runtime|http]`: the tables of `docs/BENCHMARKS.md`, measured on this machine.
 
 use std::{
     ffi::OsString,
@@ -13,7 +13,7 @@ use crate::{
     process::{cargo, run as run_command, run_aside},
 };
 
-/// Installs the Python peers and runs the side-by-side benchmark in release.
+/// Installs the Python peers and runs the benchmark of frames and packets.
 ///
 /// # Errors
 /// When a peer cannot be installed, or the benchmark fails.
@@ -36,10 +36,10 @@ pub(crate) fn run_http(root: &Path, tables: &[OsString]) -> Result<()> {
     )
 }
 
-/// The shape that the tables are about.
+/// The model shape of the tables.
 const SHAPE: &str = "qwen2.5-0.5b";
 
-/// An environment that runs scripts of `tools/shapes`; a variable can name an interpreter that has what it needs.
+/// A Python environment for the scripts in `tools/shapes`; a variable can name an existing interpreter.
 struct Scripts {
     requirements: &'static str,
     module: &'static str,
@@ -56,10 +56,10 @@ const INT4: Scripts = Scripts {
 
 /// Makes a model of random weights at a real shape, and runs the runtime beside the Python peer and ONNX Runtime alone.
 ///
-/// `shape` is one that `tools/shapes/make.py` knows.
+/// `shape` is a name in `tools/shapes/make.py`.
 ///
 /// # Errors
-/// When what it needs cannot be installed, the model not be made, or the benchmark fails.
+/// When the tools cannot be installed, the model cannot be made, or the benchmark fails.
 pub(crate) fn run_runtime(root: &Path, shape: Option<&str>) -> Result<()> {
     let shape = shape.unwrap_or(SHAPE);
     let models = root.join(".cache").join("shapes").join(shape);

@@ -1,4 +1,4 @@
-//! What a compiler does not see: files that are too large for git, and links that lead nowhere.
+//! Checks that no compiler makes: sizes of files, links in Markdown, metadata of the crates that are published.
 
 use std::{
     fs,
@@ -10,16 +10,16 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::output;
 
-/// Bytes that one file may have, by the folder it lies in; the first that matches counts.
+/// The most bytes of one file, by folder; the first match counts.
 const FILE_LIMITS: [(&str, u64); 3] = [("models/", 8_000_000), ("test-vectors/", 1 << 20), ("", 256 << 10)];
 
-/// Bytes that all files of a folder may have together.
+/// The most bytes of all files in a folder together.
 const FOLDER_LIMITS: [(&str, u64); 2] = [("models/", 8_000_000), ("test-vectors/", 12 << 20)];
 
-/// Looks at every file that git has or would take; gives the reason where this is no git checkout.
+/// Checks every file that git tracks or would add; gives a reason to skip outside a git checkout.
 ///
 /// # Errors
-/// When something is wrong, with a line for each thing.
+/// When a check fails, with a line for each fault.
 pub(crate) fn check(root: &Path) -> Result<Option<String>> {
     let listed = output(Command::new("git").current_dir(root).args([
         "ls-files",
@@ -29,15 +29,21 @@ pub(crate) fn check(root: &Path) -> Result<Option<String>> {
         "--exclude-standard",
     ]));
     let Ok(listed) = listed else {
-        return Ok(Some("this is no git checkout".to_owned()));
+        return Ok(Some("not a git checkout".to_owned()));
     };
-    // A file that git has and the user has just deleted is nobody's trouble.
+    // Git lists a deleted file until the deletion is committed.
     let files: Vec<&str> =
         listed.split('\0').filter(|file| !file.is_empty() && root.join(file).is_file()).collect();
     let mut faults = oversized(root, &files)?;
     for file in files.iter().filter(|file| file.ends_with(".md")) {
         let text = fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))?;
         faults.extend(broken_links(root, file, &text));
+    }
+    for manifest in files.iter().filter(|file| file.ends_with("Cargo.toml")) {
+        let text =
+            fs::read_to_string(root.join(manifest)).with_context(|| format!("cannot read {manifest}"))?;
+        let has_readme = root.join(manifest).with_file_name("README.md").is_file();
+        faults.extend(missing_metadata(manifest, &text, has_readme));
     }
     if !faults.is_empty() {
         bail!("{}", faults.join("\n"));
@@ -66,7 +72,7 @@ fn oversized(root: &Path, files: &[&str]) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// The relative links `[text](path)` of a Markdown file whose path is not there.
+/// The relative links `[text](path)` of a Markdown file whose path does not exist.
 fn broken_links(root: &Path, file: &str, text: &str) -> Vec<String> {
     let folder = root.join(file).parent().map(PathBuf::from).unwrap_or_default();
     let mut faults = Vec::new();
@@ -83,11 +89,22 @@ fn broken_links(root: &Path, file: &str, text: &str) -> Vec<String> {
             let path = target.split('#').next().unwrap_or_default();
             let elsewhere = path.is_empty() || path.contains(':');
             if !elsewhere && !folder.join(path).exists() {
-                faults.push(format!("{file}:{number} links to {target}, which is not there"));
+                faults.push(format!("{file}:{number} links to {target}, which does not exist"));
             }
         }
     }
     faults
+}
+
+/// What a crate of the workspace lacks on its page in the registry, unless it is not published.
+fn missing_metadata(manifest: &str, text: &str, has_readme: bool) -> Vec<String> {
+    if !text.contains("\nversion.workspace = true") || text.contains("\npublish = false") {
+        return Vec::new();
+    }
+    let keys = ["description", "repository.workspace", "keywords", "categories"];
+    let missing = keys.into_iter().filter(|key| !text.contains(&format!("\n{key} = ")));
+    let missing = missing.chain((!has_readme).then_some("README.md beside it"));
+    missing.map(|key| format!("{manifest} has no {key}, which a published crate needs")).collect()
 }
 
 #[cfg(test)]
@@ -95,17 +112,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_relative_links_that_lead_nowhere_are_reported() {
+    fn relative_links_to_missing_files_are_reported() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let text = "[a](src/main.rs) [b](https://example.org/x) [c](#part) [d](src/none.rs#x)\n\
                     ```\n[e](in/code)\n```\n[f](none.md)";
         assert_eq!(
             broken_links(root, "README.md", text),
             [
-                "README.md:1 links to src/none.rs#x, which is not there",
-                "README.md:5 links to none.md, which is not there"
+                "README.md:1 links to src/none.rs#x, which does not exist",
+                "README.md:5 links to none.md, which does not exist"
             ]
         );
+    }
+
+    #[test]
+    fn a_published_crate_needs_metadata_and_a_readme() {
+        let text = "[package]\nname = \"x\"\nversion.workspace = true\ndescription = \"x\"\nkeywords = []\n\
+                    categories = []\n";
+        assert_eq!(
+            missing_metadata("x/Cargo.toml", text, false),
+            [
+                "x/Cargo.toml has no repository.workspace, which a published crate needs",
+                "x/Cargo.toml has no README.md beside it, which a published crate needs"
+            ]
+        );
+        assert!(missing_metadata("x/Cargo.toml", &format!("{text}publish = false\n"), false).is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Proof that the cores need neither `std` nor an allocator.
 //!
-//! A library links anything; a static library must be complete. One that holds the cores, a panic handler and nothing
-//! else builds only when they bring no second panic handler (`std` would) and ask for no allocator.
+//! A static library must be complete, unlike a Rust library. One with the cores and a panic handler links only if the
+//! cores bring no second panic handler, as `std` would, and need no allocator.
 
 use std::{fs, path::Path, process::Command};
 
@@ -11,10 +11,10 @@ use crate::process::{cargo, output, run};
 
 const CORES: [&str; 2] = ["aacp", "avp-core"];
 
-/// A 32-bit machine without an operating system; its `usize` also shows careless casts of lengths.
+/// A 32-bit machine without an operating system; its `usize` also exposes careless casts of lengths.
 const EMBEDDED_TARGET: &str = "thumbv7em-none-eabihf";
 
-/// Links the cores without features into a static library for this machine.
+/// Links the cores without features into a static library for the host.
 ///
 /// # Errors
 /// When they need `std` or an allocator.
@@ -23,12 +23,12 @@ pub(crate) fn link_on_this_machine(root: &Path) -> Result<()> {
     fs::create_dir_all(folder.join("src")).with_context(|| format!("cannot make {}", folder.display()))?;
     fs::write(folder.join("Cargo.toml"), manifest(root))?;
     fs::write(folder.join("src/lib.rs"), source())?;
-    // The versions that everything else here is built with.
+    // The same versions as everywhere else.
     fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock"))?;
     run(cargo(root).args(["build", "--quiet", "--manifest-path"]).arg(folder.join("Cargo.toml")))
 }
 
-/// Builds the cores for [`EMBEDDED_TARGET`]; gives the reason where this machine cannot have that target.
+/// Checks the cores for [`EMBEDDED_TARGET`]; gives a reason to skip if the target cannot be installed.
 ///
 /// # Errors
 /// When they do not build.

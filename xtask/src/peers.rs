@@ -1,8 +1,7 @@
-//! The Python packages that speak the same protocols, or those that carry ours, each in an environment of its own under
+//! The Python peers, packages that implement the same protocols or carry ours, each in its own environment in
 //! `.cache/peers/`.
 //!
-//! Tests run them to see that what one side writes the other reads. They find the interpreters in the environment
-//! variables below.
+//! Tests check that each side reads the other's output. They find the interpreters in the environment variables below.
 
 use std::{
     fs,
@@ -20,9 +19,9 @@ use crate::{
 struct Peer {
     /// The package and its release, as pip takes them.
     requirement: &'static str,
-    /// What is installed beside it: extras in brackets, or nothing.
+    /// Its extras in brackets, or nothing.
     extras: &'static str,
-    /// What Python imports.
+    /// The module that Python imports.
     module: &'static str,
     /// The variable that names the interpreter to a test.
     variable: &'static str,
@@ -49,10 +48,10 @@ const fn peer(
     Peer { requirement, extras, module, variable }
 }
 
-/// Installs what is missing, and gives each interpreter with the variable that names it.
+/// Installs missing peers, and returns each interpreter with the variable that names it.
 ///
 /// # Errors
-/// When there is no Python with pip, or an installation fails; it is then repeated the next time.
+/// When there is no Python with pip, or an installation fails.
 pub(crate) fn set_up(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     PEERS
         .iter()
@@ -64,7 +63,7 @@ pub(crate) fn set_up(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
         .collect()
 }
 
-/// Installs what the file of requirements at `path` in the repository names, and gives the interpreter that has it.
+/// Installs the requirements file at `path` in the repository, and returns the interpreter.
 ///
 /// # Errors
 /// As [`set_up`].
@@ -78,17 +77,17 @@ pub(crate) fn set_up_scripts(root: &Path, path: &str, module: &str) -> Result<Pa
 }
 
 fn install(root: &Path, peer: &Peer) -> Result<PathBuf> {
-    // The release is in the name already, so what can change is what is beside it.
+    // The name has the release, so only the extras can change.
     let wanted = peer.requirement.replace("==", &format!("{}==", peer.extras));
     let name = peer.requirement.replace("==", "-");
     environment(root, &name, &[&wanted], peer.extras, peer.module)
 }
 
-/// Gives the interpreter of the environment `name`, which has what `wanted` names to pip.
+/// Returns the interpreter of the environment `name`, in which pip has installed `wanted`.
 ///
-/// The environment is made without pip and filled by the user's pip: Debian's Python has `venv` without the pip to put in.
+/// The environment has no pip of its own and is filled by the user's: Debian's `venv` cannot install pip.
 ///
-/// `recipe` says what it was made of: where that changes, it is made anew.
+/// The environment is rebuilt when `recipe` changes.
 fn environment(root: &Path, name: &str, wanted: &[&str], recipe: &str, module: &str) -> Result<PathBuf> {
     let folder = root.join(".cache").join("peers").join(name);
     let interpreter =
@@ -109,7 +108,7 @@ fn environment(root: &Path, name: &str, wanted: &[&str], recipe: &str, module: &
         python::pip(python, "install")
             .args(["--quiet", "--no-warn-conflicts", "--target", &packages])
             .args(wanted)
-            // It is about the user's own packages, which stay as they are.
+            // The warning is about the user's packages, which stay unchanged.
             .env("PIP_ROOT_USER_ACTION", "ignore"),
     )?;
     fs::write(&complete, recipe).with_context(|| format!("cannot write {}", complete.display()))?;

@@ -1,4 +1,4 @@
-//! The user's Python, asked for two things only: to download from PyPI, and to run the Python peers.
+//! The user's Python, which downloads from PyPI and runs the Python peers.
 
 use std::process::Command;
 
@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::process::output;
 
-/// The name of an interpreter that runs here and has pip.
+/// The name of an installed interpreter that has pip.
 ///
 /// # Errors
-/// When there is none, with what to install.
+/// When there is none; the message says what to install.
 pub(crate) fn with_pip() -> Result<&'static str> {
     let names = if cfg!(windows) { ["python", "py"] } else { ["python3", "python"] };
     let runs = |name: &&str| {
@@ -25,7 +25,7 @@ pub(crate) fn with_pip() -> Result<&'static str> {
     Ok(name)
 }
 
-/// `python -m pip SUBCOMMAND`, asking nothing and taking built wheels only.
+/// `python -m pip SUBCOMMAND`, without prompts, and for wheels only.
 pub(crate) fn pip(python: &str, subcommand: &str) -> Command {
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", subcommand, "--no-input", "--disable-pip-version-check", "--only-binary=:all:"]);

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: the transport under load for two minutes with each store, every context compared with what was sent.
+//! `cargo xtask soak`: the transport under load for two minutes with each store; every context is verified.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use anyhow::Result;
 
 use crate::process::{cargo, run as run_command};
 
-/// Frames that are sent to each store at least.
+/// The least number of frames sent to each store.
 const FRAMES: &str = "10000";
 
-/// Seconds that clients go on sending to each store at least.
+/// The least time, in seconds, for which clients send to each store.
 const SECONDS: &str = "120";
 
-/// Runs the soak of `avp-transport`'s tests, whose short form is among the tests, at its full length.
+/// Runs the soak test of `avp-transport` at full length; `cargo test` runs a short form.
 ///
 /// # Errors
 /// When a frame is lost or changed.

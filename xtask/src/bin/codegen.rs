@@ -1,4 +1,4 @@
-//! Rust types from the protobuf schemas in `proto/`, committed so that no build needs a generator.
+//! Generates Rust types from the protobuf schemas in `proto/`. They are committed, so that no build needs a generator.
 //!
 //! `cargo xtask codegen` writes them; `cargo xtask codegen --check` fails where a committed file is not what its
 //! schema gives.
