@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold before a change lands.
+//! `cargo xtask test`: the checks that CI runs for every change.
 
 use std::{
     ffi::OsString,
@@ -10,85 +10,122 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    codegen, hygiene, inspector, no_std, npm, onnxruntime, peers,
+    codegen, fuzz, hygiene, inspector, no_std, npm, onnxruntime, peers, portability,
     process::{cargo, run as run_command},
 };
 
-/// One check. Its function gives a reason where it was left out on this machine.
+/// One check. Its function returns a reason when this machine has to skip it.
 struct Step {
     name: &'static str,
     about: &'static str,
     run: fn(&Path) -> Result<Option<String>>,
 }
 
-/// In the order that finds a mistake soonest.
-const STEPS: [Step; 10] = [
+/// Cheapest first, so that a mistake shows early.
+static STEPS: [Step; 10] = [
     Step { name: "format", about: "the code is formatted", run: format },
-    Step {
-        name: "hygiene",
-        about: "no file too large for git, no link that leads nowhere",
-        run: hygiene::check,
-    },
-    Step { name: "codegen", about: "the generated code is what its schemas give", run: generated },
-    Step { name: "clippy", about: "no warning in any target", run: clippy },
-    Step { name: "features", about: "the libraries build with each set of features alone", run: features },
+    Step { name: "hygiene", about: "file sizes, links, metadata of the crates", run: hygiene::check },
+    Step { name: "codegen", about: "the generated code matches its schemas", run: generated },
+    Step { name: "clippy", about: "no warning from clippy in any target", run: clippy },
+    Step { name: "features", about: "the cores build with each feature alone", run: features },
     Step { name: "no-std", about: "the cores link without std and without an allocator", run: no_std_cores },
-    Step { name: "docs", about: "the documentation builds, and its links resolve", run: docs },
+    Step { name: "docs", about: "the documentation builds without warnings", run: docs },
     Step {
         name: "js",
-        about: "the npm packages in every kind of project, their types, the module's size",
+        about: "the npm packages in projects of each kind, their types and sizes",
         run: javascript,
     },
+    Step { name: "inspector", about: "the inspector in a browser", run: inspector::test },
+    Step { name: "tests", about: "unit, integration and doc tests, with the Python peers", run: all_tests },
+];
+
+/// Steps that run only when named: each takes minutes, and installs what it needs.
+static EXTRA_STEPS: [Step; 6] = [
     Step {
-        name: "inspector",
-        about: "the page of `cargo xtask inspector`, in a real browser",
-        run: inspector::test,
+        name: "powerset",
+        about: "the libraries build with each pair of features",
+        run: portability::powerset,
     },
-    Step { name: "tests", about: "unit tests, doc tests, vectors, the Python peers", run: all_tests },
+    Step {
+        name: "minimal-versions",
+        about: "the oldest dependencies that the manifests allow build",
+        run: portability::minimal_versions,
+    },
+    Step { name: "wasm32", about: "the cores' tests and vectors on wasm32", run: portability::wasm32 },
+    Step { name: "miri", about: "the cores' unit tests under Miri", run: portability::miri },
+    Step {
+        name: "big-endian",
+        about: "the cores' tests and vectors on s390x, under Miri",
+        run: portability::big_endian,
+    },
+    Step { name: "fuzz", about: "each fuzz target for ten seconds", run: fuzz::smoke },
 ];
 
 /// The libraries that callers build with features of their own choice.
 const CORES: [&str; 2] = ["aacp", "avp-core"];
 
-const CORES_WITH_EVERYTHING: [&str; 5] = ["--package", CORES[0], "--package", CORES[1], "--all-features"];
+/// The selection of every step that can take it: with one set of features, dependencies are compiled once.
+pub(crate) const WHOLE: [&str; 2] = ["--workspace", "--all-features"];
 
-/// Runs the steps named, or all, and stops at the first failure.
+/// The cores without the C library's zstd and without `compact`, whose tests are the same and whose code is not.
+const PORTABLE_CORES: [&str; 6] = [
+    "--package",
+    CORES[0],
+    "--package",
+    CORES[1],
+    "--features",
+    "aacp/learn,aacp/workflows,avp-core/serde,avp-core/std,avp-core/zstd",
+];
+
+const DENY_WARNINGS: [&str; 3] = ["--", "--deny", "warnings"];
+
+/// Runs the named steps, or [`STEPS`], and stops at the first failure.
 ///
 /// # Errors
-/// When a step fails or no step has a name given.
+/// When a step fails or a name is unknown.
 pub(crate) fn run(root: &Path, names: &[OsString]) -> Result<()> {
-    if let Some(unknown) = names.iter().find(|name| !STEPS.iter().any(|step| **name == *step.name)) {
-        bail!("no step is called {}; the steps are\n{}", unknown.to_string_lossy(), list());
+    if let Some(unknown) = names.iter().find(|name| !all_steps().any(|step| **name == *step.name)) {
+        bail!("unknown step `{}`; expected one of\n{}", unknown.to_string_lossy(), list());
     }
-    let chosen = STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| *name == *step.name));
+    let chosen: Vec<&Step> = match names {
+        [] => STEPS.iter().collect(),
+        names => all_steps().filter(|step| names.iter().any(|name| *name == *step.name)).collect(),
+    };
     let mut results = Vec::new();
     for step in chosen {
         eprintln!("\n=== {}: {}", step.name, step.about);
         let start = Instant::now();
-        let left_out = (step.run)(root).with_context(|| format!("step `{}`", step.name))?;
+        let skipped = (step.run)(root).with_context(|| format!("step `{}`", step.name))?;
         let took = start.elapsed();
-        eprintln!("--- {} {}", step.name, ending(took, left_out.as_deref()));
-        results.push((step, took, left_out));
+        eprintln!("--- {} {}", step.name, outcome(took, skipped.as_deref()));
+        results.push((step, took, skipped));
     }
     println!();
-    for (step, took, left_out) in &results {
-        println!("{:<10} {}", step.name, ending(*took, left_out.as_deref()));
+    for (step, took, skipped) in &results {
+        println!("{:<16} {}", step.name, outcome(*took, skipped.as_deref()));
     }
-    let left_out = results.iter().filter(|(.., reason)| reason.is_some()).count();
-    println!("\n{} passed, 0 failed, {left_out} skipped", results.len() - left_out);
+    let skipped = results.iter().filter(|(.., reason)| reason.is_some()).count();
+    println!("\n{} passed, 0 failed, {skipped} skipped", results.len() - skipped);
     Ok(())
 }
 
-/// The steps with what each is about, one a line.
+/// The steps by default and the extra ones, each with its purpose.
 pub(crate) fn list() -> String {
-    STEPS.iter().map(|step| format!("  {:<10} {}", step.name, step.about)).collect::<Vec<_>>().join("\n")
+    let lines = |steps: &[Step]| -> String {
+        steps.iter().map(|step| format!("\n  {:<16} {}", step.name, step.about)).collect()
+    };
+    format!("Steps of `test`:{}\n\nSteps that run only when named:{}", lines(&STEPS), lines(&EXTRA_STEPS))
 }
 
-fn ending(took: Duration, left_out: Option<&str>) -> String {
+fn all_steps() -> impl Iterator<Item = &'static Step> {
+    STEPS.iter().chain(&EXTRA_STEPS)
+}
+
+fn outcome(took: Duration, skipped: Option<&str>) -> String {
     let seconds = took.as_secs_f64();
-    match left_out {
+    match skipped {
         None => format!("passed in {seconds:.1} s"),
-        Some(reason) => format!("left out: {reason}"),
+        Some(reason) => format!("skipped: {reason}"),
     }
 }
 
@@ -103,15 +140,7 @@ fn generated(root: &Path) -> Result<Option<String>> {
 }
 
 fn clippy(root: &Path) -> Result<Option<String>> {
-    let whole: &[&str] = &["--workspace", "--features", "xtask/codegen"];
-    for packages in [whole, &CORES_WITH_EVERYTHING] {
-        run_command(
-            cargo(root)
-                .args(["clippy", "--locked", "--all-targets"])
-                .args(packages)
-                .args(["--", "--deny", "warnings"]),
-        )?;
-    }
+    run_command(cargo(root).args(["clippy", "--locked", "--all-targets"]).args(WHOLE).args(DENY_WARNINGS))?;
     Ok(None)
 }
 
@@ -125,7 +154,7 @@ fn features(root: &Path) -> Result<Option<String>> {
                 cargo(root)
                     .args(["clippy", "--quiet", "--locked", "--lib", "--package", core])
                     .args(["--no-default-features", "--features", feature])
-                    .args(["--", "--deny", "warnings"]),
+                    .args(DENY_WARNINGS),
             )?;
         }
     }
@@ -148,15 +177,9 @@ fn no_std_cores(root: &Path) -> Result<Option<String>> {
 }
 
 fn docs(root: &Path) -> Result<Option<String>> {
-    let others: &[&str] = &["--workspace", "--exclude", CORES[0], "--exclude", CORES[1]];
-    for packages in [&CORES_WITH_EVERYTHING, others] {
-        run_command(
-            cargo(root)
-                .args(["doc", "--locked", "--no-deps"])
-                .args(packages)
-                .env("RUSTDOCFLAGS", "--deny warnings"),
-        )?;
-    }
+    run_command(
+        cargo(root).args(["doc", "--locked", "--no-deps"]).args(WHOLE).env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
     Ok(None)
 }
 
@@ -165,16 +188,15 @@ fn javascript(root: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// The workspace with the features that its programs use, then the cores with all of theirs.
+/// The workspace with all features, then the cores with those whose absence selects other code left out.
 fn all_tests(root: &Path) -> Result<Option<String>> {
     let library = onnxruntime::set_up(root)?;
     let peers = peers::set_up(root)?;
-    let whole: &[&str] = &["--workspace"];
-    for packages in [whole, &CORES_WITH_EVERYTHING] {
+    for selection in [&WHOLE[..], &PORTABLE_CORES] {
         run_command(
             cargo(root)
                 .args(["test", "--locked"])
-                .args(packages)
+                .args(selection)
                 .envs(library.iter().map(|library| ("ORT_DYLIB_PATH", library)))
                 .envs(peers.iter().map(|(variable, python)| (variable, python))),
         )?;
@@ -189,7 +211,7 @@ mod tests {
     #[test]
     fn a_step_that_does_not_exist_is_refused_before_any_runs() {
         let error = run(Path::new("/no/such/folder"), &["format".into(), "fromat".into()]).unwrap_err();
-        assert!(error.to_string().starts_with("no step is called fromat"), "{error}");
+        assert!(error.to_string().starts_with("unknown step `fromat`"), "{error}");
     }
 
     #[test]
@@ -202,8 +224,8 @@ mod tests {
 
     #[test]
     fn no_two_steps_have_one_name() {
-        for (position, step) in STEPS.iter().enumerate() {
-            assert!(STEPS[..position].iter().all(|other| other.name != step.name));
+        for (position, step) in all_steps().enumerate() {
+            assert!(all_steps().take(position).all(|other| other.name != step.name));
         }
     }
 }

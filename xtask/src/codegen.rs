@@ -4,14 +4,12 @@ use std::{ffi::OsString, path::Path};
 
 use anyhow::Result;
 
-use crate::process::{cargo, run};
+use crate::process::{run, tool};
 
 /// Builds the schema compiler and runs it with `arguments`: none, or `--check`.
 ///
 /// # Errors
 /// When a schema does not compile, or a checked file is out of date.
 pub(crate) fn run_with(root: &Path, arguments: &[OsString]) -> Result<()> {
-    run(cargo(root)
-        .args(["run", "--quiet", "--package", "xtask", "--features", "codegen", "--bin", "codegen", "--"])
-        .args(arguments))
+    run(tool(root, "codegen")?.args(arguments))
 }

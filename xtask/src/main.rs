@@ -6,15 +6,18 @@ mod bench;
 mod checks;
 mod codegen;
 mod demo;
+mod fuzz;
 mod hygiene;
 mod inspector;
 mod no_std;
 mod npm;
 mod onnxruntime;
 mod peers;
+mod portability;
 mod process;
 mod python;
 mod soak;
+mod tools;
 
 use std::{
     ffi::OsString,
@@ -28,23 +31,23 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   demo [ARG...]     Two agents hand over a KV-cache: set up, build, run `avp demo ARG...`
-  test [STEP...]    Everything that must hold: all steps in order, or the named ones
+  test [STEP...]    All checks, or the named steps of them
   npm               The npm packages, packed into target/npm/
   inspector [--port N]
-                    The page that opens frames and packets: built into target/inspector/, and served to this machine
-  bench             This library beside the Python peers: the tables of docs/BENCHMARKS.md
+                    Build the page that shows frames and packets, and serve it on this machine
+  bench             The tables of docs/BENCHMARKS.md: this library and the Python peers
   bench runtime [SHAPE]
-                    The runtime beside the Python peer and ONNX Runtime alone, at a model of random weights
+                    The runtime, the Python peer and bare ONNX Runtime, with a model of random weights
   bench http [frames|memory|load|latency]
-                    Frames over HTTP beside the Python peer and bare hyper; as root, over a long way too
-  bench js          The npm packages beside a peer written by hand in JavaScript, and the Python peers
-  soak              The HTTP binding under mixed load for two minutes; then every context compared with what was sent
+                    Frames over HTTP: this library, the Python peer and bare hyper; as root, with delay too
+  bench js          The npm packages, a peer in plain JavaScript, and the Python peers
+  soak              The HTTP binding under load for two minutes; then every context is verified
   setup             Fetch the ONNX Runtime library into .cache/
   codegen           Write the Rust types of the schemas in proto/
-  codegen --check   Fail where they are out of date
-  help              This text
+  codegen --check   Fail if they are out of date
+  help              Print this text
 
-Every command can be run again, and does no work twice.";
+Every command can be repeated, and keeps the results of work that is done.";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -74,14 +77,14 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
         ("soak", []) => soak::run(&root)?,
         ("setup", []) => drop(onnxruntime::set_up(&root)?),
         ("codegen", _) => codegen::run_with(&root, arguments)?,
-        ("help" | "--help" | "-h", []) => println!("{HELP}\n\nSteps of `test`:\n{}", checks::list()),
-        _ => bail!("no command `{command}` that takes these arguments\n\n{HELP}"),
+        ("help" | "--help" | "-h", []) => println!("{HELP}\n\n{}", checks::list()),
+        _ => bail!("unknown command or arguments: `{command}`\n\n{HELP}"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn workspace_root() -> Result<PathBuf> {
-    // What cargo says now: clones that share a target folder share this binary too, and its compile-time path.
+    // At run time: clones with a common target folder share this binary, and the path it was compiled in.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
     Ok(Path::new(&manifest).parent().context("xtask lies in the workspace root")?.to_owned())
 }

@@ -11,8 +11,9 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    checks::WHOLE,
     inspector, onnxruntime, peers,
-    process::{cargo, output, run},
+    process::{cargo, output, run, target_folder},
 };
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -34,6 +35,9 @@ const SMALL_CODE: &str = "-Ctarget-feature=+simd128 -Zunstable-options -Cpanic=i
 /// When a tool is missing or fails.
 pub(crate) fn pack(root: &Path) -> Result<()> {
     pack_module(root)?;
+    run(cargo(root)
+        .args(["build", "--locked", "--package", "avp-node", "--features", "zstd-native"])
+        .args(["--profile", "addon"]))?;
     pack_addon(root, "addon")?;
     Ok(())
 }
@@ -57,18 +61,13 @@ pub(crate) fn pack_module(root: &Path) -> Result<PathBuf> {
     tarball(&npm, "avp-wasm")
 }
 
-/// Builds and packs `avp-node` and the package of this platform, and gives the tarballs.
-fn pack_addon(root: &Path, profile: &str) -> Result<[PathBuf; 2]> {
+/// Packs `avp-node` and the package of this platform, whose addon lies in `target/BUILT`, and gives the tarballs.
+fn pack_addon(root: &Path, built: &str) -> Result<[PathBuf; 2]> {
     set_up(root)?;
-    let host = host()?;
-    run(cargo(root)
-        .args(["build", "--locked", "--package", "avp-node", "--features", "zstd-native"])
-        .args(["--profile", profile]))?;
     let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
-    let folder = if profile == "dev" { "debug" } else { profile };
-    let addon = target_folder(root).join(folder).join(format!("{prefix}avp_node{suffix}"));
+    let addon = target_folder(root).join(built).join(format!("{prefix}avp_node{suffix}"));
     let npm = npm_folder(root);
-    let platform = output(node(root).arg("build-node.mjs").arg(&addon).arg(&host).arg(&npm))?;
+    let platform = output(node(root).arg("build-node.mjs").arg(&addon).arg(host()?).arg(&npm))?;
     Ok([tarball(&npm, "avp-node")?, tarball(&npm, &platform)?])
 }
 
@@ -99,7 +98,9 @@ pub(crate) fn npm_folder(root: &Path) -> PathBuf {
 /// When anything is not as it should be.
 pub(crate) fn test(root: &Path) -> Result<()> {
     let module = pack_module(root)?;
-    let addon = pack_addon(root, "dev")?;
+    // The addon, and the program that the example starts.
+    run(cargo(root).args(["build", "--locked", "--lib", "--bin", "avp"]).args(WHOLE))?;
+    let addon = pack_addon(root, "debug")?;
     let library = onnxruntime::set_up(root)?;
     run(node(root).arg("size.mjs").arg(root.join("target/npm/avp-wasm/dist/avp.wasm")))?;
     run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "."]))?;
@@ -113,7 +114,6 @@ pub(crate) fn test(root: &Path) -> Result<()> {
 
 /// Runs `examples/js` with agents of its own, and its page where there is a browser.
 fn test_example(root: &Path, module: &Path, library: Option<&Path>) -> Result<()> {
-    run(cargo(root).args(["build", "--locked", "--package", "avp-cli"]))?;
     let avp = target_folder(root).join("debug").join(format!("avp{}", env::consts::EXE_SUFFIX));
     run(node(root)
         .arg("test/example.mjs")
@@ -162,8 +162,4 @@ pub(crate) fn node(root: &Path) -> Command {
 fn npm_command() -> Command {
     // On Windows npm is a script, which is not found by its bare name.
     Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" })
-}
-
-fn target_folder(root: &Path) -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))
 }

@@ -1,25 +1,45 @@
 //! Programs run with their command line shown, and named in the error where they fail.
 
 use std::{
+    env,
     ffi::OsStr,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::checks::WHOLE;
+
 /// The cargo that runs this program, in the workspace root.
 pub(crate) fn cargo(root: &Path) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root);
     cargo
+}
+
+/// Builds the program `name` of this workspace with the features that [`WHOLE`] gives, and gives a command that starts it.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn tool(root: &Path, name: &str) -> Result<Command> {
+    run_aside(cargo(root).args(["build", "--quiet", "--locked", "--bin", name]).args(WHOLE))?;
+    let mut tool =
+        Command::new(target_folder(root).join("debug").join(format!("{name}{}", env::consts::EXE_SUFFIX)));
+    tool.current_dir(root);
+    Ok(tool)
+}
+
+/// The folder of what cargo builds.
+pub(crate) fn target_folder(root: &Path) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))
 }
 
 /// Runs `command` to its end, showing its command line first.
 ///
 /// # Errors
-/// When it does not start, or ends with anything but success.
+/// When it does not start or does not succeed.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", shown(command));
     let status = command.status().with_context(|| format!("cannot start `{}`", shown(command)))?;
@@ -29,15 +49,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// As [`run`], with standard output sent to standard error, for programs that chat where a result belongs.
+/// Like [`run`], with standard output redirected to standard error, for programs that print progress there.
 pub(crate) fn run_aside(command: &mut Command) -> Result<()> {
     run(command.stdout(Stdio::from(io::stderr())))
 }
 
-/// What `command` writes to standard output, without the white space around it; its other output is not shown.
+/// Runs `command` and returns its standard output, trimmed.
 ///
 /// # Errors
-/// When it does not start, fails, or writes something other than text; the message has what it wrote to standard error.
+/// When it does not start, fails, or writes something other than text. The message contains its standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start `{}`", shown(command)))?;
     if !output.status.success() {
@@ -49,7 +69,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-/// The command line as one would type it: the variables it sets, the program's own name, its arguments.
+/// The command line as a shell takes it: variables, the program's name, arguments.
 fn shown(command: &Command) -> String {
     let variables = command
         .get_envs()
@@ -75,14 +95,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_shown_as_one_would_type_it() {
+    fn a_command_is_shown_as_a_shell_takes_it() {
         let mut command = Command::new("/opt/bin/cargo");
         command.args(["doc", "it's", ""]).env("RUSTDOCFLAGS", "-D warnings").env_remove("GONE");
         assert_eq!(shown(&command), r"RUSTDOCFLAGS='-D warnings' cargo doc 'it'\''s' ''");
     }
 
     #[test]
-    fn a_failure_names_the_command_and_its_words() {
+    fn a_failure_names_the_command_and_its_message() {
         let mut command = Command::new("rustc");
         let error = output(command.arg("--no-such-option")).unwrap_err().to_string();
         assert!(error.contains("`rustc --no-such-option` failed"), "{error}");
@@ -90,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn a_missing_program_is_named() {
         let error = run(&mut Command::new("no-such-program")).unwrap_err();
         assert!(error.to_string().contains("cannot start `no-such-program`"), "{error}");
     }
