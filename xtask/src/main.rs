@@ -16,6 +16,7 @@ mod peers;
 mod portability;
 mod process;
 mod python;
+mod release;
 mod soak;
 mod tools;
 
@@ -42,6 +43,8 @@ Usage: cargo xtask COMMAND
                     Frames over HTTP: this library, the Python peer and bare hyper; as root, with delay too
   bench js          The npm packages, a peer in plain JavaScript, and the Python peers
   soak              The HTTP binding under load for two minutes; then every context is verified
+  release --dry-run [archive|container|npm|crates]...
+                    What a release publishes, built, packed and started; a tag publishes it
   setup             Fetch the ONNX Runtime library into .cache/
   codegen           Write the Rust types of the schemas in proto/
   codegen --check   Fail if they are out of date
@@ -74,6 +77,7 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
         }
         ("bench", [what, tables @ ..]) if what == "http" => bench::run_http(&root, tables)?,
         ("bench", [what]) if what == "js" => npm::bench(&root)?,
+        ("release", _) => release::run(&root, arguments)?,
         ("soak", []) => soak::run(&root)?,
         ("setup", []) => drop(onnxruntime::set_up(&root)?),
         ("codegen", _) => codegen::run_with(&root, arguments)?,

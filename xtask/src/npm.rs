@@ -37,8 +37,8 @@ pub(crate) fn pack(root: &Path) -> Result<()> {
     pack_module(root)?;
     run(cargo(root)
         .args(["build", "--locked", "--package", "avp-node", "--features", "zstd-native"])
-        .args(["--profile", "addon"]))?;
-    pack_addon(root, "addon")?;
+        .args(["--profile", "dist"]))?;
+    pack_addon(root, "dist")?;
     Ok(())
 }
 
@@ -81,7 +81,7 @@ fn tarball(npm: &Path, package: &str) -> Result<PathBuf> {
 }
 
 /// The target that this machine builds for by itself.
-fn host() -> Result<String> {
+pub(crate) fn host() -> Result<String> {
     let about = output(Command::new("rustc").arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc does not name its host")?.to_owned())
@@ -159,7 +159,7 @@ pub(crate) fn node(root: &Path) -> Command {
     node
 }
 
-fn npm_command() -> Command {
+pub(crate) fn npm_command() -> Command {
     // On Windows npm is a script, which is not found by its bare name.
     Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" })
 }

@@ -1,7 +1,7 @@
-//! The ONNX Runtime library, from PyPI's wheel into `.cache/onnxruntime/RELEASE/`.
+//! The ONNX Runtime library, from its wheel on PyPI, in `.cache/onnxruntime/RELEASE/`.
 //!
-//! The library in a wheel is the same for every Python, so one fixed wheel a platform is enough, and its checksum can
-//! be pinned. pip checks it (`--require-hashes`) before anything is unpacked.
+//! The library in a wheel is the same for every Python version, so one wheel a platform is enough, with a pinned checksum
+//! that pip verifies (`--require-hashes`) before anything is unpacked.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ struct Wheel {
     library: &'static str,
 }
 
-/// Apple's machines with Intel processors have no wheel any more.
+/// This release has no wheel for Macs with Intel processors.
 const WHEELS: [Wheel; 5] = [
     Wheel {
         machine: ("linux", "x86_64"),
@@ -61,13 +61,16 @@ const WHEELS: [Wheel; 5] = [
     },
 ];
 
-/// Gives the library to use: the one that `ORT_DYLIB_PATH` names, else the one in the cache, fetched where it is not there.
+/// The licences that must be distributed with the library, in the same folder.
+pub(crate) const LICENCES: [&str; 2] = ["LICENSE", "ThirdPartyNotices.txt"];
+
+/// Returns the library: the one that `ORT_DYLIB_PATH` names, else the one in the cache, downloaded if necessary.
 ///
-/// `None` on a machine that has no wheel: the programs then search for themselves, and say what they miss.
+/// `None` on a platform without a wheel: the programs then search for the library, and report where they looked.
 ///
 /// # Errors
-/// When there is no Python with pip, the download or its checksum fails, or the cache cannot be written. The cache is
-/// then as it was before.
+/// When there is no Python with pip, the download or its checksum fails, or the cache cannot be written. The cache then
+/// stays unchanged.
 pub(crate) fn set_up(root: &Path) -> Result<Option<PathBuf>> {
     if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
@@ -85,7 +88,7 @@ pub(crate) fn set_up(root: &Path) -> Result<Option<PathBuf>> {
     };
     let cache = root.join(".cache").join("onnxruntime");
     let library = cache.join(RELEASE).join(wheel.library);
-    if library.is_file() {
+    if LICENCES.iter().all(|licence| library.with_file_name(licence).is_file()) && library.is_file() {
         eprintln!("ONNX Runtime {RELEASE}: {}", library.display());
         return Ok(Some(library));
     }
@@ -93,7 +96,7 @@ pub(crate) fn set_up(root: &Path) -> Result<Option<PathBuf>> {
     let partial = cache.join(format!(".partial-{}", std::process::id()));
     let fetched =
         fetch(wheel, &partial).and_then(|unpacked| publish(&unpacked, &cache.join(RELEASE), wheel.library));
-    // Gone already where nothing was written; whatever is left is dealt with by no one else.
+    // Best effort: the folder may not exist, and nothing reads it.
     let _ = fs::remove_dir_all(&partial);
     fetched.context(
         "cannot fetch ONNX Runtime (with a library of your own, set ORT_DYLIB_PATH to it and nothing is fetched)",
@@ -102,7 +105,7 @@ pub(crate) fn set_up(root: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(library))
 }
 
-/// Downloads the wheel into `partial` and unpacks the library there; gives the folder that holds it.
+/// Downloads the wheel into `partial` and unpacks the library there; returns its folder.
 fn fetch(wheel: &Wheel, partial: &Path) -> Result<PathBuf> {
     let python = python::with_pip()?;
     fs::create_dir_all(partial).with_context(|| format!("cannot make {}", partial.display()))?;
@@ -118,19 +121,28 @@ fn fetch(wheel: &Wheel, partial: &Path) -> Result<PathBuf> {
     )?;
     let file = partial.join(format!("onnxruntime-{RELEASE}-cp311-cp311-{}.whl", wheel.platform));
     const UNPACK: &str =
-        "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])";
-    let member = format!("onnxruntime/capi/{}", wheel.library);
-    output(Command::new(python).args(["-c", UNPACK]).arg(file).arg(member).arg(partial))?;
-    Ok(partial.join("onnxruntime").join("capi"))
+        "import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2], sys.argv[3:])";
+    let members = LICENCES.map(|licence| format!("onnxruntime/{licence}"));
+    let library = format!("onnxruntime/capi/{}", wheel.library);
+    output(Command::new(python).args(["-c", UNPACK]).arg(file).arg(partial).args(members).arg(library))?;
+    let unpacked = partial.join("onnxruntime");
+    fs::rename(unpacked.join("capi").join(wheel.library), unpacked.join(wheel.library))?;
+    fs::remove_dir(unpacked.join("capi"))?;
+    Ok(unpacked)
 }
 
-/// Moves the folder to its final name, whole or not at all.
+/// Moves each file into the folder of the release, the library last, so that it implies the others.
 fn publish(unpacked: &Path, release: &Path, library: &str) -> Result<()> {
-    match fs::rename(unpacked, release) {
-        // Another run was faster.
-        Err(_) if release.join(library).is_file() => Ok(()),
-        moved => moved.with_context(|| format!("cannot write {}", release.display())),
+    fs::create_dir_all(release)?;
+    for file in LICENCES.into_iter().chain([library]) {
+        let target = release.join(file);
+        match fs::rename(unpacked.join(file), &target) {
+            // On Windows, another run's file that is in use stays.
+            Err(_) if target.is_file() => {}
+            moved => moved.with_context(|| format!("cannot write {}", target.display()))?,
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub(crate) struct Tool {
     version: &'static str,
 }
 
+pub(crate) const CYCLONEDX: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9" };
 pub(crate) const FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2" };
 pub(crate) const HACK: Tool = Tool { name: "cargo-hack", version: "0.6.46" };
 
