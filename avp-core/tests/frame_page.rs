@@ -433,11 +433,13 @@ fn the_check_value_of_the_checksum_is_that_of_the_code() {
 }
 
 #[test]
-fn the_files_that_the_page_names_are_there() {
+fn the_modules_that_the_page_names_are_there() {
     let page = Page::read();
+    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
     for row in tables(section(&page.text, "Where the code is")).remove(0) {
-        for file in row[1].split([' ', ',']).filter(|word| word.ends_with(".rs")) {
-            repository(&format!("avp-core/src/{file}"));
+        for module in row[1].replace("over", "").split(',').flat_map(str::split_whitespace) {
+            let files = [format!("{module}.rs"), format!("{module}/mod.rs")];
+            assert!(files.iter().any(|file| source.join(file).is_file()), "{module}");
         }
     }
 }
