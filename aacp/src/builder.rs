@@ -1,4 +1,4 @@
-//! Packets from parts.
+//! Building packets.
 
 use alloc::{
     string::{String, ToString},
@@ -16,7 +16,7 @@ use crate::{
     validate::has_key_syntax,
 };
 
-/// How urgent a packet is, as its `p` field says.
+/// The priority of a packet, its `p` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
     /// `p:1`.
@@ -46,9 +46,10 @@ impl Display for Priority {
 /// # Ok::<(), aacp::BuildError>(())
 /// ```
 ///
-/// Fields are written in the order they were added, after `return`, `p` and `aacp`. A value may hold anything: where one
-/// cannot be written plainly, because it holds `|`, `%`, a control character, or blanks at an end, all values are
-/// percent-encoded and `enc:pct` says so. An empty value is written as such; to leave a field out, do not add it.
+/// Fields are written in the order in which they were added, after `return`, `p` and `aacp`. A value can be any text: if
+/// one contains `|`, `%`, a control character, or blanks at an end, all values are percent-encoded and the packet states
+/// `enc:pct`. An empty value is written as an empty value; to leave a field out, do not add it.
+#[must_use]
 #[derive(Clone, Debug)]
 pub struct Builder<'s> {
     task: String,
@@ -60,11 +61,11 @@ pub struct Builder<'s> {
     fields: Vec<(String, String)>,
 }
 
-/// Why no packet could be built. `field` counts the added fields from 0.
+/// A packet that cannot be built. `field` is the index of an added field, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The task is not a word: it holds `|`, blanks at an end, or a control character.
+    /// The task is not a word: it is empty, or contains `|`, blanks at an end, or a control character.
     Task,
     /// The domain is not a word.
     Domain,
@@ -73,7 +74,7 @@ pub enum BuildError {
         /// Which field.
         field: usize,
     },
-    /// The key is one that the builder writes itself: `return`, `p`, `aacp` or `enc`.
+    /// The key is reserved for the builder: `return`, `p`, `aacp` or `enc`.
     ReservedKey {
         /// Which field.
         field: usize,
@@ -83,21 +84,21 @@ pub enum BuildError {
         /// Which field.
         field: usize,
     },
-    /// The packet built is not valid; the span is in its text.
+    /// The packet is not valid; the span is in its text.
     Rejected(Rejection),
 }
 
 impl BuildError {
-    /// A stable name for programs to match on, such as `"duplicate_key"`; for [`BuildError::Rejected`] that of what was
-    /// found.
-    pub const fn code(&self) -> &'static str {
+    /// A stable name for programs to match on, such as `"duplicate_key"`; for [`BuildError::Rejected`] that of the
+    /// finding.
+    pub const fn kind(&self) -> &'static str {
         match self {
             BuildError::Task => "bad_task",
             BuildError::Domain => "bad_domain",
             BuildError::Key { .. } => "bad_key",
             BuildError::ReservedKey { .. } => "reserved_key",
             BuildError::DuplicateKey { .. } => "duplicate_key",
-            BuildError::Rejected(rejection) => rejection.kind.code(),
+            BuildError::Rejected(rejection) => rejection.kind.as_str(),
         }
     }
 }
@@ -105,17 +106,21 @@ impl BuildError {
 impl Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BuildError::Task => f.write_str("the task is not a word"),
-            BuildError::Domain => f.write_str("the domain is not a word"),
+            BuildError::Task => {
+                f.write_str("invalid task: expected text without `|`, control characters or blanks at an end")
+            }
+            BuildError::Domain => f.write_str(
+                "invalid domain: expected text without `|`, control characters or blanks at an end",
+            ),
             BuildError::Key { field } => write!(
                 f,
-                "the key of field {field} is not a lower-case letter followed by lower-case letters, digits, `_`, `-` or `.`"
+                "invalid key of field {field}: expected a lower-case letter, then lower-case letters, digits, `_`, `-` or `.`"
             ),
             BuildError::ReservedKey { field } => {
-                write!(f, "the key of field {field} is one that the builder writes itself")
+                write!(f, "reserved key of field {field}: the builder writes `return`, `p`, `aacp` and `enc`")
             }
-            BuildError::DuplicateKey { field } => write!(f, "the key of field {field} was added before"),
-            BuildError::Rejected(rejection) => write!(f, "the packet would not be valid: {rejection}"),
+            BuildError::DuplicateKey { field } => write!(f, "duplicate key of field {field}"),
+            BuildError::Rejected(rejection) => write!(f, "invalid packet: {rejection}"),
         }
     }
 }
@@ -123,7 +128,7 @@ impl Display for BuildError {
 impl Error for BuildError {}
 
 impl<'s> Builder<'s> {
-    /// Starts a packet: what to do, where, and who receives the answer.
+    /// Starts a packet with its task, its domain and the agent that receives the answer.
     pub fn new(task: impl Into<String>, domain: impl Into<String>, return_agent: impl Display) -> Self {
         Self {
             task: task.into(),
@@ -136,24 +141,24 @@ impl<'s> Builder<'s> {
         }
     }
 
-    /// Sets the version that the packet states; [`Version::V1_2`] unless set.
+    /// Sets the version of the packet. Default: [`Version::V1_2`].
     pub fn version(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// Sets the schema that task and domain must belong to; [`Schema::STANDARD`] unless set.
+    /// Sets the schema of task and domain. Default: [`Schema::STANDARD`].
     pub fn schema<'t>(self, schema: Schema<'t>) -> Builder<'t> {
         let Self { task, domain, version, return_agent, priority, fields, .. } = self;
         Builder { task, domain, version, schema, return_agent, priority, fields }
     }
 
-    /// Sets the priority; none is written unless set.
+    /// Sets the priority. Default: no `p` field.
     pub fn priority(self, priority: Priority) -> Self {
         self.priority_text(priority)
     }
 
-    /// Sets a priority other than the three that AACP defines.
+    /// Sets a priority outside the three that AACP defines.
     pub fn priority_text(mut self, priority: impl Display) -> Self {
         self.priority = Some(priority.to_string());
         self
@@ -182,7 +187,7 @@ impl<'s> Builder<'s> {
     /// Writes the packet.
     ///
     /// # Errors
-    /// - [`BuildError::Task`], [`BuildError::Domain`] for what is not a word;
+    /// - [`BuildError::Task`], [`BuildError::Domain`] for text that is not a word;
     /// - [`BuildError::Key`], [`BuildError::ReservedKey`], [`BuildError::DuplicateKey`] for a field's key;
     /// - [`BuildError::Rejected`] for a packet that is not valid: unknown task or domain, empty `return`.
     pub fn build(&self) -> Result<String, BuildError> {
@@ -247,7 +252,7 @@ impl<'s> Builder<'s> {
     }
 }
 
-/// Adds a method for each field: one value each, or a list.
+/// Declares a builder method for each field: one value each, or a list.
 macro_rules! field_methods {
     (values { $($method:ident $name:ident,)* } lists { $($list:ident $list_name:ident,)* }) => {
         impl Builder<'_> {
@@ -313,7 +318,7 @@ lists {
 }
 }
 
-/// Whether a task or a domain can be written: neither is ever encoded.
+/// Whether a task or a domain can be written. Both are never encoded.
 fn is_word(text: &str) -> bool {
     !text.is_empty()
         && !text.contains(|c: char| c == '|' || c.is_control())

@@ -1,23 +1,23 @@
-//! Letters in upper and lower case from a table of runs, 3 KB where the standard library's are 24: for `compact`.
+//! Case mapping from a table of runs of letters, for the feature `compact`: 3 KB, where the standard library's tables take 24.
 //!
-//! The test at the end makes the table anew from the standard library, and prints it where it is not this one.
+//! The test at the end of this file derives the table from the standard library, and prints it if it differs from this one.
 
 use core::iter::{Chain, Once, once};
 use core::option;
 
 use Way::{Both, Down, Up};
 
-/// Which way a run of pairs leads.
+/// The direction in which a run of pairs maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Both,
-    /// The lower letter has another upper one, as `k` has of the Kelvin sign.
+    /// Upper to lower only: the lower letter maps to another upper letter, as `k` does for the Kelvin sign.
     Down,
-    /// The upper letter has another lower one, as `S` has of `ſ`.
+    /// Lower to upper only: the upper letter maps to another lower letter, as `S` does for `ſ`.
     Up,
 }
 
-/// Upper letters `first` to `last`, every `step`th, and how far from each its lower letter is.
+/// Upper letters `first` to `last`, every `step`th, and the distance from each to its lower letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Run(u32, u32, i32, u8, Way);
 
@@ -30,7 +30,7 @@ impl Run {
 
 /// A character in lower case, as [`char::to_lowercase`] gives it.
 pub(crate) fn lower(c: char) -> Chain<Once<char>, option::IntoIter<char>> {
-    // The one that is two characters.
+    // The only letter that maps to two characters.
     if c == 'İ' {
         return once('i').chain(Some('\u{307}'));
     }
@@ -147,7 +147,7 @@ const RUNS: &[Run] = &[
     Run(0x16ea0, 0x16eb8, 27, 1, Both), Run(0x1e900, 0x1e921, 34, 1, Both),
 ];
 
-/// Letters that are several in upper case.
+/// Letters that map to several upper-case characters.
 #[cfg(feature = "alloc")]
 #[rustfmt::skip]
 const SEVERAL: &[(char, &str)] = &[

@@ -1,4 +1,4 @@
-//! A packet in English.
+//! Explaining a packet in English.
 
 use alloc::{
     borrow::{Cow, ToOwned},
@@ -10,7 +10,7 @@ use core::fmt;
 
 use crate::{FieldName, Packet};
 
-/// What a packet says, one sentence for the task and one for each field.
+/// A packet in English: one sentence for the task and one for each field.
 ///
 /// ```
 /// let packet = aacp::Packet::parse("SEND|HR|return:HR-Agent|p:2|aacp:1.2|to:fin_director|tone:formal")?;
@@ -20,20 +20,20 @@ use crate::{FieldName, Packet};
 /// # Ok::<(), aacp::ParseError>(())
 /// ```
 ///
-/// The words are those of the published decoder. DIFFERENCE: fields are read by name wherever they stand, and every field
-/// gets its sentence, where the published decoder passes over `highlight`, `att`, `flag_msg`, `ltv`, a `ccy` without
-/// `amt`, and fields it does not know. Only `aacp`, `enc` and empty values say nothing.
+/// The wording is that of the published decoder. DIFFERENCE: fields are found by name at any position, and every field
+/// has a sentence. The published decoder skips `highlight`, `att`, `flag_msg`, `ltv`, a `ccy` without `amt`, and unknown
+/// fields. Only `aacp`, `enc` and empty values have no sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Explanation<'a> {
-    /// The sentences: task and domain, then fields in the published order, then unknown fields in theirs, then priority
-    /// and return.
+    /// The sentences: task and domain, then known fields in the published order, then unknown fields in the packet's
+    /// order, then priority and return.
     pub sentences: Vec<Sentence<'a>>,
-    /// Whether all of the packet is in the sentences: it has no field without a key.
+    /// Whether the sentences cover the whole packet: it has no field without a key.
     pub complete: bool,
 }
 
-/// One sentence and what it is about.
+/// One sentence and its subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Sentence<'a> {
@@ -43,7 +43,7 @@ pub struct Sentence<'a> {
     pub text: String,
 }
 
-/// The order of the sentences, as the published decoder has it where it has one.
+/// The order of the sentences: that of the published decoder for the fields that it explains.
 const ORDER: &[FieldName] = &[
     FieldName::Res,
     FieldName::Period,
@@ -87,7 +87,7 @@ const ORDER: &[FieldName] = &[
 ];
 
 impl<'a> Explanation<'a> {
-    /// Explains a packet, valid or not. Where a known key occurs more than once, the last one counts.
+    /// Explains a packet, valid or not. If a known key occurs more than once, the last one counts.
     pub fn of(packet: &Packet<'a>) -> Self {
         let mut values: [Option<Cow<'a, str>>; FieldName::ALL.len()] = [const { None }; FieldName::ALL.len()];
         let mut unknown = Vec::new();
@@ -208,7 +208,7 @@ fn sentence(name: FieldName, value: &str, ccy: Option<&str>) -> Option<String> {
     Some(format!("{label}: {text}."))
 }
 
-/// `0.5` as `50%`; what is no number stays as it is.
+/// `0.5` as `50%`; any other text unchanged.
 fn percent(value: &str) -> String {
     match float(value) {
         Some(part) if part.is_finite() => format!("{:.0}%", part * 100.0),

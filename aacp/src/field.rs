@@ -4,10 +4,10 @@ use core::fmt;
 
 use crate::text::Folded;
 
-/// Declares [`FieldName`]: one line per field with its name on the wire and what it holds.
+/// Declares [`FieldName`]: one line per field with its variant, its key and its description.
 macro_rules! field_names {
     ($($variant:ident $wire:literal $about:literal,)*) => {
-        /// A field that AACP defines, known by its key.
+        /// A field that AACP defines.
         ///
         /// ```
         /// use aacp::FieldName;
@@ -31,15 +31,15 @@ macro_rules! field_names {
                 match self { $(FieldName::$variant => $wire,)* }
             }
 
-            /// The field of this key, written exactly so.
+            /// The field with exactly this key.
             ///
-            /// The compiler makes of this a look at the length and a few comparisons of whole words, which beats a
-            /// hash table.
+            /// This compiles to a test of the length and a few comparisons of whole words, which is faster than a hash
+            /// table.
             fn exactly(key: &str) -> Option<Self> {
                 match key { $($wire => Some(FieldName::$variant),)* _ => None }
             }
 
-            /// What the field holds, in a few words.
+            /// A short description of the field.
             pub const fn about(self) -> &'static str {
                 match self { $(FieldName::$variant => $about,)* }
             }
@@ -51,50 +51,50 @@ field_names! {
     Return "return" "the agent that receives the answer",
     Priority "p" "priority: 1 critical, 2 medium, 3 low",
     Version "aacp" "the protocol version of the packet",
-    Encoding "enc" "how values are written; `pct` is percent-encoding",
-    Res "res" "the resource acted on",
-    Period "period" "the period meant, such as 2024-08",
-    Filter "filter" "which records, such as status=active",
+    Encoding "enc" "the encoding of values; `pct` is percent-encoding",
+    Res "res" "the resource",
+    Period "period" "the period, such as 2024-08",
+    Filter "filter" "the condition on records, such as status=active",
     Fields "fields" "the fields to return, comma-separated",
     Fmt "fmt" "the format of the answer",
     Src "src" "sources, comma-separated",
-    SrcPrev "src_prev" "the source of the period before",
+    SrcPrev "src_prev" "the source of the previous period",
     Rules "rules" "the rules to apply",
-    Validate "validate" "what to validate against",
+    Validate "validate" "the reference to validate against",
     Tmpl "tmpl" "the template to use",
-    DataPtr "data_ptr" "where the data lies",
+    DataPtr "data_ptr" "the location of the data",
     Amt "amt" "an amount of money",
     Ccy "ccy" "the currency of the amounts",
     Sup "sup" "a supplier",
-    Match "match" "what to match against, such as a purchase order",
+    Match "match" "the document to match against, such as a purchase order",
     Terms "terms" "payment terms, such as net30",
     Type "type" "the type of document",
     Party "party" "the counterparty",
     Clause "clause" "a clause of the document",
-    Issue "issue" "what is wrong",
+    Issue "issue" "the problem",
     Risk "risk" "the level of risk",
-    Block "block" "what is blocked until this is settled",
+    Block "block" "the step that is blocked by this issue",
     Flags "flags" "flags, comma-separated",
-    FlagsInherit "flags_inherit" "flags taken over from the step before, comma-separated",
+    FlagsInherit "flags_inherit" "flags inherited from the previous step, comma-separated",
     Req "req" "required actions, comma-separated",
-    Highlight "highlight" "what to point out",
-    Status "status" "the state reached",
+    Highlight "highlight" "the items to highlight",
+    Status "status" "the status",
     To "to" "the recipients, comma-separated",
     Subj "subj" "the subject of a message",
     Att "att" "an attachment",
     FlagMsg "flag_msg" "a message for the flag",
-    Sentiment "sentiment" "the sentiment met",
+    Sentiment "sentiment" "the customer's sentiment",
     Tone "tone" "the tone to use",
     Prog "prog" "progress from 0 to 1",
-    Actor "actor" "who started it",
+    Actor "actor" "the initiator",
     Chain "chain" "the agents passed through, comma-separated",
     Ltv "ltv" "a customer's lifetime value",
     Loyalty "loyalty" "a customer's loyalty level",
-    Urgency "urgency" "how urgent it is",
+    Urgency "urgency" "the urgency",
 }
 
 impl FieldName {
-    /// The field of this key, compared without regard to case.
+    /// The field with this key, compared without regard to case.
     pub fn from_key(key: &str) -> Option<Self> {
         Self::exactly(key).or_else(|| Self::folded(key))
     }
@@ -109,9 +109,9 @@ impl FieldName {
         1 << self as u32
     }
 
-    /// The field of this key once it is in lower case.
+    /// The field with this key in lower case.
     ///
-    /// A few characters outside ASCII have an ASCII lower case (KELVIN SIGN), so the peers take them in a known key.
+    /// A few characters outside ASCII have an ASCII lower case (KELVIN SIGN); the peers accept them in a known key.
     fn folded(key: &str) -> Option<Self> {
         let is_folded = key.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
         if is_folded {

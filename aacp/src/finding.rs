@@ -1,14 +1,14 @@
-//! What a validator has to say about a packet.
+//! Findings of a validator.
 
 use core::{error::Error, fmt};
 
 use crate::{Schema, Span, suggest::nearest};
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Severity {
-    /// The packet is valid all the same.
+    /// The packet is still valid.
     Warning,
     /// The packet is invalid.
     Error,
@@ -30,28 +30,28 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Declares [`Kind`]: one line per kind with its code and what it says.
+/// Declares [`Kind`]: one line per kind with its variant, its name and its message.
 macro_rules! kinds {
-    ($($variant:ident $code:literal $says:literal,)*) => {
-        /// What was found.
+    ($($variant:ident $name:literal $message:literal,)*) => {
+        /// The kind of a finding.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Kind {
-            $(#[doc = concat!("`", $code, "`: ", $says, ".")] $variant,)*
+            $(#[doc = concat!("`", $name, "`: ", $message, ".")] $variant,)*
         }
 
         impl Kind {
             /// Every kind.
             pub const ALL: &'static [Kind] = &[$(Kind::$variant),*];
 
-            /// A short name that stays the same from release to release, for programs.
-            pub const fn code(self) -> &'static str {
-                match self { $(Kind::$variant => $code,)* }
+            /// A stable name for programs to match on.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Kind::$variant => $name,)* }
             }
 
-            /// What was found, in plain words.
-            pub const fn says(self) -> &'static str {
-                match self { $(Kind::$variant => $says,)* }
+            /// The finding in words.
+            pub const fn message(self) -> &'static str {
+                match self { $(Kind::$variant => $message,)* }
             }
         }
     };
@@ -66,33 +66,33 @@ kinds! {
     UnknownTask "unknown_task" "the task is unknown",
     EmptyDomain "empty_domain" "the domain is empty",
     UnknownDomain "unknown_domain" "the domain is unknown",
-    MissingReturn "missing_return" "no `return` field says who receives the answer",
+    MissingReturn "missing_return" "the `return` field is missing",
     EmptyReturn "empty_return" "the `return` field is empty",
-    MissingVersion "missing_version" "no `aacp` field tells the version",
+    MissingVersion "missing_version" "the `aacp` field with the version is missing",
     OtherVersion "other_version" "the version is not the current one",
     UnknownVersion "unknown_version" "the version is unknown",
     OddPriority "odd_priority" "the priority is not 1, 2 or 3",
-    UnknownField "unknown_field" "the field is unknown, which a valid extension may be",
-    DuplicateField "duplicate_field" "the field occurred before",
+    UnknownField "unknown_field" "the field is unknown; it may be an extension",
+    DuplicateField "duplicate_field" "the field is a duplicate",
     BareField "bare_field" "the field has no key",
     EmptyKey "empty_key" "the key is empty",
     KeySyntax "key_syntax" "a key is a lower-case letter, then lower-case letters, digits, `_`, `-` or `.`",
-    EmptySlot "empty_slot" "nothing stands between two pipes",
-    Padding "padding" "blank characters stand around a part",
-    ControlCharacter "control_character" "a control character, such as a newline, occurs",
+    EmptySlot "empty_slot" "the slot between two pipes is empty",
+    Padding "padding" "blank characters surround a part",
+    ControlCharacter "control_character" "control character, such as a newline",
     UnknownEncoding "unknown_encoding" "the `enc` field names an encoding other than `pct`",
-    BadEscape "bad_escape" "`%` is not followed by two hexadecimal digits that spell a character",
-    SentimentWithoutTone "sentiment_without_tone" "`sentiment` wants a `tone` beside it",
-    LtvWithoutCcy "ltv_without_ccy" "`ltv` wants a `ccy` beside it",
+    BadEscape "bad_escape" "`%` does not start the escape of a character",
+    SentimentWithoutTone "sentiment_without_tone" "`sentiment` without `tone`",
+    LtvWithoutCcy "ltv_without_ccy" "`ltv` without `ccy`",
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.says())
+        f.write_str(self.message())
     }
 }
 
-/// One thing a validator noticed: what, where, how bad, and what to do about it.
+/// One finding of a validator: kind, severity, place, and a suggestion.
 ///
 /// ```
 /// use aacp::{Kind, Suggestion, Validator};
@@ -113,17 +113,17 @@ pub struct Finding<'a> {
     pub(crate) schema: Schema<'a>,
 }
 
-/// What would mend a finding.
+/// A change that corrects a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Suggestion<'a> {
-    /// Put this in place of the span.
+    /// Replace the span with this text.
     Replace(&'a str),
-    /// Put the span's text in lower case.
+    /// Write the span's text in lower case.
     Lowercase,
-    /// Append a field that starts so.
+    /// Append a field that starts with this text.
     Append(&'static str),
-    /// Take the span out, with one of the pipes beside it.
+    /// Remove the span and one adjacent pipe.
     Remove,
     /// Percent-encode the packet's values and add `enc:pct`.
     PercentEncode,
@@ -135,24 +135,24 @@ impl fmt::Display for Suggestion<'_> {
             Suggestion::Replace(text) => write!(f, "did you mean `{text}`?"),
             Suggestion::Lowercase => f.write_str("write it in lower case"),
             Suggestion::Append(start) => write!(f, "add `{start}`"),
-            Suggestion::Remove => f.write_str("leave it out"),
+            Suggestion::Remove => f.write_str("remove it"),
             Suggestion::PercentEncode => f.write_str("percent-encode it and add `enc:pct`"),
         }
     }
 }
 
 impl<'a> Finding<'a> {
-    /// What was found.
+    /// The kind of the finding.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// How much it matters.
+    /// The severity of the finding.
     pub fn severity(&self) -> Severity {
         self.severity
     }
 
-    /// Whether it makes the packet invalid.
+    /// Whether the finding makes the packet invalid.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
@@ -162,12 +162,12 @@ impl<'a> Finding<'a> {
         self.field
     }
 
-    /// Where it is, in bytes of the text given; what is missing has an empty span at the end of the packet.
+    /// The place, in bytes of the text; a missing field has an empty span at the end of the packet.
     pub fn span(&self) -> Span {
         self.span
     }
 
-    /// What would mend it, worked out on each call.
+    /// The change that corrects it, if one is known. Computed on each call.
     pub fn suggestion(&self) -> Option<Suggestion<'a>> {
         match self.kind {
             Kind::UnknownTask => nearest(self.written, self.schema.all_tasks()).map(Suggestion::Replace),
@@ -180,7 +180,7 @@ impl<'a> Finding<'a> {
             Kind::KeySyntax if has_key_syntax_once_lowered(self.written) => Some(Suggestion::Lowercase),
             Kind::DuplicateField | Kind::EmptySlot => Some(Suggestion::Remove),
             Kind::Padding => without_padding(self.field, self.written).map(Suggestion::Replace),
-            // Values alone are decoded.
+            // Only values are decoded.
             Kind::ControlCharacter => {
                 (!matches!(self.field, "" | "TASK" | "DOM")).then_some(Suggestion::PercentEncode)
             }
@@ -191,13 +191,13 @@ impl<'a> Finding<'a> {
     }
 }
 
-/// The packet or the slot without the blanks around it. `None` where there are some beside a slot's colon too: what is left is
-/// not in one piece.
+/// The packet or the slot without the blanks around it. `None` if there are also blanks around a slot's colon: the rest
+/// is not contiguous.
 fn without_padding<'a>(key: &str, written: &'a str) -> Option<&'a str> {
     let trimmed = crate::text::trim(written).1;
     let is_padded = |part: &str| crate::text::trim(part).1.len() != part.len();
     match trimmed.split_once(':') {
-        // What has no key is a slot that starts with its colon, or the whole packet.
+        // Without a key it is a slot that starts with its colon, or the whole packet.
         Some((before, value)) if before.is_empty() || !key.is_empty() => {
             (!is_padded(before) && !is_padded(value)).then_some(trimmed)
         }
@@ -234,12 +234,12 @@ impl fmt::Display for Finding<'_> {
     }
 }
 
-/// The first error of a packet that was refused: what and where, without any of the packet's text.
+/// The first error of a rejected packet: kind and place, without the packet's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// What was found.
+    /// The kind of the finding.
     pub kind: Kind,
-    /// Where, in bytes of the text given.
+    /// The place, in bytes of the text.
     pub span: Span,
 }
 

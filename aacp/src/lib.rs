@@ -7,27 +7,27 @@
 //! # Ok::<(), aacp::ParseError>(())
 //! ```
 //!
-//! - [`Packet`] reads a packet from text and finds its fields by key.
-//! - [`Validator`] says what is wrong with it, where, and what was likely meant; [`Profile::Lenient`] for what others
-//!   send, [`Profile::Strict`] for what we send.
-//! - [`peer`] says what the published Python packages would say.
-//! - `Explanation` puts a packet into English, `Builder` makes one from parts.
-//! - `workflow` makes packets for known workflows from a table, `learn` for instructions in English.
-//! - `tokens` counts what each notation costs.
+//! - [`Packet`] parses a packet and finds its fields by key.
+//! - [`Validator`] reports errors and warnings with their place and a suggestion; [`Profile::Lenient`] is for received
+//!   packets, [`Profile::Strict`] for packets to send.
+//! - [`peer`] has the verdicts and messages of the published Python packages.
+//! - `Explanation` describes a packet in English, `Builder` builds one.
+//! - `workflow` builds packets for known workflows from a table, `learn` for instructions in English.
+//! - `tokens` counts the tokens of each notation.
 //!
-//! Reading and validating allocate nothing, and no input makes them panic.
+//! Parsing and validating do not allocate, and no input makes them panic.
 //!
 //! # Crate features
 //!
-//! None is on by default; then the crate needs neither `std` nor an allocator. No feature changes what another does.
+//! No feature is on by default; without features the crate needs neither `std` nor an allocator. A feature only adds items.
 //!
 //! - `alloc`: `Builder`, `Explanation`, and reports.
-//! - `std`: the same and the standard library.
-//! - `serde`: reports as JSON (with `alloc`).
-//! - `workflows`: the module `workflow` (with `serde`).
-//! - `learn`: the module `learn` (with `std` and `serde`).
-//! - `http`: models and rules behind HTTP (with `learn`).
-//! - `tokens`: the module `tokens` (with `learn` and `workflows`); `tokenizer-json`: the same with any tokenizer's file.
+//! - `std` (implies `alloc`): the standard library.
+//! - `serde` (implies `alloc`): reports as JSON.
+//! - `workflows` (implies `serde`): the module `workflow`.
+//! - `learn` (implies `std` and `serde`): the module `learn`.
+//! - `http` (implies `learn`): models and rules behind HTTP.
+//! - `tokens` (implies `learn` and `workflows`): the module `tokens`; `tokenizer-json` adds `tokenizer.json` files.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -83,3 +83,7 @@ pub use schema::{DOMAINS, PRIORITIES, Schema, TASKS};
 pub use span::Span;
 pub use validate::{Profile, Validator, Verdict};
 pub use version::Version;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

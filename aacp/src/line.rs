@@ -1,4 +1,4 @@
-//! A report as one line of JSON.
+//! Reports as one line of JSON.
 
 use alloc::{
     borrow::Cow,
@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::{Limits, ParseError, Report, Severity, Span, peer};
 
-/// A [`Report`] in the form that programs read: keys `packet`, `valid`, `errors`, `warnings`, `findings`, `fields`. Only
-/// available with the feature `serde`.
+/// A [`Report`] for serialization: keys `packet`, `valid`, `errors`, `warnings`, `findings`, `fields`. Available with the
+/// feature `serde`.
 ///
 /// ```
 /// let line = aacp::Validator::lenient().report("ACK|HR|return:A").line();
@@ -21,53 +21,53 @@ use crate::{Limits, ParseError, Report, Severity, Span, peer};
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReportLine<'a> {
-    /// The text that was checked.
+    /// The validated text.
     pub packet: &'a str,
-    /// Whether there is no error.
+    /// Whether the packet has no error.
     pub valid: bool,
     /// The errors as sentences, or as the peer's messages.
     pub errors: Vec<String>,
     /// The warnings as sentences, or as the peer's messages.
     pub warnings: Vec<String>,
-    /// Our own findings.
+    /// The findings of this crate.
     pub findings: Vec<FindingLine<'a>>,
-    /// All parts of the packet in order; none if the text is no packet.
+    /// All parts of the packet in order; empty if the text is not a packet.
     pub fields: Vec<FieldLine<'a>>,
 }
 
-/// A [`crate::Finding`] in the form that programs read.
+/// A [`crate::Finding`] for serialization.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FindingLine<'a> {
-    /// [`crate::Kind::code`].
+    /// [`crate::Kind::as_str`].
     pub kind: &'static str,
     /// `error` or `warning`.
     pub severity: Severity,
     /// `TASK`, `DOM`, a key, or empty for the packet as a whole.
     pub field: &'a str,
-    /// Where, in bytes of `packet`.
+    /// The place, in bytes of `packet`.
     pub span: Span,
     /// The finding as a sentence.
     pub message: String,
-    /// What would mend it, if anything is known.
+    /// The suggestion, if there is one.
     pub suggestion: Option<String>,
 }
 
-/// A part of a packet in the form that programs read.
+/// A part of a packet for serialization.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FieldLine<'a> {
     /// `TASK`, `DOM`, or the key as written; null for a bare word.
     pub key: Option<&'a str>,
-    /// The value as it was meant: without percent-encoding, if the packet says `enc:pct`.
+    /// The value, decoded if the packet is percent-encoded (`enc:pct`).
     pub value: Cow<'a, str>,
-    /// Where, in bytes of `packet`.
+    /// The place, in bytes of `packet`.
     pub span: Span,
 }
 
 impl<'a> Report<'a> {
-    /// The report in the form that programs read. Only available with the feature `serde`.
+    /// The report for serialization. Available with the feature `serde`.
     pub fn line(&self) -> ReportLine<'a> {
         let findings = self.findings.iter().map(|finding| FindingLine {
-            kind: finding.kind().code(),
+            kind: finding.kind().as_str(),
             severity: finding.severity(),
             field: finding.field(),
             span: finding.span(),
@@ -98,7 +98,7 @@ impl<'a> Report<'a> {
 }
 
 impl ReportLine<'_> {
-    /// The same line with the verdict, errors and warnings of a release of the Python package in place of our own.
+    /// The same line with the verdict, errors and warnings of a release of the Python package.
     ///
     /// # Errors
     /// As [`peer::validate`].

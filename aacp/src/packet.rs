@@ -1,4 +1,4 @@
-//! A packet read from text, without copying any of it.
+//! Parsing packets without copies.
 
 use core::{error::Error, fmt};
 
@@ -18,32 +18,32 @@ use crate::{
 /// # Ok::<(), aacp::ParseError>(())
 /// ```
 ///
-/// Task and domain are known by position. All else is known by key, wherever it stands: the first colon of a field ends
-/// the key, keys are compared without regard to case, values are kept as written. Blank characters around a task, a
-/// domain, a key or a value are not part of it, as in every published peer.
+/// Task and domain have fixed positions. All other fields are found by key, at any position: the first colon of a field
+/// ends the key, keys are compared without regard to case, values are kept as written. Blank characters around a task, a
+/// domain, a key or a value are not part of it, as in the published peers.
 ///
-/// The packet is a view: each lookup runs over the text again, which for packets of common length beats an index.
-/// Nothing is lost: [`Packet::as_str`] is the text that was parsed, and [`Field::raw`] each field as written.
+/// The packet is a view: each lookup scans the text, which is faster than an index for packets of usual length.
+/// [`Packet::as_str`] is the parsed text, and [`Field::raw`] a field as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
     text: &'a str,
     /// From the first to one past the last byte that is not blank.
     body: Span,
     task: Span,
-    /// Where the pipe after the task stands.
+    /// Offset of the pipe after the task.
     first_pipe: usize,
     domain: Span,
-    /// One past the pipe after the domain: where the named fields start; `rest <= body.end`.
+    /// Offset of the named fields, one past the pipe after the domain; `rest <= body.end`.
     rest: usize,
     field_count: usize,
 }
 
-/// How large a packet may be. Text beyond a limit is refused before it is looked at further.
+/// Limits on the size of a packet. Parsing stops at a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most fields, task and domain counted.
+    /// Maximum number of fields, including task and domain.
     pub max_fields: usize,
-    /// Most bytes of text. At most 4 GiB - 1, whatever is asked.
+    /// Maximum length in bytes. Values above 4 GiB - 1 count as 4 GiB - 1.
     pub max_bytes: usize,
 }
 
@@ -51,7 +51,7 @@ impl Limits {
     /// 256 fields (AACP defines fewer than 50), 64 MiB.
     pub const DEFAULT: Limits = Limits { max_fields: 256, max_bytes: 64 << 20 };
 
-    /// The highest limits there are.
+    /// The highest possible limits.
     pub const MAX: Limits = Limits { max_fields: usize::MAX, max_bytes: u32::MAX as usize };
 }
 
@@ -61,25 +61,25 @@ impl Default for Limits {
     }
 }
 
-/// Why a text is no packet at all.
+/// A text that is not a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseError {
     /// The text is empty or blank.
     Empty,
-    /// A task, a domain and one field are the least a packet has.
+    /// The packet has fewer than three fields: task, domain and one more.
     TooShort {
         /// Fields found.
         got: usize,
     },
-    /// More fields than [`Limits::max_fields`].
+    /// The packet has more fields than [`Limits::max_fields`].
     TooManyFields {
         /// The limit.
         limit: usize,
         /// Offset of the first field beyond it, in bytes.
         at: usize,
     },
-    /// More text than [`Limits::max_bytes`].
+    /// The text is longer than [`Limits::max_bytes`].
     TooLong {
         /// The limit, in bytes.
         limit: usize,
@@ -89,8 +89,8 @@ pub enum ParseError {
 }
 
 impl ParseError {
-    /// A stable name for programs to match on: that of the [`Kind`](crate::Kind) that a validator finds.
-    pub const fn code(&self) -> &'static str {
+    /// A stable name for programs to match on: that of the validator's [`Kind`](crate::Kind).
+    pub const fn kind(&self) -> &'static str {
         match self {
             ParseError::Empty => "empty",
             ParseError::TooShort { .. } => "too_short",
@@ -120,7 +120,7 @@ impl fmt::Display for ParseError {
 impl Error for ParseError {}
 
 impl<'a> Packet<'a> {
-    /// Reads a packet under [`Limits::DEFAULT`].
+    /// Parses a packet within [`Limits::DEFAULT`].
     ///
     /// # Errors
     /// See [`Packet::parse_with`].
@@ -128,9 +128,9 @@ impl<'a> Packet<'a> {
         Self::parse_with(text, Limits::DEFAULT)
     }
 
-    /// Reads a packet.
+    /// Parses a packet within the given limits.
     ///
-    /// This says only what the parts are. Whether they are the right ones is for a [`crate::Validator`] to say.
+    /// The parts are not validated; see [`crate::Validator`].
     ///
     /// # Errors
     /// - [`ParseError::Empty`] for blank text;
@@ -171,7 +171,7 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// The text that was parsed, to the byte.
+    /// The parsed text, unchanged.
     pub fn as_str(&self) -> &'a str {
         self.text
     }
@@ -181,7 +181,7 @@ impl<'a> Packet<'a> {
         &self.text[self.task.range()]
     }
 
-    /// Where the task stands.
+    /// The span of the task.
     pub fn task_span(&self) -> Span {
         self.task
     }
@@ -191,25 +191,25 @@ impl<'a> Packet<'a> {
         &self.text[self.domain.range()]
     }
 
-    /// Where the domain stands.
+    /// The span of the domain.
     pub fn domain_span(&self) -> Span {
         self.domain
     }
 
-    /// How many fields the packet has, task, domain and empty ones counted; at least 3.
+    /// The number of fields, including task, domain and empty fields; at least 3.
     pub fn field_count(&self) -> usize {
         self.field_count
     }
 
-    /// The fields after the domain, in order, empty ones left out.
+    /// The fields after the domain, in order, without empty ones.
     pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + Clone {
         self.slots().filter(|field| !field.is_empty())
     }
 
-    /// The value of a key, compared without regard to case.
+    /// The value of a field by its key, compared without regard to case.
     ///
-    /// Where a key occurs more than once, the last one counts, as in the published peers; a strict
-    /// [`crate::Validator`] refuses such a packet.
+    /// If a key occurs more than once, the last one counts, as in the published peers; a strict
+    /// [`crate::Validator`] rejects such a packet.
     pub fn get(&self, key: &str) -> Option<&'a str> {
         self.fields().filter(|field| field.has_key(key)).last().map(|field| field.value())
     }
@@ -219,19 +219,19 @@ impl<'a> Packet<'a> {
         self.fields().filter(|field| field.name() == Some(name)).last().map(|field| field.value())
     }
 
-    /// Whether values are percent-encoded: the packet says `enc:pct`.
+    /// Whether values are percent-encoded (`enc:pct`).
     pub fn is_percent_encoded(&self) -> bool {
         self.value(FieldName::Encoding) == Some("pct")
     }
 
-    /// A value of this packet as it was meant: without percent-encoding, if the packet uses it.
+    /// Decodes a value of this packet, if the packet is percent-encoded.
     ///
-    /// Looks for `enc:pct` on each call; of many values, decode each with [`Packet::fields_decoded`].
+    /// Searches for `enc:pct` on each call; use [`Packet::fields_decoded`] to decode many values.
     pub fn decode(&self, value: &'a str) -> Decoded<'a> {
         Decoded::new(value, self.is_percent_encoded())
     }
 
-    /// Each field with its value as it was meant. The field `enc` itself, which is about the rest, is left out.
+    /// Each field with its decoded value, without the field `enc`.
     pub fn fields_decoded(&self) -> impl Iterator<Item = (Field<'a>, Decoded<'a>)> + Clone {
         let encoded = self.is_percent_encoded();
         self.fields()
@@ -239,17 +239,17 @@ impl<'a> Packet<'a> {
             .map(move |field| (field, Decoded::new(field.value(), encoded)))
     }
 
-    /// The slots after the domain, in order, empty ones included: what lies between two pipes.
+    /// The slots after the domain, in order, including empty ones. A slot is the text between two pipes.
     pub fn slots(&self) -> Slots<'a> {
         Slots { text: self.text, next: Some(self.rest), end: self.body.end, position: 2 }
     }
 
-    /// The parsed text without blank characters around it.
+    /// The span of the parsed text without blank characters around it.
     pub(crate) fn body(&self) -> Span {
         self.body
     }
 
-    /// What lies before the first pipe and between the first two, with any blank characters.
+    /// The slots of task and domain, with any blank characters.
     pub(crate) fn head_slots(&self) -> [Span; 2] {
         [Span::new(self.body.start, self.first_pipe), Span::new(self.first_pipe + 1, self.rest - 1)]
     }
@@ -265,7 +265,7 @@ impl fmt::Display for Packet<'_> {
 #[derive(Clone, Debug)]
 pub struct Slots<'a> {
     text: &'a str,
-    /// Where the next slot starts; none after the last. `next <= end`.
+    /// Offset of the next slot; `None` after the last. `next <= end`.
     next: Option<usize>,
     end: usize,
     position: usize,
@@ -286,10 +286,10 @@ impl<'a> Iterator for Slots<'a> {
     }
 }
 
-/// Where the first colon of a slot stands, and where the slot ends: at a pipe or with the text.
+/// Offsets of the first colon of a slot, if any, and of the slot's end: a pipe or the end of the text.
 #[inline]
 fn divide(rest: &[u8]) -> (Option<usize>, usize) {
-    // Most slots are short: looking at each byte once beats the vector search twice.
+    // Most slots are short: one loop over the bytes is faster than two vector searches.
     const NEAR: usize = 32;
     let mut colon = None;
     for (at, byte) in rest.iter().take(NEAR).enumerate() {
@@ -311,7 +311,7 @@ fn divide(rest: &[u8]) -> (Option<usize>, usize) {
 pub struct Field<'a> {
     text: &'a str,
     slot: Span,
-    /// The slot without blanks around it.
+    /// The span of the slot without blanks around it.
     span: Span,
     key: Option<Span>,
     value: Span,
@@ -319,7 +319,7 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// A field from its slot and the place of its first colon, if any.
+    /// A field from its slot and the offset of its first colon, if any.
     #[inline]
     fn new(text: &'a str, slot: Span, colon: Option<usize>, position: usize) -> Self {
         let (key, value) = match colon {
@@ -329,7 +329,7 @@ impl<'a> Field<'a> {
             ),
             None => (None, trimmed_span(text, slot)),
         };
-        // What is left of the slot without blanks at its ends: a colon is not blank, so it is there if either part is empty.
+        // The slot without blanks at its ends. A colon is not blank, so it remains even if key or value is empty.
         let span = match (key, colon) {
             (Some(key), Some(colon)) => Span::new(
                 if key.is_empty() { colon } else { key.start },
@@ -340,17 +340,17 @@ impl<'a> Field<'a> {
         Self { text, slot, span, key, value, position }
     }
 
-    /// The key as written, or none for a bare word.
+    /// The key as written, or `None` for a bare word.
     pub fn key(&self) -> Option<&'a str> {
         self.key.map(|span| &self.text[span.range()])
     }
 
-    /// The value as written; for a bare word, the word. Percent-encoding, where used, is left in place.
+    /// The value as written, not decoded; for a bare word, the word.
     pub fn value(&self) -> &'a str {
         &self.text[self.value.range()]
     }
 
-    /// Which of AACP's fields this is.
+    /// The field that AACP defines for this key.
     pub fn name(&self) -> Option<FieldName> {
         self.key().and_then(FieldName::from_key)
     }
@@ -365,37 +365,37 @@ impl<'a> Field<'a> {
         &self.text[self.slot.range()]
     }
 
-    /// Which slot of the packet this is: 0 is the task, 1 the domain, so at least 2.
+    /// The index of the slot in the packet, at least 2: task and domain are 0 and 1.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// Whether there is nothing but blank characters in the slot.
+    /// Whether the slot contains only blank characters.
     pub fn is_empty(&self) -> bool {
         self.span.is_empty()
     }
 
-    /// Where the field stands, without blank characters around it.
+    /// The span of the field, without blank characters around it.
     pub fn span(&self) -> Span {
         self.span
     }
 
-    /// Where the key stands, or none for a bare word.
+    /// The span of the key, or `None` for a bare word.
     pub fn key_span(&self) -> Option<Span> {
         self.key
     }
 
-    /// Where the value stands.
+    /// The span of the value.
     pub fn value_span(&self) -> Span {
         self.value
     }
 
-    /// Where the slot stands, from pipe to pipe.
+    /// The span of the slot, from pipe to pipe.
     pub fn slot_span(&self) -> Span {
         self.slot
     }
 
-    /// Whether blank characters stand around the field, its key or its value.
+    /// Whether blank characters surround the field, its key or its value.
     pub fn is_padded(&self) -> bool {
         let inner = match self.key {
             Some(key) => key.len() + 1 + self.value.len(),
@@ -405,10 +405,10 @@ impl<'a> Field<'a> {
     }
 }
 
-/// `span` without the blank characters at either end of its text.
+/// `span` without blank characters at its ends.
 #[inline]
 fn trimmed_span(text: &str, span: Span) -> Span {
-    // Nearly every part is bare already; two byte tests spare it the decoding of characters.
+    // Most parts have no blanks around them; two byte tests avoid decoding characters.
     match &text.as_bytes()[span.range()] {
         [] => span,
         [only] if only.is_ascii_graphic() => span,

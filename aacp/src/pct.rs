@@ -1,13 +1,13 @@
-//! Percent-encoding of values, as `enc:pct` declares it.
+//! Percent-encoding of values (`enc:pct`).
 //!
-//! A pipe ends a field whatever stands around it, so a value that holds one cannot be written plainly. Under `enc:pct`
-//! `%` and two hexadecimal digits stand for one byte of UTF-8, as in RFC 3986, section 2.1.
+//! A pipe always ends a field, so a value that contains one must be encoded. With `enc:pct`, `%` and two hexadecimal digits
+//! are one byte of UTF-8, as in RFC 3986, section 2.1.
 
 use core::fmt;
 
 use crate::text::trim;
 
-/// A value as it was meant: with its escapes, if its packet has any, turned back into characters.
+/// A decoded value: escapes are replaced by their characters if the packet is percent-encoded.
 ///
 /// ```
 /// let packet = aacp::Packet::parse("SEND|HR|return:A|aacp:1.2|enc:pct|subj:a%7Cb")?;
@@ -16,7 +16,7 @@ use crate::text::trim;
 /// # Ok::<(), aacp::ParseError>(())
 /// ```
 ///
-/// What is no escape of a whole character is left as it stands; the strict profile refuses it beforehand.
+/// Text that is not the escape of a whole character is unchanged; the strict profile rejects it.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoded<'a> {
     value: &'a str,
@@ -40,7 +40,7 @@ impl<'a> Decoded<'a> {
         })
     }
 
-    /// The text; borrowed where the packet holds it as it is. Only available with the feature `alloc`.
+    /// The text; borrowed if it contains no escapes. Available with the feature `alloc`.
     #[cfg(feature = "alloc")]
     pub fn to_cow(self) -> alloc::borrow::Cow<'a, str> {
         if self.encoded && self.value.contains('%') {
@@ -58,9 +58,9 @@ impl fmt::Display for Decoded<'_> {
     }
 }
 
-/// A value as the strict profile writes it under `enc:pct`.
+/// A value encoded for `enc:pct`.
 ///
-/// Escaped are `|`, `%`, control characters, and blank characters at either end, which a reader would strip.
+/// The escaped characters are `|`, `%`, control characters, and blank characters at either end.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a>(pub &'a str);
 
@@ -81,7 +81,7 @@ impl fmt::Display for Encoded<'_> {
     }
 }
 
-/// Whether a value cannot be written plainly in the strict profile.
+/// Whether the strict profile requires this value to be encoded.
 #[cfg(feature = "alloc")]
 pub(crate) fn needs_encoding(value: &str) -> bool {
     value.contains(must_escape) || trim(value).1.len() != value.len()
@@ -91,9 +91,9 @@ fn must_escape(c: char) -> bool {
     matches!(c, '|' | '%') || c.is_control()
 }
 
-/// Where the first `%` stands that does not begin the escape of one whole character, in bytes.
+/// Offset of the first `%` that does not start the escape of a whole character, in bytes.
 ///
-/// A character of several bytes is escaped as a whole or not at all: `%C3%A9` is é, `%C3` alone is nothing.
+/// All bytes of a character are escaped, or none: `%C3%A9` is é, `%C3` alone is invalid.
 pub(crate) fn first_bad_escape(value: &str) -> Option<usize> {
     let bytes = value.as_bytes();
     let mut at = 0;
@@ -107,7 +107,7 @@ pub(crate) fn first_bad_escape(value: &str) -> Option<usize> {
     None
 }
 
-/// The character whose escape begins `bytes`, and the escape's length in bytes.
+/// The character escaped at the start of `bytes`, and the length of the escape in bytes.
 pub(crate) fn escaped_char(bytes: &[u8]) -> Option<(char, usize)> {
     let first = escaped_byte(bytes)?;
     // The number of leading ones of the first byte is the number of bytes; RFC 3629, section 3.
@@ -124,7 +124,7 @@ pub(crate) fn escaped_char(bytes: &[u8]) -> Option<(char, usize)> {
     Some((c, 3 * len))
 }
 
-/// The byte that `%` and two hexadecimal digits stand for.
+/// The byte of `%` and two hexadecimal digits.
 fn escaped_byte(bytes: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = bytes else { return None };
     Some(hex(*high)? << 4 | hex(*low)?)

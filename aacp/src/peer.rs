@@ -1,7 +1,7 @@
-//! What the published Python packages say of a packet, word for word.
+//! Verdicts and messages of the published Python packages, word for word.
 //!
-//! For talking to those who run them, and for holding this crate to its lenient profile: what the package accepts, that
-//! profile accepts. The texts are the package's, since programs match on them; the way they are found is our own.
+//! They serve compatibility with programs that match on these messages, and test the lenient profile, which accepts every
+//! packet that the Python package accepts.
 
 use core::fmt;
 
@@ -16,14 +16,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Release {
-    /// 1.1.0, which takes 1.1 for the current version.
+    /// 1.1.0, whose current protocol version is 1.1.
     V1_1_0,
-    /// 1.4.0, which takes 1.2 for the current version.
+    /// 1.4.0, whose current protocol version is 1.2.
     V1_4_0,
 }
 
 impl Release {
-    /// Every release known here, oldest first.
+    /// Every release, oldest first.
     pub const ALL: &'static [Release] = &[Release::V1_1_0, Release::V1_4_0];
 
     /// The release with this number, such as `1.4.0`.
@@ -39,7 +39,7 @@ impl Release {
         }
     }
 
-    /// The protocol version that the release takes for the current one.
+    /// The current protocol version of the release.
     pub const fn current(self) -> crate::Version {
         match self {
             Release::V1_1_0 => crate::Version::V1_1,
@@ -56,7 +56,7 @@ impl fmt::Display for Release {
 
 /// One message of the Python package's validator; `Display` gives its text.
 ///
-/// Unlike this crate's own errors it quotes the packet, as the package does.
+/// Unlike the errors of this crate, it quotes the packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a>(Text<'a>);
 
@@ -78,7 +78,7 @@ enum Text<'a> {
 }
 
 impl Message<'_> {
-    /// Whether it is an error; otherwise it is a warning.
+    /// Whether it is an error. Otherwise it is a warning.
     pub const fn is_error(&self) -> bool {
         matches!(
             self.0,
@@ -119,7 +119,7 @@ impl fmt::Display for Message<'_> {
     }
 }
 
-/// Words with a comma and a space between them.
+/// Words separated by a comma and a space.
 struct Listed(&'static [&'static str]);
 
 impl fmt::Display for Listed {
@@ -132,7 +132,8 @@ impl fmt::Display for Listed {
     }
 }
 
-/// Hands the release's messages to `sink`, errors and warnings each in the package's order; true if it calls the packet valid.
+/// Calls `sink` with each message of the release, errors and warnings each in the package's order, and returns whether the
+/// packet is valid for that release.
 ///
 /// ```
 /// use aacp::peer::{Release, validate};
@@ -144,7 +145,7 @@ impl fmt::Display for Listed {
 /// ```
 ///
 /// # Errors
-/// [`ParseError::TooManyFields`] and [`ParseError::TooLong`] beyond `limits`, which the package does not have.
+/// [`ParseError::TooManyFields`] and [`ParseError::TooLong`] beyond `limits`. The package has no limits.
 pub fn validate<'a>(
     text: &'a str,
     release: Release,
@@ -220,7 +221,7 @@ fn validate_packet<'a>(packet: &Packet<'a>, release: Release, say: &mut impl FnM
     }
 }
 
-/// One message for each unknown key, at its first place.
+/// One message for each unknown key, at its first occurrence.
 fn unknown_fields<'a>(packet: &Packet<'a>, say: &mut impl FnMut(Text<'a>)) {
     let mut seen = SeenKeys::new(packet.as_str());
     for field in packet.fields() {
@@ -239,20 +240,20 @@ fn peer_field(key: &str) -> Option<FieldName> {
     FieldName::from_key(key).filter(|name| name.known_to_peers())
 }
 
-/// All that the release says of a packet. Only available with the feature `alloc`.
+/// All messages of a release for a packet. Available with the feature `alloc`.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PeerReport {
-    /// Whether the release calls the packet valid.
+    /// Whether the packet is valid for the release.
     pub valid: bool,
-    /// Its errors, in its order.
+    /// The errors, in the package's order.
     pub errors: alloc::vec::Vec<alloc::string::String>,
-    /// Its warnings, in its order.
+    /// The warnings, in the package's order.
     pub warnings: alloc::vec::Vec<alloc::string::String>,
 }
 
-/// All that the release says of a packet at once; see [`validate`]. Only available with the feature `alloc`.
+/// Collects all messages of a release for a packet; see [`validate`]. Available with the feature `alloc`.
 ///
 /// # Errors
 /// As [`validate`].

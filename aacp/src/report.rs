@@ -1,10 +1,10 @@
-//! All that a validator has to say of one packet, at once.
+//! Reports: all findings of a packet.
 
 use alloc::{string::String, string::ToString, vec::Vec};
 
 use crate::{Finding, Packet, Severity, Verdict};
 
-/// A packet with every finding on it; [`crate::Validator::report`] makes it. Only available with the feature `alloc`.
+/// A packet with all its findings; see [`crate::Validator::report`]. Available with the feature `alloc`.
 ///
 /// ```
 /// let report = aacp::Validator::lenient().report("fetch|HR|return:A|aacp:1.2");
@@ -13,18 +13,18 @@ use crate::{Finding, Packet, Severity, Verdict};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
-    /// The text that was checked.
+    /// The validated text.
     pub text: &'a str,
-    /// The packet, if the text is one at all; it may still be invalid.
+    /// The packet, if the text can be parsed; it may still be invalid.
     pub packet: Option<Packet<'a>>,
-    /// How many findings there are.
+    /// The number of findings.
     pub verdict: Verdict,
     /// The findings, in the order of [`crate::Validator::validate`].
     pub findings: Vec<Finding<'a>>,
 }
 
 impl Report<'_> {
-    /// Whether there is no error.
+    /// Whether the packet has no error.
     pub fn is_valid(&self) -> bool {
         self.verdict.is_valid()
     }

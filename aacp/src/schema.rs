@@ -1,4 +1,4 @@
-//! What tasks, domains and fields a packet may use: AACP's own, and a user's on top.
+//! The vocabulary of packets: tasks, domains and fields of AACP, and additional ones of a user.
 
 use crate::{FieldName, text::Folded};
 
@@ -12,7 +12,7 @@ pub const DOMAINS: &[&str] = &["CS", "FIN", "HR", "IT", "LEGAL", "MKT", "SALES"]
 /// The priorities that AACP defines: 1 critical, 2 medium, 3 low.
 pub const PRIORITIES: &[&str] = &["1", "2", "3"];
 
-/// AACP's vocabulary together with a user's own tasks, domains and fields.
+/// The vocabulary of AACP, extended by a user's tasks, domains and fields.
 ///
 /// ```
 /// use aacp::{Schema, Validator};
@@ -20,52 +20,52 @@ pub const PRIORITIES: &[&str] = &["1", "2", "3"];
 /// assert!(Validator::lenient().schema(schema).accepts("AUDIT|OPS|return:A|aacp:1.2|shard:7"));
 /// ```
 ///
-/// It borrows the lists, so that a schema costs nothing; build them at start-up from wherever they come.
+/// A schema borrows its lists and is cheap to copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Schema<'s> {
-    /// Further tasks, compared exactly.
+    /// Additional tasks, compared exactly.
     pub tasks: &'s [&'s str],
-    /// Further domains, compared exactly.
+    /// Additional domains, compared exactly.
     pub domains: &'s [&'s str],
-    /// Keys of further fields, compared without regard to case.
+    /// Keys of additional fields, compared without regard to case.
     pub fields: &'s [&'s str],
 }
 
 impl<'s> Schema<'s> {
-    /// AACP's own vocabulary and nothing else.
+    /// The vocabulary of AACP without additions.
     pub const STANDARD: Schema<'static> = Schema { tasks: &[], domains: &[], fields: &[] };
 
-    /// Every task: AACP's, then the user's.
+    /// All tasks: those of AACP, then the additional ones.
     pub fn all_tasks(&self) -> impl Iterator<Item = &'s str> + Clone {
         TASKS.iter().chain(self.tasks).copied()
     }
 
-    /// Every domain: AACP's, then the user's.
+    /// All domains: those of AACP, then the additional ones.
     pub fn all_domains(&self) -> impl Iterator<Item = &'s str> + Clone {
         DOMAINS.iter().chain(self.domains).copied()
     }
 
-    /// Every key: AACP's, then the user's.
+    /// All keys: those of AACP, then the additional ones.
     pub fn all_keys(&self) -> impl Iterator<Item = &'s str> + Clone {
         FieldName::ALL.iter().map(|name| name.key()).chain(self.fields.iter().copied())
     }
 
-    /// Whether this is a known task.
+    /// Whether the schema has this task.
     pub fn has_task(&self, task: &str) -> bool {
         is_standard_task(task) || self.tasks.contains(&task)
     }
 
-    /// Whether this is a known domain.
+    /// Whether the schema has this domain.
     pub fn has_domain(&self, domain: &str) -> bool {
         is_standard_domain(domain) || self.domains.contains(&domain)
     }
 
-    /// Whether this is a known key.
+    /// Whether the schema has this key.
     pub fn has_key(&self, key: &str) -> bool {
         FieldName::from_key(key).is_some() || self.adds_key(key)
     }
 
-    /// Whether the user's part of the schema has this key.
+    /// Whether the additional fields have this key.
     pub(crate) fn adds_key(&self, key: &str) -> bool {
         self.fields.iter().any(|field| Folded(field) == Folded(key))
     }

@@ -1,18 +1,18 @@
-//! Which unknown keys a packet has already used, without allocating.
+//! The set of unknown keys in a packet, without allocation.
 
 use crate::text::Folded;
 
-/// Slots of the table. Half of them are used at most, so that a probe ends soon.
+/// Slots of the table. At most half of them are used, so that probes are short.
 const SLOTS: usize = 512;
 
-/// Distinct keys the table takes: as many as [`crate::Limits::DEFAULT`] lets a packet have fields.
+/// Maximum number of keys in the table: the number of fields that [`crate::Limits::DEFAULT`] allows.
 pub(crate) const CAPACITY: usize = SLOTS / 2;
 
-/// The set of unknown keys seen so far.
+/// The unknown keys of the fields before the current one.
 ///
-/// Known keys need no such set: one bit each does. For the rest this is an open-addressed table of offsets into the
-/// packet's own text, made when the first unknown key turns up. Past [`CAPACITY`] keys, which only a raised limit
-/// allows, it goes on in a tree (with `alloc`) or by looking through the fields again (without).
+/// Known keys are bits of an integer. Unknown keys are in an open-addressed table of offsets into the packet's text, created
+/// at the first unknown key. Beyond [`CAPACITY`] keys, which only a raised limit allows, further keys are in a tree (with
+/// `alloc`), or are found by scanning the earlier fields (without).
 pub(crate) struct SeenKeys<'a> {
     text: &'a str,
     /// Offset of a key, plus one; zero is a free slot.
@@ -23,7 +23,7 @@ pub(crate) struct SeenKeys<'a> {
 }
 
 impl<'a> SeenKeys<'a> {
-    /// An empty set for keys that lie in `text`, which is shorter than 4 GiB.
+    /// An empty set of keys in `text`, which is shorter than 4 GiB.
     pub(crate) fn new(text: &'a str) -> Self {
         Self {
             text,
@@ -34,9 +34,9 @@ impl<'a> SeenKeys<'a> {
         }
     }
 
-    /// Adds the key that lies at byte `at` of the text; false if an equal one is there already.
+    /// Adds the key at byte `at` of the text; false if the set already has an equal key.
     ///
-    /// `earlier` gives the keys of all earlier fields, for when the table is full.
+    /// `earlier` yields the keys of all earlier fields; it is used once the table is full.
     pub(crate) fn insert(&mut self, key: &'a str, at: usize, earlier: impl Iterator<Item = &'a str>) -> bool {
         let slots = self.slots.get_or_insert([0; SLOTS]);
         let mut slot = Folded(key).hash() as usize % SLOTS;
@@ -47,7 +47,7 @@ impl<'a> SeenKeys<'a> {
             slot = (slot + 1) % SLOTS;
         }
         if self.used < CAPACITY {
-            // An offset in a text under 4 GiB, plus one, fits; one that did not would only make a duplicate look new.
+            // An offset in a text under 4 GiB, plus one, fits.
             slots[slot] = u32::try_from(at + 1).unwrap_or(0);
             self.used += 1;
             return true;
@@ -66,7 +66,7 @@ impl<'a> SeenKeys<'a> {
     }
 }
 
-/// The key that starts at byte `at`: up to the colon, without blanks at its end.
+/// The key that starts at byte `at`: the text before the colon, without blanks at its end.
 fn key_at(text: &str, at: usize) -> &str {
     let rest = &text[at..];
     let end = memchr::memchr(b':', rest.as_bytes()).unwrap_or(rest.len());

@@ -1,10 +1,10 @@
-//! Where something stands in a packet's text.
+//! Places in a packet's text.
 
 use core::ops::Range;
 
-/// A half-open range of byte offsets into the text that was parsed.
+/// A half-open range of byte offsets into the parsed text.
 ///
-/// Both ends lie on character boundaries of that text, so slicing with a span never panics.
+/// Both ends of a span from this crate are character boundaries of that text, so slicing with it does not panic.
 ///
 /// ```
 /// let span = aacp::Span::new(6, 8);

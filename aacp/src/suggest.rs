@@ -1,14 +1,14 @@
-//! The known word that someone most likely meant.
+//! Spelling suggestions.
 
 use crate::text::Folded;
 
-/// Longest word that is compared, in characters; AACP's own have at most 13.
+/// Maximum length of compared words, in characters; AACP's words have at most 13.
 const LONGEST: usize = 32;
 
-/// The candidate nearest to `word`, if one is near enough to be a slip of the hand.
+/// The candidate nearest to `word`, if the distance is that of a typing error.
 ///
-/// Nearness is the optimal string alignment distance of the lower-case words: letters changed, left out, added, or
-/// swapped with their neighbour. One slip is allowed per three letters, two at most; of equals, the first wins.
+/// The distance is the optimal string alignment distance of the lower-case words: letters changed, omitted, added, or
+/// swapped with a neighbour. One edit is allowed for each three letters, at most two; among equals, the first wins.
 pub(crate) fn nearest<'s>(word: &str, candidates: impl Iterator<Item = &'s str>) -> Option<&'s str> {
     let word = Letters::of(word)?;
     let allowed = (word.len / 2).min(2).min(word.len.div_ceil(3));
@@ -34,7 +34,7 @@ struct Letters {
 }
 
 impl Letters {
-    /// None if the word is empty or longer than [`LONGEST`].
+    /// `None` if the word is empty or longer than [`LONGEST`].
     fn of(word: &str) -> Option<Self> {
         if word.is_empty() || word.len() > 4 * LONGEST {
             return None;

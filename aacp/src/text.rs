@@ -1,6 +1,6 @@
-//! Text as the peers treat it: which characters are blank, and when two keys are the same.
+//! Blank characters and case, as the peers treat them.
 //!
-//! Both rules come from Python's `str.strip` and `str.lower`, which every published peer applies to keys.
+//! The rules are those of Python's `str.strip` and `str.lower`, which the published peers apply to keys.
 
 use core::cmp::Ordering;
 use core::fmt;
@@ -13,31 +13,31 @@ pub(crate) fn is_blank(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
 
-/// `text` without blank characters at either end, and how many bytes were cut at the front.
+/// The number of bytes removed at the front, and `text` without blank characters at either end.
 pub(crate) fn trim(text: &str) -> (usize, &str) {
     let start = text.trim_start_matches(is_blank);
     (text.len() - start.len(), start.trim_end_matches(is_blank))
 }
 
-/// A text in lower case, as Python's `str.lower` gives it.
+/// A text in lower case, as by Python's `str.lower`.
 #[cfg(all(any(feature = "learn", feature = "workflows"), not(feature = "compact")))]
 pub(crate) fn lower(text: &str) -> String {
     text.to_lowercase()
 }
 
-/// A text in lower case, as Python's `str.lower` gives it but for [`is_final_sigma`].
+/// A text in lower case, as by Python's `str.lower` except for [`is_final_sigma`].
 #[cfg(all(any(feature = "learn", feature = "workflows"), feature = "compact"))]
 pub(crate) fn lower(text: &str) -> String {
     Folded(text).chars().collect()
 }
 
-/// A text in upper case, as Python's `str.upper` gives it.
+/// A text in upper case, as by Python's `str.upper`.
 #[cfg(all(feature = "alloc", not(feature = "compact")))]
 pub(crate) fn upper(text: &str) -> String {
     text.to_uppercase()
 }
 
-/// A text in upper case, as Python's `str.upper` gives it.
+/// A text in upper case, as by Python's `str.upper`.
 #[cfg(all(feature = "alloc", feature = "compact"))]
 pub(crate) fn upper(text: &str) -> String {
     let mut upper = String::new();
@@ -55,12 +55,12 @@ fn lower_of(c: char) -> impl Iterator<Item = char> {
     crate::case::lower(c)
 }
 
-/// A key compared, ordered and shown without regard to case.
+/// A key that is compared, ordered and displayed in lower case.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Folded<'a>(pub(crate) &'a str);
 
 impl<'a> Folded<'a> {
-    /// The lower-case characters, as Python's `str.lower` gives them.
+    /// The lower-case characters, as by Python's `str.lower`.
     pub(crate) fn chars(self) -> impl Iterator<Item = char> + 'a {
         let text = self.0;
         text.char_indices().flat_map(move |(at, c)| {
@@ -69,7 +69,7 @@ impl<'a> Folded<'a> {
         })
     }
 
-    /// FNV-1a over the lower-case characters: small, and good enough to spread keys over a table.
+    /// FNV-1a of the lower-case characters.
     pub(crate) fn hash(self) -> u32 {
         self.chars().fold(0x811c_9dc5, |hash, c| (hash ^ u32::from(c)).wrapping_mul(0x0100_0193))
     }
@@ -105,10 +105,10 @@ impl fmt::Display for Folded<'_> {
     }
 }
 
-/// Unicode's Final_Sigma condition: a cased letter before, none after, skipping what has no case of its own.
+/// Unicode's Final_Sigma condition: a cased letter before and none after, skipping characters without case.
 ///
-/// DIFFERENCE: the characters skipped are the marks and apostrophes that occur in words, not the whole Case_Ignorable
-/// property, which would bring a table of 2,700 characters for the sake of one letter in an unknown key.
+/// DIFFERENCE: the skipped characters are the marks and apostrophes that occur in words, not the whole Case_Ignorable
+/// property, whose table of 2,700 characters would serve one letter in unknown keys.
 fn is_final_sigma(text: &str, at: usize) -> bool {
     let cased = |c: &char| c.is_lowercase() || c.is_uppercase();
     let skipped = |c: &char| matches!(c, '\'' | '.' | '\u{ad}' | '·' | '\u{300}'..='\u{36f}' | '\u{2019}');

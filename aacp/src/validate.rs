@@ -1,4 +1,4 @@
-//! Whether a packet is what it should be.
+//! Validation of packets.
 
 use core::ops::ControlFlow;
 
@@ -7,16 +7,16 @@ use crate::{
     pct::first_bad_escape, seen::SeenKeys,
 };
 
-/// How much a validator lets pass.
+/// The strictness of a validator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Profile {
-    /// For what others send: takes all that the published Python packages take, with warnings.
+    /// For received packets: accepts every packet that the published Python packages accept, with warnings.
     Lenient,
-    /// For what we send: one way to write each packet, nothing a reader could misunderstand.
+    /// For packets to send: one notation for each packet, without anything that a reader could misunderstand.
     Strict,
 }
 
-/// Checks packets against a profile, a schema and a current version.
+/// Validates packets with a profile, a schema and a current version.
 ///
 /// ```
 /// use aacp::Validator;
@@ -24,21 +24,22 @@ pub enum Profile {
 /// assert!(verdict.is_valid());
 /// ```
 ///
-/// The two profiles differ in what is an error:
+/// The two profiles differ in the severity of findings:
 ///
-/// | found | lenient | strict |
+/// | finding | lenient | strict |
 /// |---|---|---|
-/// | nothing at all, too short, beyond a limit | error | error |
-/// | empty or unknown task or domain, no `return` | error | error |
-/// | no `aacp`, empty `return` | warning | error |
-/// | a key twice, a field without key, an empty key | warning | error |
-/// | an empty slot (in a 1.0 packet of ten slots or more: nothing) | warning | error |
+/// | empty text, too few fields, beyond a limit | error | error |
+/// | empty or unknown task or domain, missing `return` | error | error |
+/// | missing `aacp`, empty `return` | warning | error |
+/// | a duplicate key, a field without key, an empty key | warning | error |
+/// | an empty slot (allowed in a 1.0 packet of ten slots or more) | warning | error |
 /// | blanks around a part, a control character | warning | error |
 /// | `enc` other than `pct` | warning | error |
-/// | a key with capitals or odd characters, `%` without its digits in an `enc:pct` packet | nothing | error |
-/// | another version than the current one, an odd priority | warning | warning |
-/// | a field the schema does not know | warning | warning |
+/// | a key with capitals or other characters, an invalid escape in an `enc:pct` packet | - | error |
+/// | a version other than the current one, a priority other than 1, 2, 3 | warning | warning |
+/// | a field outside the schema | warning | warning |
 /// | `sentiment` without `tone`, `ltv` without `ccy` | warning | warning |
+#[must_use]
 #[derive(Clone, Copy, Debug)]
 pub struct Validator<'s> {
     profile: Profile,
@@ -47,17 +48,17 @@ pub struct Validator<'s> {
     limits: Limits,
 }
 
-/// How many findings a packet had.
+/// The number of findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Findings that make the packet invalid.
+    /// Number of errors.
     pub errors: usize,
-    /// Findings that do not.
+    /// Number of warnings.
     pub warnings: usize,
 }
 
 impl Verdict {
-    /// Whether there was no error.
+    /// Whether there is no error.
     pub const fn is_valid(self) -> bool {
         self.errors == 0
     }
@@ -81,28 +82,28 @@ impl Validator<'static> {
 }
 
 impl<'s> Validator<'s> {
-    /// The same validator for another schema.
+    /// Sets the schema. Default: [`Schema::STANDARD`].
     pub const fn schema<'t>(self, schema: Schema<'t>) -> Validator<'t> {
         Validator { profile: self.profile, schema, current: self.current, limits: self.limits }
     }
 
-    /// The same validator with another current version; [`Version::V1_2`] unless set.
+    /// Sets the current version. Default: [`Version::V1_2`].
     pub const fn current(self, current: Version) -> Self {
         Self { current, ..self }
     }
 
-    /// The same validator with other limits; [`Limits::DEFAULT`] unless set.
+    /// Sets the limits. Default: [`Limits::DEFAULT`].
     pub const fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// Hands every finding to `sink` and counts them.
+    /// Calls `sink` with each finding, and counts them.
     ///
-    /// Findings on the task and the domain come first, then those on fields in their order, then those on the whole.
+    /// Findings on task and domain come first, then those on fields in the packet's order, then those on the whole packet.
     ///
     /// # Complexity
-    /// Time in proportion to the text; no allocation. Only past 256 different unknown keys, which raised limits
-    /// allow, does each further one cost more: a look into a tree with the feature `alloc`, a pass over the text without.
+    /// Linear in the length of the text, without allocation. Beyond 256 different unknown keys, which only raised limits
+    /// allow, each further one costs a lookup in a tree with the feature `alloc`, and a pass over the text without.
     pub fn validate<'a>(&self, text: &'a str, mut sink: impl FnMut(Finding<'a>)) -> Verdict
     where
         's: 'a,
@@ -119,12 +120,12 @@ impl<'s> Validator<'s> {
         verdict
     }
 
-    /// Whether the packet is valid; stops at the first error.
+    /// Whether the packet is valid. Stops at the first error.
     pub fn accepts(&self, text: &str) -> bool {
         self.parse(text).is_ok()
     }
 
-    /// Reads a packet and refuses it at its first error.
+    /// Parses a packet and rejects it at its first error.
     ///
     /// # Errors
     /// The first finding that is an error, as kind and span.
@@ -142,7 +143,7 @@ impl<'s> Validator<'s> {
         }
     }
 
-    /// All findings at once, with the packet if the text is one. Only available with the feature `alloc`.
+    /// The packet and all findings. Available with the feature `alloc`.
     #[cfg(feature = "alloc")]
     pub fn report<'a>(&self, text: &'a str) -> crate::Report<'a>
     where
@@ -153,9 +154,9 @@ impl<'s> Validator<'s> {
         crate::Report { text, packet: Packet::parse_with(text, self.limits).ok(), verdict, findings }
     }
 
-    /// The whole check. `sink` may stop it; the packet comes back if the text is one.
+    /// Runs the validation until `sink` stops it; returns the packet if the text can be parsed.
     ///
-    /// Findings borrow from text and schema and so live as long as both do, `'f`; the packet borrows from the text only.
+    /// Findings borrow from text and schema (`'f`); the packet borrows from the text only.
     fn run<'a: 'f, 'f, B>(
         &self,
         text: &'a str,
@@ -164,7 +165,7 @@ impl<'s> Validator<'s> {
     where
         's: 'f,
     {
-        // One pass over all of the text spares most packets a look at each field.
+        // One pass over the whole text replaces a test of each field for most packets.
         let has_control = may_hold_control(text.as_bytes());
         let mut check = Check { profile: self.profile, schema: self.schema, text, has_control, sink };
         match Packet::parse_with(text, self.limits) {
@@ -187,12 +188,12 @@ impl<'s> Validator<'s> {
     }
 }
 
-/// One run over one packet.
+/// One validation of one packet.
 struct Check<'a, 'f, F> {
     profile: Profile,
     schema: Schema<'a>,
     text: &'a str,
-    /// False only if the text has no control character.
+    /// False only if the text contains no control character.
     has_control: bool,
     sink: &'f mut F,
 }
@@ -229,7 +230,7 @@ impl<'a, B, F: FnMut(Finding<'a>) -> ControlFlow<B>> Check<'a, '_, F> {
         let mut known = 0u64;
         let mut unknown = SeenKeys::new(self.text);
         let mut percent_encoded = false;
-        // A 1.0 packet has ten slots in fixed order, and leaves those empty that it does not need.
+        // A 1.0 packet has ten slots in fixed order, and unused slots are empty.
         let positional = packet.field_count() >= 10;
 
         for field in packet.slots() {
@@ -276,7 +277,7 @@ impl<'a, B, F: FnMut(Finding<'a>) -> ControlFlow<B>> Check<'a, '_, F> {
         self.whole(packet, known)
     }
 
-    /// What a known field may hold.
+    /// Checks the value of a known field.
     fn value(&mut self, name: FieldName, field: &Field<'a>, current: Version) -> ControlFlow<B> {
         let (value, span) = (field.value(), field.value_span());
         match name {
@@ -294,7 +295,7 @@ impl<'a, B, F: FnMut(Finding<'a>) -> ControlFlow<B>> Check<'a, '_, F> {
         }
     }
 
-    /// How a field is written.
+    /// Checks the notation of a field.
     fn shape(&mut self, field: &Field<'a>, key: &'a str) -> ControlFlow<B> {
         if field.is_padded() {
             self.strict(Kind::Padding, key, field.slot_span())?;
@@ -326,7 +327,7 @@ impl<'a, B, F: FnMut(Finding<'a>) -> ControlFlow<B>> Check<'a, '_, F> {
         ControlFlow::Continue(())
     }
 
-    /// What the packet lacks.
+    /// Checks for missing fields.
     fn whole(&mut self, packet: &Packet<'a>, known: u64) -> ControlFlow<B> {
         let has = |name: FieldName| known & name.bit() != 0;
         let end = Span::new(packet.body().end, packet.body().end);
@@ -367,13 +368,13 @@ impl<'a, B, F: FnMut(Finding<'a>) -> ControlFlow<B>> Check<'a, '_, F> {
     }
 }
 
-/// Whether a key is written as the strict profile wants it: `[a-z][a-z0-9_.-]*`.
+/// Whether a key has the syntax of the strict profile: `[a-z][a-z0-9_.-]*`.
 pub(crate) fn has_key_syntax(mut key: impl Iterator<Item = u8>) -> bool {
     key.next().is_some_and(|first| first.is_ascii_lowercase())
         && key.all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.'))
 }
 
-/// False only if no byte can belong to a control character: those of one byte, or those that start with C2.
+/// False only if no byte can be part of a control character: those of one byte, and those that start with C2.
 fn may_hold_control(bytes: &[u8]) -> bool {
     // No early exit, so that the loop runs on vectors.
     bytes.iter().fold(false, |found, byte| found | (*byte < 0x20) | (*byte == 0x7f) | (*byte == 0xc2))

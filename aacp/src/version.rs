@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// A published version of AACP, as the `aacp` field gives it.
+/// A published version of AACP, the value of the `aacp` field.
 ///
 /// ```
 /// use aacp::Version;
@@ -10,7 +10,7 @@ use core::fmt;
 /// assert!(Version::V1_0 < Version::V1_4);
 /// ```
 ///
-/// The packages and the protocol count apart: the Python package 1.1.0 writes `aacp:1.1`, and 1.4.0 writes `aacp:1.2`.
+/// The versions of the Python package are different: package 1.1.0 writes `aacp:1.1`, and 1.4.0 writes `aacp:1.2`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Version {
@@ -18,15 +18,15 @@ pub enum Version {
     V1_0,
     /// 1.1: named fields only.
     V1_1,
-    /// 1.2: as 1.1; what the newest Python packages write, and the default here.
+    /// 1.2: as 1.1. The version of the newest Python packages, and the default.
     #[default]
     V1_2,
-    /// 1.4: as 1.2; some libraries tag packets with the package's version.
+    /// 1.4: as 1.2. Some libraries write the package's version.
     V1_4,
 }
 
 impl Version {
-    /// Every known version, oldest first.
+    /// Every version, oldest first.
     pub const ALL: &'static [Version] = &[Version::V1_0, Version::V1_1, Version::V1_2, Version::V1_4];
 
     /// The version with this text, such as `1.2`.

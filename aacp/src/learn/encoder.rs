@@ -1,4 +1,4 @@
-//! The encoder of four tiers.
+//! The four-tier encoder.
 
 use std::{boxed::Box, collections::BTreeSet, fmt, format, string::String, string::ToString};
 
@@ -9,56 +9,56 @@ use super::{
 };
 use crate::{Builder, FieldName, Kind, Packet, Priority, Rejection, Schema, Validator, Version};
 
-/// An instruction to be put into a packet.
+/// An instruction in English, to be encoded as a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction<'a> {
-    /// The instruction.
+    /// The text of the instruction.
     pub english: &'a str,
-    /// The domain it belongs to.
+    /// The domain of the packet.
     pub domain: &'a str,
-    /// Who receives the answer.
+    /// The agent that receives the answer.
     pub return_agent: &'a str,
-    /// How urgent it is; what the packet's source says, if not given.
+    /// The priority; `None` for the one of the rule, the log or the model.
     pub priority: Option<Priority>,
 }
 
 impl<'a> Instruction<'a> {
-    /// An instruction without a priority of its own.
+    /// An instruction without a priority.
     pub const fn new(english: &'a str, domain: &'a str, return_agent: &'a str) -> Self {
         Self { english, domain, return_agent, priority: None }
     }
 
-    /// The same instruction with a priority.
+    /// Sets the priority.
     pub const fn priority(self, priority: Priority) -> Self {
         Self { priority: Some(priority), ..self }
     }
 }
 
-/// Where a packet came from.
+/// The tier that produced a packet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tier {
     /// A rule covers the instruction.
     Rule {
         /// The rule's id.
         id: String,
-        /// Which part of the instruction's words the rule has, from 0 to 1.
+        /// The share of the instruction's words that occur in the rule, from 0 to 1.
         coverage: f64,
     },
-    /// The log has this very instruction.
+    /// The log contains the same instruction.
     Hash {
-        /// How often it was met, this time included.
+        /// The number of times it was encoded, this time included.
         times_seen: u64,
     },
-    /// The log has an instruction like it.
+    /// The log contains a similar instruction.
     Pattern {
-        /// How like it is, from 0 to 1.
+        /// The similarity, from 0 to 1.
         likeness: f64,
     },
-    /// A model wrote it.
+    /// A language model.
     Model {
-        /// Tokens the model read.
+        /// Tokens of the prompts.
         tokens_in: u64,
-        /// Tokens the model wrote.
+        /// Tokens of the completions.
         tokens_out: u64,
     },
 }
@@ -75,47 +75,47 @@ impl Tier {
     }
 }
 
-/// A packet for an instruction.
+/// An instruction encoded as a packet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoded {
-    /// The packet; the strict profile accepts it.
+    /// The packet, valid in the strict profile.
     pub packet: String,
-    /// Where it came from.
+    /// The tier that produced it.
     pub tier: Tier,
-    /// How much of the instruction it leaves out.
+    /// How much of the instruction is missing in the packet.
     pub loss: Loss,
-    /// What it leaves out, if a model has said so.
+    /// A description of the missing part, if a model gave one.
     pub loss_note: Option<String>,
 }
 
-/// Why an instruction was not put into a packet.
+/// An instruction that cannot be encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The instruction's domain is unknown, or its return agent empty: no packet could ever be valid.
+    /// The instruction's domain is unknown, or its return agent is empty: no packet can be valid.
     Instruction(Kind),
-    /// No rule and no logged pattern fits, and there is no model to ask.
+    /// No rule and no logged pattern matches, and the encoder has no model.
     NoModel,
     /// The model gave no completion.
     Model(ModelError),
-    /// The model's completion is not the JSON object asked for, twice in a row.
+    /// The model's completion is not the requested JSON object, twice in a row.
     Answer,
     /// The model's packet is not valid, twice in a row.
     Invalid(Rejection),
-    /// The log cannot be used.
+    /// The log failed.
     Log(LogError),
 }
 
 impl EncodeError {
     /// A stable name for programs to match on, such as `"no_model"`; for [`EncodeError::Instruction`] and
-    /// [`EncodeError::Invalid`] that of what was found.
-    pub const fn code(&self) -> &'static str {
+    /// [`EncodeError::Invalid`] that of the finding.
+    pub const fn kind(&self) -> &'static str {
         match self {
-            EncodeError::Instruction(kind) => kind.code(),
+            EncodeError::Instruction(kind) => kind.as_str(),
             EncodeError::NoModel => "no_model",
             EncodeError::Model(_) => "model",
             EncodeError::Answer => "bad_answer",
-            EncodeError::Invalid(rejection) => rejection.kind.code(),
+            EncodeError::Invalid(rejection) => rejection.kind.as_str(),
             EncodeError::Log(_) => "log",
         }
     }
@@ -124,13 +124,13 @@ impl EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EncodeError::Instruction(kind) => write!(f, "no packet can be made of the instruction: {kind}"),
+            EncodeError::Instruction(kind) => write!(f, "invalid instruction: {kind}"),
             EncodeError::NoModel => {
-                f.write_str("no rule and no logged pattern fits, and there is no model to ask")
+                f.write_str("no rule and no logged pattern matches the instruction, and no model is set")
             }
             EncodeError::Model(error) => write!(f, "the model gave no completion: {error}"),
-            EncodeError::Answer => f.write_str("the model did not answer with the JSON object asked for"),
-            EncodeError::Invalid(rejection) => write!(f, "the model's packet is not valid: {rejection}"),
+            EncodeError::Answer => f.write_str("the model's answer is not the requested JSON object"),
+            EncodeError::Invalid(rejection) => write!(f, "invalid packet from the model: {rejection}"),
             EncodeError::Log(error) => write!(f, "{error}"),
         }
     }
@@ -153,10 +153,11 @@ impl From<LogError> for EncodeError {
     }
 }
 
-/// Puts instructions into packets; see [the module](crate::learn).
+/// Encodes instructions as packets; see [the module](crate::learn).
 ///
-/// Each packet is addressed anew: the return agent, the priority if given, and the version are those of the call, not those of
-/// the rule or the log.
+/// The return agent, the version and, if given, the priority of a packet are those of the call, not those of the rule or
+/// the log.
+#[must_use]
 pub struct Encoder<'s> {
     rules: RuleRegistry,
     log: Option<PatternLog>,
@@ -185,7 +186,7 @@ impl Default for Encoder<'_> {
 }
 
 impl<'s> Encoder<'s> {
-    /// An encoder with no rules, no log and no model: each tier is off until it is given what it needs.
+    /// An encoder without rules, log and model. Each tier is active once its part is set.
     pub fn new() -> Self {
         Self {
             rules: RuleRegistry::new(),
@@ -213,27 +214,27 @@ impl<'s> Encoder<'s> {
         Self { model: Some(Box::new(model)), ..self }
     }
 
-    /// Sets the version that the packets state; [`Version::V1_2`] unless set.
+    /// Sets the version of the packets. Default: [`Version::V1_2`].
     pub fn version(self, version: Version) -> Self {
         Self { version, ..self }
     }
 
-    /// Sets the schema that the packets must belong to; [`Schema::STANDARD`] unless set.
+    /// Sets the schema of the packets. Default: [`Schema::STANDARD`].
     pub fn schema(self, schema: Schema<'s>) -> Self {
         Self { schema, ..self }
     }
 
-    /// Sets which part of the instruction's words a rule must have, from 0 to 1; 0.75 unless set.
+    /// Sets the least share of the instruction's words that a rule must contain, from 0 to 1. Default: 0.75.
     pub fn least_coverage(self, least_coverage: f64) -> Self {
         Self { least_coverage, ..self }
     }
 
-    /// Sets how like a logged instruction must be, from 0 to 1; 0.75 unless set.
+    /// Sets the least similarity of a logged instruction, from 0 to 1. Default: 0.75.
     pub fn least_likeness(self, least_likeness: f64) -> Self {
         Self { least_likeness, ..self }
     }
 
-    /// Puts an instruction into a packet.
+    /// Encodes an instruction.
     ///
     /// # Errors
     /// See [`EncodeError`]. Nothing is logged unless the packet is valid.
@@ -261,14 +262,14 @@ impl<'s> Encoder<'s> {
         Ok(encoded)
     }
 
-    /// Puts an instruction into a packet by the first tier alone; none where no rule covers it.
+    /// Encodes an instruction with the first tier only; `None` if no rule covers it.
     ///
-    /// It needs neither files nor a model, so a program that has no use for them is spared their code.
+    /// This needs neither files nor a model, and a program that uses nothing else is linked without their code.
     ///
     /// # Errors
     /// [`EncodeError::Instruction`].
     pub fn encode_by_rule(&self, instruction: &Instruction<'_>) -> Result<Option<Encoded>, EncodeError> {
-        // What would make every packet invalid is told before a model is paid for one.
+        // Report errors that no packet can avoid before a model is paid for one.
         if !self.schema.has_domain(&crate::text::upper(instruction.domain)) {
             return Err(EncodeError::Instruction(Kind::UnknownDomain));
         }
@@ -310,13 +311,13 @@ impl<'s> Encoder<'s> {
                 .map(|(pattern, likeness)| (Tier::Pattern { likeness }, pattern)),
         };
         Ok(found.and_then(|(tier, pattern)| {
-            // A packet that an older schema allowed may no longer be valid; then the model is asked again.
+            // A packet that an older schema allowed may be invalid now; the next tier encodes the instruction again.
             let packet = self.address(&pattern.aacp_packet, instruction).ok()?;
             Some(Encoded { packet, tier, loss: pattern.compression_loss, loss_note: pattern.loss_note })
         }))
     }
 
-    /// Asks the model, and once more if its first answer cannot be used.
+    /// Asks the model, and a second time if its first answer is invalid.
     fn by_model(&self, model: &dyn Model, instruction: &Instruction<'_>) -> Result<Encoded, EncodeError> {
         let (mut tokens_in, mut tokens_out) = (0, 0);
         let mut ask = |complaint: Option<&str>| {
@@ -329,7 +330,7 @@ impl<'s> Encoder<'s> {
             Ok((packet, answer))
         };
         let (packet, answer) = match ask(None) {
-            Err(EncodeError::Answer) => ask(Some("it is not the JSON object asked for.")),
+            Err(EncodeError::Answer) => ask(Some("it is not the requested JSON object.")),
             Err(EncodeError::Invalid(rejection)) => ask(Some(&format!("{rejection}."))),
             first => first,
         }?;
@@ -337,11 +338,11 @@ impl<'s> Encoder<'s> {
         Ok(Encoded { packet, tier, loss: answer.compression_loss, loss_note: answer.loss_note })
     }
 
-    /// Writes a packet anew for this call: its own task and fields; return agent, domain and version of the call; the call's
-    /// priority or else its own. What a lenient reader takes but a strict one does not, such as a bare word, is dropped.
+    /// Rewrites a packet for this call: the packet's task and fields; the call's return agent, domain and version; the
+    /// call's priority, or else the packet's. Parts that only the lenient profile accepts, such as a bare word, are dropped.
     fn address(&self, packet: &str, instruction: &Instruction<'_>) -> Result<String, Rejection> {
         let domain = crate::text::upper(instruction.domain);
-        // A model often forgets the return agent, which is added anyway.
+        // Models often omit the return agent.
         let text = format!("{packet}|return:{}", instruction.return_agent.replace('|', ""));
         Validator::lenient().schema(self.schema).parse(&text)?;
         let packet = Packet::parse(&text).map_err(|_| refused())?;
@@ -371,7 +372,7 @@ impl<'s> Encoder<'s> {
     }
 }
 
-/// A packet that cannot be written in the strict profile for the form of its keys.
+/// A packet whose keys the strict profile rejects.
 fn refused() -> Rejection {
     Rejection { kind: Kind::KeySyntax, span: crate::Span::default() }
 }

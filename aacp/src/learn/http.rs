@@ -1,6 +1,6 @@
-//! Models behind HTTP: Anthropic's messages and OpenAI's chat completions, which many servers speak.
+//! Models behind HTTP: Anthropic's messages and OpenAI's chat completions.
 //!
-//! Keys come from the environment only. Only available with the feature `http`.
+//! API keys are read from the environment only. Available with the feature `http`.
 
 use std::{
     fmt, format,
@@ -14,28 +14,27 @@ use ureq::{Agent, http::Response};
 
 use super::{Completion, Model, ModelError, Prompt};
 
-/// Most bytes of an answer that are read: a rules file of some 100,000 rules.
+/// Maximum size of a response in bytes: a rules file of about 100,000 rules.
 const MAX_ANSWER: u64 = 64 << 20;
 
-/// How long to wait for a service, and how often to try.
+/// Timeout and retries of requests.
 ///
-/// Tried again are requests that met a status of 408, 409, 429 or 500 and above, a time-out, or no connection at all.
-/// The wait doubles each time; where the service names one (`Retry-After`, in seconds), that is used instead, up to
-/// the longest.
+/// A request is retried after status 408, 409, 429 or 500 and above, a timeout, or a failed connection. The delay doubles
+/// with each try; a `Retry-After` in seconds takes its place, up to the longest delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// Time for one try, from connecting to the last byte.
+    /// Timeout of one try, from connecting to the last byte.
     pub timeout: Duration,
-    /// Most tries; at least one is made.
+    /// Maximum number of tries; at least one is made.
     pub tries: u32,
-    /// Wait before the second try.
+    /// Delay before the second try.
     pub first_wait: Duration,
-    /// Longest wait.
+    /// Longest delay.
     pub longest_wait: Duration,
 }
 
 impl Default for Patience {
-    /// A minute for each of four tries, waiting half a second at first and 30 at most.
+    /// Four tries of one minute each, with delays from half a second to 30 seconds.
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(60),
@@ -46,7 +45,7 @@ impl Default for Patience {
     }
 }
 
-/// A service that speaks Anthropic's messages interface.
+/// A model behind Anthropic's messages API.
 ///
 /// ```no_run
 /// use aacp::learn::{Encoder, http::Anthropic};
@@ -59,10 +58,10 @@ pub struct Anthropic {
 }
 
 impl Anthropic {
-    /// The environment variable that holds the key.
+    /// The environment variable with the API key.
     pub const VARIABLE: &'static str = "ANTHROPIC_API_KEY";
 
-    /// A model of Anthropic's, with the key from [`Anthropic::VARIABLE`].
+    /// A model of Anthropic, with the API key from [`Anthropic::VARIABLE`].
     ///
     /// # Errors
     /// [`ModelError::MissingKey`].
@@ -70,7 +69,7 @@ impl Anthropic {
         Self::from_variable(Self::VARIABLE, "https://api.anthropic.com", model)
     }
 
-    /// A model of another service, with the key from another variable; `base_url` is what `/v1/messages` follows.
+    /// A model of another service: the API key from `variable`, and the URL before `/v1/messages`.
     ///
     /// # Errors
     /// [`ModelError::MissingKey`].
@@ -83,7 +82,7 @@ impl Anthropic {
         Ok(Self { service: Service::new(base_url, "/v1/messages", key, model.into()) })
     }
 
-    /// The same model with another patience.
+    /// Sets timeout and retries.
     pub fn patience(self, patience: Patience) -> Self {
         Self { service: self.service.patience(patience) }
     }
@@ -109,7 +108,7 @@ impl Model for Anthropic {
     }
 }
 
-/// A service that speaks OpenAI's chat completions interface: OpenAI itself, or one of the many servers that took it over.
+/// A model behind OpenAI's chat completions API, at OpenAI or any compatible server.
 ///
 /// ```no_run
 /// use aacp::learn::{Encoder, http::OpenAi};
@@ -118,25 +117,25 @@ impl Model for Anthropic {
 /// ```
 pub struct OpenAi {
     service: Service,
-    /// The name of the field that limits the answer.
+    /// The field that limits the length of the answer.
     limit_field: &'static str,
 }
 
 impl OpenAi {
-    /// The environment variable that holds the key.
+    /// The environment variable with the API key.
     pub const VARIABLE: &'static str = "OPENAI_API_KEY";
 
-    /// A model of OpenAI's, with the key from [`OpenAi::VARIABLE`].
+    /// A model of OpenAI, with the API key from [`OpenAi::VARIABLE`].
     ///
     /// # Errors
     /// [`ModelError::MissingKey`].
     pub fn from_env(model: impl Into<String>) -> Result<Self, ModelError> {
         let model = Self::from_variable(Self::VARIABLE, "https://api.openai.com/v1", model)?;
-        // OpenAI's newer models refuse `max_tokens`, which is all that most other servers know.
+        // OpenAI's newer models reject `max_tokens`; most other servers support nothing else.
         Ok(Self { limit_field: "max_completion_tokens", ..model })
     }
 
-    /// A model of another service, with the key from another variable; `base_url` is what `/chat/completions` follows.
+    /// A model of another service: the API key from `variable`, and the URL before `/chat/completions`.
     ///
     /// # Errors
     /// [`ModelError::MissingKey`].
@@ -148,12 +147,12 @@ impl OpenAi {
         Ok(Self::new(base_url, Some(key_from(variable)?), model.into()))
     }
 
-    /// A model of a service that wants no key, such as one on this machine.
+    /// A model of a service without an API key, such as one on this machine.
     pub fn without_key(base_url: &str, model: impl Into<String>) -> Self {
         Self::new(base_url, None, model.into())
     }
 
-    /// The same model with another patience.
+    /// Sets timeout and retries.
     pub fn patience(self, patience: Patience) -> Self {
         Self { service: self.service.patience(patience), ..self }
     }
@@ -183,10 +182,10 @@ impl Model for OpenAi {
     }
 }
 
-/// Reads a text from an address.
+/// Fetches text from a URL.
 pub(super) fn get(url: &str) -> Result<String, ModelError> {
     let patience = Patience::default();
-    // Rules carry no key, so a redirect may be followed.
+    // This request has no API key, so redirects are followed.
     let agent = agent(patience, 5);
     with_patience(patience, || {
         let mut response = agent.get(url).call()?;
@@ -194,7 +193,7 @@ pub(super) fn get(url: &str) -> Result<String, ModelError> {
     })
 }
 
-/// An address with a key and a model.
+/// A URL with an API key and a model.
 struct Service {
     agent: Agent,
     url: String,
@@ -241,7 +240,7 @@ impl fmt::Debug for OpenAi {
 }
 
 impl fmt::Debug for Service {
-    /// Without the key.
+    /// Omits the API key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").field("url", &self.url).field("model", &self.model).finish_non_exhaustive()
     }
@@ -251,7 +250,7 @@ fn key_from(variable: &'static str) -> Result<String, ModelError> {
     std::env::var(variable).ok().filter(|key| !key.is_empty()).ok_or(ModelError::MissingKey { variable })
 }
 
-/// A client that gives up after the time-out and follows so many redirects: none where a key would go along.
+/// A client with this timeout and this number of redirects: none for requests with an API key.
 fn agent(patience: Patience, redirects: u32) -> Agent {
     Agent::config_builder()
         .timeout_global(Some(patience.timeout))
@@ -263,7 +262,7 @@ fn agent(patience: Patience, redirects: u32) -> Agent {
         .into()
 }
 
-/// Tries a request until it succeeds, fails for good, or patience is at its end.
+/// Sends a request until it succeeds, fails permanently, or no try is left.
 fn with_patience<T>(
     patience: Patience,
     mut request: impl FnMut() -> Result<T, ureq::Error>,
@@ -286,7 +285,7 @@ fn with_patience<T>(
 }
 
 std::thread_local! {
-    /// The wait that the last answer on this thread asked for; ureq's error for a status has no headers.
+    /// The `Retry-After` of the last response on this thread; ureq's error for a status has no headers.
     static RETRY_AFTER: core::cell::Cell<Option<Duration>> = const { core::cell::Cell::new(None) };
 }
 

@@ -1,11 +1,10 @@
-//! The log of patterns: a file that only grows, shared by threads and processes.
+//! The pattern log: an append-only file, shared by threads and processes.
 //!
-//! Each line is one JSON record, written at once under the file's lock: a pattern met for the first time, or that one
-//! was met again. A writer that dies in the middle of a line leaves a line without an end; the next writer ends it, and
-//! readers pass over it. So no crash loses more than the record that was being written, and nothing is ever rewritten.
+//! Each line is one JSON record, written at once under the file's lock: a new pattern, or a repetition of one. A crash in
+//! the middle of a write leaves a line without a newline; the next writer adds the newline, and readers skip the line. A
+//! crash therefore loses at most one record. Nothing is rewritten.
 //!
-//! A file under the standard library's lock does all that is needed here. An embedded store would bring more: its own
-//! format, which no other tool reads, and mostly one process at a time.
+//! An embedded store is not used: it would have a format of its own, and most allow one process at a time.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,11 +24,11 @@ use super::{
     words::{crucial_words, instruction_id, keywords},
 };
 
-/// Why the log cannot be used.
+/// An error of the pattern log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogError {
-    /// The file cannot be read or written. A record that could not be written whole was taken back.
+    /// The file cannot be read or written. A partly written record was removed.
     File(ErrorKind),
     /// The file to import is not a list of patterns.
     Format {
@@ -43,9 +42,9 @@ pub enum LogError {
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LogError::File(kind) => write!(f, "the log cannot be used: {kind}"),
+            LogError::File(kind) => write!(f, "pattern log: {kind}"),
             LogError::Format { line, column } => {
-                write!(f, "expected a list of patterns, but line {line}, column {column} is none")
+                write!(f, "not a list of patterns: line {line}, column {column}")
             }
         }
     }
@@ -59,7 +58,7 @@ impl From<std::io::Error> for LogError {
     }
 }
 
-/// A log of patterns in a file.
+/// A pattern log in a file.
 ///
 /// ```
 /// use aacp::learn::{Loss, Pattern, PatternLog};
@@ -70,23 +69,23 @@ impl From<std::io::Error> for LogError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A pattern is known by its instruction and its domain. Any number of threads and processes may use one file; each sees
-/// what the others have written.
+/// The key of a pattern is its instruction and its domain. Any number of threads and processes can use one file, and each
+/// sees the records of the others.
 #[derive(Debug)]
 pub struct PatternLog {
     path: PathBuf,
     state: Mutex<State>,
 }
 
-/// What has been read of the file.
+/// The contents of the file.
 #[derive(Debug, Default)]
 struct State {
     patterns: Vec<Pattern>,
     /// Position in `patterns` by id and domain.
     by_key: HashMap<(String, String), usize>,
-    /// How far the file has been read, in bytes; the start of a line.
+    /// The offset in bytes up to which the file has been read; the start of a line.
     read_to: u64,
-    /// Lines that could not be read.
+    /// The number of unreadable lines.
     damaged: usize,
 }
 
@@ -94,14 +93,14 @@ struct State {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Record {
-    /// A pattern met for the first time.
+    /// A new pattern.
     Pattern(Pattern),
-    /// A pattern met again.
+    /// A repetition of a pattern.
     Seen { id: String, domain: String },
 }
 
 impl PatternLog {
-    /// Opens a log, and makes its file if there is none.
+    /// Opens a log; creates the file if it does not exist.
     ///
     /// # Errors
     /// [`LogError::File`].
@@ -111,7 +110,7 @@ impl PatternLog {
         Ok(log)
     }
 
-    /// The pattern of this very instruction, counted as met once more.
+    /// The pattern with the same instruction; its count is incremented.
     ///
     /// # Errors
     /// [`LogError::File`].
@@ -125,13 +124,13 @@ impl PatternLog {
         Ok(state.by_key.get(&key).map(|position| state.patterns[*position].clone()))
     }
 
-    /// The pattern of the instruction most like this one in the same domain, and how like it is, from 0 to 1.
+    /// The pattern with the most similar instruction in the same domain, and the similarity, from 0 to 1.
     ///
-    /// Likeness is the number of keywords in common, divided by the number of keywords of the one that has more. Words with
-    /// digits and negations must all be the same, so that no packet for one month serves another.
+    /// The similarity is the number of common keywords divided by the larger number of keywords. Words with digits and
+    /// negations must all be equal, so that a packet for one month is not used for another.
     ///
-    /// DIFFERENCE: the Python package divides by the keywords of the logged instruction alone and looks at no digits,
-    /// so that a longer instruction finds a shorter one's packet.
+    /// DIFFERENCE: the Python package divides by the number of keywords of the logged instruction and ignores digits, so
+    /// that a longer instruction matches a shorter one.
     ///
     /// # Errors
     /// [`LogError::File`].
@@ -161,7 +160,7 @@ impl PatternLog {
         Ok(best.map(|(pattern, likeness)| (pattern.clone(), likeness)))
     }
 
-    /// Logs a pattern, or counts it as met once more if it is known; true if it was new.
+    /// Logs a pattern, or increments its count; true if it is new.
     ///
     /// # Errors
     /// [`LogError::File`].
@@ -178,7 +177,7 @@ impl PatternLog {
         Ok(new)
     }
 
-    /// All patterns, in the order in which they were first met.
+    /// All patterns, in the order in which they were first logged.
     ///
     /// # Errors
     /// [`LogError::File`].
@@ -186,15 +185,15 @@ impl PatternLog {
         Ok(self.update(|_| Vec::new())?.patterns.clone())
     }
 
-    /// How many lines of the file could not be read: records cut short by a crash.
+    /// The number of unreadable lines: records truncated by a crash.
     pub fn damaged_lines(&self) -> usize {
         self.lock_state().damaged
     }
 
-    /// Takes over the patterns of a Python package's `unknown_patterns.json` that are not known yet; how many.
+    /// Imports the new patterns of the Python package's `unknown_patterns.json` and returns their number.
     ///
     /// # Errors
-    /// [`LogError::File`], [`LogError::Format`]; then nothing was taken over.
+    /// [`LogError::File`], [`LogError::Format`]. Nothing is imported then.
     pub fn import(&self, path: impl AsRef<Path>) -> Result<usize, LogError> {
         let text = std::fs::read_to_string(path)?;
         let patterns: Vec<Pattern> = serde_json::from_str(&text)
@@ -213,7 +212,7 @@ impl PatternLog {
         Ok(count)
     }
 
-    /// Writes all patterns as the Python package's `unknown_patterns.json`: whole or not at all.
+    /// Writes all patterns as the Python package's `unknown_patterns.json`, atomically.
     ///
     /// # Errors
     /// [`LogError::File`].
@@ -228,7 +227,7 @@ impl PatternLog {
         Ok(())
     }
 
-    /// Reads what others have written, then writes the records that `decide` gives, all under the file's lock.
+    /// Under the file's lock: reads the records of others, then writes the records that `decide` returns.
     fn update(&self, decide: impl FnOnce(&State) -> Vec<Record>) -> Result<MutexGuard<'_, State>, LogError> {
         let mut state = self.lock_state();
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.path)?;
@@ -239,23 +238,23 @@ impl PatternLog {
             append(&mut file, &records)?;
             state.read_on(&mut file)?;
         }
-        // Closing the file gives up its lock.
+        // Closing the file releases its lock.
         drop(file);
         Ok(state)
     }
 
-    /// The state holds only whole records, so a thread that panicked while it had the lock has left it usable.
+    /// The state contains only whole records, so it is consistent even if a thread panicked while it held the lock.
     fn lock_state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Reads the lines added since the last time.
+    /// Reads the lines added since the last call.
     fn read_on(&mut self, file: &mut File) -> Result<(), LogError> {
         let len = file.metadata()?.len();
         if len < self.read_to {
-            // Someone has put another file in its place: start over.
+            // The file was replaced: start over.
             *self = Self::default();
         }
         if len == self.read_to {
@@ -298,7 +297,7 @@ fn key_of(pattern: &Pattern) -> (String, String) {
     (pattern.id.clone(), pattern.domain.clone())
 }
 
-/// Writes records at the end of the locked file, or leaves it as it was.
+/// Appends records to the locked file, or leaves it unchanged.
 fn append(file: &mut File, records: &[Record]) -> Result<(), LogError> {
     let len = file.metadata()?.len();
     let mut lines = Vec::new();
@@ -307,7 +306,7 @@ fn append(file: &mut File, records: &[Record]) -> Result<(), LogError> {
         file.seek(SeekFrom::Start(len - 1))?;
         file.read_exact(&mut last)?;
         if last != *b"\n" {
-            // A writer died in this line. End it, so that ours is not lost with it.
+            // A writer crashed in this line. End it, so that this record starts a new one.
             lines.push(b'\n');
         }
     }
@@ -316,7 +315,7 @@ fn append(file: &mut File, records: &[Record]) -> Result<(), LogError> {
         lines.push(b'\n');
     }
     let written = file.write_all(&lines).and_then(|()| {
-        // A pattern has cost money; a count has not, and is left to the system to write when it likes.
+        // A pattern can cost a model's call, so it is synced. A count is left to the system's cache.
         if records.iter().any(|record| matches!(record, Record::Pattern(_))) {
             file.sync_data()
         } else {
@@ -324,7 +323,7 @@ fn append(file: &mut File, records: &[Record]) -> Result<(), LogError> {
         }
     });
     if let Err(error) = written {
-        // What was written of it goes; if that fails too, the next writer's line end takes care of it.
+        // Remove the partial record; if that fails too, the next writer ends its line.
         let _ = file.set_len(len);
         return Err(error.into());
     }

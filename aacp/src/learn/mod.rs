@@ -1,4 +1,4 @@
-//! Packets for instructions in English, learned once and then free.
+//! Encoding of instructions in English as packets. A packet that a model wrote is logged and used again without the model.
 //!
 //! ```
 //! use aacp::learn::{Encoder, Instruction, RuleRegistry};
@@ -14,10 +14,10 @@
 //!
 //! 1. rules of a [`RuleRegistry`] that cover the instruction;
 //! 2. the [`PatternLog`]: the same instruction, by a hash of its normalised text;
-//! 3. the log again: an instruction that differs in nothing that matters;
-//! 4. a language [`Model`], whose packet is validated and logged, so that the next time costs nothing.
+//! 3. the log again: an instruction with nearly the same keywords, and the same numbers and negations;
+//! 4. a language [`Model`], whose packet is validated and logged for the next time.
 //!
-//! [`http`] has models behind two HTTP interfaces. Only available with the feature `learn`.
+//! [`http`] has models behind two HTTP APIs. Available with the feature `learn`.
 
 mod encoder;
 #[cfg(feature = "http")]

@@ -1,4 +1,4 @@
-//! Language models, as the encoder sees them.
+//! The interface to language models.
 
 use std::{fmt, format, string::String, string::ToString};
 
@@ -7,61 +7,61 @@ use serde::Deserialize;
 use super::{Instruction, Loss};
 use crate::{FieldName, Schema, Version};
 
-/// Something that completes a prompt: a service, or a model in this process.
+/// A language model: a service, or a model in this process.
 pub trait Model {
     /// Completes a prompt.
     ///
     /// # Errors
-    /// If no completion comes back.
+    /// If there is no completion.
     fn complete(&self, prompt: &Prompt) -> Result<Completion, ModelError>;
 }
 
-/// What a model is asked.
+/// The prompt of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// What it is to do, in general.
+    /// The system message.
     pub system: String,
-    /// What it is to do now.
+    /// The user message.
     pub user: String,
-    /// Most tokens it may answer with.
+    /// The maximum number of tokens in the answer.
     pub max_tokens: u32,
 }
 
-/// What a model answers.
+/// The completion of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
     /// The text.
     pub text: String,
-    /// Tokens read, as the model counts them; 0 if it does not say.
+    /// Tokens of the prompt, as the model counts them; 0 if unknown.
     pub tokens_in: u64,
-    /// Tokens written, as the model counts them; 0 if it does not say.
+    /// Tokens of the completion, as the model counts them; 0 if unknown.
     pub tokens_out: u64,
 }
 
-/// Why no completion came back.
+/// A model that gave no completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// The key of the service is to be in this environment variable, which is not set or empty.
+    /// The environment variable with the API key is not set, or empty.
     MissingKey {
         /// The variable.
         variable: &'static str,
     },
-    /// The service answered with this HTTP status.
+    /// The service answered with an error status.
     Status {
-        /// The status.
+        /// The HTTP status.
         status: u16,
     },
     /// The service did not answer in time.
     Timeout,
-    /// The service cannot be reached.
+    /// The connection to the service failed.
     Connection,
-    /// The answer is not what the service's interface promises.
+    /// The response does not have the form of the service's API.
     Answer {
         /// The part that is missing or malformed.
         part: &'static str,
     },
-    /// The model itself failed; for models in this process.
+    /// A model in this process failed.
     Failed,
 }
 
@@ -69,14 +69,14 @@ impl fmt::Display for ModelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ModelError::MissingKey { variable } => {
-                write!(f, "the environment variable {variable} is to hold the key, but is not set")
+                write!(f, "no API key: set the environment variable {variable}")
             }
             ModelError::Status { status } => {
-                write!(f, "expected an answer, but the service gave HTTP status {status}")
+                write!(f, "the service answered with HTTP status {status}")
             }
             ModelError::Timeout => f.write_str("the service did not answer in time"),
-            ModelError::Connection => f.write_str("the service cannot be reached"),
-            ModelError::Answer { part } => write!(f, "the service's answer has no valid `{part}`"),
+            ModelError::Connection => f.write_str("the connection to the service failed"),
+            ModelError::Answer { part } => write!(f, "the service's response has no valid `{part}`"),
             ModelError::Failed => f.write_str("the model failed"),
         }
     }
@@ -84,7 +84,7 @@ impl fmt::Display for ModelError {
 
 impl std::error::Error for ModelError {}
 
-/// The packet that a model wrote, as its answer has it.
+/// The JSON object in a model's answer.
 #[derive(Debug, Deserialize)]
 pub(super) struct Answer {
     pub(super) packet: String,
@@ -95,7 +95,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Reads an answer: the JSON object in the text, whatever stands around it.
+    /// Reads the JSON object in the text; text around it is ignored.
     pub(super) fn read(text: &str) -> Option<Self> {
         let start = text.find('{')?;
         let end = text.rfind('}')?;
@@ -103,10 +103,10 @@ impl Answer {
     }
 }
 
-/// Tokens a packet may take with the JSON around it: several times what a long one does.
+/// The maximum number of tokens of a packet with its JSON: several times that of a long packet.
 const MAX_TOKENS: u32 = 1024;
 
-/// What a model is asked for an instruction; `complaint` says what was wrong with its last answer.
+/// The prompt for an instruction; `complaint` is the error of the model's last answer.
 pub(super) fn prompt(
     instruction: &Instruction<'_>,
     version: Version,

@@ -1,4 +1,4 @@
-//! An instruction that a model has put into a packet.
+//! Logged instructions.
 
 use std::{format, string::String, vec::Vec};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::words::{instruction_id, keywords, normalise};
 
-/// How much of the instruction the packet leaves out.
+/// How much of the instruction is missing in the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loss {
@@ -21,41 +21,41 @@ pub enum Loss {
     Significant,
 }
 
-/// An instruction, its packet, and how often it was met: an entry of the Python package's `unknown_patterns.json`.
+/// An instruction, its packet, and a count: an entry of the Python package's `unknown_patterns.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pattern {
     /// [`instruction_id`] of the instruction.
     pub id: String,
-    /// When it was first met, in ISO 8601.
+    /// The time of the first use, in ISO 8601.
     pub timestamp: String,
     /// The domain, in upper case.
     pub domain: String,
-    /// The instruction as given.
+    /// The instruction, unchanged.
     pub english: String,
-    /// [`normalise`] of it.
+    /// The instruction in normal form; see [`normalise`].
     pub english_normalised: String,
-    /// [`keywords`] of it.
+    /// The [`keywords`] of the instruction.
     pub keywords: Vec<String>,
     /// The packet.
     pub aacp_packet: String,
-    /// How much the packet leaves out.
+    /// How much of the instruction is missing in the packet.
     pub compression_loss: Loss,
-    /// What it leaves out.
+    /// A description of the missing part.
     pub loss_note: Option<String>,
     /// Tokens of the instruction, estimated.
     pub token_estimate_english: u64,
     /// Tokens of the packet, estimated.
     pub token_estimate_packet: u64,
-    /// How much shorter the packet is, in percent of the instruction.
+    /// The saving of the packet, in percent of the instruction's tokens.
     pub reduction_pct: f64,
-    /// Whether someone has made a rule of it.
+    /// Whether it has become a rule.
     pub rule_based_written: bool,
-    /// How often it was met.
+    /// The number of times it was used.
     pub times_seen: u64,
 }
 
 impl Pattern {
-    /// A pattern met for the first time, now.
+    /// A new pattern, first used now.
     pub fn new(english: &str, domain: &str, packet: &str, loss: Loss, loss_note: Option<String>) -> Self {
         let (english_tokens, packet_tokens) = (estimate(english), estimate(packet));
         let reduction = (1.0 - packet_tokens as f64 / english_tokens as f64) * 100.0;
@@ -78,12 +78,12 @@ impl Pattern {
     }
 }
 
-/// A token for each four bytes, as the Python package estimates.
+/// One token for four bytes, the estimate of the Python package.
 fn estimate(text: &str) -> u64 {
     (text.len() as u64 / 4).max(1)
 }
 
-/// An entry as a file has it. Release 1.1.0 does not write the normal form, the keywords and the count.
+/// An entry in a file. Release 1.1.0 does not write the normal form, the keywords and the count.
 #[derive(Deserialize)]
 struct PatternText {
     timestamp: Option<String>,
@@ -116,7 +116,7 @@ fn loss_or_worst<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Loss, D::
 }
 
 impl<'de> Deserialize<'de> for Pattern {
-    /// Id and normal form are worked out anew: an entry under a wrong id would never be found.
+    /// Computes id and normal form again: an entry with a wrong id could not be found.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = PatternText::deserialize(deserializer)?;
         Ok(Self {

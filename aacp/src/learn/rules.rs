@@ -1,4 +1,4 @@
-//! Known packets for known instructions, in the community's format.
+//! Rules: packets for known instructions, in the community's format.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize};
 use super::words::search_words;
 use crate::{Kind, Schema, Validator};
 
-/// A packet with words to find it by.
+/// A packet with its search terms.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// Its name for programs.
+    /// The unique name of the rule.
     pub id: String,
-    /// Its name.
+    /// The title of the rule.
     #[serde(default)]
     pub name: String,
-    /// What it is for.
+    /// The description of the rule.
     #[serde(default)]
     pub description: String,
     /// The task of the packet.
@@ -33,21 +33,21 @@ pub struct Rule {
     pub dom: String,
     /// The packet.
     pub packet: String,
-    /// Words to find it by.
+    /// Additional search terms.
     #[serde(default)]
     pub tags: Vec<String>,
     /// The version of the protocol.
     #[serde(default)]
     pub version: String,
-    /// Where the rule comes from.
+    /// The source of the rule.
     #[serde(default)]
     pub source: String,
-    /// Whether its source has validated it.
+    /// Whether the source has validated the rule.
     #[serde(default)]
     pub validated: bool,
 }
 
-/// Where to search: everywhere, or in one domain, or for one task.
+/// The scope of a search: all rules, or those of a domain or a task.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scope<'a> {
     /// The domain, compared without regard to case.
@@ -56,25 +56,25 @@ pub struct Scope<'a> {
     pub task: Option<&'a str>,
 }
 
-/// A rule that was found.
+/// The result of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'r> {
     /// The rule.
     pub rule: &'r Rule,
-    /// How many words of the query it has.
+    /// The number of words in common with the query.
     pub score: usize,
 }
 
-/// A rule that was left out when it was loaded.
+/// A rule that was rejected on loading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Number of the rule among those loaded together, from 0.
+    /// Index of the rule among those loaded together, from 0.
     pub index: usize,
-    /// What is wrong with its packet; none if its id was there before.
+    /// The error in its packet; `None` if its id is a duplicate.
     pub kind: Option<Kind>,
 }
 
-/// Why rules cannot be loaded.
+/// Rules that cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RuleError {
@@ -87,19 +87,19 @@ pub enum RuleError {
     },
     /// A file or folder cannot be read.
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         kind: ErrorKind,
     },
-    /// The address cannot be read.
+    /// The URL cannot be read.
     #[cfg(feature = "http")]
     Http(super::ModelError),
 }
 
 impl RuleError {
     /// A stable name for programs to match on: `"bad_rules"`, `"unreadable_file"` or `"unreachable"`.
-    pub const fn code(&self) -> &'static str {
+    pub const fn kind(&self) -> &'static str {
         match self {
             RuleError::Format { .. } => "bad_rules",
             RuleError::File { .. } => "unreadable_file",
@@ -113,28 +113,25 @@ impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RuleError::Format { line, column } => {
-                write!(
-                    f,
-                    "expected rules in the community's format, but line {line}, column {column} is none"
-                )
+                write!(f, "not a list of rules in the community's format: line {line}, column {column}")
             }
             RuleError::File { path, kind } => write!(f, "cannot read {}: {kind}", path.display()),
             #[cfg(feature = "http")]
-            RuleError::Http(error) => write!(f, "cannot read the address: {error}"),
+            RuleError::Http(error) => write!(f, "cannot read the URL: {error}"),
         }
     }
 }
 
 impl std::error::Error for RuleError {}
 
-/// Rules, searchable by words.
+/// Rules with full-text search.
 ///
-/// The format is the community's: an object with a list under `rules`, or the bare list. A rule whose packet a lenient
-/// reader refuses, or whose id was there before, is left out and told of in [`RuleRegistry::refused`].
+/// The format is the community's: an object with a list under `rules`, or the bare list. A rule with a packet that is
+/// invalid in the lenient profile, or with a duplicate id, is left out and listed in [`RuleRegistry::refused`].
 #[derive(Clone, Debug, Default)]
 pub struct RuleRegistry {
     rules: Vec<Rule>,
-    /// The words of each rule, by its position.
+    /// The words of each rule, by index.
     words: Vec<BTreeSet<String>>,
     by_id: BTreeMap<String, usize>,
     refused: Vec<Refused>,
@@ -148,12 +145,12 @@ enum RulesText {
 }
 
 impl RuleRegistry {
-    /// No rules.
+    /// An empty registry.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads rules from a text.
+    /// Reads rules from JSON.
     ///
     /// # Errors
     /// [`RuleError::Format`].
@@ -171,7 +168,7 @@ impl RuleRegistry {
         Self::from_json(&read(path.as_ref())?)
     }
 
-    /// Reads rules from all files of a folder and its folders whose name ends in `.json`, in the order of their paths.
+    /// Reads rules from all `.json` files of a folder and its subfolders, in the order of their paths.
     ///
     /// # Errors
     /// [`RuleError::File`], [`RuleError::Format`].
@@ -183,7 +180,7 @@ impl RuleRegistry {
             let failed = |error: std::io::Error| RuleError::File { path: folder.clone(), kind: error.kind() };
             for entry in std::fs::read_dir(&folder).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
-                // The entry's own type: a link to a folder is not followed, so no circle can arise.
+                // The type of the entry itself: links to folders are not followed, so there are no cycles.
                 if entry.file_type().map_err(failed)?.is_dir() {
                     folders.push(entry.path());
                 } else if entry.path().extension().is_some_and(|extension| extension == "json") {
@@ -197,7 +194,7 @@ impl RuleRegistry {
         Ok(registry)
     }
 
-    /// Reads rules from an address, such as the community's `index.json`. Only available with the feature `http`.
+    /// Reads rules from a URL, such as the community's `index.json`. Available with the feature `http`.
     ///
     /// # Errors
     /// [`RuleError::Http`], [`RuleError::Format`].
@@ -206,10 +203,10 @@ impl RuleRegistry {
         Self::from_json(&super::http::get(url).map_err(RuleError::Http)?)
     }
 
-    /// Adds rules from a text, and says how many. The packets are held to `schema`.
+    /// Adds rules from JSON and returns their number. Packets are validated with `schema`.
     ///
     /// # Errors
-    /// [`RuleError::Format`]; then nothing was added.
+    /// [`RuleError::Format`]. Nothing is added then.
     pub fn add_json(&mut self, text: &str, schema: Schema<'_>) -> Result<usize, RuleError> {
         let text = serde_json::from_str(text)
             .map_err(|error| RuleError::Format { line: error.line(), column: error.column() })?;
@@ -217,8 +214,8 @@ impl RuleRegistry {
         Ok(self.add_rules(rules, schema))
     }
 
-    /// Adds rules, and says how many. The packets are held to `schema`; what is left out is in
-    /// [`RuleRegistry::refused`], as for those of a text.
+    /// Adds rules and returns their number. Packets are validated with `schema`; rejected rules are listed in
+    /// [`RuleRegistry::refused`].
     pub fn add_rules(&mut self, rules: impl IntoIterator<Item = Rule>, schema: Schema<'_>) -> usize {
         let before = self.rules.len();
         for (index, rule) in rules.into_iter().enumerate() {
@@ -245,7 +242,7 @@ impl RuleRegistry {
         &self.rules
     }
 
-    /// The rules that were left out.
+    /// The rejected rules.
     pub fn refused(&self) -> &[Refused] {
         &self.refused
     }
@@ -255,15 +252,15 @@ impl RuleRegistry {
         self.by_id.get(id).map(|position| &self.rules[*position])
     }
 
-    /// The rule with most words of the query; of equals, the one loaded first.
+    /// The rule with the most words of the query; among equals, the one loaded first.
     ///
-    /// DIFFERENCE: words are runs of letters and digits, and the most common ones do not count, where the Python package
-    /// divides rules at spaces only and lets `the` find a rule.
+    /// DIFFERENCE: words are runs of letters and digits, and stop words are ignored. The Python package splits at spaces
+    /// and matches stop words such as `the`.
     pub fn find(&self, query: &str, scope: Scope<'_>) -> Option<Found<'_>> {
         self.find_all(query, scope, 1).pop()
     }
 
-    /// The `limit` rules with most words of the query, best first; of equals, the one loaded first.
+    /// The `limit` rules with the most words of the query, best first; among equals, the one loaded first.
     pub fn find_all(&self, query: &str, scope: Scope<'_>, limit: usize) -> Vec<Found<'_>> {
         let query = search_words(query);
         let mut found: Vec<Found<'_>> = self
@@ -271,7 +268,7 @@ impl RuleRegistry {
             .map(|(rule, words)| Found { rule, score: words.intersection(&query).count() })
             .filter(|found| found.score > 0)
             .collect();
-        // A stable sort keeps the order of loading among equals.
+        // A stable sort keeps the loading order among equals.
         found.sort_by_key(|found| core::cmp::Reverse(found.score));
         found.truncate(limit);
         found

@@ -1,7 +1,6 @@
-//! What an instruction in English is made of.
+//! Normal form, identifier and keywords of an instruction.
 //!
-//! Normal form, identifier and keywords are those of the Python package, so that its log and ours know the same
-//! instruction by the same name.
+//! They are those of the Python package, so that its log and this crate's log have the same identifiers.
 
 use std::{collections::BTreeSet, format, string::String, vec::Vec};
 
@@ -29,7 +28,7 @@ pub fn instruction_id(english: &str) -> String {
     digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The words of an instruction that carry meaning: more than three letters, none of the common ones, each once.
+/// The keywords of an instruction: words of more than three letters without stop words, each once.
 ///
 /// ```
 /// assert_eq!(aacp::learn::keywords("Please fetch the employee records (all records)."), ["fetch", "employee", "records"]);
@@ -42,7 +41,7 @@ pub fn keywords(english: &str) -> Vec<String> {
     telling.filter(|word| seen.insert(*word)).map(String::from).collect()
 }
 
-/// The words that search goes by: runs of letters and digits in lower case, without the common ones.
+/// The search terms of a text: runs of letters and digits in lower case, without stop words.
 pub(super) fn search_words(text: &str) -> BTreeSet<String> {
     let lower = crate::text::lower(text);
     let words =
@@ -50,8 +49,7 @@ pub(super) fn search_words(text: &str) -> BTreeSet<String> {
     words.map(String::from).collect()
 }
 
-/// What two instructions must share to mean the same, however many other words they share: words with digits (dates,
-/// amounts, names of things) and negations.
+/// The words in which similar instructions must not differ: words with digits (dates, amounts, identifiers) and negations.
 pub(super) fn crucial_words(text: &str) -> BTreeSet<String> {
     let lower = crate::text::lower(text);
     let words = lower.split(is_blank).map(|word| word.trim_matches(PUNCTUATION));
@@ -74,7 +72,7 @@ fn is_common(word: &str) -> bool {
     COMMON.binary_search(&word).is_ok()
 }
 
-/// Words too common to tell instructions apart; the Python package's choice.
+/// Stop words; the Python package's list.
 #[rustfmt::skip]
 const COMMON: &[&str] = &[
     "a", "about", "all", "also", "an", "and", "are", "at", "be", "been", "being", "both", "but", "by", "could", "did",

@@ -1,4 +1,4 @@
-//! How many tokens a message takes: in English, as a packet, as JSON, as TOON.
+//! Token counts of a message in English, as a packet, as JSON and as TOON.
 //!
 //! ```
 //! use aacp::tokens::{Table, Vocabulary, payroll_hops};
@@ -7,7 +7,7 @@
 //! # Ok::<(), aacp::tokens::TokenError>(())
 //! ```
 //!
-//! Only available with the feature `tokens`.
+//! Available with the feature `tokens`.
 
 mod samples;
 mod table;
@@ -19,29 +19,29 @@ pub use table::{Counts, Table};
 use std::string::ToString;
 use std::{fmt, string::String};
 
-/// Something that divides text into tokens.
+/// A tokenizer.
 pub trait Tokenizer {
-    /// Its name, for the table's head.
+    /// The name, for the table's head.
     fn name(&self) -> &str;
 
-    /// How many tokens a text has, without any that a chat template adds.
+    /// The number of tokens of a text, without those of a chat template.
     ///
     /// # Errors
-    /// If the tokenizer cannot take the text.
+    /// If the tokenizer fails.
     fn count(&self, text: &str) -> Result<usize, TokenError>;
 }
 
-/// Why tokens cannot be counted.
+/// An error of counting tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// The tokenizer's file cannot be read as one.
+    /// The file is not a `tokenizer.json`.
     File,
-    /// The tokenizer cannot take a text.
+    /// The tokenizer failed to encode a text.
     Text,
-    /// A packet cannot be read, so it has no JSON and no TOON.
+    /// The packet of a sample cannot be parsed.
     Packet {
-        /// Number of the sample, from 0.
+        /// Index of the sample, from 0.
         sample: usize,
     },
 }
@@ -50,15 +50,15 @@ impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TokenError::File => f.write_str("the file is not a tokenizer.json"),
-            TokenError::Text => f.write_str("the tokenizer cannot take the text"),
-            TokenError::Packet { sample } => write!(f, "the packet of sample {sample} cannot be read"),
+            TokenError::Text => f.write_str("the tokenizer failed to encode the text"),
+            TokenError::Packet { sample } => write!(f, "the packet of sample {sample} cannot be parsed"),
         }
     }
 }
 
 impl std::error::Error for TokenError {}
 
-/// A vocabulary of OpenAI's that comes with the crate.
+/// A vocabulary of OpenAI, included in the crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Vocabulary {
     /// `o200k_base`: GPT-4o and later.
@@ -84,7 +84,7 @@ impl Tokenizer for Vocabulary {
     }
 }
 
-/// A tokenizer from a `tokenizer.json`. Only available with the feature `tokenizer-json`.
+/// A tokenizer from a `tokenizer.json`. Available with the feature `tokenizer-json`.
 #[cfg(feature = "tokenizer-json")]
 #[derive(Clone, Debug)]
 pub struct TokenizerFile {
@@ -94,7 +94,7 @@ pub struct TokenizerFile {
 
 #[cfg(feature = "tokenizer-json")]
 impl TokenizerFile {
-    /// Reads a tokenizer; its name is the path.
+    /// Loads a tokenizer; its name is the path.
     ///
     /// # Errors
     /// [`TokenError::File`].
@@ -117,9 +117,9 @@ impl Tokenizer for TokenizerFile {
     }
 }
 
-/// The packet's parts as a compact JSON object: task, domain, and each field by its key.
+/// The packet as a JSON object: task, domain, and each field by its key.
 ///
-/// None if the text is no packet.
+/// `None` if the text is not a packet.
 pub fn packet_json(packet: &str) -> Option<serde_json::Value> {
     let packet = crate::Packet::parse(packet).ok()?;
     let mut parts = serde_json::Map::new();
@@ -135,9 +135,9 @@ pub fn packet_json(packet: &str) -> Option<serde_json::Value> {
     Some(serde_json::Value::Object(parts))
 }
 
-/// The same object as TOON, the Token-Oriented Object Notation.
+/// The same object in TOON, the Token-Oriented Object Notation.
 ///
-/// None if the text is no packet.
+/// `None` if the text is not a packet.
 pub fn packet_toon(packet: &str) -> Option<String> {
     toon_format::encode_default(&packet_json(packet)?).ok()
 }

@@ -1,4 +1,4 @@
-//! Messages to count.
+//! Sample messages.
 
 use std::{
     format,
@@ -15,7 +15,7 @@ use crate::{
 /// A message in English and as a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// What it is.
+    /// The name of the message.
     pub name: String,
     /// In English.
     pub english: String,
@@ -23,16 +23,16 @@ pub struct Sample {
     pub packet: String,
 }
 
-/// The four hops of a payroll run that the protocol's authors have published their measurements of, with packets of
-/// [`Version::V1_0`], in ten slots, or else of 1.1.
+/// The four hops of a payroll run whose token counts the protocol's authors have published, with packets of
+/// [`Version::V1_0`], in ten slots, or of 1.1.
 ///
-/// English and the packets of 1.0 are as in `benchmark/tokenisation_test.py` of the repository MackayAndrew/aacp; the
-/// packets of 1.1 are those of the payroll encoder, the second without its list of fields. Against the published counts
-/// (per hop, whole requests, GPT-4o):
+/// The English and the packets of 1.0 are those of `benchmark/tokenisation_test.py` of the repository MackayAndrew/aacp;
+/// the packets of 1.1 are those of the payroll encoder, the second without its list of fields. Compared with the published
+/// counts (per hop, whole requests, GPT-4o):
 ///
-/// - English: the first three hops count the same; the fourth was measured at 5 tokens more than the published text has.
-/// - Packets of 1.1: all four count the same.
-/// - Packets of 1.0: those published are longer than those measured, which are not published.
+/// - English: the first three hops are equal; the published count of the fourth is 5 tokens above that of its text.
+/// - Packets of 1.1: all four are equal.
+/// - Packets of 1.0: the published packets are longer than the measured ones, which are not published.
 pub fn payroll_hops(version: Version) -> Vec<Sample> {
     let packet = |hop: &Hop| if version == Version::V1_0 { hop.packet_1_0 } else { hop.packet_1_1 };
     let sample =
@@ -86,11 +86,11 @@ const HOPS: [Hop; 4] = [
     },
 ];
 
-/// Each packet of each workflow, with arguments of common length. Nobody has published English for them, so it is that
-/// of [`Explanation`], which is terser than what people write.
+/// Each packet of each workflow, with arguments of usual length. There is no published English for them, so it is that of
+/// [`Explanation`], which is terser than human text.
 ///
 /// # Errors
-/// If a call of the table wants arguments of another kind than texts, which none of the standard ones does.
+/// If a call of the table needs arguments other than text. Those of the standard table do not.
 pub fn workflow_samples(workflows: &Workflows) -> Result<Vec<Sample>, WorkflowError> {
     let mut samples = Vec::new();
     for workflow in workflows.iter().filter(|workflow| workflow.name() != "general") {
@@ -99,7 +99,7 @@ pub fn workflow_samples(workflows: &Workflows) -> Result<Vec<Sample>, WorkflowEr
             for name in spec.required() {
                 call = call.arg(name.as_str(), typical(name));
             }
-            // Calls of several steps only repeat packets that are counted already.
+            // Calls of several steps consist of packets that are counted already.
             if let Ok(packet) = call.packet() {
                 let english = english_of(&packet);
                 samples.push(Sample {
@@ -113,7 +113,7 @@ pub fn workflow_samples(workflows: &Workflows) -> Result<Vec<Sample>, WorkflowEr
     Ok(samples)
 }
 
-/// Each rule, with its description for English.
+/// Each rule, with its description as the English.
 pub fn rule_samples(rules: &RuleRegistry) -> Vec<Sample> {
     let sample = |rule: &crate::learn::Rule| Sample {
         name: rule.id.clone(),
@@ -127,7 +127,7 @@ fn english_of(packet: &str) -> String {
     Packet::parse(packet).map(|packet| Explanation::of(&packet).to_string()).unwrap_or_default()
 }
 
-/// An argument as one meets it in practice.
+/// A typical argument.
 fn typical(name: &str) -> Value {
     match name {
         "period" => "2024-08".into(),

@@ -1,4 +1,4 @@
-//! The table of counts.
+//! Tables of token counts.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{Sample, TokenError, Tokenizer, packet_json, packet_toon};
 
-/// Tokens of one message in each notation.
+/// Token counts of one message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// In English.
@@ -21,21 +21,20 @@ pub struct Counts {
     pub toon: usize,
 }
 
-/// The tokens of some messages, by one tokenizer. `Display` prints it as a Markdown table, with a line beneath that says
-/// where AACP does not win.
+/// Token counts of several messages with one tokenizer. `Display` prints a Markdown table, followed by [`Table::verdict`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// The name of the tokenizer.
     pub tokenizer: String,
-    /// Each message with its counts.
+    /// The name of each message with its counts.
     pub rows: Vec<(String, Counts)>,
 }
 
 impl Table {
-    /// Counts messages.
+    /// Counts the tokens of messages.
     ///
     /// # Errors
-    /// If a sample's packet is none, or the tokenizer cannot take a text.
+    /// If a sample's packet cannot be parsed, or the tokenizer fails.
     pub fn count(tokenizer: &impl Tokenizer, samples: &[Sample]) -> Result<Self, TokenError> {
         let row = |(number, sample): (usize, &Sample)| {
             let unreadable = TokenError::Packet { sample: number };
@@ -63,7 +62,7 @@ impl Table {
         })
     }
 
-    /// The messages of which another notation takes fewer tokens than the packet, or as many, with the notations.
+    /// The messages for which other notations take at most as many tokens as the packet, with these notations.
     pub fn not_won(&self) -> Vec<(&str, Vec<&'static str>)> {
         let rivals = |counts: &Counts| {
             let rivals = [("English", counts.english), ("JSON", counts.json), ("TOON", counts.toon)];
@@ -77,7 +76,7 @@ impl Table {
         rows.filter(|(_, rivals)| !rivals.is_empty()).collect()
     }
 
-    /// One line that says where AACP does not win.
+    /// One line that states where AACP does not take the fewest tokens.
     pub fn verdict(&self) -> String {
         let not_won = self.not_won();
         if not_won.is_empty() {
@@ -92,9 +91,9 @@ impl Table {
         std::format!("Of {} messages, AACP does not win against {}.", self.rows.len(), parts.join(", "))
     }
 
-    /// The published counts beside ours, for a table of [`super::payroll_hops`]: of GPT-4o, whole requests.
+    /// A comparison with the published counts, for a table of [`super::payroll_hops`] with GPT-4o's vocabulary.
     ///
-    /// A request has tokens around its one message; as many are added to each of ours.
+    /// The published counts are of whole requests, so the tokens around a request's message are added to each row.
     pub fn beside_published(&self) -> String {
         let Counts { english, aacp, .. } = self.total();
         let around = TOKENS_AROUND_A_MESSAGE * self.rows.len();

@@ -1,4 +1,4 @@
-//! One call with its arguments.
+//! Calls with their arguments.
 
 use alloc::{
     collections::BTreeMap,
@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{Builder, FieldName, Schema, Version};
 
-/// A call of a workflow, to be given its arguments and made.
+/// A call of a workflow with its arguments.
+#[must_use]
 #[derive(Clone, Debug)]
 pub struct Call<'w> {
     workflow: &'w Workflow,
@@ -34,30 +35,30 @@ impl<'w> Call<'w> {
         }
     }
 
-    /// What the call needs.
+    /// The specification of the call.
     pub fn spec(&self) -> &'w CallSpec {
         self.spec
     }
 
-    /// Gives an argument.
+    /// Sets an argument.
     pub fn arg(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.arguments.insert(name.into(), value.into());
         self
     }
 
-    /// Sets the version that the packets state; [`Version::V1_2`] unless set.
+    /// Sets the version of the packets. Default: [`Version::V1_2`].
     pub fn version(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// Sets the schema that the packets must belong to; [`Schema::STANDARD`] unless set.
+    /// Sets the schema of the packets. Default: [`Schema::STANDARD`].
     pub fn schema(mut self, schema: Schema<'w>) -> Self {
         self.schema = schema;
         self
     }
 
-    /// The packet of a call that makes one.
+    /// The packet of a call with one packet.
     ///
     /// # Errors
     /// [`WorkflowError::SeveralPackets`], and those of [`Call::packets`].
@@ -73,7 +74,7 @@ impl<'w> Call<'w> {
     ///
     /// # Errors
     /// - [`WorkflowError::MissingArgument`], [`WorkflowError::UnknownArguments`], [`WorkflowError::WrongKind`];
-    /// - [`WorkflowError::Build`] for a packet that would not be valid.
+    /// - [`WorkflowError::Build`] for an invalid packet.
     pub fn packets(&self) -> Result<Vec<String>, WorkflowError> {
         let count = self.arguments.keys().filter(|name| !self.spec.takes(name)).count();
         if count > 0 {
@@ -97,12 +98,12 @@ impl<'w> Call<'w> {
         }
     }
 
-    /// The argument of one step: as given, or else this call's default, or else the step's own.
+    /// The argument of one step: the given one, or else this call's default, or else the step's default.
     fn argument(&self, step: &CallSpec, name: &str) -> Option<Value> {
         let own = step.optional.get(name);
         let default = self.spec.optional.get(name).or(own);
         match self.arguments.get(name) {
-            // Nothing and an empty list stand for the list that is the default.
+            // `Nothing` and an empty list select a default that is a list.
             Some(Value::Nothing) if matches!(default, Some(Value::List(_))) => default.cloned(),
             Some(Value::List(items)) if items.is_empty() => default.cloned(),
             Some(given) => Some(given.clone()),

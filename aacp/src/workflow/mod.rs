@@ -1,4 +1,4 @@
-//! Packets for known workflows, from a table of templates.
+//! Packets for workflows, from a table of templates.
 //!
 //! ```
 //! use aacp::workflow::Workflows;
@@ -8,13 +8,13 @@
 //! # Ok::<(), aacp::workflow::WorkflowError>(())
 //! ```
 //!
-//! The table (`workflows/standard.json`) holds the workflow encoders that the Python package has: payroll, IT
-//! provisioning, invoices, contracts, sales, joiner-mover-leaver, customer service, month end, and `general`, which makes
-//! any packet from named parts. A user's own table has the same form and is read with [`Workflows::from_json`]; the
-//! form is described in `docs/aacp.md`.
+//! The standard table (`workflows/standard.json`) has the workflow encoders of the Python package: payroll, IT
+//! provisioning, invoices, contracts, sales, joiner-mover-leaver, customer service, month end, and `general`, which builds
+//! any packet from named parts. Tables of a user have the same format, described in `docs/aacp.md`, and are read with
+//! [`Workflows::from_json`].
 //!
-//! DIFFERENCE: arguments that would break a packet apart (`|`, a newline) or that a reader would lose (blanks at an end)
-//! are percent-encoded; the Python package writes them as they are.
+//! DIFFERENCE: arguments with `|`, control characters or blanks at an end are percent-encoded; the Python package writes
+//! them unchanged.
 
 mod call;
 mod table;
@@ -33,11 +33,11 @@ use core::{error::Error, fmt};
 
 use crate::BuildError;
 
-/// Why a table cannot be read, or a call not be made.
+/// A table that cannot be read, or a call that fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkflowError {
-    /// The table is not JSON of the right form.
+    /// The table does not have the format.
     Table {
         /// Line, from 1.
         line: usize,
@@ -49,38 +49,38 @@ pub enum WorkflowError {
     File(std::io::ErrorKind),
     /// A template is malformed, or a call has neither or both of `packet` and `steps`.
     Template {
-        /// Number of the workflow in the table, from 0.
+        /// Index of the workflow in the table, from 0.
         workflow: usize,
-        /// Number of the call in the workflow, from 0.
+        /// Index of the call in the workflow, from 0.
         call: usize,
-        /// Where in the template, in bytes.
+        /// Offset in the template, in bytes.
         at: usize,
     },
-    /// A step names no call of its workflow that has a template.
+    /// A step is not the name of a call with a template in the same workflow.
     Step {
-        /// Number of the workflow in the table, from 0.
+        /// Index of the workflow in the table, from 0.
         workflow: usize,
-        /// Number of the call in the workflow, from 0.
+        /// Index of the call in the workflow, from 0.
         call: usize,
-        /// Number of the step in the call, from 0.
+        /// Index of the step in the call, from 0.
         step: usize,
     },
-    /// No workflow of this name.
+    /// The table has no workflow with this name.
     UnknownWorkflow,
-    /// The workflow has no call of this name.
+    /// The workflow has no call with this name.
     UnknownCall,
-    /// The call needs this argument.
+    /// This argument is missing.
     MissingArgument(alloc::string::String),
-    /// The call takes no argument of this name; `count` of those given are unknown.
+    /// The call does not have some of the given arguments.
     UnknownArguments {
-        /// How many.
+        /// Number of unknown arguments.
         count: usize,
     },
-    /// This argument is not of the kind that the template needs.
+    /// This argument has the wrong type for the template.
     WrongKind(alloc::string::String),
-    /// [`Call::packet`] on a call of several steps.
+    /// [`Call::packet`] was called on a call with several packets.
     SeveralPackets {
-        /// How many packets the call makes.
+        /// Number of packets of the call.
         got: usize,
     },
     /// The packet cannot be built.
@@ -88,9 +88,9 @@ pub enum WorkflowError {
 }
 
 impl WorkflowError {
-    /// A stable name for programs to match on, such as `"missing_argument"`; for [`WorkflowError::Build`] that of what
-    /// is wrong with the packet.
-    pub const fn code(&self) -> &'static str {
+    /// A stable name for programs to match on, such as `"missing_argument"`; for [`WorkflowError::Build`] that of its
+    /// [`BuildError`].
+    pub const fn kind(&self) -> &'static str {
         match self {
             WorkflowError::Table { .. } => "bad_table",
             #[cfg(feature = "std")]
@@ -103,7 +103,7 @@ impl WorkflowError {
             WorkflowError::UnknownArguments { .. } => "unknown_arguments",
             WorkflowError::WrongKind(_) => "wrong_kind",
             WorkflowError::SeveralPackets { .. } => "several_packets",
-            WorkflowError::Build(error) => error.code(),
+            WorkflowError::Build(error) => error.kind(),
         }
     }
 }
@@ -112,29 +112,32 @@ impl fmt::Display for WorkflowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             WorkflowError::Table { line, column } => {
-                write!(f, "expected a table of workflows, but line {line}, column {column} is none")
+                write!(f, "not a table of workflows: line {line}, column {column}")
             }
             #[cfg(feature = "std")]
-            WorkflowError::File(kind) => write!(f, "the table's file cannot be read: {kind}"),
+            WorkflowError::File(kind) => write!(f, "cannot read the table of workflows: {kind}"),
             WorkflowError::Template { workflow, call, at } => {
-                write!(f, "the template of workflow {workflow}, call {call} is malformed at byte {at}")
+                write!(f, "workflow {workflow}, call {call}: malformed template at byte {at}")
             }
             WorkflowError::Step { workflow, call, step } => {
-                write!(f, "step {step} of workflow {workflow}, call {call} names no call with a template")
+                write!(
+                    f,
+                    "workflow {workflow}, call {call}: step {step} is not the name of a call with a template"
+                )
             }
-            WorkflowError::UnknownWorkflow => f.write_str("no workflow of this name"),
-            WorkflowError::UnknownCall => f.write_str("the workflow has no call of this name"),
-            WorkflowError::MissingArgument(name) => write!(f, "the call needs the argument `{name}`"),
+            WorkflowError::UnknownWorkflow => f.write_str("unknown workflow"),
+            WorkflowError::UnknownCall => f.write_str("unknown call of the workflow"),
+            WorkflowError::MissingArgument(name) => write!(f, "missing argument `{name}`"),
             WorkflowError::UnknownArguments { count } => {
-                write!(f, "{count} of the arguments are unknown to the call")
+                write!(f, "the call does not have {count} of the arguments")
             }
             WorkflowError::WrongKind(name) => {
-                write!(f, "the argument `{name}` is not of the kind that the call needs")
+                write!(f, "the argument `{name}` has the wrong type")
             }
             WorkflowError::SeveralPackets { got } => {
-                write!(f, "expected a call of one packet, but this one makes {got}")
+                write!(f, "expected a call with one packet, got one with {got}")
             }
-            WorkflowError::Build(error) => write!(f, "the packet cannot be built: {error}"),
+            WorkflowError::Build(error) => write!(f, "cannot build the packet: {error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The table of workflows.
+//! Tables of workflows.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -12,7 +12,7 @@ pub struct Workflows {
     list: Vec<Workflow>,
 }
 
-/// One workflow: calls that belong together.
+/// A workflow: a group of calls.
 #[derive(Clone, Debug)]
 pub struct Workflow {
     name: String,
@@ -21,7 +21,7 @@ pub struct Workflow {
     calls: Vec<CallSpec>,
 }
 
-/// What a call needs and makes.
+/// The specification of a call: its arguments and its packets.
 #[derive(Clone, Debug)]
 pub struct CallSpec {
     name: String,
@@ -35,39 +35,39 @@ pub struct CallSpec {
 pub(super) enum Makes {
     /// One packet.
     Packet(Template),
-    /// Those of these calls of the workflow, each given the arguments that it knows.
+    /// The packets of other calls of the workflow, each with the arguments that it has.
     Steps(Vec<usize>),
 }
 
 impl Workflows {
-    /// The published workflows. Reading the table takes some tens of microseconds, so keep it.
+    /// The standard table. Parsing it takes tens of microseconds, so keep the result.
     pub fn standard() -> Self {
         Self::from_json(Self::STANDARD).expect("the table is part of this crate, and a test reads it")
     }
 
-    /// Reads a table.
+    /// Parses a table.
     ///
     /// # Errors
-    /// [`WorkflowError::Table`], [`WorkflowError::Template`] or [`WorkflowError::Step`], with the place.
+    /// [`WorkflowError::Table`], [`WorkflowError::Template`] or [`WorkflowError::Step`].
     pub fn from_json(text: &str) -> Result<Self, WorkflowError> {
         let table: TableText = serde_json::from_str(text)
             .map_err(|error| WorkflowError::Table { line: error.line(), column: error.column() })?;
         Self::from_sources(table.workflows)
     }
 
-    /// Makes a table of what a program has read by its own means.
+    /// A table from parsed parts.
     ///
     /// # Errors
-    /// [`WorkflowError::Template`] or [`WorkflowError::Step`], with the place.
+    /// [`WorkflowError::Template`] or [`WorkflowError::Step`].
     pub fn from_sources(workflows: impl IntoIterator<Item = WorkflowSource>) -> Result<Self, WorkflowError> {
         let workflows = workflows.into_iter().enumerate();
         Ok(Self { list: workflows.map(|(n, workflow)| workflow.compile(n)).collect::<Result<_, _>>()? })
     }
 
-    /// The published table as text, for [`Workflows::from_json`] or another reader of JSON.
+    /// The standard table as JSON.
     pub const STANDARD: &str = include_str!("../../workflows/standard.json");
 
-    /// Reads a table from a file. Only available with the feature `std`.
+    /// Reads a table from a file. Available with the feature `std`.
     ///
     /// # Errors
     /// [`WorkflowError::File`], and those of [`Workflows::from_json`].
@@ -77,7 +77,7 @@ impl Workflows {
         Self::from_json(&text)
     }
 
-    /// The same table with another one's workflows on top; of equal names, the other's counts.
+    /// Adds the workflows of another table, which replace those with equal names.
     pub fn with(mut self, other: Workflows) -> Self {
         self.list.splice(0..0, other.list);
         self
@@ -88,7 +88,7 @@ impl Workflows {
         self.list.iter()
     }
 
-    /// A call, by the name of its workflow (`payroll`) or of the Python class (`PayrollEncoder`) and its own.
+    /// A call, by the name of its workflow (`payroll`) or of the Python class (`PayrollEncoder`), and its own name.
     ///
     /// # Errors
     /// [`WorkflowError::UnknownWorkflow`] or [`WorkflowError::UnknownCall`].
@@ -104,61 +104,61 @@ impl Workflows {
 }
 
 impl Workflow {
-    /// Its name, such as `payroll`.
+    /// The name, such as `payroll`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The name of the Python class that it stands for, such as `PayrollEncoder`; may be empty.
+    /// The name of the corresponding Python class, such as `PayrollEncoder`; may be empty.
     pub fn encoder(&self) -> &str {
         &self.encoder
     }
 
-    /// What it is for.
+    /// A description.
     pub fn about(&self) -> &str {
         &self.about
     }
 
-    /// Its calls.
+    /// The calls.
     pub fn calls(&self) -> &[CallSpec] {
         &self.calls
     }
 }
 
 impl CallSpec {
-    /// Its name, such as `fetch_employees`.
+    /// The name, such as `fetch_employees`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is for.
+    /// A description.
     pub fn about(&self) -> &str {
         &self.about
     }
 
-    /// The names of the arguments that must be given.
+    /// The names of the required arguments.
     pub fn required(&self) -> &[String] {
         &self.required
     }
 
-    /// The other arguments, and what they are unless given.
+    /// The names and defaults of the optional arguments.
     pub fn optional(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.optional.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Whether the call takes this argument.
+    /// Whether the call has this argument.
     pub fn takes(&self, name: &str) -> bool {
         self.optional.contains_key(name) || self.required.iter().any(|required| required == name)
     }
 }
 
-/// A table as its text has it.
+/// The JSON of a table.
 #[derive(Deserialize)]
 struct TableText {
     workflows: Vec<WorkflowSource>,
 }
 
-/// A workflow as a table's text has it.
+/// The JSON of a workflow.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct WorkflowSource {
     /// See [`Workflow::name`].
@@ -169,11 +169,11 @@ pub struct WorkflowSource {
     /// See [`Workflow::about`].
     #[serde(default)]
     pub about: String,
-    /// Its calls.
+    /// The calls.
     pub calls: Vec<CallSource>,
 }
 
-/// A call as a table's text has it: with a template or steps, not both.
+/// The JSON of a call: with a template or steps, not both.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct CallSource {
     /// See [`CallSpec::name`].
@@ -184,12 +184,12 @@ pub struct CallSource {
     /// See [`CallSpec::required`].
     #[serde(default)]
     pub required: Vec<String>,
-    /// See [`CallSpec::optional`]; none for a value that no argument can have.
+    /// See [`CallSpec::optional`]; `None` for a value that an argument cannot have.
     #[serde(default, deserialize_with = "values")]
     pub optional: BTreeMap<String, Option<Value>>,
-    /// The template of a call that makes one packet.
+    /// The template of a call with one packet.
     pub packet: Option<String>,
-    /// The names of the calls that a call of several steps makes.
+    /// The names of the calls that are the steps of this call.
     pub steps: Option<Vec<String>>,
 }
 
@@ -209,7 +209,7 @@ impl WorkflowSource {
 }
 
 impl CallSource {
-    /// `names` are the calls of the workflow, and whether each has a template.
+    /// `names` are the names of the workflow's calls, each with whether it has a template.
     fn compile(
         self,
         workflow: usize,

@@ -1,10 +1,10 @@
-//! Templates of packets.
+//! Packet templates.
 
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 
 use super::Value;
 
-/// A packet with places for arguments: task, domain, and fields in order.
+/// A packet with placeholders: task, domain, and fields in order.
 #[derive(Clone, Debug)]
 pub(super) struct Template {
     pub(super) task: Pattern,
@@ -12,7 +12,7 @@ pub(super) struct Template {
     pub(super) fields: Vec<(String, Pattern)>,
 }
 
-/// A text with places for arguments.
+/// A text with placeholders.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern(Vec<Piece>);
 
@@ -20,11 +20,11 @@ pub(super) struct Pattern(Vec<Piece>);
 enum Piece {
     /// Plain text.
     Text(String),
-    /// `{name}` or `{name:filter,filter}`: the argument's text. Without one, the whole pattern gives nothing.
+    /// `{name}` or `{name:filter,filter}`: the argument's text. Without the argument, the whole pattern has no result.
     Argument { name: String, filters: Vec<Filter> },
-    /// `{?name}`: unless the argument holds, the whole pattern gives nothing.
+    /// `{?name}`: unless the argument is true, the whole pattern has no result.
     Needs(String),
-    /// `{name?text}`: the text if the argument holds.
+    /// `{name?text}`: the text if the argument is true.
     If { name: String, text: String },
 }
 
@@ -58,12 +58,12 @@ impl Filter {
     }
 }
 
-/// The argument is there but cannot be put through a filter.
+/// The argument has the wrong type for a filter.
 #[derive(Debug)]
 pub(super) struct WrongKind<'t>(pub(super) &'t str);
 
 impl Template {
-    /// Reads a template; the error is where it is malformed, in bytes.
+    /// Parses a template; the error is the offset of the fault, in bytes.
     pub(super) fn parse(text: &str) -> Result<Self, usize> {
         let mut parts = split_outside_braces(text).into_iter();
         let mut pattern = || parts.next().map(|(at, part)| Pattern::parse(part, at));
@@ -77,7 +77,7 @@ impl Template {
         Ok(Self { task, domain, fields })
     }
 
-    /// The names of all arguments that occur.
+    /// The names of all arguments.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let patterns =
             [&self.task, &self.domain].into_iter().chain(self.fields.iter().map(|(_, pattern)| pattern));
@@ -110,7 +110,7 @@ impl Pattern {
         Ok(Self(pieces))
     }
 
-    /// The text with the arguments in their places; nothing if one of them is missing or all is blank.
+    /// The text with the arguments; `None` if one of them is missing or the result is blank.
     pub(super) fn fill<'t>(
         &'t self,
         argument: impl Fn(&str) -> Option<Value>,
@@ -172,7 +172,7 @@ fn apply(filter: Filter, text: String, value: &Value) -> Option<String> {
     })
 }
 
-/// The parts between pipes, with where each starts; a pipe inside braces does not divide.
+/// The parts between pipes, each with its offset; pipes inside braces do not separate.
 fn split_outside_braces(text: &str) -> Vec<(usize, &str)> {
     let (mut parts, mut start, mut inside) = (Vec::new(), 0, false);
     for (at, byte) in text.bytes().enumerate() {

@@ -2,18 +2,18 @@
 
 use super::{Call, Value, WorkflowError, Workflows};
 
-/// Declares a struct per workflow, and a method per call with the arguments it needs.
+/// Declares a struct for each workflow, and a method for each call with its required arguments.
 macro_rules! typed {
     ($($(#[$about:meta])* $workflow:ident $name:literal { $($call:ident($($argument:ident),+),)* })*) => {
         $(
             $(#[$about])*
             ///
-            /// Each method gives a [`Call`] with the arguments it needs; add others with [`Call::arg`].
+            /// Each method returns a [`Call`] with its required arguments; add optional ones with [`Call::arg`].
             #[derive(Clone, Copy, Debug)]
             pub struct $workflow<'w>(&'w Workflows);
 
             impl<'w> $workflow<'w> {
-                /// The calls of this workflow, from the table given.
+                /// The calls of this workflow in `workflows`.
                 pub fn new(workflows: &'w Workflows) -> Self {
                     Self(workflows)
                 }
@@ -22,7 +22,7 @@ macro_rules! typed {
                     #[doc = concat!("`", stringify!($call), "` of the workflow `", $name, "`.")]
                     ///
                     /// # Errors
-                    /// If the table has no such call, which the standard one has.
+                    /// If the table does not have the call. The standard table has it.
                     pub fn $call(self, $($argument: impl Into<Value>),+) -> Result<Call<'w>, WorkflowError> {
                         Ok(self.0.call($name, stringify!($call))?$(.arg(stringify!($argument), $argument))+)
                     }

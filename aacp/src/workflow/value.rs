@@ -1,4 +1,4 @@
-//! The arguments of a call.
+//! Arguments of a call.
 
 use alloc::{
     borrow::ToOwned,
@@ -7,23 +7,23 @@ use alloc::{
     vec::Vec,
 };
 
-/// An argument: nothing, a text, a list of texts, a number, or yes and no.
+/// An argument of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Nothing; a field that needs it is left out.
+    /// No value; a field that needs it is left out.
     Nothing,
-    /// A text.
+    /// Text.
     Text(String),
-    /// A list, written with commas. An empty one counts as nothing.
+    /// A list, written with commas. An empty list counts as no value.
     List(Vec<String>),
-    /// A number and how it is written.
+    /// A number and its text.
     Number(f64, String),
-    /// Yes or no.
+    /// A Boolean.
     Flag(bool),
 }
 
 impl Value {
-    /// The value of a JSON text, as the Python package would write it; objects and nested lists are none.
+    /// The value of a JSON value, written as by the Python package; `None` for objects and nested lists.
     pub fn from_json(json: &serde_json::Value) -> Option<Self> {
         Some(match json {
             serde_json::Value::Null => Value::Nothing,
@@ -55,7 +55,7 @@ impl Value {
         }
     }
 
-    /// Whether a condition on the value holds: it is something, and neither zero nor empty nor no.
+    /// Whether the value is true in a condition: not `Nothing`, zero, empty or false.
     pub(super) fn holds(&self) -> bool {
         match self {
             Value::Nothing => false,
@@ -115,8 +115,8 @@ impl<T: Into<Value>> From<Option<T>> for Value {
     }
 }
 
-/// A float as Python's `repr` writes it: the shortest digits that read back the same, an exponent of at least two digits
-/// and a sign from 1e16 and below 1e-4 on.
+/// A float as by Python's `repr`: the shortest digits that parse to the same number, and an exponent with a sign and at
+/// least two digits from 1e16 and below 1e-4.
 fn python_float(number: f64) -> String {
     if number.is_infinite() {
         return if number > 0.0 { "inf" } else { "-inf" }.to_owned();
@@ -124,8 +124,8 @@ fn python_float(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();
     }
-    // Where two numbers of so many digits are equally near, `ryu` takes the even one, as Python does, and Rust's own formatting
-    // does not. It writes exponents bare, and one power of ten more without.
+    // If two shortest candidates are equally near, `ryu` takes the even one, as Python does and Rust's own formatting does
+    // not. `ryu` writes exponents without sign and padding, and 1e-5 without an exponent.
     let mut buffer = ryu::Buffer::new();
     let text = buffer.format_finite(number);
     let (sign, unsigned) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));

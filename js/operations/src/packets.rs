@@ -113,7 +113,7 @@ pub(crate) fn validate(mut request: Request<'_>, answer: &mut Answer) -> Outcome
 
 fn write_finding(finding: &Finding<'_>, text: &str, offsets: &Offsets<'_>, answer: &mut Answer) {
     answer.object(|answer| {
-        answer.key("code").text(finding.kind().code());
+        answer.key("code").text(finding.kind().as_str());
         answer.key("severity").text(if finding.is_error() { "error" } else { "warning" });
         answer.key("field").text(finding.field());
         write_span(answer.key("span"), finding.span(), offsets);
@@ -176,7 +176,7 @@ pub(crate) fn build(mut request: Request<'_>, answer: &mut Answer) -> Outcome<()
     for (key, value) in fields {
         builder = builder.field(key, value);
     }
-    answer.text(&builder.build().map_err(|error| Fault::packet(error.code(), None, error))?);
+    answer.text(&builder.build().map_err(|error| Fault::packet(error.kind(), None, error))?);
     Ok(())
 }
 
@@ -205,5 +205,5 @@ fn parse_error(error: ParseError, text: &str) -> Fault {
         ParseError::TooManyFields { at, .. } => at,
         _ => 0,
     };
-    Fault::packet(error.code(), Some(Offsets::new(text).of(at)), error)
+    Fault::packet(error.kind(), Some(Offsets::new(text).of(at)), error)
 }

@@ -48,7 +48,7 @@ impl Shelf {
                 for refused in rules.refused() {
                     answer.object(|answer| {
                         answer.key("index").whole(refused.index as u64);
-                        answer.key("code").text(refused.kind.map_or("duplicate_id", |kind| kind.code()));
+                        answer.key("code").text(refused.kind.map_or("duplicate_id", |kind| kind.as_str()));
                     });
                 }
             });
@@ -224,12 +224,12 @@ fn instruction_fault(error: EncodeError) -> Fault {
     // The other sentences of `aacp` are about logs and models.
     match error {
         EncodeError::Instruction(kind) => {
-            Fault::packet(kind.code(), None, format_args!("no packet can be made of the instruction: {kind}"))
+            Fault::packet(kind.as_str(), None, format_args!("no packet can be made of the instruction: {kind}"))
         }
-        other => Fault::packet(other.code(), None, "no packet can be made of the instruction"),
+        other => Fault::packet(other.kind(), None, "no packet can be made of the instruction"),
     }
 }
 
 fn workflow_fault(error: WorkflowError) -> Fault {
-    Fault::packet(error.code(), None, error)
+    Fault::packet(error.kind(), None, error)
 }
