@@ -1,4 +1,4 @@
-//! `avp context`: contexts kept in files, told, cut and joined.
+//! `avp context`: shows, cuts and joins contexts in files.
 
 use std::{
     io::{Write, stdout},
@@ -7,17 +7,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use avp_runtime_ort::{CacheLayout, Context, Fingerprint, LoadOptions, Model, OrtLibrary, Runtime};
+use avp_runtime_ort::{CacheLayout, Context, Fingerprint, LoadOptions, Model};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::{
     kv::parse_range,
+    model::LibraryArgs,
     output::{Input, Output, printable},
     think::read_context,
 };
 
-/// Work on contexts kept in files, as `think --save` writes them
+/// Show, cut and join contexts in files, as `think --save` writes them
 #[derive(Subcommand)]
 pub(crate) enum Saved {
     Show(Show),
@@ -27,31 +28,23 @@ pub(crate) enum Saved {
     Layers(Layers),
 }
 
-/// The library that holds caches.
-#[derive(Args)]
-struct Library {
-    /// ONNX Runtime library; otherwise ORT_DYLIB_PATH names it, or it is looked for where it is usually installed
-    #[arg(long, value_name = "FILE")]
-    onnxruntime: Option<PathBuf>,
-}
-
-/// Tell shape, origin and tokens, and whether a model takes it
+/// Print shape, origin and tokens, and whether a model accepts the context
 #[derive(Args)]
 pub(crate) struct Show {
     /// File with a context, or any frame with a KV-cache; `-` for standard input
     #[arg(value_name = "FILE")]
     context: Input,
-    /// Model folder that it is for; fails, and names the field, where the context does not fit
+    /// Model folder to compare with; fails, and names the field, if the model does not accept the context
     #[arg(long, value_name = "MODEL_DIR")]
     model: Option<PathBuf>,
-    /// Look at every number; fails where one is NaN or infinite
+    /// Check every value; fails if one is NaN or infinite
     #[arg(long)]
     scan: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    library: Library,
+    library: LibraryArgs,
 }
 
 /// Keep the first tokens
@@ -60,33 +53,33 @@ pub(crate) struct Truncate {
     /// File with a context; `-` for standard input
     #[arg(value_name = "FILE")]
     context: Input,
-    /// How many tokens to keep
+    /// Number of tokens to keep
     #[arg(long, value_name = "N")]
     tokens: usize,
-    /// Where the context goes
+    /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    library: Library,
+    library: LibraryArgs,
 }
 
-/// Keep what stands behind the first tokens, to be sent to one who has those
+/// Keep what follows the first tokens, to send to a receiver that has those
 #[derive(Args)]
 pub(crate) struct Tail {
     /// File with a context; `-` for standard input
     #[arg(value_name = "FILE")]
     context: Input,
-    /// How many tokens to leave out
+    /// Number of tokens to leave out
     #[arg(long, value_name = "N")]
     from: usize,
-    /// Where the tail goes
+    /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    library: Library,
+    library: LibraryArgs,
 }
 
-/// Put a tail back behind the context that it was computed behind
+/// Append a tail to the context that it was computed after
 #[derive(Args)]
 pub(crate) struct Append {
     /// File with a context; `-` for standard input
@@ -95,27 +88,27 @@ pub(crate) struct Append {
     /// File with the tail
     #[arg(value_name = "TAIL")]
     tail: Input,
-    /// Where the whole goes
+    /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    library: Library,
+    library: LibraryArgs,
 }
 
-/// Keep some layers, for a model that consists of just these
+/// Keep some layers, for a model that has only these
 #[derive(Args)]
 pub(crate) struct Layers {
     /// File with a context; `-` for standard input
     #[arg(value_name = "FILE")]
     context: Input,
-    /// Which layers to keep, from 0; B is not kept
+    /// Layers to keep, counted from 0, without B
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
     layers: Range<usize>,
-    /// Where the context goes
+    /// File to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
-    library: Library,
+    library: LibraryArgs,
 }
 
 impl Saved {
@@ -123,28 +116,19 @@ impl Saved {
         match self {
             Self::Show(show) => show.run(),
             Self::Truncate(Truncate { context, tokens, output, library }) => {
-                save(output, || Ok(library.read(context)?.truncate(*tokens)?))
+                save(output, || Ok(read_context(&library.runtime()?, context)?.truncate(*tokens)?))
             }
             Self::Tail(Tail { context, from, output, library }) => {
-                save(output, || Ok(library.read(context)?.tail(*from)?))
+                save(output, || Ok(read_context(&library.runtime()?, context)?.tail(*from)?))
             }
             Self::Layers(Layers { context, layers, output, library }) => {
-                save(output, || Ok(library.read(context)?.layers(layers.clone())?))
+                save(output, || Ok(read_context(&library.runtime()?, context)?.layers(layers.clone())?))
             }
-            Self::Append(Append { context, tail, output, library }) => {
-                save(output, || Ok(library.read(context)?.append(&library.read(tail)?)?))
-            }
+            Self::Append(Append { context, tail, output, library }) => save(output, || {
+                Ok(read_context(&library.runtime()?, context)?
+                    .append(&read_context(&library.runtime()?, tail)?)?)
+            }),
         }
-    }
-}
-
-impl Library {
-    fn load(&self) -> Result<Runtime> {
-        Ok(Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?)
-    }
-
-    fn read(&self, input: &Input) -> Result<Context> {
-        read_context(&self.load()?, input)
     }
 }
 
@@ -153,7 +137,7 @@ fn save(path: &PathBuf, make: impl FnOnce() -> Result<Context>) -> Result<()> {
     Ok(make()?.save(path)?)
 }
 
-/// What is known of a context.
+/// The fields of a context.
 #[derive(Serialize)]
 struct Record<'c> {
     seq_len: usize,
@@ -175,7 +159,7 @@ struct Record<'c> {
 
 impl Show {
     fn run(&self) -> Result<()> {
-        let runtime = self.library.load()?;
+        let runtime = self.library.runtime()?;
         let context = read_context(&runtime, &self.context)?;
         if self.scan {
             context.check_finite().with_context(|| self.context.to_string())?;
@@ -227,7 +211,7 @@ impl<'c> Record<'c> {
         let Self { seq_len, num_steps, num_layers, num_kv_heads, head_dim, dtype, bytes, .. } = self;
         writeln!(out, "tokens    {seq_len}, of them {num_steps} latent steps")?;
         if self.position_offset > 0 {
-            writeln!(out, "behind    {} others: a tail", self.position_offset)?;
+            writeln!(out, "after     {} others: a tail", self.position_offset)?;
         }
         writeln!(
             out,
@@ -243,11 +227,11 @@ impl<'c> Record<'c> {
             let scaling = if scaling.is_empty() { "not scaled".to_owned() } else { printable(scaling) };
             writeln!(out, "rotary    {theta}, {scaling}")?;
         }
-        let remembers = if self.tokens.is_some() {
-            "known: a prompt that begins with them reuses them"
+        let known = if self.tokens.is_some() {
+            "known: a prompt with the same beginning can reuse them"
         } else {
             "unknown"
         };
-        writeln!(out, "token ids {remembers}")
+        writeln!(out, "token ids {known}")
     }
 }

@@ -1,10 +1,11 @@
 //! `avp`: every capability of the Agent Vector Protocol from a shell.
 
+#[cfg(feature = "aacp")]
 mod aacp;
-mod agent;
 mod bench;
 mod context;
 mod demo;
+mod doctor;
 mod encode;
 mod generate;
 mod identity;
@@ -15,18 +16,32 @@ mod output;
 mod prepare;
 mod prompt;
 mod rosetta;
+#[cfg(feature = "serve")]
 mod serve;
 mod think;
+#[cfg(feature = "transfer")]
 mod transfer;
+#[cfg(any(feature = "serve", feature = "transfer"))]
 mod units;
-mod world;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-/// Hand over what a language model has computed, not what it has said.
+/// The features that this program was built with.
+const FEATURES: &[&str] = &[
+    #[cfg(feature = "aacp")]
+    "aacp",
+    #[cfg(feature = "cuda")]
+    "cuda",
+    #[cfg(feature = "serve")]
+    "serve",
+    #[cfg(feature = "transfer")]
+    "transfer",
+];
+
+/// Hand over what a language model has computed, not what it has said
 #[derive(Parser)]
 #[command(name = "avp", version, arg_required_else_help = true)]
 struct Cli {
@@ -47,41 +62,30 @@ enum Command {
     Hash(identity::Hash),
     Identity(identity::Identity),
     Handshake(identity::Handshake),
+    #[cfg(feature = "serve")]
     Serve(serve::Serve),
+    #[cfg(feature = "transfer")]
     Send(transfer::Send),
+    #[cfg(feature = "transfer")]
     Fetch(transfer::Fetch),
+    #[cfg(feature = "transfer")]
     Ping(transfer::Ping),
     #[command(subcommand)]
     Kv(kv::Kv),
+    #[cfg(feature = "aacp")]
     #[command(subcommand)]
     Aacp(aacp::Aacp),
     #[command(subcommand)]
     Rosetta(rosetta::RosettaCommand),
+    Doctor(doctor::Doctor),
     Demo(demo::Demo),
     #[command(subcommand)]
     Bench(bench::Bench),
     #[command(hide = true)]
-    Agent(AgentProcess),
+    Agent(demo::Agent),
 }
 
-/// Answer the demo's requests on standard input.
-#[derive(Args)]
-struct AgentProcess {
-    #[command(flatten)]
-    model: model::ModelArgs,
-    /// Name to sign frames with
-    #[arg(long, default_value = "agent")]
-    name: String,
-}
-
-impl AgentProcess {
-    fn run(&self) -> Result<()> {
-        let runtime = self.model.runtime()?;
-        agent::serve(&runtime, &self.model.load(&runtime)?, &self.name)
-    }
-}
-
-/// Every command says what went wrong on standard error; what it was asked for goes to standard output.
+/// Results go to standard output, errors to standard error.
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Think(think) => think.run(),
@@ -89,17 +93,23 @@ fn main() -> ExitCode {
         Command::Context(context) => context.run(),
         Command::Prepare(prepare) => prepare.run(),
         Command::Inspect(inspect) => return inspect.run(),
+        #[cfg(feature = "aacp")]
         Command::Aacp(aacp) => return aacp.run(),
         Command::Encode(encode) => encode.run(),
         Command::Hash(hash) => hash.run(),
         Command::Identity(identity) => identity.run(),
         Command::Handshake(handshake) => handshake.run(),
+        #[cfg(feature = "serve")]
         Command::Serve(serve) => serve.run(),
+        #[cfg(feature = "transfer")]
         Command::Send(send) => send.run(),
+        #[cfg(feature = "transfer")]
         Command::Fetch(fetch) => fetch.run(),
+        #[cfg(feature = "transfer")]
         Command::Ping(ping) => ping.run(),
         Command::Kv(kv) => kv.run(),
         Command::Rosetta(rosetta) => return rosetta.run(),
+        Command::Doctor(doctor) => return exit_code(doctor.run()),
         Command::Demo(demo) => demo.run(),
         Command::Bench(bench) => bench.run(),
         Command::Agent(agent) => agent.run(),
@@ -107,12 +117,12 @@ fn main() -> ExitCode {
     exit_code(done.map(|()| true))
 }
 
-/// Says what went wrong; a run that finished and found something wrong, `Ok(false)`, has said so itself.
+/// Prints an error; a command that returns `Ok(false)` has already reported what it found.
 pub(crate) fn exit_code(done: Result<bool>) -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // A reader that has seen enough, such as `head`, is no failure of ours.
+        // A reader that has read enough, such as `head`, is not an error.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("avp: {error:#}");

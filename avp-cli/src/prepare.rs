@@ -1,4 +1,4 @@
-//! `avp prepare`: what is in a model's graph, and whether it can be made ready for latent work.
+//! `avp prepare`: prepares the graph of a model for latent steps, and reports what it found.
 
 use std::{
     io::{Write, stdout},
@@ -7,19 +7,21 @@ use std::{
 
 use anyhow::{Result, ensure};
 use avp_runtime_ort::{
-    CheckOptions, Dtype, LoadOptions, OrtLibrary, PrepareCheck, PrepareReport, Runtime, check_prepared,
-    prepare_report,
+    CheckOptions, Dtype, LoadOptions, PrepareCheck, PrepareReport, check_prepared, prepare_report,
 };
 use clap::Args;
 use serde_json::json;
 
-/// Make a model's graph ready for latent work, and say what was found in it
+use crate::model::LibraryArgs;
+
+/// Prepare the graph of a model for latent steps, and print what was found in it
 #[derive(Args)]
+#[command(mut_arg("onnxruntime", |library| library.requires("check")))]
 pub(crate) struct Prepare {
     /// Folder with config.json and model.onnx
     #[arg(value_name = "MODEL_DIR")]
     folder: PathBuf,
-    /// Form of the model: fp32, fp16, q4, q4f16, int8, uint8, bnb4 or quantized; otherwise model.onnx
+    /// Variant of the model: fp32, fp16, q4, q4f16, int8, uint8, bnb4 or quantized [default: model.onnx]
     #[arg(long, value_name = "DTYPE")]
     dtype: Option<Dtype>,
     /// Run the export and the prepared graph on a random prompt and compare their logits
@@ -28,9 +30,8 @@ pub(crate) struct Prepare {
     /// Seed of the random prompt
     #[arg(long, value_name = "SEED", default_value_t = 0, requires = "check")]
     seed: u64,
-    /// ONNX Runtime library for the check; otherwise ORT_DYLIB_PATH names it, or it is looked for
-    #[arg(long, value_name = "FILE", requires = "check")]
-    onnxruntime: Option<PathBuf>,
+    #[command(flatten)]
+    library: LibraryArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -39,7 +40,7 @@ pub(crate) struct Prepare {
 impl Prepare {
     pub(crate) fn run(&self) -> Result<()> {
         let load = LoadOptions { dtype: self.dtype, ..LoadOptions::default() };
-        // First of all: what cannot be prepared is refused without an ONNX Runtime library.
+        // Before the check: preparing needs no ONNX Runtime library.
         let report = prepare_report(&self.folder, &load)?;
         let check = self.check.then(|| self.compare()).transpose()?;
         if self.json {
@@ -59,7 +60,7 @@ impl Prepare {
     }
 
     fn compare(&self) -> Result<PrepareCheck> {
-        let runtime = Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?;
+        let runtime = self.library.runtime()?;
         let options = CheckOptions { dtype: self.dtype, seed: self.seed, ..CheckOptions::default() };
         Ok(check_prepared(&runtime, &self.folder, &options)?)
     }
@@ -90,7 +91,7 @@ fn print(report: &PrepareReport, check: Option<&PrepareCheck>) -> Result<()> {
         let verdict = if check.passed() { "same" } else { "DIFFERENT" };
         writeln!(
             out,
-            "check       {verdict}: {} rows of logits behind {} random tokens differ by {:.1e} at most, {:.1e} relative",
+            "check       {verdict}: {} rows of logits after {} random tokens differ by at most {:.1e}, {:.1e} relative",
             check.rows,
             check.prompt.len(),
             check.absolute,

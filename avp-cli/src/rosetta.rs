@@ -1,4 +1,4 @@
-//! `avp rosetta`: maps from one model's hidden states to another's input space, made, tried, shown and used.
+//! `avp rosetta`: projection maps from the hidden states of one model to the input space of another.
 
 use std::{
     io::{Write, stdout},
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use avp_core::Mode;
 use avp_runtime_ort::{
-    Dtype, GenerateOptions, LoadOptions, Model, OrtLibrary, Runtime,
+    Dtype, GenerateOptions, LoadOptions, Model,
     rosetta::{AvpMap, CalibrateOptions, MapFolder, MapModel, Method, Rosetta, ValidateOptions},
 };
 use clap::{Args, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser};
@@ -18,23 +18,24 @@ use serde_json::json;
 
 use crate::{
     exit_code,
+    model::LibraryArgs,
     output::{Input, Output},
 };
 
 /// Hand over from one model to another, through a projection map
 ///
-/// A map is looked for in AVP_MAP_DIR, else in `maps` of AVP_CACHE_DIR or of the user's cache folder; where there is none,
-/// one is made through the tokens that both models have.
+/// Maps are saved in AVP_MAP_DIR, else in `maps` of the cache folder. For a pair without a saved map, one is made through the
+/// tokens that both models have.
 #[derive(Subcommand)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(crate) enum RosettaCommand {
-    /// Make a map, keep it, and print where
+    /// Make a map, save it, and print its path
     Calibrate(Calibrate),
-    /// Try a map on a few texts; exit code 1 where text is the better way
+    /// Measure a map on a few texts; the exit code is 1 if text is the better choice
     Validate(Validate),
-    /// Say what a map's file holds
+    /// Print the metadata of a map
     Show(Show),
-    /// Let one model think and another answer
+    /// Read a prompt with one model and answer with another
     Generate(Generate),
 }
 
@@ -52,29 +53,28 @@ impl RosettaCommand {
 /// The two models.
 #[derive(Args)]
 struct Pair {
-    /// Folder of the model that thinks
+    /// Folder of the model that reads the prompt
     #[arg(value_name = "SOURCE_DIR")]
     source: PathBuf,
     /// Folder of the model that answers
     #[arg(value_name = "TARGET_DIR")]
     target: PathBuf,
-    /// Form of the source to load, where its folder holds several
+    /// Variant of the source, if its folder holds several
     #[arg(long, value_name = "DTYPE")]
     source_dtype: Option<Dtype>,
-    /// Form of the target to load, where its folder holds several
+    /// Variant of the target, if its folder holds several
     #[arg(long, value_name = "DTYPE")]
     target_dtype: Option<Dtype>,
-    /// ONNX Runtime library; otherwise ORT_DYLIB_PATH names it, or it is looked for where it is usually installed
-    #[arg(long, value_name = "FILE")]
-    onnxruntime: Option<PathBuf>,
-    /// Threads of one run, at most one for each core; 0 takes all
+    #[command(flatten)]
+    library: LibraryArgs,
+    /// Threads of one run, at most one for each core; 0 uses all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
 }
 
 impl Pair {
     fn load(&self) -> Result<(Model, Model)> {
-        let runtime = Runtime::load(&OrtLibrary::find(self.onnxruntime.as_deref())?)?;
+        let runtime = self.library.runtime()?;
         let load = |folder: &Path, dtype| {
             let options = LoadOptions { threads: self.threads, dtype, ..LoadOptions::default() };
             Model::load(&runtime, folder, &options).with_context(|| folder.display().to_string())
@@ -82,7 +82,7 @@ impl Pair {
         Ok((load(&self.source, self.source_dtype)?, load(&self.target, self.target_dtype)?))
     }
 
-    /// Both models with the map in `file`, else with the one kept for them, else with a new one.
+    /// Both models with the map in `file`, else with their saved map, else with a new one.
     fn with_map(&self, file: Option<&Input>) -> Result<Rosetta> {
         let (source, target) = self.load()?;
         Ok(match file {
@@ -96,16 +96,16 @@ impl Pair {
 pub(crate) struct Calibrate {
     #[command(flatten)]
     pair: Pair,
-    /// How; otherwise through the tokens that both models have. ridge and procrustes are learned from texts
+    /// Method [default: through the tokens that both models have]; ridge and procrustes learn from texts
     #[arg(long, value_name = "METHOD", value_parser = method_parser())]
     method: Option<Method>,
-    /// Texts to learn from, one a line; otherwise 100 short sentences
+    /// Texts to learn from, one per line [default: 100 short sentences]
     #[arg(long, value_name = "FILE")]
     anchors: Option<Input>,
-    /// Ridge of a ridge regression
+    /// Regularisation of the ridge regression
     #[arg(long, value_name = "X", default_value_t = CalibrateOptions::default().lambda)]
     lambda: f64,
-    /// Where the map goes, instead of the folder of maps; `-` for standard output
+    /// File to write instead of saving in the map folder; `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<Output>,
 }
@@ -134,16 +134,16 @@ impl Calibrate {
 pub(crate) struct Validate {
     #[command(flatten)]
     pair: Pair,
-    /// The map to try
+    /// Map to measure
     #[arg(long, value_name = "FILE")]
     map: Option<Input>,
-    /// Texts to try it on, one a line; otherwise 5 short ones
+    /// Texts to measure on, one per line [default: 5 short texts]
     #[arg(long, value_name = "FILE")]
     texts: Option<Input>,
-    /// Mean cosine similarity below which text is the better way
+    /// Mean cosine similarity below which text is the better choice
     #[arg(long, value_name = "X", default_value_t = ValidateOptions::default().cosine_threshold)]
     cosine: f32,
-    /// Perplexity above which text is the better way
+    /// Perplexity above which text is the better choice
     #[arg(long, value_name = "X", default_value_t = ValidateOptions::default().max_perplexity)]
     perplexity: f32,
     /// Print one JSON object
@@ -179,7 +179,7 @@ impl Validate {
 
 #[derive(Args)]
 pub(crate) struct Show {
-    /// The map; `-` for standard input
+    /// Map; `-` for standard input
     #[arg(value_name = "FILE")]
     map: Input,
     /// Print one JSON object
@@ -228,11 +228,11 @@ impl Show {
             )?,
             Method::Ridge | Method::Procrustes => writeln!(
                 out,
-                "learned from {} texts, cosine similarity {:.3} on others",
+                "learned from {} texts, cosine similarity {:.3} on held-out texts",
                 map.anchor_count, map.validation_score
             )?,
         }
-        writeln!(out, "brought to norm {}", map.target_norm)?;
+        writeln!(out, "scaled to norm {}", map.target_norm)?;
         Ok(())
     }
 }
@@ -241,25 +241,25 @@ impl Show {
 pub(crate) struct Generate {
     #[command(flatten)]
     pair: Pair,
-    /// What the source thinks about; a chat template makes a user's message of it
+    /// Text of a user message for the source
     #[arg(long, value_name = "TEXT")]
     prompt: String,
-    /// What the target answers; otherwise the prompt as well
+    /// Text of a user message for the target [default: the prompt]
     #[arg(long, value_name = "TEXT")]
     question: Option<String>,
     /// Latent steps of the source
     #[arg(long, value_name = "N", default_value_t = 8)]
     steps: usize,
-    /// The map to use
+    /// Map to use
     #[arg(long, value_name = "FILE")]
     map: Option<Input>,
-    /// Tokens to generate at most
+    /// Most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_tokens: usize,
-    /// 0 takes the likeliest token each time; more draws, the flatter the higher
+    /// 0 takes the most likely token; above 0 samples, and higher values flatten the distribution
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     temperature: f32,
-    /// Seed of the draw
+    /// Seed of the sampling
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
 }
@@ -270,7 +270,7 @@ impl Generate {
         let thought = rosetta.source().think(self.prompt.as_str(), self.steps, None)?;
         let transfer = rosetta.transfer(&thought)?;
         if !transfer.quality.recommend_latent {
-            eprintln!("avp: text may be the better way: {}", transfer.quality.reason);
+            eprintln!("avp: text may be the better choice: {}", transfer.quality.reason);
         }
         let options = GenerateOptions {
             max_tokens: self.max_tokens,
@@ -300,19 +300,19 @@ impl Generate {
 
 fn method_parser() -> impl TypedValueParser<Value = Method> {
     PossibleValuesParser::new(["vocab_mediated", "vocab_overlap", "ridge", "procrustes"])
-        .try_map(|name| Method::from_name(&name).ok_or("no such method"))
+        .try_map(|name| Method::from_name(&name).ok_or("not a method"))
 }
 
 fn read_map(file: &Input) -> Result<AvpMap> {
     AvpMap::from_bytes(&file.read()?).with_context(|| file.name())
 }
 
-/// The lines of a file that hold anything.
+/// The lines of a file that are not blank.
 fn read_lines(file: &Input) -> Result<Vec<String>> {
     let text = String::from_utf8(file.read()?).with_context(|| file.name())?;
     let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     if lines.is_empty() {
-        bail!("{}: no text in it", file.name());
+        bail!("{}: the file has no text", file.name());
     }
     Ok(lines)
 }

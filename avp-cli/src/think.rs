@@ -1,4 +1,4 @@
-//! `avp think`: reads a prompt, takes latent steps, writes the KV-cache as a frame or keeps it in a file.
+//! `avp think`: reads a prompt, runs latent steps, and writes the KV-cache as a frame or a context file.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     prompt::PromptArgs,
 };
 
-/// Read a prompt, take latent steps, and write what the model then knows as a frame
+/// Read a prompt, run latent steps, and write the KV-cache as a frame
 #[derive(Args)]
 pub(crate) struct Think {
     #[command(flatten)]
@@ -27,40 +27,40 @@ pub(crate) struct Think {
     /// Latent steps after the prompt
     #[arg(long, value_name = "N", default_value_t = 8)]
     steps: usize,
-    /// What the logits are divided by in a latent step: below 1 it comes nearer to the likeliest token (tied embeddings only)
+    /// Divisor of the logits in a latent step: values below 1 approach the most likely token (tied embeddings only)
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     temperature: f32,
-    /// A frame to continue from; `-` for standard input
+    /// Frame to continue from; `-` for standard input
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
-    /// Read the prompt from its first token on, taking from the context what both begin with, instead of behind it
+    /// Read the prompt from its first token instead of after the context, and take the common prefix from the context
     #[arg(long, requires = "context")]
     reuse: bool,
-    /// Where the frame goes; `-` for standard output
+    /// Frame to write; `-` for standard output
     #[arg(short, long, value_name = "FRAME", required_unless_present = "save")]
     output: Option<Output>,
-    /// Keep the context in this file, with the tokens it was computed from and the fingerprint of the model
+    /// Context file to write, with the token ids and the fingerprint of the model
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     /// Dialect of the frame
     #[arg(long, value_name = "0.2|0.3", default_value = "0.3", value_parser = parse_dialect)]
     dialect: Dialect,
-    /// Model hash to write into the frame: the receiver's own, from its handshake, where it takes no other
+    /// Model hash to write into the frame, for a receiver that accepts only its own (from its handshake)
     #[arg(long, value_name = "HEX")]
     model_hash: Option<String>,
     /// Session id to write into the frame
     #[arg(long, value_name = "ID", default_value = "")]
     session_id: String,
-    /// Name of this agent, to write into the frame
+    /// Id of this agent to write into the frame
     #[arg(long, value_name = "ID", default_value = "")]
     source_agent_id: String,
-    /// Name of the agent that the frame is for, to write into the frame
+    /// Id of the receiving agent to write into the frame
     #[arg(long, value_name = "ID", default_value = "")]
     target_agent_id: String,
-    /// Give up after so long
+    /// Fail after this time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// Write how long it took, and the norm of the hidden state at each step, as JSON; `-` for standard output
+    /// Write times, and the norm of the hidden state at each step, as JSON; `-` for standard output
     #[arg(long, value_name = "FILE")]
     metrics: Option<Output>,
 }
@@ -90,10 +90,10 @@ impl Think {
             eprintln!("avp: {} of {} prompt tokens reused", thought.reused_tokens, thought.prompt_tokens);
         }
         self.metrics.as_ref().map_or(Ok(()), |file| write_metrics(file, &metrics))?;
-        // Measured, it is no error of the library's; for whoever would go on from it, it is.
+        // With diagnostics the library reports this in the metrics only; a context like this must not be written.
         ensure!(
             thought.last_hidden_state.iter().all(|value| value.is_finite()),
-            "the model gave no finite numbers at step {}",
+            "the hidden state at step {} holds NaN or infinities",
             thought.num_steps
         );
         let context = thought.context.context("thinking kept no KV-cache")?;
@@ -106,7 +106,7 @@ impl Think {
             ..FrameOptions::default()
         };
         if let Some(path) = &self.save {
-            // A file is for ourselves: in the dialect that has a checksum.
+            // The file is read by this crate: it gets the dialect that has a checksum.
             context.save_with(
                 path,
                 &FrameOptions { dialect: Dialect::V0_3, model_hash: None, ..options.clone() },
@@ -119,20 +119,20 @@ impl Think {
     }
 }
 
-/// Says so where a context is taken by its structure alone.
+/// Prints a line if a context is accepted by its structure alone.
 ///
 /// # Errors
-/// When it does not fit the model at all.
+/// When the model does not accept the context.
 pub(crate) fn report_structural_match(model: &Model, context: Option<&Context>) -> Result<()> {
     if let Some(context) = context
         && model.accepts(context)? == Rule::StructuralMatch
     {
-        eprintln!("avp: the context's model hash differs; taken, since family and shape are equal");
+        eprintln!("avp: the context's model hash differs; accepted, because family and shape are equal");
     }
     Ok(())
 }
 
-/// Takes the context out of a frame; one in a file is used where the system has it in memory.
+/// Reads the context in a frame; a file is memory-mapped.
 pub(crate) fn read_context(runtime: &Runtime, input: &Input) -> Result<Context> {
     let options = FrameReadOptions::default();
     let context = match input {
@@ -140,7 +140,7 @@ pub(crate) fn read_context(runtime: &Runtime, input: &Input) -> Result<Context> 
         _ => Context::from_bytes(runtime, input.read()?, &options),
     };
     context.map_err(|error| match error {
-        // It names the file itself.
+        // This error names the file already.
         ContextError::File { .. } => anyhow::Error::new(error),
         _ => anyhow::Error::new(error).context(input.to_string()),
     })

@@ -32,6 +32,7 @@
 
 #![deny(missing_docs)]
 
+mod cache_folder;
 mod chat;
 mod config;
 mod context;
@@ -52,6 +53,7 @@ mod runtime;
 mod think;
 mod tokens;
 
+pub use cache_folder::cache_folder;
 pub use chat::{Chat, Content, Message, Prompt};
 pub use context::{Context, Fingerprint, FrameOptions, FrameReadOptions};
 pub use decoder::Device;

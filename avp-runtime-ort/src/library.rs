@@ -132,6 +132,9 @@ const MEND: &str =
     "run `pip install onnxruntime`, or set ORT_DYLIB_PATH to the library file of a current release";
 
 impl OrtLibrary {
+    /// The oldest usable release is 1.`OLDEST_MINOR`.
+    pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
+
     /// Finds a usable library: `explicit` where given, else as the module's list says.
     ///
     /// # Errors

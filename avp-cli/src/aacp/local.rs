@@ -1,18 +1,20 @@
-//! A model folder as the model behind the encoder.
+//! A model folder as the language model of the encoder.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aacp::learn::{Completion, Model as LanguageModel, ModelError, Prompt};
 use anyhow::Result;
-use avp_runtime_ort::{GenerateOptions, LoadOptions, Message, Model, OrtLibrary, RunError, Runtime};
+use avp_runtime_ort::{GenerateOptions, LoadOptions, Message, Model, RunError};
 
-/// A model in this process, asked greedily: the same instruction gives the same packet.
+use crate::model::{find_library, load_runtime};
+
+/// A model in this process, with greedy decoding: the same instruction gives the same packet.
 pub(crate) struct Local {
     model: Model,
     failure: Failure,
 }
 
-/// What a run of the model failed with, since the encoder's own error only says that it failed.
+/// The error of the last run; the encoder's own error has no cause.
 #[derive(Clone, Default)]
 pub(crate) struct Failure(Arc<Mutex<Option<RunError>>>);
 
@@ -22,7 +24,7 @@ impl Local {
     /// # Errors
     /// When ONNX Runtime or the folder cannot be used.
     pub(crate) fn load(folder: &str) -> Result<Self> {
-        let runtime = Runtime::load(&OrtLibrary::find(None)?)?;
+        let runtime = load_runtime(&find_library(None)?)?;
         let model = Model::load(&runtime, folder, &LoadOptions::default())?;
         Ok(Self { model, failure: Failure::default() })
     }

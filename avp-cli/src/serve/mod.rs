@@ -29,7 +29,7 @@ pub(crate) use open::tokens_in;
 
 use self::{log::LogForm, open::Door, stop::Signals, thinker::Thinker};
 use crate::{
-    model::HowArgs,
+    model::RunArgs,
     units::{duration, size},
 };
 
@@ -127,7 +127,7 @@ struct Thinking {
     #[arg(long, value_name = "MODEL_DIR")]
     model: Option<PathBuf>,
     #[command(flatten)]
-    how: HowArgs,
+    run: RunArgs,
 }
 
 impl Serve {
@@ -153,7 +153,7 @@ impl Serve {
             let stock = self.stock()?;
             match &self.thinking.model {
                 Some(folder) => {
-                    let thinker = Thinker::load(&self.thinking.how, folder, &self.agent_id, stock)?;
+                    let thinker = Thinker::load(&self.thinking.run, folder, &self.agent_id, stock)?;
                     self.serve(socket, door, Service::new(thinker, options)).await
                 }
                 None => self.serve(socket, door, Service::new(stock, options)).await,

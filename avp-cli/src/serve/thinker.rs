@@ -20,7 +20,7 @@ use http::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{chat, fault};
-use crate::model::HowArgs;
+use crate::model::{RunArgs, find_library, load_runtime};
 
 /// Requests that the model works on, or will, at the same time. Each may wait on a thread of its own, so there is an end
 /// to them; whoever comes then is asked to come again.
@@ -41,9 +41,16 @@ pub(super) type Place = OwnedSemaphorePermit;
 
 impl Thinker {
     /// Loads the model in `folder`. From then on `stock` says hello with its identity.
-    pub(super) fn load(how: &HowArgs, folder: &Path, agent_id: &str, stock: Stock) -> Result<Self> {
-        let runtime = how.runtime()?;
-        let model = how.load(&runtime, folder)?;
+    pub(super) fn load(run: &RunArgs, folder: &Path, agent_id: &str, stock: Stock) -> Result<Self> {
+        let library = find_library(run.library.onnxruntime.as_deref())?;
+        let runtime = load_runtime(&library)?;
+        let model = run.load(&runtime, folder)?;
+        tracing::info!(
+            version = library.version(),
+            path = %library.path().display(),
+            source = %library.source(),
+            "running models on ONNX Runtime"
+        );
         let identity = model.identity().clone();
         let name = match identity.model_id.as_str() {
             // A folder such as `.` has its name elsewhere.

@@ -120,7 +120,7 @@ fn wrong_input_is_named_before_the_model_is_loaded() {
     let message = failure(&handoff(&["--dataset", &bad])).to_owned();
     assert!(message.contains("data.jsonl, line 2, column 2"), "{message}");
     let (_folder, empty) = dataset("\n");
-    assert!(failure(&handoff(&["--dataset", &empty])).contains("holds no question"));
+    assert!(failure(&handoff(&["--dataset", &empty])).contains("has no questions"));
     let (_folder, plain) = dataset("{\"question\":\"q\",\"answer\":\"a\"}");
     assert!(failure(&handoff(&["--dataset", &plain, "--pipeline", "reading"])).contains("without a context"));
     assert!(failure(&handoff(&["--limit", "0"])).contains("--limit"));

@@ -1,12 +1,35 @@
 //! `avp demo`: the comparison that the README shows.
 
+use std::process::{Command, Output};
+
 use serde_json::Value;
 
 use crate::common::{avp, failure, repository, stdout, text};
 
-fn demo(arguments: &[&str]) -> std::process::Output {
-    let model = repository("models/facts").display().to_string();
-    avp(["demo", "--model", &model].iter().chain(arguments))
+fn demo(arguments: &[&str]) -> Output {
+    avp(["demo"].iter().chain(arguments))
+}
+
+#[test]
+fn demo_and_bench_need_nothing_but_the_program_and_its_library() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_avp"));
+        command.args(arguments).current_dir(folder.path()).env("AVP_CACHE_DIR", cache.path());
+        let output = command.output().unwrap();
+        serde_json::from_slice::<Value>(stdout(&output)).unwrap()
+    };
+    // The second run finds the model unpacked.
+    for _ in 0..2 {
+        assert_eq!(run(&["demo", "--questions", "1", "--json"])["questions"], 1);
+    }
+    let handoff = run(&["bench", "handoff", "--pipeline", "reading", "--limit", "1", "--json", "-"]);
+    let model = handoff["model"]["folder"].as_str().unwrap();
+    assert!(model.starts_with(&cache.path().display().to_string()), "{model}");
+    let speed = run(&["bench", "speed", "--lengths", "32", "--repeats", "1", "--json", "-"]);
+    assert_eq!(speed["model"], model);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    assert_eq!(cache.path().join("models").read_dir().unwrap().count(), 1);
 }
 
 #[test]

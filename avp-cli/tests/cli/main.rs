@@ -7,6 +7,7 @@ mod chat;
 mod common;
 mod context;
 mod demo;
+mod doctor;
 mod generate;
 mod handover;
 mod inspect;

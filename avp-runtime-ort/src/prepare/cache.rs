@@ -16,7 +16,10 @@ use super::{
     fingerprint::{self, Fingerprint, hex},
     prepare,
 };
-use crate::onnx::{ExternalFiles, ModelProto, external_locations};
+use crate::{
+    cache_folder,
+    onnx::{ExternalFiles, ModelProto, external_locations},
+};
 
 /// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
 const PREPARE_VERSION: u32 = 10;
@@ -40,15 +43,9 @@ pub(crate) struct PreparedModel {
 }
 
 impl Cache {
-    /// `AVP_CACHE_DIR`, else the user's cache folder; without either nothing is kept.
+    /// In the [`cache_folder`]; without one nothing is kept.
     pub(crate) fn from_env() -> Self {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let folder = set("AVP_CACHE_DIR")
-            .or_else(|| set("XDG_CACHE_HOME").map(|path| path.join("avp")))
-            .or_else(|| set("HOME").map(|path| path.join(".cache").join("avp")))
-            .or_else(|| set("LOCALAPPDATA").map(|path| path.join("avp")))
-            .map(|path| path.join("prepared"));
-        Self { folder }
+        Self { folder: cache_folder().map(|folder| folder.join("prepared")) }
     }
 
     /// Keeps prepared graphs in `folder`.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use avp_core::stored_map_id;
 
+use crate::cache_folder;
+
 use super::{AvpMap, MapError, file::is_hash};
 
 /// A folder of maps, each under `{source[:16]}_{target[:16]}.avp-map`.
@@ -18,17 +20,13 @@ impl MapFolder {
         Self { path: path.into() }
     }
 
-    /// `AVP_MAP_DIR`; else `maps` in `AVP_CACHE_DIR`, or in the user's cache folder.
+    /// `AVP_MAP_DIR`; else `maps` in the [`cache_folder`].
     ///
     /// # Errors
     /// When none of them is set.
     pub fn from_env() -> Result<Self, MapError> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let path = set("AVP_MAP_DIR")
-            .or_else(|| set("AVP_CACHE_DIR").map(|path| path.join("maps")))
-            .or_else(|| set("XDG_CACHE_HOME").map(|path| path.join("avp").join("maps")))
-            .or_else(|| set("HOME").map(|path| path.join(".cache").join("avp").join("maps")))
-            .or_else(|| set("LOCALAPPDATA").map(|path| path.join("avp").join("maps")));
+        let named = std::env::var_os("AVP_MAP_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path = named.or_else(|| Some(cache_folder()?.join("maps")));
         path.map(Self::at).ok_or(MapError::NoFolder)
     }
 

@@ -1,6 +1,6 @@
-//! An agent in a process of its own: it holds a model and answers requests on its standard streams.
+//! An agent in a process of its own, which answers requests on its standard streams.
 //!
-//! Every message is one line of JSON; the AVP frame it announces with `frame_bytes` follows it as raw bytes.
+//! Every message is one line of JSON, followed by `frame_bytes` bytes of an AVP frame.
 //!
 //! ```text
 //! demo ── {"op":"think","prompt":…,"steps":8} ──▶ agent A
@@ -14,4 +14,4 @@ mod protocol;
 mod serve;
 
 pub(crate) use client::Agent;
-pub(crate) use serve::serve;
+pub use serve::serve;

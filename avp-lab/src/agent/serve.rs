@@ -1,4 +1,4 @@
-//! The agent's side: `avp agent MODEL_DIR`.
+//! The agent side, which `avp agent MODEL_DIR` runs.
 
 use std::{
     io::{BufReader, BufWriter, stdin, stdout},
@@ -14,8 +14,8 @@ use super::protocol::{Generated, Request, Response, Thought, receive, send};
 /// Answers requests on standard input until it closes.
 ///
 /// # Errors
-/// When the streams fail or the other side breaks the protocol; a request that fails is answered with the reason.
-pub(crate) fn serve(runtime: &Runtime, model: &Model, name: &str) -> Result<()> {
+/// When a stream fails or a message is malformed. A request that fails is answered with the error.
+pub fn serve(runtime: &Runtime, model: &Model, name: &str) -> Result<()> {
     let mut reader = BufReader::new(stdin().lock());
     let mut writer = BufWriter::new(stdout().lock());
     send(&mut writer, Response::Ready, &[])?;

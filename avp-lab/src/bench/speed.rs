@@ -1,51 +1,38 @@
-//! `avp bench speed`: what reading, thinking, writing and handing over take, at growing lengths.
+//! What reading, latent steps, decoding and handing over take, at growing lengths.
 
 use std::{
     fmt,
     hint::black_box,
+    num::NonZeroUsize,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, GenerateOptions, Model, Prompt, Runtime};
-use clap::Args;
 use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{
-    EMBEDDED_MODEL, at_least_one, check_folder, distinct, median,
-    memory::Peak,
-    print_unless_json,
-    report::{bytes, write_table},
-    write_json,
+use super::{Loaded, distinct, memory::Peak};
+use crate::{
+    statistics::{median, rounded},
+    table::{bytes, write_table},
 };
-use crate::{model::ModelArgs, output::Output};
 
-/// Measure reading, thinking, writing and handing over at growing lengths
-///
-/// Every figure is a median of repeated runs.
-#[derive(Args)]
-#[command(mut_arg("folder", |folder| folder.required(false).default_value(EMBEDDED_MODEL)))]
-pub(crate) struct Speed {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Tokens of context; those beyond the model's window are left out, and named
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "128,512,1024,2048,4096,8192")]
-    lengths: Vec<usize>,
-    /// Latent steps, and decoded tokens, that a step's time is taken over
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    steps: usize,
-    /// Runs of each measurement
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    repeats: usize,
-    /// Write the report as JSON; `-` for standard output
-    #[arg(long, value_name = "FILE")]
-    json: Option<Output>,
+/// Measures reading, latent steps, decoding and handing over at growing lengths; every figure is a median.
+#[derive(Debug, Clone)]
+pub struct Speed {
+    /// Lengths of the context in tokens; those beyond the model's window are left out and named in the report.
+    pub lengths: Vec<NonZeroUsize>,
+    /// Latent steps, and decoded tokens, over which the time of one is averaged.
+    pub steps: NonZeroUsize,
+    /// Runs of each measurement.
+    pub repeats: NonZeroUsize,
 }
 
+/// The figures of [`Speed`]: `Display` prints a table, `Serialize` every figure.
 #[derive(Serialize)]
-struct Report {
+pub struct Report {
     avp: &'static str,
     model: String,
     threads: usize,
@@ -55,30 +42,30 @@ struct Report {
     skipped: Vec<Skipped>,
 }
 
-/// One length, in milliseconds and bytes.
+/// The figures at one length.
 #[derive(Serialize)]
 struct Length {
-    /// Tokens asked for.
+    /// Requested tokens.
     length: usize,
-    /// Tokens the prompt really has: text comes in whole words.
+    /// Tokens of the prompt, which has whole words only.
     tokens: usize,
     prefill_ms: f64,
     latent_step_ms: f64,
-    /// `None` where the model ended its turn before a second token.
+    /// `None` if the model ended its turn before a second token.
     decode_token_ms: Option<f64>,
     frame_bytes: usize,
     export_ms: f64,
     import_ms: f64,
-    /// Copying as many bytes once, into memory that is there.
+    /// Copying the same number of bytes once, into allocated memory.
     memcpy_ms: f64,
-    /// Copying as many bytes once, into memory that the system gives anew, as an export and what is received need it.
+    /// Copying the same number of bytes once, into newly allocated memory, as export and import need it.
     memcpy_new_ms: f64,
-    /// Time to the first token of an answer behind the received context, import included.
+    /// Time to the first token of an answer after the received context, import included.
     received_first_token_ms: f64,
-    /// The same where the text is read instead.
+    /// The same after reading the text instead.
     prefilled_first_token_ms: f64,
-    /// Most memory that export and import together held beside the context, over the size of its cache; `None` where the
-    /// system keeps no account, or the cache is smaller than what allocators keep for later.
+    /// Peak memory of export and import together beside the context, divided by the size of its cache; `None` if the system does
+    /// not report it, or the cache is too small to measure.
     peak_memory: Option<f64>,
 }
 
@@ -88,38 +75,38 @@ struct Skipped {
     reason: String,
 }
 
-/// What the question behind a context is.
+/// The question after a context.
 const TAIL: &str = " and";
-/// What the context is made of.
+/// The word that a context repeats.
 const WORD: &str = " the";
 
 impl Speed {
-    pub(crate) fn run(&self) -> Result<()> {
-        at_least_one("repeats", self.repeats)?;
-        at_least_one("steps", self.steps)?;
-        ensure!(!self.lengths.contains(&0), "--lengths must be at least 1");
-        check_folder(self.json.as_ref())?;
-        let runtime = self.model.runtime()?;
-        let model = self.model.load(&runtime)?;
+    /// Runs the measurements. A progress bar goes to standard error if that is a terminal.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn run(&self, loaded: &Loaded<'_>) -> Result<Report> {
+        let model = loaded.model;
+        let (steps, repeats) = (self.steps.get(), self.repeats.get());
         let lengths = distinct(&self.lengths);
         let progress = ProgressBar::new(lengths.len() as u64)
             .with_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} lengths")?);
         let mut report = Report {
             avp: env!("CARGO_PKG_VERSION"),
-            model: self.model.folder.display().to_string(),
-            threads: self.model.how.threads,
+            model: loaded.folder.display().to_string(),
+            threads: loaded.threads,
             window: model.window(),
-            repeats: self.repeats,
+            repeats,
             lengths: Vec::new(),
             skipped: Vec::new(),
         };
-        let bench = Measured { runtime: &runtime, model: &model, repeats: self.repeats, steps: self.steps };
-        // The model's pages, and ONNX Runtime's first allocations.
+        let bench = Measured { runtime: loaded.runtime, model, repeats, steps };
+        // A warm-up for the pages of the model and the first allocations of ONNX Runtime.
         model.think(raw(WORD), 1, None)?;
         let tail = model.tokenize(&raw(TAIL))?.len();
-        for length in lengths {
+        for length in lengths.into_iter().map(NonZeroUsize::get) {
             progress.set_message(format!("{length} tokens"));
-            let needed = length + tail + self.steps;
+            let needed = length.saturating_add(tail).saturating_add(steps);
             if needed > model.window() {
                 let reason = format!("takes {needed} tokens; the window is {}", model.window());
                 report.skipped.push(Skipped { length, reason });
@@ -129,10 +116,7 @@ impl Speed {
             progress.inc(1);
         }
         progress.finish_and_clear();
-        if let Some(json) = &self.json {
-            write_json(json, &report)?;
-        }
-        print_unless_json(self.json.as_ref(), &report)
+        Ok(report)
     }
 }
 
@@ -151,7 +135,7 @@ impl Measured<'_> {
             |steps, context: Option<&Context>, text: &str| self.model.think(raw(text), steps, context);
         let context = think(0, None, &text)?;
         let prefill_ms = self.median(|| timed(|| think(0, None, &text)))?;
-        // The same call with and without the steps: what is left is the steps alone.
+        // The same call with and without the steps: the difference is the time of the steps.
         let latent_step_ms = self.median(|| {
             let with = timed(|| think(self.steps, Some(&context), TAIL))?;
             let without = timed(|| think(0, Some(&context), TAIL))?;
@@ -220,7 +204,7 @@ impl Measured<'_> {
     }
 
     fn peak(&self, context: &Context, cache: usize) -> Result<Option<u64>> {
-        /// Below it, memory that earlier runs have freed and the allocator has kept would hide most of it.
+        /// For a smaller cache, memory that the allocator has kept from earlier runs would hide most of the peak.
         const SMALLEST: usize = 64 << 20;
         if cache < SMALLEST {
             return Ok(None);
@@ -234,7 +218,7 @@ impl Measured<'_> {
     }
 }
 
-/// A text of at most `length` tokens, and as few less as whole words allow.
+/// A text of at most `length` tokens, as close as whole words allow.
 fn text_of(model: &Model, length: usize) -> Result<String> {
     let count = |words: usize| Ok::<_, anyhow::Error>(model.tokenize(&raw(&WORD.repeat(words)))?.len());
     // One word is at least one token, so the answer lies between one word and as many words as tokens.
@@ -254,11 +238,6 @@ fn timed<T, E: Into<anyhow::Error>>(work: impl FnOnce() -> Result<T, E>) -> Resu
 
 fn raw(text: &str) -> Prompt {
     Prompt::Raw(text.to_owned())
-}
-
-/// Microseconds are as fine as these clocks are worth.
-fn rounded(milliseconds: f64) -> f64 {
-    (milliseconds * 1e3).round() / 1e3
 }
 
 const HEADER: [&str; 12] = [
@@ -285,7 +264,7 @@ impl fmt::Display for Report {
             .lengths
             .iter()
             .map(|length| {
-                // Two copies are made, out of the cache and into one.
+                // Export and import make one copy each.
                 let both = length.export_ms + length.import_ms;
                 let share = |copy: f64| format!("{:.0} %", 200.0 * copy / both);
                 [
@@ -310,9 +289,9 @@ impl fmt::Display for Report {
         }
         writeln!(
             formatter,
-            "\nof memcpy: two copies of the frame's bytes, into memory that is there and into new memory, against export \
-             and import;\npeak memory: what export and import held beside the context, over its cache's size, unknown \
-             below 64 MiB; decode:\nnone where the model ended its turn at once"
+            "\nof memcpy: two copies of the bytes of the frame, into allocated and into new memory, relative to export and \
+             import;\npeak memory: of export and import beside the context, relative to its cache, unknown below 64 MiB;\n\
+             decode: none if the model ended its turn at once"
         )
     }
 }

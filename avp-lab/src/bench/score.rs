@@ -1,26 +1,26 @@
-//! How an answer is judged: exact match and F1, as the data sets' own authors compute them, and how sure a share is.
+//! Scores of answers: exact match and F1, as the authors of the data sets compute them, and confidence intervals.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-/// How the answers of a task are judged.
+/// How the answers of a task are scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Metric {
-    /// The number behind `####`, as GSM8K's authors extract it from the reference and from the answer.
+    /// The number after `####`, extracted as GSM8K's authors do from the reference and from the answer.
     Number,
     /// HotpotQA's normalised exact match and F1.
     Words,
-    /// The text itself, without the white space around it.
+    /// The text, without surrounding white space.
     Verbatim,
 }
 
-/// What one answer scored.
+/// The score of one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Score {
     /// Whether it matches the reference.
     pub(super) exact: bool,
-    /// The harmonic mean of precision and recall over words; only [`Metric::Words`] has one.
+    /// The harmonic mean of precision and recall over words, for [`Metric::Words`].
     pub(super) f1: Option<f64>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Score {
 pub(super) struct Share {
     pub(super) right: usize,
     pub(super) total: usize,
-    /// `right / total`; 0 of none.
+    /// `right / total`; 0 if `total` is 0.
     pub(super) share: f64,
     /// Lower end of the 95 % interval.
     pub(super) low: f64,
@@ -38,7 +38,7 @@ pub(super) struct Share {
 }
 
 impl Metric {
-    /// Judges `answer` by `reference`.
+    /// Scores `answer` against `reference`.
     pub(super) fn score(self, answer: &str, reference: &str) -> Score {
         match self {
             Self::Number => {
@@ -58,8 +58,8 @@ impl Metric {
 impl Share {
     /// The share of `right` in `total`.
     ///
-    /// The interval is Wilson's (1927), which unlike the textbook one stays within 0 and 1 and has its coverage at the ends
-    /// too, where agents' scores often lie.
+    /// The interval is Wilson's (1927). Unlike the normal approximation it stays within 0 and 1 and keeps its coverage near the
+    /// ends, where scores of agents often are.
     pub(super) fn new(right: usize, total: usize) -> Self {
         /// The normal distribution's 97.5 % quantile.
         const Z: f64 = 1.959_963_984_540_054;
@@ -81,8 +81,8 @@ impl Share {
     }
 }
 
-/// The number behind the first `#### ` that one follows: digits, points and commas, perhaps behind a minus. Commas are
-/// dropped, as the authors do; the value is compared, so that `72.` is 72.
+/// The first number that follows `#### `: digits, points and commas, optionally after a minus. Commas are dropped, as the authors
+/// do; values are compared, so `72.` equals 72.
 fn final_number(text: &str) -> Option<f64> {
     text.match_indices("#### ").find_map(|(at, mark)| {
         let rest = &text[at + mark.len()..];
@@ -109,7 +109,7 @@ fn normalised(text: &str) -> String {
     kept.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// HotpotQA's F1 of two normalised answers; yes, no and "no answer" are right or wrong as a whole.
+/// HotpotQA's F1 of two normalised answers; yes, no and "noanswer" match as a whole or not at all.
 fn f1(answer: &str, reference: &str) -> f64 {
     const WHOLE: [&str; 3] = ["yes", "no", "noanswer"];
     if answer != reference && (WHOLE.contains(&answer) || WHOLE.contains(&reference)) {

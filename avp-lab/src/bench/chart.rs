@@ -1,6 +1,6 @@
-//! Horizontal bar charts as SVG: a row for each mode, one bar or stacked segments, an interval where there is one.
+//! Horizontal bar charts as SVG: one row per mode, with one bar or stacked segments, and an optional interval.
 //!
-//! Colours come from the page's style sheet by class, so that one drawing serves light and dark.
+//! Colours come from the style sheet of the page by class, so that one drawing serves light and dark.
 
 use std::fmt::Write;
 
@@ -8,12 +8,12 @@ use super::html::escaped;
 
 /// A chart with its rows.
 pub(super) struct Chart {
-    /// Says what the bars are, in their unit.
+    /// The measure, with its unit.
     pub(super) title: String,
     pub(super) rows: Vec<Bar>,
-    /// The names of the segments, in order; one name or none needs no legend.
+    /// The names of the segments, in order; a legend is drawn for two or more.
     pub(super) legend: Vec<String>,
-    /// The value at the right end; the largest row where `None`.
+    /// The value at the right end; `None` for the largest row.
     pub(super) full: Option<f64>,
 }
 
@@ -24,11 +24,11 @@ pub(super) struct Bar {
     pub(super) values: Vec<f64>,
     /// Lower and upper end of an interval around the bar's end.
     pub(super) interval: Option<(f64, f64)>,
-    /// The value in words, behind the bar.
+    /// The value as text, after the bar.
     pub(super) text: String,
 }
 
-/// Colours that the style sheet has; more segments than that begin again.
+/// Number of colours in the style sheet; further segments start again with the first.
 pub(super) const COLOURS: usize = 6;
 
 const WIDTH: f64 = 720.0;
@@ -39,9 +39,9 @@ const THICKNESS: f64 = 18.0;
 const LEGEND: f64 = 28.0;
 
 impl Chart {
-    /// The drawing; `id` is its own on the page.
+    /// The drawing; `id` must be unique on the page.
     ///
-    /// A reader that does not see it hears the title and each row in words.
+    /// Title and description have the content as text for screen readers.
     pub(super) fn svg(&self, id: &str) -> String {
         let ends = self.rows.iter().map(|row| row.interval.map_or(0.0, |(_, high)| high).max(row.sum()));
         let full = self.full.unwrap_or_else(|| ends.fold(0.0, f64::max));

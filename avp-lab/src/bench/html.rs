@@ -1,12 +1,12 @@
-//! A comparison as one page that needs nothing else: style, charts and tables in one file, no script, light or dark as the
-//! reader's system has it.
+//! A comparison as one self-contained HTML page with charts and tables, without scripts, in the light or dark scheme of the system.
 
 use std::fmt::Write;
 
 use super::{
     chart::{Bar, Chart},
-    report::{HEADER, LEGEND, Mode, PipelineReport, Report, bytes, row},
+    report::{HEADER, LEGEND, ModeReport, PipelineReport, Report, row},
 };
+use crate::table::bytes;
 
 const STYLE: &str = include_str!("report.css");
 
@@ -78,9 +78,9 @@ fn section(page: &mut String, index: usize, report: &PipelineReport) {
     *page += "</section>\n";
 }
 
-/// What is worth a picture; the table below has the numbers.
-fn charts(modes: &[Mode]) -> [(&'static str, Chart); 4] {
-    let one = |value: f64, text: String, mode: &Mode| Bar {
+/// The charts; the table below them has the numbers.
+fn charts(modes: &[ModeReport]) -> [(&'static str, Chart); 4] {
+    let one = |value: f64, text: String, mode: &ModeReport| Bar {
         label: mode.label(),
         values: vec![value],
         interval: None,
@@ -104,9 +104,9 @@ fn charts(modes: &[Mode]) -> [(&'static str, Chart); 4] {
             agents.push(agent.agent.clone());
         }
     }
-    // The agent that answers alone is the last one of the others.
+    // The last agent answers in every mode, so it goes last.
     agents.sort_by_key(|name| matches!(name.as_str(), "solver" | "aggregator"));
-    let of_agent = |mode: &Mode, name: &String| {
+    let of_agent = |mode: &ModeReport, name: &String| {
         let part = mode.agents.iter().find(|agent| agent.agent == *name);
         part.map_or(0.0, |agent| agent.tokens_read + agent.tokens_written + agent.latent_steps)
     };
@@ -159,7 +159,7 @@ fn table<const N: usize>(header: &[&str; N], rows: impl IntoIterator<Item = [Str
     table + "</tbody>\n</table></div>\n"
 }
 
-/// Text as HTML and SVG take it, in elements and in attributes.
+/// Escapes text for elements and attributes of HTML and SVG.
 pub(super) fn escaped(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut html, character| {
         match character {

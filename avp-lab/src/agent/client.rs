@@ -1,4 +1,4 @@
-//! The demo's side: starts an agent and asks it.
+//! The client side: starts an agent and sends requests to it.
 
 use std::{
     io::{BufReader, BufWriter},
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::protocol::{Generated, Request, Response, Thought, receive, send};
 
-/// A running agent; dropping it closes its input, on which it ends.
+/// A running agent. Dropping it closes its standard input, which ends the process.
 pub(crate) struct Agent {
     name: &'static str,
     child: Child,
@@ -19,9 +19,8 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Starts this program again as an agent and waits until its model is loaded.
-    pub(crate) fn start(name: &'static str, model: &Path) -> Result<Self> {
-        let program = std::env::current_exe().context("cannot find this program to start an agent with")?;
+    /// Starts `program agent` and waits until its model is loaded.
+    pub(crate) fn start(program: &Path, name: &'static str, model: &Path) -> Result<Self> {
         let mut child = Command::new(program)
             .arg("agent")
             .arg(model)
@@ -29,7 +28,7 @@ impl Agent {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start agent {name}"))?;
+            .with_context(|| format!("cannot start agent {name} ({})", program.display()))?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("agent {name} has no standard streams");
         };
@@ -37,7 +36,7 @@ impl Agent {
         let mut agent = Self { name, child, writer, reader };
         match agent.response()? {
             (Response::Ready, _) => Ok(agent),
-            (other, _) => bail!("agent {name} opened with {other:?}"),
+            (other, _) => bail!("agent {name}: expected Ready, got {other:?}"),
         }
     }
 
@@ -46,25 +45,26 @@ impl Agent {
         self.child.id()
     }
 
-    /// Has the agent think, and gives what it took with the frame.
+    /// Runs latent steps after `prompt`; returns the KV-cache as a frame.
     pub(crate) fn think(&mut self, prompt: String, steps: usize) -> Result<(Thought, Vec<u8>)> {
         match self.ask(Request::Think { prompt, steps }, &[])? {
             (Response::Thought(thought), frame) => Ok((thought, frame)),
-            (other, _) => bail!("agent {} answered {other:?}", self.name),
+            (other, _) => bail!("agent {}: unexpected response {other:?}", self.name),
         }
     }
 
-    /// Has the agent generate text, behind the context in `frame` where that is not empty.
+    /// Answers `prompt`, after the context in `frame` unless that is empty.
     pub(crate) fn generate(&mut self, prompt: String, max_tokens: usize, frame: &[u8]) -> Result<Generated> {
         match self.ask(Request::Generate { prompt, max_tokens }, frame)? {
             (Response::Generated(generated), _) => Ok(generated),
-            (other, _) => bail!("agent {} answered {other:?}", self.name),
+            (other, _) => bail!("agent {}: unexpected response {other:?}", self.name),
         }
     }
 
     fn ask(&mut self, request: Request, frame: &[u8]) -> Result<(Response, Vec<u8>)> {
         if let Some(writer) = &mut self.writer {
-            send(writer, request, frame).with_context(|| format!("agent {} does not listen", self.name))?;
+            send(writer, request, frame)
+                .with_context(|| format!("agent {} has closed its input", self.name))?;
         }
         match self.response()? {
             (Response::Failed { message }, _) => bail!("agent {}: {message}", self.name),
@@ -83,7 +83,7 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         drop(self.writer.take());
-        // Nothing is left to be done about an agent that does not end well.
+        // The exit status of an agent that is no longer needed does not matter.
         let _ended = self.child.wait();
     }
 }

@@ -5,17 +5,17 @@ use std::io::{BufRead, Read, Write};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// What an agent is asked to do.
+/// A request to an agent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(super) enum Request {
-    /// Read the prompt, take latent steps, give the context as a frame.
+    /// Read the prompt, run latent steps, and return the context as a frame.
     Think { prompt: String, steps: usize },
-    /// Generate text, behind the context in the frame that follows, if one does.
+    /// Generate text, after the context in the frame that follows, if there is one.
     Generate { prompt: String, max_tokens: usize },
 }
 
-/// What an agent answers; a context follows as a frame.
+/// The response of an agent; a context follows as a frame.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(super) enum Response {
@@ -25,18 +25,18 @@ pub(super) enum Response {
     Thought(Thought),
     /// Answers `Generate`.
     Generated(Generated),
-    /// The request failed; the agent goes on.
+    /// The request failed; the agent accepts further ones.
     Failed { message: String },
 }
 
-/// What thinking took.
+/// The result of `Think`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Thought {
     /// Tokens of the prompt and latent steps.
     pub(crate) tokens: usize,
 }
 
-/// What was generated, and what it took.
+/// The result of `Generate`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Generated {
     pub(crate) text: String,
@@ -54,10 +54,10 @@ struct Envelope<T> {
     frame_bytes: usize,
 }
 
-/// The longest frame there can be: its header counts with 32 bits.
+/// The longest possible frame: the length in its header has 32 bits.
 const MAX_FRAME: u64 = avp_core::Header::LEN as u64 + u32::MAX as u64;
 
-/// Writes a message and the frame behind it.
+/// Writes a message and the frame that follows it.
 pub(super) fn send<T: Serialize>(mut writer: impl Write, message: T, frame: &[u8]) -> Result<()> {
     let mut line = serde_json::to_vec(&Envelope { message, frame_bytes: frame.len() })?;
     line.push(b'\n');
@@ -67,7 +67,7 @@ pub(super) fn send<T: Serialize>(mut writer: impl Write, message: T, frame: &[u8
     Ok(())
 }
 
-/// Reads a message and the frame behind it; `None` where the other side has closed.
+/// Reads a message and the frame that follows it; `None` if the other side has closed the stream.
 pub(super) fn receive<T: DeserializeOwned>(mut reader: impl BufRead) -> Result<Option<(T, Vec<u8>)>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
@@ -75,12 +75,12 @@ pub(super) fn receive<T: DeserializeOwned>(mut reader: impl BufRead) -> Result<O
     }
     let Envelope { message, frame_bytes } = serde_json::from_str(&line)?;
     if frame_bytes as u64 > MAX_FRAME {
-        bail!("the other side announces a frame of {frame_bytes} bytes; at most {MAX_FRAME} are taken");
+        bail!("a frame of {frame_bytes} bytes exceeds the limit of {MAX_FRAME}");
     }
     let mut frame = Vec::new();
     let read = reader.take(frame_bytes as u64).read_to_end(&mut frame)?;
     if read < frame_bytes {
-        bail!("the other side closed after {read} of the frame's {frame_bytes} bytes");
+        bail!("the stream ended after {read} of {frame_bytes} bytes of a frame");
     }
     Ok(Some((message, frame)))
 }

@@ -1,7 +1,7 @@
-//! The embedded model's world: documents and questions, worded as its training was.
+//! Documents and questions for the embedded model, in the wording of its training.
 //!
-//! Every wording and number comes from the model folder's `world.json`; `models/README.md` describes the file.
-//! Documents are made only of pairs that no training document holds.
+//! Every wording and number comes from the `world.json` in the model folder; `models/README.md` describes the file.
+//! Documents consist only of pairs that are in no training document.
 
 use std::{collections::HashMap, path::Path};
 
@@ -27,7 +27,7 @@ pub(crate) struct World {
     held_out: HeldOut,
 }
 
-/// A question over a document, with the one right answer.
+/// A question about a document, and the only right answer.
 pub(crate) struct Task {
     pub(crate) document: String,
     pub(crate) question: String,
@@ -35,7 +35,7 @@ pub(crate) struct Task {
     pub(crate) hops: Hops,
 }
 
-/// How many facts an answer takes.
+/// Number of facts that an answer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hops {
     One,
@@ -102,17 +102,17 @@ impl World {
     pub(crate) fn load(model: &Path) -> Result<Self> {
         let path = model.join("world.json");
         let text = std::fs::read_to_string(&path).with_context(|| {
-            format!("the questions of the embedded model are in its folder: cannot read {}", path.display())
+            format!("cannot read {}, which holds the questions of the embedded model", path.display())
         })?;
         let world: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
         let [fewest, most] = world.people_per_document;
         if world.held_out.modulus == 0 || fewest == 0 || fewest > most || most > world.names.len() {
-            bail!("{}: people_per_document or held_out cannot be met", path.display());
+            bail!("{}: people_per_document or held_out is impossible", path.display());
         }
         Ok(world)
     }
 
-    /// Draws a document and a question over it.
+    /// Draws a document and a question about it.
     pub(crate) fn task(&self, rng: &mut impl Rng, hops: Hops) -> Result<Task> {
         let people = self.people(rng)?;
         let document = self.document_of(&people, rng);
@@ -121,18 +121,17 @@ impl World {
             Hops::Two => &self.questions.two_hop,
         };
         let (Some(form), Some(person)) = (forms.choose(rng), people.choose(rng)) else {
-            bail!("world.json has no questions of one of the kinds");
+            bail!("world.json has no questions of this kind");
         };
         Ok(Task { document, question: fill(&form.text, person), answer: fill(&form.answer, person), hops })
     }
 
-    /// Whether a model's folder holds a world.
+    /// Whether a model folder has a `world.json`.
     pub(crate) fn is_in(model: &Path) -> bool {
         model.join("world.json").is_file()
     }
 
-    /// The document's sentences dealt out to `count` readers in turn, each part a document of its own; empty parts are
-    /// left out.
+    /// Splits the sentences of a document into `count` documents of consecutive sentences, without empty ones.
     pub(crate) fn parts(&self, document: &str, count: usize) -> Vec<String> {
         let form = &self.document;
         let facts = document.strip_prefix(&form.prefix).unwrap_or(document);
@@ -148,19 +147,19 @@ impl World {
             .collect()
     }
 
-    /// Summaries of several documents as one.
+    /// Joins summaries of several documents.
     pub(crate) fn merged<'s>(&self, summaries: impl Iterator<Item = &'s str>) -> String {
         let bare = summaries.map(|text| text.trim().trim_start_matches(&self.summary.prefix).trim());
         let parts: Vec<&str> = [self.summary.prefix.as_str()].into_iter().chain(bare).collect();
         parts.join(&self.document.separator)
     }
 
-    /// The request for a summary alone, for an agent that has the document in its context.
+    /// The request for a summary, for an agent that has the document in its context.
     pub(crate) fn summary_request(&self) -> &str {
         &self.summary.request
     }
 
-    /// The one prompt of an agent that reads document and question itself.
+    /// The prompt of an agent that reads document and question itself.
     pub(crate) fn direct_prompt(&self, task: &Task) -> String {
         replace(&self.prompts.direct, &[("document", &task.document), ("question", &task.question)])
     }
@@ -170,17 +169,17 @@ impl World {
         replace(&self.prompts.summarise, &[("document", &task.document), ("request", &self.summary.request)])
     }
 
-    /// Asks agent B over A's summary.
+    /// Asks agent B about A's summary.
     pub(crate) fn summary_prompt(&self, task: &Task, summary: &str) -> String {
         replace(&self.prompts.from_summary, &[("summary", summary), ("question", &task.question)])
     }
 
-    /// What agent A reads before it hands its KV-cache over.
+    /// The prompt of agent A before it hands its KV-cache over.
     pub(crate) fn think_prompt(&self, task: &Task) -> String {
         replace(&self.prompts.think, &[("document", &task.document), ("request", &self.summary.request)])
     }
 
-    /// What agent B reads behind A's KV-cache.
+    /// The prompt of agent B after A's KV-cache.
     pub(crate) fn context_prompt(&self, task: &Task) -> String {
         replace(&self.prompts.from_context, &[("question", &task.question)])
     }
@@ -205,7 +204,7 @@ impl World {
             .map(|(_, value)| value.as_str())
     }
 
-    /// People whose names and values all differ. A name has few held-out values, so a draw can run dry and starts afresh.
+    /// People with distinct names and values. A name has few held-out values, so a draw can fail and is then repeated.
     fn people(&self, rng: &mut impl Rng) -> Result<Vec<Person<'_>>> {
         const MAX_DRAWS: usize = 1000;
         let [fewest, most] = self.people_per_document;
@@ -335,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_dealt_out_whole_and_its_summaries_join_to_one() {
+    fn the_parts_of_a_document_are_complete_and_their_summaries_join() {
         let world = world();
         let document = "Notes: Rosa lives in Lisbon. Rosa is a pilot. Rosa has a cat. Omar lives in Rome.";
         let parts = world.parts(document, 3);

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{Write, stdout},
+    io::Write,
     path::Path,
     process::{Command, Stdio},
     time::Instant,
@@ -16,16 +16,20 @@ use crate::world::{Task, World};
 
 const STEPS: &str = "8";
 
-/// Runs `avp think` and `avp generate` on one task and says what each did.
-pub(super) fn show(model: &Path, world: &World, task: &Task) -> Result<()> {
+/// Runs `avp think` and `avp generate` on one task and writes their results.
+pub(super) fn show(
+    program: &Path,
+    model: &Path,
+    world: &World,
+    task: &Task,
+    out: &mut impl Write,
+) -> Result<()> {
     let folder = tempfile::tempdir().context("cannot make a folder for the frame")?;
     let frame = folder.path().join("handover.avp");
-    let heading = |text: &str| writeln!(stdout(), "{}", style(text).bold());
-
-    heading("The document, which only agent A reads:")?;
-    writeln!(stdout(), "  {}\n", task.document)?;
-    heading("Agent A thinks, in one process:")?;
-    writeln!(stdout(), "  avp think {} --prompt … --steps {STEPS} -o handover.avp", model.display())?;
+    writeln!(out, "{}", style("The document, which only agent A reads:").bold())?;
+    writeln!(out, "  {}\n", task.document)?;
+    writeln!(out, "{}", style("Agent A thinks, in one process:").bold())?;
+    writeln!(out, "  avp think {} --prompt … --steps {STEPS} -o handover.avp", model.display())?;
     let prompt = world.think_prompt(task);
     let think = [
         "think".as_ref(),
@@ -37,12 +41,12 @@ pub(super) fn show(model: &Path, world: &World, task: &Task) -> Result<()> {
         "-o".as_ref(),
         frame.as_os_str(),
     ];
-    let (_, elapsed) = run(&think)?;
-    writeln!(stdout(), "  {}\n  {elapsed:.0} ms, model loading included\n", describe(&frame)?)?;
+    let (_, elapsed) = run(program, &think)?;
+    writeln!(out, "  {}\n  {elapsed:.0} ms, model loading included\n", describe(&frame)?)?;
 
-    heading("Agent B answers, in another:")?;
+    writeln!(out, "{}", style("Agent B answers, in another:").bold())?;
     let question = world.context_prompt(task);
-    writeln!(stdout(), "  avp generate {} --context handover.avp --prompt {question:?}", model.display())?;
+    writeln!(out, "  avp generate {} --context handover.avp --prompt {question:?}", model.display())?;
     let generate = [
         "generate".as_ref(),
         model.as_os_str(),
@@ -51,30 +55,25 @@ pub(super) fn show(model: &Path, world: &World, task: &Task) -> Result<()> {
         "--prompt".as_ref(),
         question.as_ref(),
     ];
-    let (answer, elapsed) = run(&generate)?;
+    let (answer, elapsed) = run(program, &generate)?;
     let answer = answer.trim();
     let verdict = if answer == task.answer {
         style("right".to_owned()).green()
     } else {
         style(format!("wrong, expected {}", task.answer)).red()
     };
-    writeln!(
-        stdout(),
-        "  {} ({verdict})\n  {elapsed:.0} ms, model loading included\n",
-        style(answer).bold()
-    )?;
+    writeln!(out, "  {} ({verdict})\n  {elapsed:.0} ms, model loading included\n", style(answer).bold())?;
     Ok(())
 }
 
-/// Runs this program again; gives its output and the milliseconds it took.
-fn run(arguments: &[&OsStr]) -> Result<(String, f64)> {
-    let program = std::env::current_exe().context("cannot find this program to start it again")?;
+/// Runs the program; returns its output and the milliseconds it took.
+fn run(program: &Path, arguments: &[&OsStr]) -> Result<(String, f64)> {
     let start = Instant::now();
     let output = Command::new(program)
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()
-        .context("cannot start this program again")?;
+        .with_context(|| format!("cannot start {}", program.display()))?;
     ensure!(output.status.success(), "avp {} failed", arguments[0].to_string_lossy());
     Ok((String::from_utf8(output.stdout)?, start.elapsed().as_secs_f64() * 1e3))
 }

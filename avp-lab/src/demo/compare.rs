@@ -5,9 +5,10 @@ use std::{path::Path, time::Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::report::{Mode, Outcome, Way};
+use super::report::{ModeReport, Outcome};
 use crate::{
     agent::Agent,
+    mode::Mode,
     world::{Task, World},
 };
 
@@ -15,43 +16,48 @@ use crate::{
 const MAX_SUMMARY_TOKENS: usize = 160;
 const MAX_ANSWER_TOKENS: usize = 24;
 
-/// The ways compared, in the order of the table.
-const WAYS: [Way; 4] = [Way::Direct, Way::Text, Way::Latent { steps: 0 }, Way::Latent { steps: 8 }];
+/// The modes compared, in the order of the table.
+const MODES: [Mode; 4] = [Mode::Direct, Mode::Text, Mode::Latent { steps: 0 }, Mode::Latent { steps: 8 }];
 
-/// Answers every task in every way. Ways take turns on each task, so that a machine whose speed drifts favours none.
-pub(super) fn compare(model: &Path, world: &World, tasks: &[Task]) -> Result<Vec<Mode>> {
-    let mut a = Agent::start("A", model)?;
-    let mut b = Agent::start("B", model)?;
+/// Answers every task in every mode. Modes take turns on each task, so that a change of the machine's speed affects all alike.
+pub(super) fn compare(
+    program: &Path,
+    model: &Path,
+    world: &World,
+    tasks: &[Task],
+) -> Result<Vec<ModeReport>> {
+    let mut a = Agent::start(program, "A", model)?;
+    let mut b = Agent::start(program, "B", model)?;
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} questions")?;
     let agents = format!("agent A is process {}, B is {}", a.process_id(), b.process_id());
     let progress = ProgressBar::new(tasks.len() as u64).with_style(style).with_message(agents);
-    let mut modes = WAYS.map(Mode::new);
-    // What is slow once, such as the first pages of a model, belongs to no mode.
-    for way in WAYS {
-        answer(&mut a, &mut b, world, &tasks[0], way)?;
+    let mut reports = MODES.map(ModeReport::new);
+    // A warm-up: the first run in each mode loads the pages of the model.
+    for mode in MODES {
+        answer(&mut a, &mut b, world, &tasks[0], mode)?;
     }
     for task in tasks {
-        for mode in &mut modes {
-            let outcome = answer(&mut a, &mut b, world, task, mode.way)?;
-            mode.add(task, outcome);
+        for report in &mut reports {
+            let outcome = answer(&mut a, &mut b, world, task, report.mode)?;
+            report.add(task, outcome);
         }
         progress.inc(1);
     }
     progress.finish_and_clear();
-    Ok(modes.into())
+    Ok(reports.into())
 }
 
-fn answer(a: &mut Agent, b: &mut Agent, world: &World, task: &Task, way: Way) -> Result<Outcome> {
+fn answer(a: &mut Agent, b: &mut Agent, world: &World, task: &Task, mode: Mode) -> Result<Outcome> {
     let start = Instant::now();
-    let (tokens_a, handover_bytes, generated) = match way {
-        Way::Direct => (0, 0, b.generate(world.direct_prompt(task), MAX_ANSWER_TOKENS, &[])?),
-        Way::Text => {
+    let (tokens_a, handover_bytes, generated) = match mode {
+        Mode::Direct => (0, 0, b.generate(world.direct_prompt(task), MAX_ANSWER_TOKENS, &[])?),
+        Mode::Text => {
             let summary = a.generate(world.summarise_prompt(task), MAX_SUMMARY_TOKENS, &[])?;
             let prompt = world.summary_prompt(task, &summary.text);
             let generated = b.generate(prompt, MAX_ANSWER_TOKENS, &[])?;
             (summary.tokens, summary.text.len(), generated)
         }
-        Way::Latent { steps } => {
+        Mode::Latent { steps } => {
             let (thought, frame) = a.think(world.think_prompt(task), steps)?;
             let generated = b.generate(world.context_prompt(task), MAX_ANSWER_TOKENS, &frame)?;
             (thought.tokens, frame.len(), generated)

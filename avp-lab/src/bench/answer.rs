@@ -1,4 +1,4 @@
-//! One question, answered in one way: the agents take their turns, and every hand-over goes through a real frame.
+//! Answers one question in one mode: the agents run in turn, and every hand-over is a real frame.
 
 use std::time::{Duration, Instant};
 
@@ -7,22 +7,11 @@ use avp_runtime_ort::{
     Context, ContextError, Finish, FrameOptions, FrameReadOptions, GenerateOptions, Model, RunError, Runtime,
 };
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
 
 use super::plan::{Note, Plan, Turn};
+use crate::mode::Mode;
 
-/// How one agent comes to know what another has worked out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// There is no other: one agent does it all.
-    Direct,
-    /// It reads what the others have written.
-    Text,
-    /// It takes their KV-cache, behind which each took this many latent steps.
-    Latent { steps: usize },
-}
-
-/// The model, and how much it may write.
+/// The model, and its token limits.
 pub(super) struct Agents<'m> {
     pub(super) runtime: &'m Runtime,
     pub(super) model: &'m Model,
@@ -32,28 +21,28 @@ pub(super) struct Agents<'m> {
     pub(super) max_answer_tokens: usize,
 }
 
-/// What came of a question.
+/// The outcome of a question.
 pub(super) enum Outcome {
     Answered(Answer),
-    /// Something did not fit the model's window; why, in words without numbers, so that like is counted with like.
+    /// Something did not fit the window of the model. The reason has no numbers, so that equal reasons are counted together.
     Skipped(&'static str),
 }
 
-/// An answer and what it took.
+/// An answer and its costs.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) text: String,
-    /// Whether the model ended its turn itself.
+    /// Whether the model ended its turn.
     pub(super) finished: bool,
     /// Each agent's part, in order.
     pub(super) agents: Vec<Part>,
     /// Bytes handed over, text or frames, all hand-overs together.
     pub(super) handover_bytes: usize,
-    /// Writing and reading frames.
+    /// Time of writing and reading frames.
     pub(super) handover_time: Duration,
-    /// From the moment the last agent may begin, hand-over included, to its first token.
+    /// Time from the start of the last agent, hand-over included, to its first token.
     pub(super) first_token_time: Duration,
-    /// From the first agent's start to the last token.
+    /// Time from the start of the first agent to the last token.
     pub(super) total_time: Duration,
 }
 
@@ -68,47 +57,16 @@ pub(super) struct Part {
     pub(super) time: Duration,
 }
 
-impl Way {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Text => "text",
-            Self::Latent { .. } => "latent",
-        }
-    }
-
-    /// The name with the latent steps.
-    pub(super) fn label(self) -> String {
-        match self {
-            Self::Latent { steps } => format!("latent, {steps} steps"),
-            way => way.name().to_owned(),
-        }
-    }
-
-    pub(super) fn steps(self) -> usize {
-        match self {
-            Self::Direct | Self::Text => 0,
-            Self::Latent { steps } => steps,
-        }
-    }
-}
-
-impl Serialize for Way {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
 impl Agents<'_> {
-    /// Carries `plan` out.
+    /// Runs `plan`.
     ///
     /// # Errors
-    /// When the model fails for any other reason than that something does not fit its window.
-    pub(super) fn answer(&self, plan: &Plan<'_>, way: Way) -> Result<Outcome> {
-        let done = match way {
-            Way::Direct => self.direct(plan),
-            Way::Text => self.in_text(&plan.turns),
-            Way::Latent { steps } => self.latent(&plan.turns, steps),
+    /// When the model fails, unless something does not fit its window.
+    pub(super) fn answer(&self, plan: &Plan<'_>, mode: Mode) -> Result<Outcome> {
+        let done = match mode {
+            Mode::Direct => self.direct(plan),
+            Mode::Text => self.in_text(&plan.turns),
+            Mode::Latent { steps } => self.latent(&plan.turns, steps),
         };
         match done {
             Ok(answer) => Ok(Outcome::Answered(answer)),
@@ -124,12 +82,12 @@ impl Agents<'_> {
         }
     }
 
-    /// The agent that answers does the others' work too.
+    /// One agent does the work of all.
     fn direct(&self, plan: &Plan<'_>) -> Result<Answer> {
         let last = plan.turns.last().context("a pipeline has an agent")?;
         let written = self.write(&last.agent, &plan.direct, None, self.max_answer_tokens)?;
         let total_time = written.part.time;
-        Ok(written.into_answer(Vec::new(), Handed::default(), total_time))
+        Ok(written.into_answer(Vec::new(), Handover::default(), total_time))
     }
 
     fn in_text(&self, turns: &[Turn<'_>]) -> Result<Answer> {
@@ -137,15 +95,15 @@ impl Agents<'_> {
         let (last, before) = turns.split_last().context("a pipeline has an agent")?;
         let mut notes = Vec::new();
         let mut parts = Vec::new();
-        let mut handed = Handed::default();
+        let mut handover = Handover::default();
         for turn in before {
             let written = self.write(&turn.agent, &(turn.from_text)(&notes), None, self.max_note_tokens)?;
-            handed.bytes += written.text.len();
+            handover.bytes += written.text.len();
             parts.push(written.part);
             notes.push(Note { agent: turn.agent.clone(), text: written.text });
         }
         let written = self.write(&last.agent, &(last.from_text)(&notes), None, self.max_answer_tokens)?;
-        Ok(written.into_answer(parts, handed, start.elapsed()))
+        Ok(written.into_answer(parts, handover, start.elapsed()))
     }
 
     fn latent(&self, turns: &[Turn<'_>], steps: usize) -> Result<Answer> {
@@ -153,7 +111,7 @@ impl Agents<'_> {
         let (last, before) = turns.split_last().context("a pipeline has an agent")?;
         let mut frame = Bytes::new();
         let mut parts = Vec::new();
-        let mut handed = Handed::default();
+        let mut handover = Handover::default();
         for turn in before {
             let turn_start = Instant::now();
             let received = self.receive(frame)?;
@@ -163,8 +121,8 @@ impl Agents<'_> {
             let export = Instant::now();
             frame = context
                 .to_bytes(&FrameOptions { source_agent_id: turn.agent.clone(), ..FrameOptions::default() })?;
-            handed.bytes += frame.len();
-            handed.time += imported + export.elapsed();
+            handover.bytes += frame.len();
+            handover.time += imported + export.elapsed();
             parts.push(Part {
                 agent: turn.agent.clone(),
                 tokens_read: context.seq_len().saturating_sub(known + steps),
@@ -176,15 +134,15 @@ impl Agents<'_> {
         let last_start = Instant::now();
         let received = self.receive(frame)?;
         let imported = last_start.elapsed();
-        handed.time += imported;
+        handover.time += imported;
         let mut written =
             self.write(&last.agent, &last.behind_context, received.as_ref(), self.max_answer_tokens)?;
         written.first_token_time += imported;
         written.part.time += imported;
-        Ok(written.into_answer(parts, handed, start.elapsed()))
+        Ok(written.into_answer(parts, handover, start.elapsed()))
     }
 
-    /// The context in a frame; the first agent has none to take.
+    /// The context in a frame; the first agent gets an empty one.
     fn receive(&self, frame: Bytes) -> Result<Option<Context>, ContextError> {
         if frame.is_empty() {
             return Ok(None);
@@ -218,9 +176,9 @@ impl Agents<'_> {
     }
 }
 
-/// What has gone from agent to agent.
+/// The hand-overs so far.
 #[derive(Default)]
-struct Handed {
+struct Handover {
     bytes: usize,
     time: Duration,
 }
@@ -234,14 +192,14 @@ struct Written {
 }
 
 impl Written {
-    fn into_answer(self, mut agents: Vec<Part>, handed: Handed, total_time: Duration) -> Answer {
+    fn into_answer(self, mut agents: Vec<Part>, handover: Handover, total_time: Duration) -> Answer {
         agents.push(self.part);
         Answer {
             text: self.text,
             finished: self.finished,
             agents,
-            handover_bytes: handed.bytes,
-            handover_time: handed.time,
+            handover_bytes: handover.bytes,
+            handover_time: handover.time,
             first_token_time: self.first_token_time,
             total_time,
         }

@@ -1,7 +1,7 @@
-//! Questions to ask: read from a file in the form in which its authors publish it, or made for the embedded model.
+//! Questions: read from a file in its published form, or generated for the embedded model.
 //!
-//! One JSON object a line with `question` and `answer`: GSM8K, whose reference ends in `#### 42`, or any other. With
-//! `context`, `[[title, [sentence, …]], …]`, it is HotpotQA, whose own files are one JSON array; both are read.
+//! One JSON object per line with `question` and `answer`: GSM8K, whose reference ends in `#### 42`, or any other. With
+//! `context`, `[[title, [sentence, …]], …]`, it is HotpotQA, whose own files are one JSON array; both forms are read.
 
 use std::{
     fmt,
@@ -19,23 +19,23 @@ use crate::world::{Hops, World};
 /// One question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Task {
-    /// Its place in the data: a line or an element, from 1.
+    /// Line or element of the file, from 1.
     pub(super) number: usize,
     pub(super) question: String,
-    /// What there is to read; empty where the question says it all.
+    /// The context of the question; can be empty.
     pub(super) paragraphs: Vec<String>,
     pub(super) answer: String,
     pub(super) metric: Metric,
 }
 
-/// Questions and where they come from.
+/// Questions and their origin.
 #[derive(Debug, Clone)]
 pub(super) struct Dataset {
     pub(super) name: String,
     pub(super) tasks: Vec<Task>,
 }
 
-/// A record, as published; other fields, such as `supporting_facts`, are not needed.
+/// A record, as published; other fields, such as `supporting_facts`, are ignored.
 #[derive(Deserialize)]
 struct Record {
     question: String,
@@ -44,7 +44,7 @@ struct Record {
     context: Option<Paragraphs>,
 }
 
-/// HotpotQA's own form, and the columns that data-set libraries make of it.
+/// HotpotQA's own form, and the columns that data-set libraries convert it to.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Paragraphs {
@@ -56,7 +56,7 @@ impl Dataset {
     /// Reads a file of questions.
     ///
     /// # Errors
-    /// When it cannot be read, holds no question, or a record is not one; file and line or element are named.
+    /// When it cannot be read, has no questions, or a record is malformed; names the file and the line or element.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
@@ -64,12 +64,12 @@ impl Dataset {
             if text.trim_ascii_start().starts_with(b"[") { array(path, text)? } else { lines(path, text)? };
         let tasks: Vec<Task> = records.into_iter().map(|(number, record)| record.into_task(number)).collect();
         if tasks.is_empty() {
-            bail!("{} holds no question", path.display());
+            bail!("{} has no questions", path.display());
         }
         Ok(Self { name: path.display().to_string(), tasks })
     }
 
-    /// Makes `count` questions over documents of `world`: half of them in one hop and half in two, or all in two.
+    /// Generates `count` questions over documents of `world`: half of them in one hop and half in two, or all in two.
     pub(super) fn generate(world: &World, count: usize, seed: u64, kind: Generated) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let tasks = (0..count)
@@ -98,18 +98,18 @@ impl Dataset {
         self.tasks.truncate(limit);
     }
 
-    /// Whether every question comes with something to read.
+    /// Whether every question has a context.
     pub(super) fn has_documents(&self) -> bool {
         self.tasks.iter().all(|task| !task.paragraphs.is_empty())
     }
 }
 
-/// What is made for the embedded model.
+/// The kinds of generated questions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Generated {
-    /// Questions in one hop and in two, judged by the whole sentence.
+    /// Questions in one hop and in two, scored by the whole sentence.
     Mixed,
-    /// Questions in two hops, judged as HotpotQA judges.
+    /// Questions in two hops, scored like HotpotQA.
     Reading,
 }
 
@@ -196,7 +196,7 @@ impl fmt::Display for BadRecord {
 
 impl std::error::Error for BadRecord {}
 
-/// What is wrong, without the line within the line that serde_json adds.
+/// The message without the position that serde_json appends, which counts within one line.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why).to_owned()
@@ -257,9 +257,9 @@ mod tests {
     }
 
     #[test]
-    fn no_question_is_an_error() {
-        assert!(refused("").contains("holds no question"));
-        assert!(refused("\n[]").contains("holds no question"));
+    fn a_file_without_questions_is_an_error() {
+        assert!(refused("").contains("has no questions"));
+        assert!(refused("\n[]").contains("has no questions"));
         let error = Dataset::read(Path::new("/no/such/file")).unwrap_err();
         assert!(format!("{error:#}").contains("/no/such/file"));
     }

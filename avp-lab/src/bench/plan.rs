@@ -1,31 +1,30 @@
-//! The pipelines: which agents work on a question, in which order, and what each is asked.
+//! The pipelines: the agents that work on a question, their order and their prompts.
 //!
-//! A turn has two wordings. Behind a context the agent holds what the others have read and thought; in text it is told
-//! what they have written.
+//! A turn has two wordings: one after a context, which holds what the others have read, and one in text, which quotes what the
+//! others have written.
 
-use clap::ValueEnum;
 use serde::Serialize;
 
 use super::{dataset::Task, score::Metric};
 use crate::world::{self, World};
 
-/// A published way for agents to work together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+/// A published arrangement of agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Pipeline {
-    /// One agent works the question out, or reads; the other answers.
+pub enum Pipeline {
+    /// One agent reasons or reads, the other answers.
     TwoAgent,
-    /// Planner, critic, refiner and solver, one after the other.
+    /// Planner, critic, refiner and solver in sequence.
     Chain,
-    /// Several specialists on one question, or on a part of the reading each; one agent answers behind them all.
+    /// Several specialists on one question, or on a part of the context each, and one agent that answers.
     FanOut,
-    /// One agent reads with the question in mind, the other answers from what it noted.
+    /// One agent reads with the question, the other answers from its notes.
     Reading,
 }
 
-/// What is asked of the agents for one task.
+/// The prompts of all agents for one task.
 pub(super) struct Plan<'t> {
-    /// The prompt of an agent that does it all alone.
+    /// The prompt of a single agent that does all the work.
     pub(super) direct: String,
     /// The agents' turns; the last one answers.
     pub(super) turns: Vec<Turn<'t>>,
@@ -34,33 +33,35 @@ pub(super) struct Plan<'t> {
 /// One agent's turn.
 pub(super) struct Turn<'t> {
     pub(super) agent: String,
-    /// The prompt behind the context that was handed over.
+    /// The prompt after a context.
     pub(super) behind_context: String,
-    /// The prompt that tells what was handed over as text.
+    /// The prompt that quotes the notes of the others.
     pub(super) from_text: FromText<'t>,
 }
 
-/// Makes a prompt of what others have written.
+/// Makes a prompt from the notes of the others.
 type FromText<'t> = Box<dyn Fn(&[Note]) -> String + 't>;
 
-/// What an agent has written.
+/// The text that an agent has written.
 pub(super) struct Note {
     pub(super) agent: String,
     pub(super) text: String,
 }
 
-/// How agents are spoken to.
+/// The wording of prompts.
 pub(super) enum Wording {
-    /// In plain English, for any model that follows instructions.
+    /// Plain English, for any model that follows instructions.
     General,
-    /// In the only sentences that the embedded model knows.
+    /// The sentences that the embedded model was trained on.
     World(Box<World>),
 }
 
 impl Pipeline {
-    pub(super) const ALL: [Self; 4] = [Self::TwoAgent, Self::Chain, Self::FanOut, Self::Reading];
+    /// Every pipeline, in the order of the reports.
+    pub const ALL: [Self; 4] = [Self::TwoAgent, Self::Chain, Self::FanOut, Self::Reading];
 
-    pub(super) fn name(self) -> &'static str {
+    /// The name in reports and on the command line, such as `two-agent`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::TwoAgent => "two-agent",
             Self::Chain => "chain",
@@ -81,7 +82,7 @@ impl Pipeline {
 }
 
 impl Wording {
-    /// What `pipeline` asks of its agents for `task`; a fan-out has `specialists` of them before the last.
+    /// The prompts of `pipeline` for `task`; a fan-out has `specialists` agents before the last.
     pub(super) fn plan<'t>(&'t self, pipeline: Pipeline, task: &'t Task, specialists: usize) -> Plan<'t> {
         match self {
             Self::General => general(pipeline, task, specialists),
@@ -90,13 +91,13 @@ impl Wording {
     }
 }
 
-/// A turn whose prompt does not depend on what others have written.
+/// A turn whose prompt does not depend on the notes of others.
 fn first(agent: impl Into<String>, prompt: String) -> Turn<'static> {
     let same = prompt.clone();
     Turn { agent: agent.into(), behind_context: prompt, from_text: Box::new(move |_| same.clone()) }
 }
 
-/// A turn that is told the others' notes before what it is asked.
+/// A turn whose prompt quotes the notes of others first.
 fn later(agent: impl Into<String>, prompt: String) -> Turn<'static> {
     let asked = prompt.clone();
     let from_text = Box::new(move |notes: &[Note]| {
@@ -119,7 +120,7 @@ fn general<'t>(pipeline: Pipeline, task: &'t Task, specialists: usize) -> Plan<'
         Metric::Words | Metric::Verbatim => "Give only the answer, in as few words as it takes.",
     };
     let ask = |before: &str| format!("{before}Question: {question}\n{form}");
-    // The reading, where there is any, and then what is asked.
+    // The context of the question, if there is one, and then the request.
     let behind_reading = |request: String| match reading.is_empty() {
         true => request,
         false => format!("{reading}\n\n{request}"),
@@ -136,7 +137,7 @@ fn general<'t>(pipeline: Pipeline, task: &'t Task, specialists: usize) -> Plan<'
             ),
             solver(),
         ],
-        // The reader does not know what will be asked.
+        // The reader does not know the question.
         Pipeline::TwoAgent => vec![
             first(
                 "reader",
@@ -168,7 +169,7 @@ fn general<'t>(pipeline: Pipeline, task: &'t Task, specialists: usize) -> Plan<'
             later("solver", ask("Follow the plan. ")),
         ],
         Pipeline::FanOut => {
-            /// Ways to look at one question that complement each other.
+            /// Complementary views of one question.
             const VIEWS: [&str; 3] = [
                 "List what is given and what is asked, with every number and name.",
                 "Work through the question step by step.",
@@ -202,7 +203,7 @@ fn general<'t>(pipeline: Pipeline, task: &'t Task, specialists: usize) -> Plan<'
     Plan { direct: behind_reading(ask("")), turns }
 }
 
-/// The embedded model can be asked for a summary and asked one question: every agent before the last summarises.
+/// The embedded model can summarise and answer one question: every agent before the last summarises.
 fn embedded<'t>(world: &'t World, pipeline: Pipeline, task: &'t Task, specialists: usize) -> Plan<'t> {
     let facts = |document: &str| world::Task {
         document: document.to_owned(),
@@ -213,7 +214,7 @@ fn embedded<'t>(world: &'t World, pipeline: Pipeline, task: &'t Task, specialist
     let document = task.paragraphs.join(" ");
     let whole = facts(&document);
     let summariser = |agent: String, document: &str| first(agent, world.think_prompt(&facts(document)));
-    // Reads the last summary in text, and behind a context the request alone.
+    // In text it reads the last summary; after a context, the request alone.
     let again = |agent: &str| Turn {
         agent: agent.to_owned(),
         behind_context: world.summary_request().to_owned(),
@@ -242,7 +243,7 @@ fn embedded<'t>(world: &'t World, pipeline: Pipeline, task: &'t Task, specialist
         }
         Pipeline::Chain => {
             let solver = answerer("solver");
-            // Each summary takes the place of the one before.
+            // Each summary replaces the one before.
             let last =
                 Box::new(move |notes: &[Note]| (solver.from_text)(&notes[notes.len().saturating_sub(1)..]));
             let solver = Turn { from_text: last, ..answerer("solver") };

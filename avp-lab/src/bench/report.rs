@@ -1,4 +1,4 @@
-//! What a comparison found: summed up per pipeline and mode, as JSON and as a table.
+//! The report of a comparison per pipeline and mode, as JSON and as tables.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,27 +6,32 @@ use console::style;
 use serde::Serialize;
 
 use super::{
-    answer::{Answer, Outcome, Way},
+    answer::{Answer, Outcome},
     dataset::Task,
-    median,
+    html,
     plan::Pipeline,
     score::{Score, Share},
 };
+use crate::{
+    mode::Mode,
+    statistics::{median, rounded},
+    table::{bytes, write_table},
+};
 
-/// The whole comparison.
+/// The figures of [`Handoff`](super::Handoff): `Display` prints tables, `Serialize` every figure and answer.
 #[derive(Serialize)]
-pub(super) struct Report {
+pub struct Report {
     /// The release that measured.
     pub(super) avp: &'static str,
     pub(super) model: ModelFacts,
     /// Seed of the questions.
     pub(super) seed: u64,
-    /// Threads asked for; 0 leaves them to ONNX Runtime.
+    /// Threads of one run; 0 leaves the number to ONNX Runtime.
     pub(super) threads: usize,
     pub(super) pipelines: Vec<PipelineReport>,
 }
 
-/// Which model it was.
+/// The model that was measured.
 #[derive(Serialize)]
 pub(super) struct ModelFacts {
     pub(super) folder: String,
@@ -45,21 +50,20 @@ pub(super) struct PipelineReport {
     pub(super) pipeline: Pipeline,
     pub(super) dataset: String,
     pub(super) questions: usize,
-    pub(super) modes: Vec<Mode>,
+    pub(super) modes: Vec<ModeReport>,
 }
 
-/// One mode: means for each question that was answered, medians of times.
+/// One mode: means over the answered questions, and medians of times.
 #[derive(Serialize)]
-pub(super) struct Mode {
-    #[serde(rename = "mode")]
-    pub(super) way: Way,
+pub(super) struct ModeReport {
+    pub(super) mode: Mode,
     pub(super) steps: usize,
     pub(super) exact_match: Share,
-    /// Mean F1, where the data set is judged by it.
+    /// Mean F1, if the data set is scored by it.
     pub(super) f1: Option<f64>,
     /// Questions that did not fit the window, by reason.
     pub(super) skipped: BTreeMap<&'static str, usize>,
-    /// Answers that ended for want of tokens or window, not because the model had done.
+    /// Answers that were cut off by the token limit or the window.
     pub(super) unfinished: usize,
     /// Tokens evaluated or generated and latent steps, of all agents.
     pub(super) tokens: f64,
@@ -76,7 +80,7 @@ pub(super) struct Mode {
     pub(super) answers: Vec<Judged>,
 }
 
-/// An agent's part, as means for each question in which it took part.
+/// One agent, as means over the questions in which it took part.
 #[derive(Serialize)]
 pub(super) struct AgentMeans {
     pub(super) agent: String,
@@ -86,7 +90,7 @@ pub(super) struct AgentMeans {
     pub(super) ms: f64,
 }
 
-/// One answer, so that every score can be looked into.
+/// One answer, so that every score can be checked.
 #[derive(Serialize)]
 pub(super) struct Judged {
     /// The question's line or element.
@@ -96,20 +100,20 @@ pub(super) struct Judged {
     pub(super) score: Score,
 }
 
-/// What is collected while a mode runs.
+/// The answers of one mode so far.
 pub(super) struct Tally {
-    way: Way,
+    mode: Mode,
     answers: Vec<(Judged, Answer)>,
     skipped: BTreeMap<&'static str, usize>,
 }
 
 impl Tally {
-    pub(super) fn new(way: Way) -> Self {
-        Self { way, answers: Vec::new(), skipped: BTreeMap::new() }
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, answers: Vec::new(), skipped: BTreeMap::new() }
     }
 
-    pub(super) fn way(&self) -> Way {
-        self.way
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
     }
 
     pub(super) fn add(&mut self, task: &Task, outcome: Outcome) {
@@ -122,7 +126,7 @@ impl Tally {
         }
     }
 
-    fn sum_up(self) -> Mode {
+    fn sum_up(self) -> ModeReport {
         let answers = || self.answers.iter().map(|(_, answer)| answer);
         let count = self.answers.len();
         let mean = |sum: f64| rounded(sum / count.max(1) as f64);
@@ -135,9 +139,9 @@ impl Tally {
             .sum();
         let f1: Vec<f64> = self.answers.iter().filter_map(|(judged, _)| judged.score.f1).collect();
         let exact = self.answers.iter().filter(|(judged, _)| judged.score.exact).count();
-        Mode {
-            way: self.way,
-            steps: self.way.steps(),
+        ModeReport {
+            mode: self.mode,
+            steps: self.mode.steps(),
             exact_match: Share::new(exact, count),
             f1: (!f1.is_empty()).then(|| rounded(f1.iter().sum::<f64>() / f1.len() as f64)),
             unfinished: answers().filter(|answer| !answer.finished).count(),
@@ -157,8 +161,8 @@ impl Tally {
 
 impl PipelineReport {
     pub(super) fn new(pipeline: Pipeline, dataset: String, questions: usize, tallies: Vec<Tally>) -> Self {
-        let mut modes: Vec<Mode> = tallies.into_iter().map(Tally::sum_up).collect();
-        let text = modes.iter().find(|mode| mode.way == Way::Text && mode.exact_match.total > 0);
+        let mut modes: Vec<ModeReport> = tallies.into_iter().map(Tally::sum_up).collect();
+        let text = modes.iter().find(|mode| mode.mode == Mode::Text && mode.exact_match.total > 0);
         if let Some((text_ms, text_tokens)) = text.map(|text| (text.total_ms, text.tokens)) {
             for mode in modes.iter_mut().filter(|mode| mode.exact_match.total > 0) {
                 mode.speed_against_text = Some(rounded(text_ms / mode.total_ms));
@@ -205,10 +209,10 @@ fn agents_of<'a>(answers: impl Iterator<Item = &'a Answer>) -> Vec<AgentMeans> {
     sums.into_iter().map(mean).collect()
 }
 
-impl Mode {
-    /// Its name with the latent steps.
+impl ModeReport {
+    /// The name and the latent steps.
     pub(super) fn label(&self) -> String {
-        self.way.label()
+        self.mode.label()
     }
 
     pub(super) fn skipped_count(&self) -> usize {
@@ -216,7 +220,7 @@ impl Mode {
     }
 }
 
-/// The columns of the table for people, in the terminal and on the page.
+/// The columns of the table, in the terminal and on the page.
 pub(super) const HEADER: [&str; 10] = [
     "mode",
     "exact match",
@@ -231,7 +235,7 @@ pub(super) const HEADER: [&str; 10] = [
 ];
 
 /// A mode in those columns.
-pub(super) fn row(mode: &Mode) -> [String; 10] {
+pub(super) fn row(mode: &ModeReport) -> [String; 10] {
     let Share { right, total, low, high, .. } = mode.exact_match;
     [
         mode.label(),
@@ -250,9 +254,16 @@ pub(super) fn row(mode: &Mode) -> [String; 10] {
 pub(super) const LEGEND: &str = "\
 direct  one agent reads and answers alone
 text    each agent reads what those before it have written
-latent  each agent takes the KV-cache of the one before it, behind which that one took so many latent steps
-tokens are those that all agents evaluate or generate for one question, latent steps included; tokens and bytes are means,
-times medians; the first token is the last agent's, hand-over included; every hand-over is a frame, written and read";
+latent  each agent takes over the KV-cache of the one before it, which has run the given number of latent steps
+tokens: evaluated or generated by all agents for one question, latent steps included; tokens and bytes are means,
+times are medians; first token: of the last agent, hand-over included; every hand-over is a frame, written and read";
+
+impl Report {
+    /// The report as an HTML page with charts, complete in one file.
+    pub fn html(&self) -> String {
+        html::page(self)
+    }
+}
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -278,46 +289,6 @@ impl fmt::Display for Report {
         }
         writeln!(formatter, "{LEGEND}")
     }
-}
-
-/// A Markdown table, so that it can be pasted as it is; numbers stand to the right.
-pub(super) fn write_table<const N: usize>(
-    formatter: &mut fmt::Formatter<'_>,
-    header: &[&str; N],
-    rows: &[[String; N]],
-) -> fmt::Result {
-    let header = header.map(str::to_owned);
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        rows.iter().chain([&header]).map(|row| row[column].chars().count()).max().unwrap_or(0)
-    });
-    let line = |cells: &[String; N]| {
-        let cells = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-            0 => format!("{cell:<width$}"),
-            _ => format!("{cell:>width$}"),
-        });
-        format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
-    };
-    let rule = widths.iter().enumerate().map(|(column, &width)| match column {
-        0 => format!(":{}", "-".repeat(width + 1)),
-        _ => format!("{}:", "-".repeat(width + 1)),
-    });
-    writeln!(formatter, "{}", style(line(&header)).bold())?;
-    writeln!(formatter, "|{}|", rule.collect::<Vec<_>>().join("|"))?;
-    rows.iter().try_for_each(|row| writeln!(formatter, "{}", line(row)))
-}
-
-/// Bytes in the unit that reads best.
-pub(super) fn bytes(count: f64) -> String {
-    match count {
-        b if b >= 1e6 => format!("{:.1} MB", b / 1e6),
-        b if b >= 1e3 => format!("{:.1} kB", b / 1e3),
-        b => format!("{b:.0} B"),
-    }
-}
-
-/// Thousandths are as fine as these means and clocks are worth.
-fn rounded(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
 }
 
 #[cfg(test)]
@@ -356,10 +327,10 @@ pub(super) mod tests {
             answer: "Rome".into(),
             metric: Metric::Words,
         };
-        let mut text = Tally::new(Way::Text);
+        let mut text = Tally::new(Mode::Text);
         text.add(&task, answer("Rome", 40, 9));
         text.add(&task, answer("<b>in Rome</b>", 40, 9));
-        let mut latent = Tally::new(Way::Latent { steps: 10 });
+        let mut latent = Tally::new(Mode::Latent { steps: 10 });
         latent.add(&task, answer("rome.", 20, 4));
         latent.add(&task, Outcome::Skipped("a prompt is longer than the window"));
         Report {

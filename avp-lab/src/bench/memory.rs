@@ -1,19 +1,19 @@
-//! How much memory this process holds, where the system says so.
+//! Peak memory of this process, on systems that report it.
 
-/// Memory held now, and a mark of the most held since.
+/// A measurement of the peak since its start.
 pub(super) struct Peak {
     resident: u64,
 }
 
 impl Peak {
-    /// Starts to watch. `None` where the system keeps no such account or does not let it be started afresh.
+    /// Starts a measurement; `None` if the system does not support it.
     pub(super) fn watch() -> Option<Self> {
-        // 5 sets the high-water mark back to what is resident now: proc(5), since Linux 4.0.
+        // 5 resets the high-water mark to the current resident size: proc(5), since Linux 4.0.
         std::fs::write("/proc/self/clear_refs", "5").ok()?;
         Some(Self { resident: field("VmRSS:")? })
     }
 
-    /// The most bytes held since, beyond what was held then.
+    /// The peak in bytes, above the resident size at the start.
     pub(super) fn bytes(&self) -> Option<u64> {
         Some(field("VmHWM:")?.saturating_sub(self.resident))
     }
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_for_a_moment_is_seen() {
+    fn a_short_allocation_is_measured() {
         let Some(peak) = Peak::watch() else { return };
         let size = 64 << 20;
         drop(std::hint::black_box(vec![1u8; size]));

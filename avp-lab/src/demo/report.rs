@@ -1,32 +1,26 @@
-//! What a comparison found, as a table and as JSON.
+//! The report of a comparison, as a table and as JSON.
 
 use std::fmt;
 
 use console::style;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use crate::world::{Hops, Task};
+use crate::{
+    mode::Mode,
+    statistics::{median, rounded},
+    table::write_table,
+    world::{Hops, Task},
+};
 
-/// The whole comparison.
+/// The figures of [`Demo`](super::Demo): `Display` prints a table, `Serialize` every figure.
 #[derive(Serialize)]
-pub(super) struct Report {
+pub struct Report {
     pub(super) questions: usize,
     pub(super) seed: u64,
-    pub(super) modes: Vec<Mode>,
+    pub(super) modes: Vec<ModeReport>,
 }
 
-/// How agent B comes to know what agent A has read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// It reads the document itself.
-    Direct,
-    /// It reads A's summary.
-    Text,
-    /// It takes A's KV-cache, behind which A took some latent steps.
-    Latent { steps: usize },
-}
-
-/// One question, answered.
+/// One answered question.
 pub(super) struct Outcome {
     pub(super) right: bool,
     pub(super) tokens_a: usize,
@@ -37,8 +31,8 @@ pub(super) struct Outcome {
 }
 
 /// One row of the table: sums over all questions, and the times to B's first token.
-pub(super) struct Mode {
-    pub(super) way: Way,
+pub(super) struct ModeReport {
+    pub(super) mode: Mode,
     one_hop: Score,
     two_hop: Score,
     tokens: Tokens,
@@ -59,10 +53,10 @@ struct Tokens {
     b: usize,
 }
 
-impl Mode {
-    pub(super) fn new(way: Way) -> Self {
+impl ModeReport {
+    pub(super) fn new(mode: Mode) -> Self {
         Self {
-            way,
+            mode,
             one_hop: Score::default(),
             two_hop: Score::default(),
             tokens: Tokens::default(),
@@ -87,44 +81,21 @@ impl Mode {
     }
 
     fn median_first_token_ms(&self) -> f64 {
-        let mut times = self.first_token_ms.clone();
-        times.sort_by(f64::total_cmp);
-        match (times.len(), times.len() / 2) {
-            (0, _) => 0.0,
-            (length, half) if length % 2 == 1 => times[half],
-            (_, half) => f64::midpoint(times[half - 1], times[half]),
-        }
+        median(self.first_token_ms.iter().copied()).unwrap_or(0.0)
     }
 }
 
-impl Way {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Text => "text",
-            Self::Latent { .. } => "latent",
-        }
-    }
-
-    fn steps(self) -> usize {
-        match self {
-            Self::Direct | Self::Text => 0,
-            Self::Latent { steps } => steps,
-        }
-    }
-}
-
-impl Serialize for Mode {
+impl Serialize for ModeReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut mode = serializer.serialize_struct("Mode", 8)?;
-        mode.serialize_field("mode", self.way.name())?;
-        mode.serialize_field("steps", &self.way.steps())?;
+        mode.serialize_field("mode", self.mode.name())?;
+        mode.serialize_field("steps", &self.mode.steps())?;
         mode.serialize_field("one_hop", &self.one_hop)?;
         mode.serialize_field("two_hop", &self.two_hop)?;
         mode.serialize_field("tokens", &self.tokens)?;
         mode.serialize_field("handover_bytes", &self.handover_bytes)?;
-        mode.serialize_field("b_first_token_ms", &round(self.median_first_token_ms()))?;
-        mode.serialize_field("total_ms", &round(self.total_ms))?;
+        mode.serialize_field("b_first_token_ms", &rounded(self.median_first_token_ms()))?;
+        mode.serialize_field("total_ms", &rounded(self.total_ms))?;
         mode.end()
     }
 }
@@ -133,17 +104,9 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heading = format!("{} questions in each mode, seed {}", self.questions, self.seed);
         writeln!(formatter, "{}\n", style(heading).bold())?;
-        let text_ms = self.modes.iter().find(|mode| mode.way == Way::Text).map(|mode| mode.total_ms);
+        let text_ms = self.modes.iter().find(|mode| mode.mode == Mode::Text).map(|mode| mode.total_ms);
         let rows: Vec<[String; 9]> = self.modes.iter().map(|mode| row(mode, text_ms)).collect();
-        let header = HEADER.map(str::to_owned);
-        let widths: [usize; 9] = std::array::from_fn(|column| {
-            rows.iter().chain([&header]).map(|row| row[column].chars().count()).max().unwrap_or(0)
-        });
-        writeln!(formatter, "{}", style(line(&header, &widths)).bold())?;
-        writeln!(formatter, "{}", rule(&widths))?;
-        for row in &rows {
-            writeln!(formatter, "{}", line(row, &widths))?;
-        }
+        write_table(formatter, &HEADER, &rows)?;
         writeln!(formatter, "\n{LEGEND}")
     }
 }
@@ -162,17 +125,13 @@ const HEADER: [&str; 9] = [
 
 const LEGEND: &str = "\
 direct  B reads the document itself      text    A summarises, B reads the summary
-latent  B takes A's KV-cache, after so many latent steps of A
-tokens are those a model evaluated or generated; handed over is bytes; B's first token is a median, the rest are sums";
+latent  B takes over A's KV-cache, after the given number of latent steps of A
+tokens: evaluated or generated; handed over: bytes; B first token: median; all other columns: sums";
 
-fn row(mode: &Mode, text_ms: Option<f64>) -> [String; 9] {
-    let name = match mode.way {
-        Way::Latent { steps } => format!("latent, {steps} steps"),
-        way => way.name().to_owned(),
-    };
+fn row(mode: &ModeReport, text_ms: Option<f64>) -> [String; 9] {
     let score = |score: Score| format!("{}/{}", score.right, score.total);
     [
-        name,
+        mode.mode.label(),
         score(mode.one_hop),
         score(mode.two_hop),
         mode.tokens.a.to_string(),
@@ -184,44 +143,12 @@ fn row(mode: &Mode, text_ms: Option<f64>) -> [String; 9] {
     ]
 }
 
-/// A line of a Markdown table, so that it can be pasted as it is; numbers stand to the right.
-fn line(cells: &[String; 9], widths: &[usize; 9]) -> String {
-    let cells: Vec<String> = cells
-        .iter()
-        .zip(widths)
-        .enumerate()
-        .map(
-            |(column, (cell, &width))| {
-                if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            },
-        )
-        .collect();
-    format!("| {} |", cells.join(" | "))
-}
-
-fn rule(widths: &[usize; 9]) -> String {
-    let cells: Vec<String> = widths
-        .iter()
-        .enumerate()
-        .map(|(column, &width)| {
-            let dashes = "-".repeat(width + 1);
-            if column == 0 { format!(":{dashes}") } else { format!("{dashes}:") }
-        })
-        .collect();
-    format!("|{}|", cells.join("|"))
-}
-
-/// Microseconds are as fine as these clocks are worth.
-fn round(milliseconds: f64) -> f64 {
-    (milliseconds * 1e3).round() / 1e3
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn mode(way: Way, times: &[f64]) -> Mode {
-        let mut mode = Mode::new(way);
+    fn mode(mode: Mode, times: &[f64]) -> ModeReport {
+        let mut report = ModeReport::new(mode);
         for (index, &time) in times.iter().enumerate() {
             let hops = if index % 2 == 0 { Hops::One } else { Hops::Two };
             let task = Task { document: String::new(), question: String::new(), answer: String::new(), hops };
@@ -233,14 +160,14 @@ mod tests {
                 first_token_ms: time,
                 total_ms: 2.0 * time,
             };
-            mode.add(&task, outcome);
+            report.add(&task, outcome);
         }
-        mode
+        report
     }
 
     #[test]
     fn json_has_the_documented_keys() {
-        let modes = vec![mode(Way::Latent { steps: 8 }, &[4.0, 1.0, 3.0])];
+        let modes = vec![mode(Mode::Latent { steps: 8 }, &[4.0, 1.0, 3.0])];
         let json = serde_json::to_value(Report { questions: 3, seed: 9, modes }).unwrap();
         assert_eq!(
             json,
@@ -255,15 +182,10 @@ mod tests {
 
     #[test]
     fn the_table_compares_every_mode_with_text() {
-        let modes = vec![mode(Way::Text, &[4.0, 4.0]), mode(Way::Latent { steps: 0 }, &[2.0, 2.0])];
+        let modes = vec![mode(Mode::Text, &[4.0, 4.0]), mode(Mode::Latent { steps: 0 }, &[2.0, 2.0])];
         let table = Report { questions: 2, seed: 1, modes }.to_string();
         let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
         assert!(rows[1].starts_with("| text ") && rows[1].ends_with(" 1.00x |"), "{table}");
         assert!(rows[2].starts_with("| latent, 0 steps ") && rows[2].ends_with(" 2.00x |"), "{table}");
-    }
-
-    #[test]
-    fn an_even_number_of_times_has_the_mean_of_the_middle_two_as_median() {
-        assert_eq!(mode(Way::Direct, &[1.0, 9.0, 2.0, 4.0]).median_first_token_ms(), 3.0);
     }
 }

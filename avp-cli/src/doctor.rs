@@ -1,0 +1,234 @@
+//! `avp doctor`: whether models can run on this machine, and what to do if not.
+
+use std::{
+    fs,
+    io::{Write, stdout},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use avp_lab::embedded_model;
+use avp_runtime_ort::{Device, GenerateOptions, LoadOptions, Model, OrtLibrary, Runtime, cache_folder};
+use clap::Args;
+use console::style;
+use serde::Serialize;
+
+use crate::model::{LibraryArgs, device};
+
+/// Check whether models can run on this machine, and say what is missing and how to fix it
+///
+/// Runs the embedded model once. The exit code is 1 if it cannot run on --device.
+#[derive(Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    library: LibraryArgs,
+    /// Device that must work: cpu, cuda, or cuda:N for the GPU with that number
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    device: Device,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything found. The keys are a contract: `docs/cli.md` lists them.
+#[derive(Serialize)]
+struct Diagnosis {
+    /// Whether the embedded model runs on the device asked for.
+    ok: bool,
+    version: &'static str,
+    /// The features that this program was built with.
+    features: Vec<&'static str>,
+    /// Threads that this process may use at once.
+    threads: usize,
+    checks: Vec<Check>,
+}
+
+#[derive(Serialize)]
+struct Check {
+    check: &'static str,
+    status: Status,
+    detail: String,
+    /// The file or folder that was checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    /// What to do, where something is to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    /// Models run, but something is slower or unavailable.
+    Warning,
+    Error,
+}
+
+impl Doctor {
+    pub(crate) fn run(&self) -> Result<bool> {
+        let diagnosis = self.examine();
+        let mut out = stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(&diagnosis)?)?;
+        } else {
+            diagnosis.write(&mut out)?;
+        }
+        Ok(diagnosis.ok)
+    }
+
+    fn examine(&self) -> Diagnosis {
+        let (library, runtime) = self.onnxruntime();
+        let mut checks = vec![library, cache_folder_check()];
+        let (unpacked, model) = embedded();
+        checks.push(unpacked);
+        let run = |device, required| Some(run_check(runtime.as_ref()?, model.as_deref()?, device, required));
+        checks.extend(run(Device::Cpu, self.device == Device::Cpu));
+        if cfg!(feature = "cuda") || self.device != Device::Cpu {
+            let gpu = match self.device {
+                Device::Cpu => Device::Cuda { id: 0, memory_limit: None },
+                gpu => gpu,
+            };
+            checks.extend(run(gpu, self.device == gpu));
+        }
+        let name = run_name(self.device);
+        Diagnosis {
+            ok: checks.iter().any(|check| check.check == name && check.status == Status::Ok),
+            version: env!("CARGO_PKG_VERSION"),
+            features: crate::FEATURES.to_vec(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            checks,
+        }
+    }
+
+    fn onnxruntime(&self) -> (Check, Option<Runtime>) {
+        let loaded = OrtLibrary::find(self.library.onnxruntime.as_deref())
+            .and_then(|library| Ok((Runtime::load(&library)?, library)));
+        match loaded {
+            Ok((runtime, library)) => {
+                let detail = format!(
+                    "{} from {} (1.{} or newer is required)",
+                    library.version(),
+                    library.source(),
+                    OrtLibrary::OLDEST_MINOR
+                );
+                let path = Some(library.path().to_owned());
+                let check = Check { check: "onnxruntime", status: Status::Ok, detail, path, advice: None };
+                (check, Some(runtime))
+            }
+            Err(error) => (Check::failed("onnxruntime", &error.into()), None),
+        }
+    }
+}
+
+impl Check {
+    fn ok(check: &'static str, detail: impl Into<String>, path: &Path) -> Self {
+        Self { check, status: Status::Ok, detail: detail.into(), path: Some(path.to_owned()), advice: None }
+    }
+
+    /// Messages of the runtime end in `: ` and what to do, which stands on a line of its own here.
+    fn failed(check: &'static str, error: &anyhow::Error) -> Self {
+        let message = format!("{error:#}");
+        let (detail, advice) = match message.rsplit_once(": run ") {
+            Some((detail, advice)) => (detail.to_owned(), Some(format!("run {advice}"))),
+            None => (message, None),
+        };
+        Self { check, status: Status::Error, detail, path: None, advice }
+    }
+}
+
+/// Whether prepared graphs and the embedded model can be kept.
+fn cache_folder_check() -> Check {
+    const CHECK: &str = "cache folder";
+    let unusable = |detail: String| Check {
+        check: CHECK,
+        status: Status::Warning,
+        detail: format!("{detail}: every run prepares the model again"),
+        path: cache_folder(),
+        advice: Some("set AVP_CACHE_DIR to a folder that can be written".to_owned()),
+    };
+    let Some(folder) = cache_folder() else {
+        return unusable("no variable names one (AVP_CACHE_DIR, XDG_CACHE_HOME, HOME)".to_owned());
+    };
+    let writable = fs::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder));
+    match writable {
+        Ok(_) => Check::ok(CHECK, "can be written", &folder),
+        Err(error) => unusable(format!("cannot be written ({error})")),
+    }
+}
+
+/// Whether the embedded model is unpacked and intact.
+fn embedded() -> (Check, Option<PathBuf>) {
+    const CHECK: &str = "embedded model";
+    match embedded_model() {
+        Ok(folder) => (Check::ok(CHECK, "unpacked and intact", &folder), Some(folder)),
+        Err(error) => (Check::failed(CHECK, &error), None),
+    }
+}
+
+fn run_name(device: Device) -> &'static str {
+    if device == Device::Cpu { "run on cpu" } else { "run on cuda" }
+}
+
+/// Whether the embedded model gives its known answer on a device.
+fn run_check(runtime: &Runtime, folder: &Path, device: Device, required: bool) -> Check {
+    let check = run_name(device);
+    let start = Instant::now();
+    let answer = || -> Result<()> {
+        let options = LoadOptions { device, ..LoadOptions::default() };
+        let model = Model::load(runtime, folder, &options)?;
+        let context = model.think("Notes: Rosa lives in Lisbon.", 0, None).context("cannot read a prompt")?;
+        let answer = model.generate("Where does Rosa live?", Some(&context), &GenerateOptions::default())?;
+        ensure!(answer.text.contains("Lisbon"), "the model gave a wrong answer: {:?}", answer.text);
+        Ok(())
+    };
+    match answer() {
+        Ok(()) => {
+            let detail = format!("the embedded model answers ({:.1} s)", start.elapsed().as_secs_f64());
+            Check { check, status: Status::Ok, detail, path: None, advice: None }
+        }
+        Err(error) => {
+            let failed = Check::failed(check, &error);
+            Check { status: if required { Status::Error } else { Status::Warning }, ..failed }
+        }
+    }
+}
+
+impl Diagnosis {
+    fn write(&self, out: &mut impl Write) -> Result<()> {
+        let line =
+            |out: &mut dyn Write, mark, name: &str, text: &str| writeln!(out, "{mark}  {name:<15} {text}");
+        let none = style("-").dim();
+        line(out, none.clone(), "avp", &format!("{}, with {}", self.version, self.features.join(", ")))?;
+        line(out, none, "threads", &self.threads.to_string())?;
+        for Check { check, status, detail, path, advice } in &self.checks {
+            let mark = match status {
+                Status::Ok => style("+").green(),
+                Status::Warning => style("!").yellow(),
+                Status::Error => style("x").red(),
+            };
+            line(out, mark, check, detail)?;
+            let path = path.as_ref().map(|path| path.display().to_string());
+            for more in path.iter().chain(advice) {
+                writeln!(out, "   {:<15} {more}", "")?;
+            }
+        }
+        let verdict = if self.ok { "Models can run here." } else { "Models cannot run here." };
+        Ok(writeln!(out, "\n{}", style(verdict).bold())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_split_from_the_message_of_the_runtime() {
+        let error = anyhow::anyhow!("no library found, having looked at /a: run `pip install x`, or set Y");
+        let check = Check::failed("onnxruntime", &error);
+        assert_eq!(check.detail, "no library found, having looked at /a");
+        assert_eq!(check.advice.as_deref(), Some("run `pip install x`, or set Y"));
+        assert_eq!(Check::failed("x", &anyhow::anyhow!("plain")).advice, None);
+    }
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod bench;
+pub mod demo;
+mod mode;
+mod model;
+mod statistics;
+mod table;
+mod world;
+
+pub use mode::Mode;
+pub use model::embedded_model;
