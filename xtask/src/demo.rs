@@ -9,7 +9,10 @@ use crate::{
     process::{cargo, run_aside},
 };
 
-/// Sets up, builds the `avp` program and runs `avp demo` with `arguments`; gives its exit code.
+/// The program with the commands that the demo starts: no server, no TLS, no tokenizer tables of other models.
+const PROGRAM: [&str; 3] = ["--package", "avp-cli", "--no-default-features"];
+
+/// Fetches ONNX Runtime, builds `avp` and runs `avp demo` with `arguments`; returns its exit code.
 ///
 /// Standard output has only what `avp demo` writes there.
 ///
@@ -17,10 +20,15 @@ use crate::{
 /// When the library cannot be fetched or the program does not build.
 pub(crate) fn run(root: &Path, arguments: &[OsString]) -> Result<ExitCode> {
     let library = onnxruntime::set_up(root)?;
-    run_aside(cargo(root).args(["build", "--release", "--package", "avp-cli"]))?;
+    eprintln!("Building `avp` with what the demo needs (minutes the first time, seconds later)");
+    run_aside(cargo(root).arg("build").args(PROGRAM))?;
     let mut demo = cargo(root);
-    demo.args(["run", "--quiet", "--release", "--package", "avp-cli", "--", "demo"]).args(arguments);
-    demo.envs(library.map(|library| ("ORT_DYLIB_PATH", library)));
+    demo.args(["run", "--quiet"]).args(PROGRAM).args(["--", "demo"]);
+    // The folder in the repository is the model that the program embeds, under a name that is easier to read.
+    if !arguments.iter().any(|argument| argument.to_string_lossy().starts_with("--model")) {
+        demo.args(["--model", "models/facts"]);
+    }
+    demo.args(arguments).envs(library.map(|library| ("ORT_DYLIB_PATH", library)));
     let status = demo.status().context("cannot start cargo")?;
     // `None`: a signal ended it.
     let code = status.code().and_then(|code| u8::try_from(code).ok());
