@@ -13,30 +13,30 @@ use crate::output::{Input, Output};
 /// Write a frame from metadata and a payload
 #[derive(Args)]
 pub(crate) struct Encode {
-    /// Metadata under the keys that `avp inspect --json` prints: a JSON object, or a file that holds one
+    /// Metadata with the keys of `avp inspect --json`: a JSON object, or a file that holds one
     #[arg(long, value_name = "JSON")]
     meta: String,
     /// Tensor bytes; `-` for standard input
     #[arg(long, value_name = "FILE")]
     payload: Input,
-    /// Dialect to write; by default the one that the metadata names, else 0.3
+    /// Dialect to write [default: the one that the metadata names, else 0.3]
     #[arg(long, value_name = "0.2|0.3", value_parser = parse_dialect)]
     dialect: Option<Dialect>,
     /// Compress the body with zstd
     #[arg(long, value_name = "1|3|19", value_parser = parse_level)]
     zstd: Option<Compression>,
-    /// Text to send beside the tensors, which makes the frame hybrid
+    /// Text to send with the tensors; makes the frame hybrid
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// Pad the metadata so that the tensors begin at a multiple of so many bytes: a power of two, such as 64
+    /// Pad the metadata so that the tensors start at a multiple of N bytes, a power of two such as 64
     #[arg(long, value_name = "N", default_value_t = 1)]
     align: usize,
-    /// Where the frame goes; `-` for standard output
+    /// Frame to write; `-` for standard output
     #[arg(short, long, value_name = "FRAME")]
     output: Output,
 }
 
-/// What a caller decides of a frame; every field has a default.
+/// The metadata that a caller chooses; every field has a default.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Meta {
@@ -57,7 +57,7 @@ struct Meta {
     text: Option<String>,
 }
 
-/// Keys that `avp inspect --json` prints and that follow from the others: taken, so that its output can be used as it is.
+/// Keys of `avp inspect --json` that are derived from others: ignored, so that its output can be used unchanged.
 const DERIVED: [&str; 12] = [
     "aacp",
     "file",
@@ -83,7 +83,7 @@ impl Encode {
             (None, Some(name)) => {
                 parse_dialect(name).map_err(anyhow::Error::msg).context("--meta: dialect")?
             }
-            // Only dialect 0.2 has a confidence.
+            // Only dialect 0.2 has a confidence score.
             (None, None) if meta.confidence_score.is_some() => Dialect::V0_2,
             (None, None) => Dialect::V0_3,
         };
@@ -123,7 +123,7 @@ impl Encode {
 }
 
 impl Meta {
-    /// Takes JSON as it stands, or the name of a file that holds it.
+    /// Parses JSON, or reads the file of that name.
     fn read(argument: &str) -> Result<Self> {
         let text = if argument.trim_start().starts_with(['{', '[']) {
             argument.to_owned()

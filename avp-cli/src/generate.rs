@@ -1,4 +1,4 @@
-//! `avp generate`: answers a prompt, behind the context in a frame where one is given.
+//! `avp generate`: answers a prompt, optionally after the context in a frame.
 
 use std::{
     borrow::Cow,
@@ -18,78 +18,78 @@ use crate::{
     think::{read_context, report_structural_match, seconds, write_metrics},
 };
 
-/// Answer a prompt, continuing from a received KV-cache where one is given
+/// Answer a prompt, optionally after a received KV-cache
 ///
-/// The answer alone goes to standard output, piece by piece.
+/// Streams the answer, and nothing else, to standard output.
 #[derive(Args)]
 pub(crate) struct Generate {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     prompt: PromptArgs,
-    /// A frame with the KV-cache to continue from; `-` for standard input
+    /// Frame with the KV-cache to continue from; `-` for standard input
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
-    /// Read the prompt from its first token on, taking from the context what both begin with, instead of behind it
+    /// Read the prompt from its first token instead of after the context, and take the common prefix from the context
     #[arg(long, requires = "context")]
     reuse: bool,
     #[command(flatten)]
     sampling: Sampling,
-    /// Print one JSON object with the text, its tokens, why it ended, tokens counted and times, when all is there
+    /// Print one JSON object with text, tokens, finish reason, counts and times, after the last token
     #[arg(long)]
     json: bool,
-    /// Write how long it took and how healthy it looks as JSON; `-` for standard output
+    /// Write times and diagnostics as JSON; `-` for standard output
     #[arg(long, value_name = "FILE")]
     metrics: Option<Output>,
-    /// Answer once more without the context, and count the words both answers share
+    /// Answer again without the context, and measure how many words both answers share
     #[arg(long, requires = "metrics")]
     compare: bool,
 }
 
-/// How tokens are chosen, and what ends the answer.
+/// How tokens are chosen, and when the answer ends.
 #[derive(Args)]
 #[command(next_help_heading = "Sampling")]
 struct Sampling {
-    /// Tokens to generate at most
+    /// Most tokens to generate
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_tokens: usize,
-    /// 0 takes the likeliest token each time; more draws, the flatter the higher
+    /// 0 takes the most likely token; above 0 samples, and higher values flatten the distribution
     #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     temperature: f32,
-    /// Draw only from the K likeliest tokens; 0 takes all
+    /// Sample from the K most likely tokens only; 0 allows all
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
-    /// Draw only from the likeliest tokens that together have this probability
+    /// Sample from the most likely tokens that together have this probability
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     top_p: f32,
-    /// Draw only from tokens at least this fraction as likely as the likeliest
+    /// Sample from tokens with at least this fraction of the highest probability
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     min_p: f32,
-    /// Above 1 makes tokens of prompt and answer less likely, below 1 more
+    /// Above 1 makes tokens of prompt and answer less likely, below 1 more likely
     #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f32,
-    /// Taken from a token's logit for each time it is in the answer, -2 to 2
+    /// Subtracted from the logit of a token for each occurrence in the answer, -2 to 2
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
     frequency_penalty: f32,
-    /// Taken from the logit of each token that is in the answer, -2 to 2
+    /// Subtracted from the logit of each token that occurs in the answer, -2 to 2
     #[arg(long, value_name = "F", default_value_t = 0.0, allow_negative_numbers = true)]
     presence_penalty: f32,
-    /// Added to a token's logit; -inf forbids it. May be given several times
+    /// Added to the logit of a token; -inf forbids it. Can be given several times
     #[arg(long, value_name = "ID=BIAS", value_parser = bias)]
     logit_bias: Vec<(u32, f32)>,
-    /// End the answer before this text. May be given several times
+    /// End the answer before this text. Can be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// End the answer before this token. May be given several times
+    /// End the answer before this token. Can be given several times
     #[arg(long, value_name = "ID")]
     stop_token: Vec<u32>,
-    /// Go on where the model would end its turn
+    /// Continue where the model would end its turn
     #[arg(long)]
     ignore_end_of_turn: bool,
-    /// Seed of the draw
+    /// Seed of the sampling
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Give up after so long
+    /// Fail after this time
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
 }
@@ -148,7 +148,7 @@ impl Sampling {
     }
 }
 
-/// Prints each piece as it comes; a reader that goes away ends the generation.
+/// Prints each piece as it arrives; a closed pipe ends the generation.
 fn stream(model: &Model, prompt: Prompt, context: Option<&Context>, options: &GenerateOptions) -> Result<()> {
     let mut out = stdout().lock();
     let terminal = out.is_terminal();
@@ -166,22 +166,22 @@ fn stream(model: &Model, prompt: Prompt, context: Option<&Context>, options: &Ge
         return Err(error.into());
     }
     if answer.is_err() && terminal {
-        // What went wrong begins a line of its own.
+        // The error message starts on its own line.
         writeln!(out)?;
     }
     answer?;
     Ok(writeln!(out)?)
 }
 
-/// A model's words must not command a terminal; a pipe or a file gets them as they are.
+/// Escapes control characters on a terminal; a pipe or a file gets the text unchanged.
 fn shown(text: &str, terminal: bool) -> Cow<'_, str> {
-    let commands = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
-    if !terminal || !text.contains(commands) {
+    let is_control = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
+    if !terminal || !text.contains(is_control) {
         return text.into();
     }
     text.chars()
         .fold(String::new(), |mut shown, character| {
-            if commands(character) {
+            if is_control(character) {
                 shown.extend(character.escape_default());
             } else {
                 shown.push(character);
@@ -193,8 +193,8 @@ fn shown(text: &str, terminal: bool) -> Cow<'_, str> {
 
 fn bias(text: &str) -> Result<(u32, f32), String> {
     let (id, bias) = text.split_once('=').ok_or("expected ID=BIAS, such as 42=-1.5")?;
-    let id = id.trim().parse().map_err(|_| format!("{id:?} is no token id"))?;
-    let bias = bias.trim().parse().map_err(|_| format!("{bias:?} is no number"))?;
+    let id = id.trim().parse().map_err(|_| format!("expected a token id, got {id:?}"))?;
+    let bias = bias.trim().parse().map_err(|_| format!("expected a number, got {bias:?}"))?;
     Ok((id, bias))
 }
 
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_not_commanded_and_a_pipe_gets_all() {
+    fn control_characters_are_escaped_on_a_terminal_only() {
         assert_eq!(shown("a\u{1b}[2Jb\n\t", true), "a\\u{1b}[2Jb\n\t");
         assert_eq!(shown("a\u{1b}[2Jb", false), "a\u{1b}[2Jb");
     }

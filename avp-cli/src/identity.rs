@@ -1,4 +1,4 @@
-//! `avp hash`, `avp identity` and `avp handshake`: who models are, and how two of them can talk.
+//! `avp hash`, `avp identity` and `avp handshake`: identities of models, and how two of them communicate.
 
 use std::{
     io::{Write, stdout},
@@ -11,16 +11,16 @@ use avp_runtime_ort::{read_identity, rosetta::MapFolder, tokenizer_hash};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-/// Print the hash that peers compare
+/// Print a hash that handshakes compare
 #[derive(Subcommand)]
 pub(crate) enum Hash {
-    /// SHA-256 of a model's config.json, in the form that Python gives it
+    /// SHA-256 of a config.json, in the canonical form of the Python package
     Model {
-        /// The config
+        /// The config.json
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// SHA-256 of a tokenizer's vocabulary
+    /// SHA-256 of the vocabulary of a tokenizer
     Tokenizer {
         /// A tokenizer.json, or a JSON object from token to id
         #[arg(value_name = "FILE")]
@@ -41,7 +41,7 @@ impl Hash {
     }
 }
 
-/// Print who a model is, as it would say in a handshake
+/// Print the identity of a model, as a handshake sends it
 #[derive(Args)]
 pub(crate) struct Identity {
     /// A model folder, or a config.json
@@ -56,19 +56,19 @@ impl Identity {
     }
 }
 
-/// Decide how two models can talk, and by which rule
+/// Resolve the mode in which two models communicate, and print the rule that decided
 #[derive(Args)]
 pub(crate) struct Handshake {
-    /// Our identity, as `avp identity` prints it, or a hello message that holds one
+    /// Local identity, as `avp identity` prints it, or a hello message that holds one
     #[arg(value_name = "LOCAL.json")]
     local: PathBuf,
-    /// Theirs
+    /// Remote identity
     #[arg(value_name = "REMOTE.json")]
     remote: PathBuf,
-    /// How many tokens the two vocabularies share, where somebody counted
+    /// Number of tokens that the two vocabularies share, if known
     #[arg(long, value_name = "N")]
     shared_tokens: Option<u64>,
-    /// A projection map between the two models is at hand; otherwise it is looked for where `avp rosetta` keeps them
+    /// A projection map between the models exists [default: looked up where `avp rosetta` saves maps]
     #[arg(long)]
     stored_map: bool,
     /// Print one JSON object
@@ -113,7 +113,7 @@ impl Handshake {
     }
 }
 
-/// An identity, a hello that holds one, or the config that one is made of.
+/// Reads an identity, a hello that holds one, or a config.
 fn identity_in(path: &Path) -> Result<OwnedModelIdentity> {
     let mut value: Value = serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())?;
     if value.get("model_type").is_some() {
@@ -123,8 +123,8 @@ fn identity_in(path: &Path) -> Result<OwnedModelIdentity> {
         value = identity.take();
     }
     let names_a_model = ["model_hash", "model_family", "model_id"].iter().any(|key| value.get(key).is_some());
-    ensure!(names_a_model, "{}: no model identity; `avp identity` prints one", path.display());
-    serde_json::from_value(value).with_context(|| format!("{}: no model identity", path.display()))
+    ensure!(names_a_model, "{}: not a model identity; `avp identity` prints one", path.display());
+    serde_json::from_value(value).with_context(|| format!("{}: not a model identity", path.display()))
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -1,4 +1,4 @@
-//! `avp kv`: cuts a KV-cache down, changes its number format, or tells what its numbers are like.
+//! `avp kv`: slices a KV-cache, converts its dtype, or prints statistics.
 
 use std::{
     borrow::Cow,
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::output::{Input, Output};
 
-/// Work on the KV-cache in a frame
+/// Slice, convert and measure the KV-cache in a frame
 #[derive(Subcommand)]
 pub(crate) enum Kv {
     Slice(Slice),
@@ -26,14 +26,14 @@ pub(crate) enum Kv {
 
 /// Keep some tokens, layers or heads
 ///
-/// Keys know their positions: a cache cut at its start, or in layers or heads, is for study; only one cut at its end
-/// can be continued from.
+/// Keys depend on their positions: a model can continue only from a cache that is cut at its end. One cut at its start, or in
+/// layers or heads, is for analysis.
 #[derive(Args)]
 pub(crate) struct Slice {
     /// Frame with a KV-cache; `-` for standard input
     #[arg(value_name = "FRAME")]
     frame: Input,
-    /// Tokens to keep, from 0, the end left out
+    /// Tokens to keep, counted from 0, without B
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
     tokens: Option<Range<usize>>,
     /// Layers to keep
@@ -42,26 +42,26 @@ pub(crate) struct Slice {
     /// Key and value heads to keep
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
     heads: Option<Range<usize>>,
-    /// Where the frame goes; `-` for standard output
+    /// Frame to write; `-` for standard output
     #[arg(short, long, value_name = "FRAME")]
     output: Output,
 }
 
-/// Change the number format
+/// Convert the dtype
 #[derive(Args)]
 pub(crate) struct Convert {
     /// Frame with a KV-cache; `-` for standard input
     #[arg(value_name = "FRAME")]
     frame: Input,
-    /// Format to write; numbers are rounded to nearest, ties to even
+    /// Dtype to write; values are rounded to nearest, ties to even
     #[arg(long, value_name = "float32|float16|bfloat16", value_parser = parse_dtype)]
     dtype: KvDType,
-    /// Where the frame goes; `-` for standard output
+    /// Frame to write; `-` for standard output
     #[arg(short, long, value_name = "FRAME")]
     output: Output,
 }
 
-/// Tell size, norms and oddities, layer by layer
+/// Print size, norms and non-finite values, layer by layer
 #[derive(Args)]
 pub(crate) struct Stat {
     /// Frame with a KV-cache; `-` for standard input
@@ -108,7 +108,7 @@ impl Convert {
     }
 }
 
-/// Writes the frame again with what `select` leaves of its cache; everything else it says stays.
+/// Writes the frame again with the selected part of its cache; all other metadata stays.
 fn rewrite(
     input: &Input,
     output: &Output,
@@ -117,12 +117,15 @@ fn rewrite(
     let bytes = input.read()?;
     let frame = Frame::decode(&bytes).with_context(|| input.to_string())?;
     let metadata = frame.metadata();
-    ensure!(metadata.mode() != Mode::Hybrid, "{input}: a hybrid frame's text would no longer fit its cache");
+    ensure!(
+        metadata.mode() != Mode::Hybrid,
+        "{input}: the text of a hybrid frame would no longer match its cache"
+    );
     let payload = payload(&frame).with_context(|| input.to_string())?;
     let view = frame.kv_cache(&payload).with_context(|| input.to_string())?;
     let selection = select(view)?;
     let header = selection.header();
-    // A cut cache no longer has the shape that its sender noted.
+    // The shape in the metadata describes the whole cache.
     let is_whole = KvHeader { dtype: view.header().dtype, ..header } == *view.header();
     let tensor_shape: Vec<u32> = metadata.tensor_shape().filter(|_| is_whole).collect();
     let extra: Vec<(&str, &str)> = metadata.extra().collect();
@@ -147,7 +150,7 @@ fn rewrite(
     output.write(&encoder.encode(&selection.to_vec()?)?)
 }
 
-/// The payload, its checksum verified. The limit guards against what unpacks; bytes that are here cost nothing more.
+/// The payload, with its checksum verified. The limit applies to compressed bodies; other bodies are in memory already.
 fn payload<'f>(frame: &Frame<'f>) -> Result<Cow<'f, [u8]>, DecodeError> {
     if frame.is_compressed() {
         frame.decompress(DEFAULT_PAYLOAD_LIMIT)
@@ -156,7 +159,7 @@ fn payload<'f>(frame: &Frame<'f>) -> Result<Cow<'f, [u8]>, DecodeError> {
     }
 }
 
-/// What the numbers of a cache are like.
+/// Statistics of a cache.
 #[derive(Serialize)]
 struct CacheStat {
     num_layers: u32,
@@ -175,7 +178,7 @@ struct LayerStat {
     value: TensorStat,
 }
 
-/// Root mean square and extremes over the finite numbers of one tensor, and how many are not finite.
+/// Root mean square and extremes of the finite values of one tensor, and the number of others.
 #[derive(Serialize)]
 struct TensorStat {
     rms: f64,
@@ -261,7 +264,7 @@ impl TensorStat {
 
 pub(crate) fn parse_range(text: &str) -> Result<Range<usize>, String> {
     let range = text.split_once("..").and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
-    range.ok_or_else(|| format!("expected A..B, as 0..128, got {text:?}"))
+    range.ok_or_else(|| format!("expected A..B, such as 0..128, got {text:?}"))
 }
 
 fn parse_dtype(text: &str) -> Result<KvDType, String> {

@@ -50,18 +50,23 @@ impl Input {
 }
 
 impl Output {
-    /// Fails early where a write could not succeed, before anything is computed for it.
+    /// Fails if a write could not succeed, so that nothing is computed in vain.
     pub(crate) fn check(&self) -> Result<()> {
         match self {
             Self::Stdout => {
                 ensure!(
                     !stdout().is_terminal(),
-                    "a frame is binary; send it to a file with -o, or into a pipe"
+                    "a frame is binary: write it to a file with -o, or into a pipe"
                 );
             }
             Self::File(path) => {
                 let folder = folder_of(path);
-                ensure!(folder.is_dir(), "cannot write {}: no folder {}", path.display(), folder.display());
+                ensure!(
+                    folder.is_dir(),
+                    "cannot write {}: there is no folder {}",
+                    path.display(),
+                    folder.display()
+                );
             }
         }
         Ok(())
@@ -79,7 +84,7 @@ impl Output {
             if path.exists() && !path.is_file() {
                 return std::fs::write(path, bytes);
             }
-            // A link goes on leading where it did, and a private file stays private.
+            // Keeps symbolic links and permissions.
             let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
             let mut file = shareable().tempfile_in(folder_of(&path))?;
             file.write_all(bytes)?;
@@ -133,12 +138,12 @@ impl fmt::Display for Input {
     }
 }
 
-/// Says in the system's words why there is nothing at `path`, where a library would only say that it failed.
+/// Fails with the system's message if there is no file at `path`; a library's own message is less specific.
 pub(crate) fn must_exist(path: &Path) -> Result<()> {
     std::fs::metadata(path).map(drop).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// `text` with control characters escaped, so that no packet can write to a terminal what is not its to write.
+/// `text` with control characters escaped, so that a packet cannot send control sequences to a terminal.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, character| {
         if character.is_control() {
@@ -157,7 +162,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Temporary files are private; a frame gets what a plain `open` would give it.
+/// Gives temporary files, which are private by default, the permissions of newly created files.
 fn shareable() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -183,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_found_out_before_the_work() {
+    fn a_missing_folder_is_an_error_before_the_work() {
         let output = Output::File("/no/such/folder/frame.avp".into());
         assert!(output.check().unwrap_err().to_string().contains("/no/such/folder"));
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_link_leads_on_and_a_private_file_stays_private() {
+    fn symbolic_links_and_permissions_are_kept() {
         use std::os::unix::fs::{PermissionsExt, symlink};
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("frame.avp"), folder.path().join("link.avp"));

@@ -1,4 +1,4 @@
-//! What a model is asked to read, as options on the command line: a text, or a conversation with all that a chat template takes.
+//! The prompt as options on the command line: a text, or a conversation with the inputs of a chat template.
 
 use anyhow::{Context as _, Result, ensure};
 use avp_runtime_ort::{Chat, Message, Prompt};
@@ -11,29 +11,28 @@ use crate::output::Input;
 /// The prompt of `avp think` and `avp generate`.
 #[derive(Args)]
 pub(crate) struct PromptArgs {
-    /// What to read; the model's chat template makes a user's message of it
+    /// Text of a user message, rendered with the chat template of the model
     #[arg(long, value_name = "TEXT", required_unless_present = "messages")]
     prompt: Option<String>,
-    /// A conversation instead: a JSON array of messages with `role` and `content`, `tool_calls` and so on; `-` for standard
-    /// input
+    /// Conversation: a JSON array of messages with `role` and `content`, `tool_calls` and so on; `-` for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     messages: Option<Input>,
-    /// A system message before the prompt
+    /// System message before the prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "messages")]
     system: Option<String>,
-    /// Functions the model may call: a JSON array of schemas, for templates that know tools
+    /// Functions that the model can call: a JSON array of schemas, for templates that support tools
     #[arg(long, value_name = "FILE")]
     tools: Option<Input>,
-    /// Texts to answer from: a JSON array of objects with `title` and `text`, for templates that know documents
+    /// Texts to answer from: a JSON array of objects with `title` and `text`, for templates that support documents
     #[arg(long, value_name = "FILE")]
     documents: Option<Input>,
-    /// Which of the model's chat templates; otherwise `tool_use` where there are tools and such a one, else `default`
+    /// Name of the chat template [default: `tool_use` if there are tools and such a template, else `default`]
     #[arg(long, value_name = "NAME")]
     template: Option<String>,
-    /// What else the chat template looks at, such as `enable_thinking=false`; what is no JSON is text
+    /// Variable of the chat template, such as `enable_thinking=false`; a value that is not JSON is a string
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
     variables: Vec<(String, Value)>,
-    /// Read the prompt as it stands, without a chat template
+    /// Read the prompt unchanged, without a chat template
     #[arg(long, requires = "prompt", conflicts_with_all = ["system", "tools", "documents", "template", "variables"])]
     raw: bool,
 }
@@ -42,12 +41,12 @@ impl PromptArgs {
     /// The prompt, with its files read.
     ///
     /// # Errors
-    /// When a file cannot be read or is not what it should be, with its name, line and column; or when standard input is
-    /// asked for twice, `context` included.
+    /// When a file cannot be read or is malformed, with its name, line and column; or when standard input is named twice,
+    /// `context` included.
     pub(crate) fn read(&self, context: Option<&Input>) -> Result<Prompt> {
         let inputs = [self.messages.as_ref(), self.tools.as_ref(), self.documents.as_ref(), context];
         let from_stdin = inputs.into_iter().flatten().filter(|input| **input == Input::Stdin).count();
-        ensure!(from_stdin <= 1, "standard input can be read once only; name files for the rest");
+        ensure!(from_stdin <= 1, "standard input can be read only once; name files for the other inputs");
         let text = self.prompt.clone().unwrap_or_default();
         if self.raw {
             return Ok(Prompt::Raw(text));
@@ -59,7 +58,7 @@ impl PromptArgs {
                 system.chain([Message::new("user", text)]).collect::<Vec<_>>()
             }
         };
-        ensure!(!messages.is_empty(), "there are no messages to read");
+        ensure!(!messages.is_empty(), "no messages to read");
         let array = |file: &Option<Input>, what: &str| -> Result<Vec<Value>> {
             file.as_ref().map_or_else(|| Ok(Vec::new()), |file| json(file, what))
         };

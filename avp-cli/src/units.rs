@@ -5,7 +5,7 @@ use std::time::Duration;
 /// A number of bytes, such as `64MiB`, `1.5GB` or `4096`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let expected =
-        || format!("{text:?} is no size; expected bytes, or a number with KiB, MiB, GiB, KB, MB, GB");
+        || format!("expected a number of bytes, or a number with KiB, MiB, GiB, KB, MB, GB; got {text:?}");
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -25,7 +25,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         return whole.checked_mul(factor).ok_or_else(expected);
     }
     let bytes = number.parse::<f64>().map_err(|_| expected())? * factor as f64;
-    // A fraction of a byte is nobody's wish, and up to here every whole number has an f64 of its own.
+    // Up to 2^53, an f64 represents every whole number of bytes.
     if bytes < (1_u64 << 53) as f64 { Ok(bytes as u64) } else { Err(expected()) }
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match seconds {
         Some(seconds) => Ok(seconds),
         None => humantime::parse_duration(text)
-            .map_err(|_| format!("{text:?} is no time; expected seconds, or such as 90s, 10m, 1h 30m")),
+            .map_err(|_| format!("expected seconds, or such as 90s, 10m, 1h 30m; got {text:?}")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! KV-caches at a real shape: paged blocks, and conversion between number formats.
+//! KV-caches at a real shape: paged blocks, and conversion between dtypes.
 
 use anyhow::Result;
 use avp_core::{
@@ -75,7 +75,7 @@ pub(crate) fn against_memory() -> Result<Table> {
     Ok(table)
 }
 
-/// A cache of ordinary numbers: halves, so that no conversion meets a subnormal or a NaN.
+/// A cache of multiples of one half, so that conversions meet neither subnormals nor NaN.
 fn floats(header: KvHeader) -> Vec<u8> {
     let mut body = header.encode().to_vec();
     let elements = header.tensors_len().unwrap_or(0) / 4;

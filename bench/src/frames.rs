@@ -1,4 +1,4 @@
-//! Frames: encoding, decoding, and reading what a router needs.
+//! Frames: encoding, decoding, and reading the fields that a router needs.
 
 use std::convert::Infallible;
 
@@ -19,7 +19,7 @@ const LARGE: usize = 128 << 20;
 /// More than header and metadata of these frames take.
 const HEAD: usize = 1024;
 
-/// What `peer.py` writes too.
+/// The same metadata as in `peer.py`.
 const FIELDS: MetadataFields<'static> = MetadataFields {
     session_id: "bench",
     source_agent_id: "",
@@ -83,7 +83,7 @@ pub(crate) fn against_peers(peers: &[Peer]) -> Result<Table> {
     Ok(table)
 }
 
-/// How close encoding comes to what the machine can do.
+/// Encoding compared with the memory bandwidth of the machine.
 pub(crate) fn against_memory() -> Result<Table> {
     let mut table = Table::new(
         format!("Encoding {}, against the machine", size(LARGE)),

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`, alone and with `runtime` or `http` behind it: this library and the Python peers at the same work, on one
-//! machine, in one run.
+//! `cargo xtask bench`, `bench runtime` and `bench http`: this library and the Python peers at the same work, on one machine, in
+//! one run.
 //!
 //! Prints the tables of `docs/BENCHMARKS.md`. Every figure is a median; every ratio compares figures of this run.
 
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         (Some(http::SEND), _) => http::send(rest),
         (Some(runtime_ours::SERVE), _) => runtime_ours::serve(rest),
         (Some(runtime_ours::MEMORY), _) => runtime_ours::serve_memory(rest),
-        _ => bail!("no benchmark is called {}", what.to_string_lossy()),
+        _ => bail!("unknown benchmark {}; expected none, runtime or http", what.to_string_lossy()),
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn against_peers() -> Result<Table> {
     Ok(table)
 }
 
-/// The median time of `work`, which must find the packet right.
+/// The median time of `work`, which must accept the packet.
 fn checked(work: impl Fn() -> bool) -> Result<f64> {
     median_seconds(|| match work() {
         true => Ok(()),

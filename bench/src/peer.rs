@@ -1,4 +1,4 @@
-//! What the Python packages take for the same work.
+//! Times of the Python packages at the same work.
 
 use std::{collections::HashMap, ffi::OsStr, path::Path, process::Command};
 

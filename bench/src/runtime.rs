@@ -1,7 +1,7 @@
-//! `cargo xtask bench runtime`: thinking, writing and handing over, beside the Python peer and beside ONNX Runtime alone.
+//! `cargo xtask bench runtime`: latent steps, decoding and handing over, beside the Python peer and beside ONNX Runtime alone.
 //!
-//! Everything runs at the same weights, on as many threads, in one run of this program. Partners are processes that take
-//! turns, round by round, so that a machine whose speed drifts favours none.
+//! All run with the same weights and number of threads in one run of this program. Partners are processes that take turns, round by
+//! round, so that a change of the machine's speed affects all alike.
 
 use std::path::{Path, PathBuf};
 
@@ -14,29 +14,29 @@ use crate::{
     timing::median,
 };
 
-/// What is measured, and with what.
+/// The models and interpreters of the benchmark.
 pub(crate) struct Settings {
-    /// Holds `torch`, `onnx` and perhaps `int4`, as `tools/shapes` makes them.
+    /// Folder with `torch`, `onnx` and optionally `int4`, as `tools/shapes` makes them.
     models: PathBuf,
     python: PathBuf,
     threads: usize,
 }
 
-/// Tokens that are read before the steps that are measured.
+/// Tokens of the context before the measured steps.
 pub(crate) const TOKENS: usize = 1024;
-/// Latent steps, and tokens decoded, in a row.
+/// Consecutive latent steps, and decoded tokens.
 pub(crate) const STEPS: usize = 20;
-/// Rounds in which partners take turns, and of those that need not read the prompt again.
+/// Rounds in which partners take turns, and rounds of work that does not read the prompt again.
 const ROUNDS: usize = 3;
 const STEP_ROUNDS: usize = 9;
 
-/// The variables by which `cargo xtask bench runtime` says what it has set up.
+/// The variables that `cargo xtask bench runtime` sets.
 const MODELS: &str = "AVP_BENCH_MODELS";
 const PYTHON: &str = "AVP_BENCH_PYTHON";
 
 impl Settings {
     /// # Errors
-    /// When a variable that `cargo xtask bench runtime` sets is not there.
+    /// When a variable that `cargo xtask bench runtime` sets is missing.
     pub(crate) fn from_env() -> Result<Self> {
         let set = |name: &str| {
             std::env::var_os(name)
@@ -48,7 +48,7 @@ impl Settings {
     }
 }
 
-/// Measures and prints, table by table.
+/// Measures and prints the tables.
 pub(crate) fn run(settings: &Settings) -> Result<()> {
     let full = settings.models.join("onnx");
     ensure!(full.is_dir(), "no model in {}; run this as `cargo xtask bench runtime`", full.display());
@@ -89,17 +89,17 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-/// One kind of step: ours beside ONNX Runtime's own runs of it.
+/// One kind of step: this library beside bare runs of ONNX Runtime.
 struct Step {
     work: Work,
     weights: &'static str,
-    /// Seconds of ONNX Runtime's runs of it, each behind the one before.
+    /// Seconds of bare ONNX Runtime, each step after the one before.
     grown: f64,
-    /// Seconds of ONNX Runtime running one of them again and again.
+    /// Seconds of bare ONNX Runtime, repeating one step.
     repeated: f64,
-    /// Seconds that a step takes here.
+    /// Seconds of a step in this library.
     ours: f64,
-    /// The part of them that passes inside ONNX Runtime, in the same process.
+    /// The part of them inside ONNX Runtime, in the same process.
     inside: f64,
     /// Medians over the rounds, in each of which all three were measured.
     of_grown: f64,
@@ -107,8 +107,7 @@ struct Step {
 }
 
 impl Step {
-    /// Both kinds of step at one export. A latent step is one of the prepared graph; a decoded token is one of the export as
-    /// it came.
+    /// Both kinds of step at one export: a latent step of the prepared graph, and a decoded token of the original graph.
     fn rows(settings: &Settings, scratch: &Path, folder: &Path, weights: &'static str) -> Result<Vec<Self>> {
         let cache = scratch.join(weights);
         let mut ours = runtime_ours::start(folder, &cache, settings.threads)?;
@@ -202,7 +201,7 @@ impl Times {
     fn take(&mut self, partner: &mut Partner) -> Result<()> {
         let latent = partner.ask(Work::Latent.name())?;
         let tokens = latent.number("tokens")?;
-        ensure!(tokens == TOKENS as f64, "a partner read {tokens} tokens, not {TOKENS}");
+        ensure!(tokens == TOKENS as f64, "expected a prompt of {TOKENS} tokens, got {tokens}");
         let decode = partner.ask(Work::Decode.name())?;
         let found = [latent.number("prefill")?, latent.number("rest")?, decode.number("rest")?];
         for (times, found) in self.0.iter_mut().zip(found) {
@@ -212,7 +211,7 @@ impl Times {
     }
 }
 
-/// What handing the context over costs, and what it saves.
+/// The costs and savings of handing the context over.
 fn handovers(settings: &Settings, scratch: &Path, full: &Path) -> Result<Table> {
     let mut ours = runtime_ours::start(full, &scratch.join("fp32"), settings.threads)?;
     let found = ours.ask("handover")?;

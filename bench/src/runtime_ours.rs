@@ -35,7 +35,7 @@ pub(crate) fn start(folder: &Path, cache: &Path, threads: usize) -> Result<Partn
     Partner::start(format!("avp-runtime-ort, {}", folder.display()), &mut command)
 }
 
-/// The most memory that handing the frame at `path` over takes, in a process that has done nothing before.
+/// The peak memory of handing the frame at `path` over, in a fresh process.
 pub(crate) fn memory(path: &Path) -> Result<Found> {
     let mut command = Command::new(std::env::current_exe()?);
     Partner::start("memory", command.arg(MEMORY).arg(path))?.ask("memory")
@@ -59,8 +59,8 @@ pub(crate) fn extract_graph(cache: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Answers what standard input asks for: `latent` and `decode` with the prompt, `latent-step` and `decode-step` behind it,
-/// `handover`, or `frame PATH`. What goes wrong is answered too.
+/// Answers requests on standard input: `latent` and `decode` with the prompt, `latent-step` and `decode-step` after it,
+/// `handover`, or `frame PATH`. Errors are answered too.
 pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     try_serve(arguments).or_else(|error| {
         println!("{}", serde_json::json!({"error": format!("{error:#}")}));
@@ -70,7 +70,8 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
 
 fn try_serve(arguments: &[OsString]) -> Result<()> {
     let [folder, threads] = arguments else { bail!("{SERVE} takes a model folder and a number of threads") };
-    let threads = threads.to_str().and_then(|text| text.parse().ok()).context("no number of threads")?;
+    let threads =
+        threads.to_str().and_then(|text| text.parse().ok()).context("expected a number of threads")?;
     let runtime = Runtime::find()?;
     let model = Model::load(&runtime, folder, &LoadOptions { threads, ..LoadOptions::default() })?;
     model.think("warm up", 1, None)?;
@@ -94,7 +95,7 @@ fn try_serve(arguments: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Answers `memory`: what exporting and importing the frame in a file holds at most, beside the context itself.
+/// Answers `memory`: the peak memory of exporting and importing the frame in a file, beside the context itself.
 pub(crate) fn serve_memory(arguments: &[OsString]) -> Result<()> {
     let [path] = arguments else { bail!("{MEMORY} takes a frame") };
     let runtime = Runtime::find()?;
@@ -104,7 +105,7 @@ pub(crate) fn serve_memory(arguments: &[OsString]) -> Result<()> {
     say(&[("ready", 1.0)])?;
     for _asked in stdin().lines() {
         // 5 sets the high-water mark back to what is resident now: proc(5).
-        fs::write("/proc/self/clear_refs", "5").context("the system keeps no account of peak memory")?;
+        fs::write("/proc/self/clear_refs", "5").context("this system does not report peak memory")?;
         let before = status("VmRSS:")?;
         let frame = context.to_bytes(&FrameOptions::default())?;
         let received = Context::from_bytes(&runtime, frame.clone(), &FrameReadOptions::default())?;
@@ -120,13 +121,13 @@ pub(crate) fn serve_memory(arguments: &[OsString]) -> Result<()> {
 struct Bench {
     runtime: Runtime,
     model: Model,
-    /// A user's message that the chat template makes [`TOKENS`] tokens of.
+    /// A user message that the chat template renders to [`TOKENS`] tokens.
     prompt: String,
-    /// The prompt, read once for everything that happens behind it.
+    /// The prompt, read once for all work after it.
     kept: Option<Context>,
 }
 
-/// What follows behind the context that is measured at.
+/// The prompt after the context.
 fn tail() -> Prompt {
     Prompt::Raw("?".into())
 }
@@ -169,7 +170,7 @@ impl Bench {
         say_step(self.decoded(tail(), Some(&context))?)
     }
 
-    /// The tokens behind the first one, which comes with the prompt.
+    /// The tokens after the first one, which is part of reading the prompt.
     fn decoded(&self, prompt: Prompt, context: Option<&Context>) -> Result<StepsTime> {
         let options = GenerateOptions { max_tokens: STEPS + 1, ..GenerateOptions::default() };
         let generation = self.model.generate(prompt, context, &options)?;
@@ -207,13 +208,13 @@ impl Bench {
     }
 }
 
-/// What one of the steps takes, and what of it passes inside ONNX Runtime.
+/// The time of one step, and its part inside ONNX Runtime.
 fn say_step(steps: StepsTime) -> Result<()> {
     let one = |time: Duration| time.as_secs_f64() / STEPS as f64;
     say(&[("seconds", one(steps.total)), ("inside", one(steps.inside_runtime))])
 }
 
-/// A text that the model's chat template makes `tokens` tokens of, where each of its characters is one.
+/// A text that the chat template renders to `tokens` tokens, if each of its characters is one token.
 fn prompt_of(model: &Model, tokens: usize) -> Result<String> {
     let count = |text: &str| Ok::<_, anyhow::Error>(model.tokenize(&Prompt::from(text))?.len());
     let room = tokens.checked_sub(count("")?).context("the chat template alone is longer")?;

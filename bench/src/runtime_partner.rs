@@ -1,4 +1,4 @@
-//! Processes that measure when they are asked to: a line names the work, a line of JSON answers it.
+//! Partner processes: a line on standard input names the work, a line of JSON has its result.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::runtime::{STEPS, TOKENS};
 
-/// What every partner can be asked for.
+/// The work of a partner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// The prompt, then latent steps.
@@ -21,16 +21,16 @@ pub(crate) enum Work {
     Decode,
 }
 
-/// What ONNX Runtime alone is asked to run.
+/// The work of bare ONNX Runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Steps {
-    /// One step over and over, as no caller does: nothing is bound anew, and the memory of each value is planned.
+    /// One step repeated, with all inputs and outputs bound once and memory planned: a lower bound that callers cannot reach.
     Repeated,
-    /// Each behind the one before.
+    /// Each step after the one before.
     Grown,
 }
 
-/// A running partner; dropping it closes its input, on which it ends.
+/// A running partner. Dropping it closes its standard input, which ends the process.
 pub(crate) struct Partner {
     name: String,
     child: Child,
@@ -38,7 +38,7 @@ pub(crate) struct Partner {
     output: BufReader<ChildStdout>,
 }
 
-/// What was measured, in seconds and bytes.
+/// A measurement, in seconds and bytes.
 pub(crate) struct Found {
     partner: String,
     numbers: HashMap<String, f64>,
@@ -60,7 +60,7 @@ impl Work {
         }
     }
 
-    /// The steps without the prompt, which this library alone can do.
+    /// The steps without the prompt, which only this library supports.
     pub(crate) fn step(self) -> &'static str {
         match self {
             Self::Latent => "latent-step",
@@ -70,10 +70,10 @@ impl Work {
 }
 
 impl Partner {
-    /// Starts `command` and waits until it says that it is ready.
+    /// Starts `command` and waits until it is ready.
     ///
     /// # Errors
-    /// When it does not start or ends; what it had to say went to standard error.
+    /// When it does not start or exits; its own message goes to standard error.
     pub(crate) fn start(name: impl Into<String>, command: &mut Command) -> Result<Self> {
         let name = name.into();
         eprintln!("{name}: loading");
@@ -122,14 +122,14 @@ impl Partner {
         Self::start(name, &mut command)
     }
 
-    /// Has `work` measured.
+    /// Measures `work`.
     ///
     /// # Errors
-    /// When the partner has ended.
+    /// When the partner has exited.
     pub(crate) fn ask(&mut self, work: &str) -> Result<Found> {
         eprintln!("{}: {work}", self.name);
         if let Some(input) = &mut self.input {
-            writeln!(input, "{work}").with_context(|| format!("{} does not listen", self.name))?;
+            writeln!(input, "{work}").with_context(|| format!("{} has closed its input", self.name))?;
         }
         self.answer()
     }
@@ -156,7 +156,7 @@ impl Drop for Partner {
 
 impl Found {
     /// # Errors
-    /// When the partner did not say.
+    /// When the result lacks this figure.
     pub(crate) fn number(&self, key: &str) -> Result<f64> {
         self.numbers.get(key).copied().with_context(|| format!("{} gave no {key}", self.partner))
     }

@@ -51,7 +51,7 @@ pub(crate) fn rate(bytes: usize, seconds: f64) -> String {
     format!("{:.1} GB/s", bytes as f64 / seconds / 1e9)
 }
 
-/// How many times as fast.
+/// A ratio of speeds.
 pub(crate) fn times(ratio: f64) -> String {
     if ratio < 10.0 { format!("{ratio:.1}x") } else { format!("{ratio:.0}x") }
 }

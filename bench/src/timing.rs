@@ -15,7 +15,7 @@ const MAX_SAMPLES: usize = 101;
 /// The median time of one run of `work`, in seconds, over at least five batches and about a second.
 ///
 /// # Errors
-/// When the work fails the first time: a failure would be fast, and no record.
+/// When the work fails the first time: the time of a failure is meaningless.
 pub(crate) fn median_seconds<T, E: Into<anyhow::Error>>(
     mut work: impl FnMut() -> Result<T, E>,
 ) -> anyhow::Result<f64> {
@@ -35,7 +35,7 @@ pub(crate) fn median_seconds<T, E: Into<anyhow::Error>>(
     Ok(median(samples))
 }
 
-/// The middle one of `samples`; not a number where there is none.
+/// The median of `samples`; NaN without samples.
 pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)

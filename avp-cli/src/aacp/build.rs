@@ -1,4 +1,4 @@
-//! `avp aacp build`: packets from parts, or from a workflow's templates.
+//! `avp aacp build`: makes packets from parts, or from the templates of a workflow.
 
 use std::{
     io::{Write, stdout},
@@ -17,15 +17,15 @@ use crate::output::must_exist;
 
 /// Build a packet from parts, or the packets of a workflow
 ///
-/// `avp aacp build FETCH HR --return HR-Agent res=emp_salary` builds one from parts;
-/// `avp aacp build --workflow payroll fetch_employees period=2024-08` those of a call.
+/// `avp aacp build FETCH HR --return HR-Agent res=emp_salary` builds a packet from parts;
+/// `avp aacp build --workflow payroll fetch_employees period=2024-08` builds the packets of a call.
 /// Without a call, --workflow lists the calls of a workflow.
 #[derive(Args)]
 pub(crate) struct Build {
     /// TASK and DOM, or with --workflow a call; then fields or arguments as KEY=VALUE
     #[arg(value_name = "PART")]
     parts: Vec<String>,
-    /// Who receives the answer
+    /// Agent that receives the answer
     #[arg(long = "return", value_name = "AGENT")]
     return_agent: Option<String>,
     /// 1 is critical, 2 medium, 3 low
@@ -34,10 +34,10 @@ pub(crate) struct Build {
     /// Version to write
     #[arg(long, value_name = "V", value_parser = parse_version)]
     version: Option<Version>,
-    /// Take the packets from this workflow's table
+    /// Workflow that defines the packets
     #[arg(long, value_name = "NAME")]
     workflow: Option<String>,
-    /// A file with workflows of your own, beside the standard ones
+    /// File with more workflows than the standard ones
     #[arg(long, value_name = "FILE", requires = "workflow")]
     table: Option<PathBuf>,
 }
@@ -62,7 +62,7 @@ impl Build {
             bail!("expected TASK and DOM, then fields as KEY=VALUE");
         };
         let Some(return_agent) = &self.return_agent else {
-            bail!("--return must name who receives the answer")
+            bail!("--return must name the agent that receives the answer")
         };
         let mut builder = Builder::new(task, domain, return_agent);
         if let Some(version) = self.version {
@@ -111,7 +111,7 @@ impl Build {
         let workflows = self.workflows()?;
         let Some(workflow) = workflows.iter().find(|workflow| workflow.name() == name) else {
             let known: Vec<&str> = workflows.iter().map(|workflow| workflow.name()).collect();
-            bail!("no workflow {name:?}; there are {}", known.join(", "));
+            bail!("unknown workflow {name:?}; expected one of {}", known.join(", "));
         };
         writeln!(stdout(), "{}: {}", workflow.name(), workflow.about())?;
         for call in workflow.calls() {
@@ -133,7 +133,7 @@ fn key_value(text: &str) -> Result<(&str, &str)> {
     text.split_once('=').with_context(|| format!("expected KEY=VALUE, got {text:?}"))
 }
 
-/// JSON where it is JSON, so that lists and numbers can be given; otherwise the text itself.
+/// Parses lists and numbers as JSON; anything else is a string.
 fn value(text: &str) -> Value {
     serde_json::from_str(text).ok().as_ref().and_then(Value::from_json).unwrap_or_else(|| text.into())
 }

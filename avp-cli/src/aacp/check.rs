@@ -1,4 +1,4 @@
-//! `avp aacp validate`, `parse` and `explain`: what packets say and what is wrong with them.
+//! `avp aacp validate`, `parse` and `explain`.
 
 use std::io::{BufRead, Write, stdin, stdout};
 
@@ -9,18 +9,18 @@ use serde_json::json;
 
 use crate::output::printable;
 
-/// Say whether packets are valid, and what is wrong with those that are not
+/// Validate packets, and print errors and warnings
 #[derive(Args)]
 pub(crate) struct Validate {
     #[command(flatten)]
     packets: Packets,
-    /// Hold packets to what we send, not to what others do
+    /// Apply the rules for packets that this program sends, not those for packets that it receives
     #[arg(long)]
     strict: bool,
-    /// Give the verdict, errors and warnings of this release of the Python package
+    /// Print the verdict, errors and warnings of this release of the Python package
     #[arg(long, value_name = "1.1.0|1.4.0", value_parser = parse_release)]
     peer: Option<Release>,
-    /// The version that counts as current
+    /// Version that counts as current
     #[arg(long, value_name = "V", value_parser = parse_version)]
     current: Option<Version>,
     /// Print one line of JSON for each packet
@@ -38,7 +38,7 @@ pub(crate) struct Parse {
     json: bool,
 }
 
-/// Say packets in English
+/// Explain packets in English
 #[derive(Args)]
 pub(crate) struct Explain {
     #[command(flatten)]
@@ -50,13 +50,13 @@ pub(crate) struct Explain {
 
 #[derive(Args)]
 struct Packets {
-    /// Packets; `-` for one packet a line on standard input
+    /// Packets; `-` for one packet per line on standard input
     #[arg(value_name = "PACKET", required = true)]
     packets: Vec<String>,
 }
 
 impl Packets {
-    /// Hands each packet to `check` as soon as it is there; gives whether all were valid.
+    /// Calls `check` with each packet as soon as it is read; returns whether all were valid.
     fn each(&self, mut check: impl FnMut(&str) -> Result<bool>) -> Result<bool> {
         let mut all_valid = true;
         for packet in &self.packets {

@@ -1,4 +1,4 @@
-//! `avp aacp encode`: a packet for an instruction in English.
+//! `avp aacp encode`: makes a packet from an instruction in English.
 
 use std::{
     io::{Write, stdout},
@@ -14,28 +14,28 @@ use clap::Args;
 
 use super::{local::Local, rules::load};
 
-/// Put an instruction in English into a packet
+/// Make a packet from an instruction in English
 ///
-/// Known rules come first, then what the log has, then the model, if one is named. What a model wrote is logged, so that
-/// the next time costs nothing.
+/// Rules are tried first, then the patterns in the log, then the model if one is named. Packets of a model are logged, so that the
+/// same instruction needs no model the next time.
 #[derive(Args)]
 pub(crate) struct Encode {
-    /// The instruction
+    /// Instruction in English
     #[arg(value_name = "ENGLISH")]
     english: String,
-    /// The domain it belongs to
+    /// Domain of the packet
     #[arg(long, value_name = "DOM")]
     domain: String,
-    /// Who receives the answer
+    /// Agent that receives the answer
     #[arg(long = "return", value_name = "AGENT")]
     return_agent: String,
     /// Rules: a file, a folder or a URL
     #[arg(long, value_name = "RULES")]
     rules: Option<String>,
-    /// The log of patterns; made where it is not there
+    /// Log of patterns; created if it does not exist
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// A model to ask: `anthropic:NAME` or `openai:NAME`, with the key from the environment, or `onnx:MODEL_DIR`
+    /// Model to ask: `anthropic:NAME` or `openai:NAME`, with the key from the environment, or `onnx:MODEL_DIR`
     #[arg(long, value_name = "KIND:NAME")]
     model: Option<String>,
     /// Print one JSON object: `packet`, `tier`, `loss_note`
@@ -67,7 +67,7 @@ impl Encode {
         let instruction = Instruction::new(&self.english, &self.domain, &self.return_agent);
         let encoded = encoder.encode(&instruction).map_err(|error| {
             match failure.and_then(|failure| failure.take()) {
-                Some(cause) => Error::new(cause).context("the model gave no completion"),
+                Some(cause) => Error::new(cause).context("the model failed"),
                 None => Error::new(error),
             }
         })?;

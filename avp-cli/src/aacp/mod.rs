@@ -1,4 +1,4 @@
-//! `avp aacp`: packets checked, explained, built, learned and counted.
+//! `avp aacp`: validates, explains, builds and encodes packets, and counts their tokens.
 
 mod build;
 mod check;
@@ -24,7 +24,7 @@ pub(crate) enum Aacp {
 }
 
 impl Aacp {
-    /// Fails if any packet is invalid; the others are printed all the same.
+    /// Fails if any packet is invalid; the others are still printed.
     pub(crate) fn run(&self) -> ExitCode {
         let all_valid = match self {
             Self::Validate(validate) => validate.run(),

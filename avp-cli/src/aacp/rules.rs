@@ -1,4 +1,4 @@
-//! `avp aacp rules`: known packets, found by words.
+//! `avp aacp rules`: searches rules by words.
 
 use std::{
     io::{Write, stdout},
@@ -17,7 +17,7 @@ pub(crate) struct Rules {
     /// Rules: a file, a folder or a URL
     #[arg(value_name = "RULES")]
     rules: String,
-    /// Words to search for; all rules where there are none
+    /// Words to search for; without any, all rules match
     #[arg(value_name = "WORD")]
     words: Vec<String>,
     /// Only rules for this task
@@ -26,7 +26,7 @@ pub(crate) struct Rules {
     /// Only rules of this domain
     #[arg(long, value_name = "DOM")]
     domain: Option<String>,
-    /// Rules to print at most
+    /// Most rules to print
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
     /// Print one line of JSON for each rule
@@ -57,7 +57,7 @@ impl Rules {
             }
         }
         for refused in registry.refused() {
-            eprintln!("avp: {}: left out a rule: {refused:?}", self.rules);
+            eprintln!("avp: {}: skipped an invalid rule: {refused:?}", self.rules);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `avp aacp tokens`: how many tokens each notation takes.
+//! `avp aacp tokens`: counts the tokens of each notation.
 
 use std::{
     io::{Write, stdout},
@@ -18,7 +18,7 @@ use clap::Args;
 use super::rules::load;
 use crate::output::must_exist;
 
-/// Count tokens of English, AACP, JSON and TOON, with real tokenizers
+/// Count the tokens of English, AACP, JSON and TOON
 #[derive(Args)]
 pub(crate) struct Tokens {
     /// Count these rules too: a file, a folder or a URL
@@ -47,7 +47,7 @@ impl Tokens {
     }
 }
 
-/// The published figures were counted with GPT-4o, whose vocabulary is o200k: only beside it do they say anything.
+/// The published figures were counted with the vocabulary of GPT-4o, o200k, and are comparable with that one only.
 fn count(tokenizer: &impl Tokenizer, rules: Option<&[Sample]>, beside_published: bool) -> Result<()> {
     for version in [Version::V1_0, Version::V1_1] {
         let hops = Table::count(tokenizer, &payroll_hops(version))?;

@@ -1,4 +1,4 @@
-//! `avp inspect`: prints what a frame says, for a person or as JSON.
+//! `avp inspect`: prints a frame as text or as JSON.
 
 mod person;
 mod record;
@@ -15,7 +15,7 @@ use clap::Args;
 use crate::output::{Input, Output};
 use record::{Failure, Record};
 
-/// Print what frames say
+/// Print the header, metadata and payload of frames
 #[derive(Args)]
 pub(crate) struct Inspect {
     /// Frames to read; `-` for standard input
@@ -24,16 +24,16 @@ pub(crate) struct Inspect {
     /// Print one line of JSON for each file
     #[arg(long)]
     json: bool,
-    /// Write the decoded payload; of a hybrid frame, its latent chunk
+    /// File for the decoded payload; for a hybrid frame, its latent chunk
     #[arg(long, value_name = "OUT")]
     payload: Option<Output>,
-    /// Bytes of payload to take at most, packed or not
+    /// Most bytes of payload, compressed or not
     #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_PAYLOAD_LIMIT)]
     limit: usize,
 }
 
 impl Inspect {
-    /// Fails if any file does not decode or has a wrong checksum; the others are printed all the same.
+    /// Fails if any file does not decode or has a wrong checksum; the others are still printed.
     pub(crate) fn run(&self) -> ExitCode {
         crate::exit_code(self.inspect_all())
     }
@@ -95,7 +95,7 @@ impl Inspect {
             serde_json::to_writer(&mut out, &serde_json::json!({ "file": file, "error": failure }))?;
             writeln!(out)?;
         } else {
-            // On a terminal both streams end up on the screen; in a pipe the reader must not take it for a report.
+            // On a terminal both streams are visible; in a pipe the error must not be part of the report.
             let at = failure.offset.map(|offset| format!(" (at byte {offset})")).unwrap_or_default();
             let named = if failure.offset.is_some() { format!("{file}: ") } else { String::new() };
             if stdout().is_terminal() {
@@ -108,7 +108,7 @@ impl Inspect {
     }
 }
 
-/// The bytes that the metadata's payload type speaks of: the payload, or a hybrid frame's latent chunk.
+/// The bytes that the payload type in the metadata describes: the payload, or the latent chunk of a hybrid frame.
 fn tensor_range<'p>(frame: &Frame<'_>, payload: &'p [u8]) -> Result<&'p [u8], avp_core::DecodeError> {
     match frame.metadata().mode() {
         avp_core::Mode::Hybrid => Ok(frame.hybrid(payload)?.latent().unwrap_or_default()),

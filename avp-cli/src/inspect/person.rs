@@ -1,4 +1,4 @@
-//! A frame, printed for a person.
+//! A frame as text.
 
 use std::io::{Result, Write};
 
@@ -6,13 +6,13 @@ use console::style;
 
 use super::record::Record;
 
-/// Writes what is known of a frame; lines that would say nothing are left out.
+/// Writes the fields of a frame; empty ones are left out.
 pub(super) fn write(out: &mut impl Write, record: &Record<'_>) -> Result<()> {
     writeln!(out, "{}", style(record.file).bold())?;
     let mut line = |name: &str, value: String| -> Result<()> {
         if value.is_empty() { Ok(()) } else { writeln!(out, "  {:<12} {value}", style(name).dim()) }
     };
-    line("dialect", record.dialect.unwrap_or("0.2 or 0.3, which agree on this frame").to_owned())?;
+    line("dialect", record.dialect.unwrap_or("0.2 or 0.3, with the same meaning").to_owned())?;
     line("flags", flags(record))?;
     line("size", format!("{} bytes of metadata, {} of body", record.metadata_length, body_length(record)))?;
     line("session", quoted(record.session_id))?;
@@ -38,7 +38,7 @@ fn flags(record: &Record<'_>) -> String {
     format!("{:#04x} ({})", record.flags, if names.is_empty() { "none" } else { &names })
 }
 
-/// Saturates: the decoder has checked that metadata is no longer than the payload.
+/// Saturates: the decoder has checked that the metadata is not longer than the payload.
 fn body_length(record: &Record<'_>) -> u32 {
     record.payload_length.saturating_sub(record.metadata_length)
 }
@@ -91,7 +91,7 @@ fn checksum(record: &Record<'_>) -> String {
     }
 }
 
-/// Quotes and escapes, so that no frame can write to the terminal what is not its to write.
+/// Quotes and escapes, so that a frame cannot send control sequences to a terminal.
 fn quoted(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{text:?}") }
 }

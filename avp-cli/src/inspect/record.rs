@@ -1,4 +1,4 @@
-//! What `avp inspect --json` prints of one frame.
+//! A frame as `avp inspect --json` prints it.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::tensor_range;
 #[derive(Serialize)]
 pub(super) struct Record<'a> {
     pub(super) file: &'a str,
-    /// `null` where both readings agree.
+    /// `null` if the frame is valid in both, with the same meaning.
     pub(super) dialect: Option<&'static str>,
     pub(super) version: u8,
     pub(super) flags: u8,
@@ -39,10 +39,10 @@ pub(super) struct Record<'a> {
     pub(super) payload_bytes: usize,
     pub(super) payload_sha256: String,
     pub(super) kv_cache: Option<KvShape>,
-    /// Why the payload is no KV-cache although the metadata says so.
+    /// Why the payload is not the KV-cache that the metadata declares.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kv_cache_error: Option<Failure>,
-    /// The AACP packet that the frame carries as text or as a JSON message's content, in English.
+    /// The meaning in English of an AACP packet in the text chunk or in the content of a JSON message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) aacp: Option<String>,
     #[serde(skip)]
@@ -51,7 +51,7 @@ pub(super) struct Record<'a> {
     pub(super) bytes_per_token: Option<usize>,
 }
 
-/// The CRC-32 that the frame carries beside that of its payload.
+/// The CRC-32 in the metadata and that of the payload.
 #[derive(Serialize)]
 pub(super) struct ChecksumState {
     pub(super) expected: u32,
@@ -69,17 +69,17 @@ pub(super) struct KvShape {
     pub(super) dtype: KvDType,
 }
 
-/// Why a file or a part of it could not be read.
+/// The error of a file or of its payload.
 #[derive(Serialize)]
 pub(super) struct Failure {
     pub(super) kind: &'static str,
     pub(super) message: String,
-    /// Byte in the file; `null` where the file itself could not be read.
+    /// Byte in the file; `null` if the file itself could not be read.
     pub(super) offset: Option<usize>,
 }
 
 impl<'a> Record<'a> {
-    /// `payload` is the frame's body, unpacked.
+    /// `payload` is the decompressed body of the frame.
     ///
     /// # Errors
     /// When a hybrid body does not decode.
@@ -127,7 +127,7 @@ impl<'a> Record<'a> {
             mode: metadata.mode().as_str(),
             avp_map_id: metadata.avp_map_id(),
             extra: metadata.extra().collect(),
-            // Widened, so that other languages read the exact value the frame holds.
+            // Widened, so that other languages read the exact value.
             confidence_score: metadata.confidence_score().map(f64::from),
             text,
             checksum: frame.checksum(payload).map(|sum| ChecksumState {
@@ -144,13 +144,13 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Whether the payload is what its sender summed, as far as can be told.
+    /// Whether the checksum, if there is one, matches the payload.
     pub(super) fn is_sound(&self) -> bool {
         self.checksum.as_ref().is_none_or(|sum| sum.ok)
     }
 }
 
-/// What `text` says in English, if it is a packet; prose is none, since its first word is no task.
+/// The meaning of `text` in English if it is a packet; the first word of prose is not a task.
 fn explain(text: &str) -> Option<String> {
     let packet = aacp::Validator::lenient().parse(text).ok()?;
     Some(aacp::Explanation::of(&packet).to_string())

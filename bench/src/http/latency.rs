@@ -1,4 +1,4 @@
-//! Large frames over a long way: what flow control costs where an acknowledgement takes its time.
+//! Large frames over a link with high latency: the cost of flow control.
 
 use std::{fs, path::Path};
 

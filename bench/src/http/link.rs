@@ -1,4 +1,4 @@
-//! Two network namespaces with a long way between them: see `link.py`.
+//! Two network namespaces with a high-latency link between them: see `link.py`.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ pub(super) struct Link {
 
 impl Link {
     /// # Errors
-    /// When this machine does not let us.
+    /// When this machine does not permit it.
     pub(super) fn make(round_trip_ms: u32) -> Result<Self> {
         let names = ["near", "far"].map(|end| format!("avp{end}{}", std::process::id()));
         let mut command = Command::new(peer_python()?);

@@ -1,4 +1,4 @@
-//! Many small frames: one load generator, which writes the same bytes to everybody and waits for each answer.
+//! Many small frames: one load generator, which writes the same bytes to every server and waits for each answer.
 
 use std::{
     net::SocketAddr,
@@ -22,7 +22,7 @@ use crate::{
 const SMALL: usize = 16 << 10;
 const CONNECTIONS: usize = 64;
 
-/// How long each turn is, and how much of it is not counted.
+/// The length of each turn, and of its warm-up.
 const TURN: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_millis(500);
 const ROUNDS: usize = 3;
@@ -48,7 +48,7 @@ pub(super) fn table() -> Result<Table> {
         &["server", "requests a second", "p50", "p99", &format!("against {PEER}")],
     );
     let of = |side: &Side, what: fn(&Turn) -> f64| median(side.turns.iter().map(what).collect());
-    let peer = sides.first().map(|side| of(side, |turn| turn.rate)).context("somebody took part")?;
+    let peer = sides.first().map(|side| of(side, |turn| turn.rate)).context("no server was measured")?;
     for side in &sides {
         let rate = of(side, |turn| turn.rate);
         table.row([
@@ -74,7 +74,7 @@ impl Side {
     }
 }
 
-/// What came of one turn: requests a second, and seconds that half and nearly all of them took at most.
+/// The result of one turn: requests per second, and the median and 99th percentile of their seconds.
 struct Turn {
     rate: f64,
     p50: f64,
@@ -115,7 +115,7 @@ async fn connection(address: SocketAddr, request: std::sync::Arc<[u8]>, start: I
         stream.write_all(&request).await?;
         let mut len = 0;
         while !is_whole(&answer[..len]) {
-            ensure!(len < answer.len(), "an answer is longer than any that was expected");
+            ensure!(len < answer.len(), "a response exceeds the buffer");
             let read = stream.read(&mut answer[len..]).await?;
             ensure!(read > 0, "the server closed a connection");
             len += read;

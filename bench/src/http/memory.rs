@@ -1,4 +1,4 @@
-//! What frames in flight take of a server's memory.
+//! The memory of a server per frame in flight.
 
 use anyhow::Result;
 

@@ -59,7 +59,7 @@ pub(crate) fn run(names: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// What a server of ours does with frames.
+/// The servers of this library, and what they do with frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Server {
     /// Keeps them all in memory.
@@ -70,7 +70,7 @@ enum Server {
     Files,
     /// Reads and checks them, a piece at a time.
     Passing,
-    /// Hyper without this library, which reads the bytes and looks at none.
+    /// Bare hyper, which reads the bytes and does not check them.
     Hyper,
 }
 
@@ -105,7 +105,7 @@ impl Server {
     }
 }
 
-/// A server that runs, and where.
+/// A running server and its address.
 struct Served {
     partner: Partner,
     url: String,

@@ -16,7 +16,7 @@ pub(crate) const SEND: &str = "http-send";
 /// Frames that are in flight together when their memory is measured.
 pub(super) const TOGETHER: usize = 4;
 
-/// Which HTTP a client speaks where there is no TLS; with TLS the server's offer decides.
+/// The HTTP version of a client without TLS; with TLS it is negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
     Http1,
@@ -32,13 +32,13 @@ impl How {
     }
 }
 
-/// `URL SIZE HTTP [AUTHORITY]`: sends what standard input asks for.
+/// `URL SIZE HTTP [AUTHORITY]`: answers the requests on standard input.
 ///
 /// # Errors
-/// When the arguments are none.
+/// When the arguments are wrong.
 pub(crate) fn send(arguments: &[OsString]) -> Result<()> {
     let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-    let [url, size, http, authority @ ..] = &text[..] else { bail!("where to, how much, and how?") };
+    let [url, size, http, authority @ ..] = &text[..] else { bail!("expected URL SIZE HTTP [AUTHORITY]") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut options = ClientOptions {
         allow_plain_http: true,
@@ -77,11 +77,11 @@ pub(crate) fn send(arguments: &[OsString]) -> Result<()> {
             }
             Ok(Vec::new())
         }
-        _ => bail!("a client knows no {line}"),
+        _ => bail!("unknown request {line}"),
     })
 }
 
-/// What a user does who has a payload: its checksum is part of it, as it is of the peer's `transmit`.
+/// Sends a payload, checksum included, as the peer's `transmit` does.
 async fn transmit(client: &Client, payload: Bytes) -> Result<Receipt> {
     let fields = MetadataFields {
         model_id: "Qwen/Qwen2.5-0.5B",
@@ -94,6 +94,6 @@ async fn transmit(client: &Client, payload: Bytes) -> Result<Receipt> {
     };
     let head = FrameEncoder::new(fields).encode_head(&[&payload])?;
     let receipt = client.transmit(Outgoing::parts([head.into(), payload])).await?;
-    ensure!(receipt.reply().is_success(), "the server did not say success");
+    ensure!(receipt.reply().is_success(), "the server refused the frame");
     Ok(receipt)
 }

@@ -1,4 +1,4 @@
-//! A server in a process of its own, which says where it listens and how much memory it takes.
+//! A server in a process of its own, which reports its address and its memory.
 
 use std::{convert::Infallible, ffi::OsString, fs, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,11 +33,13 @@ const NEWEST: usize = 2 * LARGE + 4096;
 /// `MODE ADDRESS [CERTIFICATES KEY [PROTOCOL]]`: serves until standard input ends.
 ///
 /// # Errors
-/// When the arguments are none, or the address is taken.
+/// When the arguments are wrong, or the address is in use.
 pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     let text: Vec<&str> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-    let [mode, address, tls @ ..] = &text[..] else { bail!("which server, and where?") };
-    let mode = Server::ALL.into_iter().find(|server| server.argument() == *mode).context("no such server")?;
+    let [mode, address, tls @ ..] = &text[..] else {
+        bail!("expected MODE ADDRESS [CERTIFICATES KEY [PROTOCOL]]")
+    };
+    let mode = Server::ALL.into_iter().find(|server| server.argument() == *mode).context("unknown server")?;
     let runtime = tokio::runtime::Runtime::new()?;
     let listener = runtime.block_on(TcpListener::bind(address.parse::<SocketAddr>()?))?;
     let port = listener.local_addr()?.port();
@@ -61,10 +63,10 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
         "memory" => Ok(vec![("peak", status("VmHWM:")?)]),
         // From now on the peak is that of what comes: proc(5).
         "forget peak" => {
-            fs::write("/proc/self/clear_refs", "5").context("the system keeps no account of peak memory")?;
+            fs::write("/proc/self/clear_refs", "5").context("this system does not report peak memory")?;
             Ok(vec![("resident", status("VmRSS:")?)])
         }
-        _ => bail!("a server knows no {line}"),
+        _ => bail!("unknown request {line}"),
     })
 }
 
@@ -79,7 +81,7 @@ fn ours<H: Handler>(
     runtime.spawn(server::serve(listener, service, listen, never, Duration::ZERO));
 }
 
-/// A handler that looks at every byte and keeps none.
+/// A handler that reads every byte and stores none.
 struct Passing;
 
 impl Handler for Passing {
@@ -110,7 +112,7 @@ async fn hyper_alone(listener: TcpListener) {
     }
 }
 
-/// Certificates and key in files, and the one protocol to speak where only one is wanted.
+/// Files of certificates and key, and optionally the only protocol to offer.
 fn tls_config(arguments: &[&str]) -> Result<Option<ServerTls>> {
     let [certificates, key, protocols @ ..] = arguments else { return Ok(None) };
     let mut config = server::tls_config_of_files(certificates.as_ref(), key.as_ref(), None)?.config().clone();
