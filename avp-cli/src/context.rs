@@ -20,7 +20,7 @@ use crate::{
 
 /// Show, cut and join contexts in files, as `think --save` writes them
 #[derive(Subcommand)]
-pub(crate) enum Saved {
+pub(crate) enum ContextCommand {
     Show(Show),
     Truncate(Truncate),
     Tail(Tail),
@@ -111,7 +111,7 @@ pub(crate) struct Layers {
     library: LibraryArgs,
 }
 
-impl Saved {
+impl ContextCommand {
     pub(crate) fn run(&self) -> Result<()> {
         match self {
             Self::Show(show) => show.run(),

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use avp_lab::{agent, demo, embedded_model};
 use clap::Args;
 
-use crate::model::ModelArgs;
+use crate::model::{ModelArgs, find_library};
 
 /// Show what a hand-over saves: agent B answers questions about documents that only agent A has read
 #[derive(Args)]
@@ -32,6 +32,8 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(&self) -> Result<()> {
         let questions = NonZeroUsize::new(self.questions).context("--questions must be at least 1")?;
+        // Otherwise each agent would report a missing library.
+        find_library(None)?;
         let program = std::env::current_exe().context("cannot find this program to start its agents")?;
         let model = self.model.clone().map_or_else(embedded_model, Ok)?;
         let demo = demo::Demo::new(program, model, questions, self.seed)?;

@@ -54,7 +54,7 @@ enum Command {
     Think(think::Think),
     Generate(generate::Generate),
     #[command(subcommand)]
-    Context(context::Saved),
+    Context(context::ContextCommand),
     Prepare(prepare::Prepare),
     Inspect(inspect::Inspect),
     Encode(encode::Encode),

@@ -12,7 +12,7 @@ use aacp::learn::{
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 
-use super::{local::Local, rules::load};
+use super::{onnx::OnnxModel, rules::load};
 
 /// Make a packet from an instruction in English
 ///
@@ -52,21 +52,21 @@ impl Encode {
         if let Some(log) = &self.log {
             encoder = encoder.log(PatternLog::open(log).with_context(|| log.display().to_string())?);
         }
-        let mut failure = None;
+        let mut last_error = None;
         encoder = match self.model.as_deref().map(|model| model.split_once(':')) {
             None => encoder,
             Some(Some(("anthropic", name))) => encoder.model(Anthropic::from_env(name)?),
             Some(Some(("openai", name))) => encoder.model(OpenAi::from_env(name)?),
             Some(Some(("onnx", folder))) => {
-                let local = Local::load(folder)?;
-                failure = Some(local.failure());
-                encoder.model(local)
+                let model = OnnxModel::load(folder)?;
+                last_error = Some(model.last_error());
+                encoder.model(model)
             }
             Some(_) => bail!("--model takes anthropic:NAME, openai:NAME or onnx:MODEL_DIR"),
         };
         let instruction = Instruction::new(&self.english, &self.domain, &self.return_agent);
         let encoded = encoder.encode(&instruction).map_err(|error| {
-            match failure.and_then(|failure| failure.take()) {
+            match last_error.and_then(|error| error.take()) {
                 Some(cause) => Error::new(cause).context("the model failed"),
                 None => Error::new(error),
             }

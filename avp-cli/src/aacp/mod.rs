@@ -3,7 +3,7 @@
 mod build;
 mod check;
 mod encode;
-mod local;
+mod onnx;
 mod rules;
 mod tokens;
 

@@ -1,7 +1,7 @@
 //! `avp inspect`: prints a frame as text or as JSON.
 
-mod person;
 mod record;
+mod text;
 
 use std::{
     io::{IsTerminal, Write, stdout},
@@ -47,11 +47,11 @@ impl Inspect {
             );
             output.check()?;
         }
-        let mut all_sound = true;
+        let mut all_valid = true;
         for file in &self.files {
-            all_sound &= self.inspect(file)?;
+            all_valid &= self.inspect(file)?;
         }
-        Ok(all_sound)
+        Ok(all_valid)
     }
 
     fn inspect(&self, file: &Input) -> Result<bool> {
@@ -67,12 +67,12 @@ impl Inspect {
         });
         match decoded {
             Ok((record, payload)) => {
-                let sound = record.is_sound();
+                let valid = record.has_valid_checksum();
                 self.report(&record)?;
-                if let (Some(output), true) = (&self.payload, sound) {
+                if let (Some(output), true) = (&self.payload, valid) {
                     output.write(&payload)?;
                 }
-                Ok(sound)
+                Ok(valid)
             }
             Err(error) => self.report_failure(&name, &Failure::decode(error)).map(|()| false),
         }
@@ -84,7 +84,7 @@ impl Inspect {
             serde_json::to_writer(&mut out, record)?;
             writeln!(out)?;
         } else {
-            person::write(&mut out, record)?;
+            text::write(&mut out, record)?;
         }
         Ok(())
     }

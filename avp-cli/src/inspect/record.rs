@@ -145,7 +145,7 @@ impl<'a> Record<'a> {
     }
 
     /// Whether the checksum, if there is one, matches the payload.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(super) fn has_valid_checksum(&self) -> bool {
         self.checksum.as_ref().is_none_or(|sum| sum.ok)
     }
 }

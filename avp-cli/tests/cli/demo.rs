@@ -90,8 +90,16 @@ fn text_shows_one_hand_over_and_the_table_without_colours_in_a_pipe() {
 }
 
 #[test]
-fn a_folder_without_a_world_is_told_so() {
+fn a_folder_without_questions_is_named() {
     let other = repository("test-vectors/parity/tiny-qwen2").display().to_string();
     assert!(failure(&avp(["demo", "--model", &other])).contains("world.json"));
     assert!(failure(&demo(&["--questions", "0"])).contains("--questions"));
+}
+
+#[test]
+fn a_library_that_cannot_be_used_is_one_sentence_that_names_the_doctor() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_avp"));
+    let output = command.arg("demo").env("ORT_DYLIB_PATH", repository("README.md")).output().unwrap();
+    let message = failure(&output);
+    assert!(message.contains("README.md") && message.contains("`avp doctor`"), "{message}");
 }

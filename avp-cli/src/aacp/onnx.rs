@@ -9,16 +9,16 @@ use avp_runtime_ort::{GenerateOptions, LoadOptions, Message, Model, RunError};
 use crate::model::{find_library, load_runtime};
 
 /// A model in this process, with greedy decoding: the same instruction gives the same packet.
-pub(crate) struct Local {
+pub(crate) struct OnnxModel {
     model: Model,
-    failure: Failure,
+    last_error: LastError,
 }
 
 /// The error of the last run; the encoder's own error has no cause.
 #[derive(Clone, Default)]
-pub(crate) struct Failure(Arc<Mutex<Option<RunError>>>);
+pub(crate) struct LastError(Arc<Mutex<Option<RunError>>>);
 
-impl Local {
+impl OnnxModel {
     /// Loads the model in `folder`.
     ///
     /// # Errors
@@ -26,22 +26,22 @@ impl Local {
     pub(crate) fn load(folder: &str) -> Result<Self> {
         let runtime = load_runtime(&find_library(None)?)?;
         let model = Model::load(&runtime, folder, &LoadOptions::default())?;
-        Ok(Self { model, failure: Failure::default() })
+        Ok(Self { model, last_error: LastError::default() })
     }
 
-    pub(crate) fn failure(&self) -> Failure {
-        self.failure.clone()
+    pub(crate) fn last_error(&self) -> LastError {
+        self.last_error.clone()
     }
 }
 
-impl Failure {
-    /// The failure of the last run, if it failed.
+impl LastError {
+    /// The error of the last run, if it failed.
     pub(crate) fn take(&self) -> Option<RunError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl LanguageModel for Local {
+impl LanguageModel for OnnxModel {
     fn complete(&self, prompt: &Prompt) -> Result<Completion, ModelError> {
         let messages =
             vec![Message::new("system", prompt.system.as_str()), Message::new("user", prompt.user.as_str())];
@@ -54,7 +54,7 @@ impl LanguageModel for Local {
                 text: generation.text,
             }),
             Err(error) => {
-                *self.failure.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *self.last_error.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 Err(ModelError::Failed)
             }
         }
@@ -67,9 +67,9 @@ mod tests {
 
     use super::*;
 
-    fn local(folder: &str) -> Local {
+    fn load(folder: &str) -> OnnxModel {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
-        Local::load(&folder.display().to_string()).unwrap_or_else(|error| panic!("{error:#}"))
+        OnnxModel::load(&folder.display().to_string()).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     fn prompt(user: &str) -> Prompt {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_model_reads_system_and_user_and_counts_its_tokens() {
-        let completion = local("models/facts")
+        let completion = load("models/facts")
             .complete(&prompt("Notes: Rosa lives in Lisbon. Rosa has a parrot. Where does Rosa live?"))
             .unwrap_or_else(|error| panic!("{error}"));
         assert!(!completion.text.is_empty());
@@ -86,12 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_is_kept_for_who_reports_it() {
-        let local = local("test-vectors/parity/tiny-qwen2");
-        let failure = local.failure();
-        let refused = local.complete(&prompt(&"word ".repeat(600)));
+    fn the_error_of_a_failed_run_is_returned_once() {
+        let model = load("test-vectors/parity/tiny-qwen2");
+        let last_error = model.last_error();
+        let refused = model.complete(&prompt(&"word ".repeat(600)));
         assert_eq!(refused, Err(ModelError::Failed));
-        assert!(matches!(failure.take(), Some(RunError::PromptTooLong { window: 512, .. })));
-        assert!(failure.take().is_none());
+        assert!(matches!(last_error.take(), Some(RunError::PromptTooLong { window: 512, .. })));
+        assert!(last_error.take().is_none());
     }
 }
