@@ -1,11 +1,10 @@
-"""Two network namespaces with a long way between them, for the HTTP benchmark. Needs root and /dev/net/tun.
+"""Two network namespaces with a high-latency link between them, for the HTTP benchmark. Needs root and /dev/net/tun.
 
     python link.py NEAR FAR MILLISECONDS
 
-Makes the namespaces NEAR (10.99.0.1) and FAR (10.99.0.2), with a device in each whose other end is this program: whatever comes
-out of one goes into the other MILLISECONDS later, in order, none lost. That is what `tc netem delay` does, which many kernels are
-built without; TCP on both sides is the system's own. Prints a JSON object once both are up, and takes everything down when
-standard input ends.
+Creates the namespaces NEAR (10.99.0.1) and FAR (10.99.0.2), each with a device whose other end is this program: packets of one
+arrive at the other MILLISECONDS later, in order and without loss, like with `tc netem delay`, which many kernels lack. TCP on both
+sides is that of the system. Prints a JSON object once both are up, and removes everything when standard input ends.
 """
 
 import collections
@@ -42,7 +41,7 @@ def main():
 
 
 def end(namespace, address, made):
-    """A device in a namespace of its own, as the file that holds its other end."""
+    """Creates a device in a namespace of its own; returns the file of its other end."""
     run("ip", "netns", "add", namespace)
     made.append(namespace)
     device = os.open("/dev/net/tun", os.O_RDWR)
@@ -62,7 +61,7 @@ def run(*command):
 
 
 def carry(come, go, delay):
-    """Reads as fast as packets come, and writes each when its time has come."""
+    """Reads packets as they arrive, and writes each after its delay."""
     waiting = collections.deque()
     while True:
         patience = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None

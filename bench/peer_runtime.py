@@ -108,7 +108,7 @@ class Ort:
                 binding.bind_ortvalue_input(name, latent)
                 continue
             else:
-                raise SystemExit(f"the graph takes {name}, of which this script knows nothing")
+                raise SystemExit(f"the graph has the unknown input {name}")
             binding.bind_ortvalue_input(name, self.ortvalue(value))
 
     def _first_latent(self):

@@ -1,4 +1,4 @@
-"""Training dialogues: token ids, where the loss looks, and the curriculum's stages."""
+"""Training dialogues: token ids, weights of the loss, and the stages of the curriculum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from world import IM_END, IM_START, KINDS, Fact, Person, World
 
 # Weight of an assistant token that is neither a value nor a name ("In", ".", end of turn). These
-# are learned at once; the weight only keeps them from crowding out the values.
+# are learned quickly; a low weight keeps them from dominating the values.
 FORM_WEIGHT = 0.1
 QUESTIONS_PER_DOCUMENT = 8
 ASSISTANT = f"{IM_START}assistant\n"
@@ -47,7 +47,7 @@ class DialogueMaker:
         d.labels.extend([label] * len(ids))
 
     def _mark(self, d: Dialogue, since: int, word: str, label: str) -> None:
-        """Gives the word's token, looked for from `since` on, full weight."""
+        """Gives the token of the word, searched from `since` on, full weight."""
         (token,) = self.encode(" " + word)
         at = d.ids.index(token, since)
         d.weights[at] = 1.0
@@ -65,7 +65,7 @@ class DialogueMaker:
         self._say(d, f"{IM_END}\n{ASSISTANT}")
 
     def _ask(self, d: Dialogue, people: list[Person], rng: Random, two_hop: float, first: str) -> None:
-        """Appends question and answer turns; `first` is what the first question's turn opens with."""
+        """Appends question and answer turns; `first` starts the turn of the first question."""
         for number in range(QUESTIONS_PER_DOCUMENT):
             hops = 2 if rng.random() < two_hop else 1
             templates = self.world.questions["two_hop" if hops == 2 else "one_hop"]
@@ -232,8 +232,8 @@ class DialogueMaker:
         return self._summarised(self.world.people(rng, held_out=False), rng)[0]
 
     def handed_over(self, rng: Random) -> Dialogue:
-        """Questions behind a summary that is whole, cut off anywhere, or not begun: what B's prompt
-        finds before it in A's cache."""
+        """Questions after a summary that is complete, cut off anywhere, or not begun, like B's prompt
+        after A's cache."""
         people = self.world.people(rng, held_out=False)
         d, start = self._summarised(people, rng)
         length = len(d.ids) - start
@@ -249,7 +249,7 @@ class DialogueMaker:
         return d
 
     def from_summary(self, rng: Random) -> Dialogue:
-        """Questions on a summary's text, as B reads it in a text chain."""
+        """Questions about the text of a summary, as B reads it in mode text."""
         people = self.world.people(rng, held_out=False)
         facts = self.world.summary_facts(self.world.facts(people, rng))
         d = Dialogue()

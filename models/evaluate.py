@@ -1,4 +1,4 @@
-"""Measures the exported model on documents made of held-out pairs only.
+"""Evaluates the exported model on documents of held-out pairs only.
 
     python evaluate.py                          # facts/, 600 questions for each mode
     python evaluate.py --questions 1200 --seed 7
@@ -7,12 +7,12 @@ Modes, each on the same questions:
 
     direct     B reads document and question in one user turn
     text       A writes a summary; B reads summary and question
-    latent N   A reads document and request and makes N latent steps; B's own prompt follows
+    latent N   A reads document and request and runs N latent steps; B's prompt follows
                directly in A's KV-cache
 
 A latent step feeds softmax(logits) @ E, with E the token embedding, as the next input. The exported
-graph takes token ids only, so a `Where` behind its embedding lets such a vector in; everything else
-in the graph stays as exported.
+graph takes token ids only, so a `Where` is added after its embedding; the rest of the graph stays as
+exported.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Agent:
         for _ in range(steps):
             weights = np.exp(logits - logits.max())
             latent = (weights / weights.sum()) @ self.embedding
-            # The id is overruled by the latent vector; any will do.
+            # The latent vector replaces the embedding of this id; any id will do.
             logits, cache = self.run([self.end], cache, latent.astype(np.float32))
         return cache
 

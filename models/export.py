@@ -3,7 +3,7 @@
     python export.py                # build/model -> facts/
 
 The task is text-generation-with-past, in fp32, at Optimum's default opset, with no optimisation
-pass: what anyone gets from `optimum-cli export onnx`. The result is then compared with the
+pass: the same as `optimum-cli export onnx`. The result is then compared with the
 PyTorch model: a prompt in one piece, and the same prompt as a start and a continuation on its
 cache.
 """
@@ -50,7 +50,7 @@ def export(source: Path, target: Path) -> None:
 
 
 def verify(source: Path, target: Path) -> None:
-    """Raises unless the exported graph has the expected interface and PyTorch's numbers."""
+    """Raises unless the exported graph has the expected interface and the logits of PyTorch."""
     model = AutoModelForCausalLM.from_pretrained(source)
     tokenizer = AutoTokenizer.from_pretrained(target)
     assert model.config.vocab_size == len(tokenizer), "vocabulary and tokenizer differ in size"

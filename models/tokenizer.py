@@ -1,4 +1,4 @@
-"""The tokenizer: byte-level BPE in which every word of the world is one token."""
+"""The tokenizer: byte-level BPE in which every word of ``world.json`` is one token."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(world: World, max_length: int) -> PreTrainedTokenizerFast:
-    """Trains on the world's words only.
+    """Trains on the words of ``world.json`` only.
 
     Merging goes on until each word is a single token, however rare, so that a name or a value
     is always one token with its leading space.
     """
-    # Without the placeholders: "{name}" is no word of the world.
+    # Without the placeholders: "{name}" is not a word.
     texts = [re.sub(r"\{\w+\}", "", text) for text in world.vocabulary_text()]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

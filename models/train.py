@@ -1,12 +1,12 @@
-"""Trains the model, stage by stage, on dialogues made as it goes.
+"""Trains the model, stage by stage, on dialogues that it generates during training.
 
     python train.py                 # from scratch into build/
-    python train.py --resume        # go on from the last checkpoint in build/
+    python train.py --resume        # continue from the last checkpoint in build/
 
 Every hundred steps, and at the end of each stage, build/checkpoint.pt (weights, optimiser, stage) and
 build/model/ (the model with its tokenizer, which export.py reads) are written. A resumed stage
-starts from its first step with the weights reached; the last stage, whose rate falls to nothing, is
-written at its end only.
+starts again at its first step with the saved weights; the last stage, whose learning rate falls to
+zero, is written at its end only.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Trainer:
             if mastered:
                 return
         if not stage.decay:
-            print(f"{stage.name} not mastered, going on", flush=True)
+            print(f"{stage.name} not mastered, continuing", flush=True)
 
     def train_batch(self, stage: Stage, step: int, meter: Meter) -> float:
         rate = self.args.rate * min(1.0, self.step / 50)
@@ -161,7 +161,7 @@ class Trainer:
             dialogues, self.tokenizer.pad_token_id
         )
         # Padding is on the right and attention is causal, so no mask is needed. Only the positions
-        # that the loss looks at go through the head.
+        # of the loss go through the head.
         hidden = self.model.model(input_ids=ids, use_cache=False).last_hidden_state
         logits = self.model.lm_head(hidden.flatten(0, 1)[positions])
         losses = functional.cross_entropy(logits, targets, reduction="none")

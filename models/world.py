@@ -1,8 +1,7 @@
-"""The model's world: people, facts, documents, questions and answers.
+"""People, facts, documents, questions and answers.
 
-Everything that has a wording or a number comes from ``facts/world.json``; this module only
-follows its rules. The demo of the command-line tool follows the same file, so a question made
-there is worded as the questions were that the model learned from. README.md describes the file.
+All wordings and numbers come from ``facts/world.json``. The demo of the program ``avp`` reads the
+same file, so its questions have the wording of the training. README.md describes the file.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class World:
     # Which pairs may be used
 
     def is_held_out(self, name: str, kind: str, value: str) -> bool:
-        """Whether the pair is kept out of every training document."""
+        """Whether the pair is held out of every training document."""
         score = (
             self.rule["name_factor"] * self.names.index(name)
             + self.rule["value_factor"] * self.values[kind].index(value)
