@@ -6,6 +6,11 @@ use anyhow::{Context as _, Result};
 
 /// The folder of the model `facts`, unpacked into the user's cache folder on first use.
 ///
+/// ```no_run
+/// println!("avp think {} --prompt …", avp_lab::embedded_model()?.display());
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+///
 /// # Errors
 /// When there is no cache folder or it cannot be written; `AVP_CACHE_DIR` names another one.
 pub fn embedded_model() -> Result<PathBuf> {

@@ -13,6 +13,15 @@ use super::protocol::{Generated, Request, Response, Thought, receive, send};
 
 /// Answers requests on standard input until it closes.
 ///
+/// ```no_run
+/// use avp_runtime_ort::{LoadOptions, Model, Runtime};
+///
+/// let runtime = Runtime::find()?;
+/// let model = Model::load(&runtime, "models/facts", &LoadOptions::default())?;
+/// avp_lab::agent::serve(&runtime, &model, "A")?;
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+///
 /// # Errors
 /// When a stream fails or a message is malformed. A request that fails is answered with the error.
 pub fn serve(runtime: &Runtime, model: &Model, name: &str) -> Result<()> {

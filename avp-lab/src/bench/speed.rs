@@ -20,6 +20,19 @@ use crate::{
 };
 
 /// Measures reading, latent steps, decoding and handing over at growing lengths; every figure is a median.
+///
+/// ```no_run
+/// use avp_lab::bench::{Loaded, Speed};
+/// use avp_runtime_ort::{LoadOptions, Model, Runtime};
+///
+/// let folder = std::path::Path::new("models/facts");
+/// let runtime = Runtime::find()?;
+/// let model = Model::load(&runtime, folder, &LoadOptions::default())?;
+/// let loaded = Loaded { runtime: &runtime, model: &model, folder, threads: 0 };
+/// let speed = Speed { lengths: vec![128_usize.try_into()?, 512_usize.try_into()?], steps: 8_usize.try_into()?, repeats: 3_usize.try_into()? };
+/// println!("{}", speed.run(&loaded)?);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Speed {
     /// Lengths of the context in tokens; those beyond the model's window are left out and named in the report.

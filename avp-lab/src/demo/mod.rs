@@ -14,6 +14,15 @@ pub use report::Report;
 use crate::world::{Hops, Task, World};
 
 /// Questions about documents that only agent A has read, to be answered by agent B.
+///
+/// ```no_run
+/// use avp_lab::{demo::Demo, embedded_model};
+///
+/// let questions = 100_usize.try_into()?;
+/// let demo = Demo::new("avp", embedded_model()?, questions, 1)?;
+/// println!("{}", demo.compare()?);
+/// # Ok::<(), anyhow::Error>(())
+/// ```
 pub struct Demo {
     program: PathBuf,
     model: PathBuf,
