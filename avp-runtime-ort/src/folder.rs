@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ModelError;
 
-/// In which of its forms a model is to run, where a folder holds several.
+/// The variant of a model in a folder with several graphs.
 ///
 /// ```
 /// use avp_runtime_ort::Dtype;
@@ -20,7 +20,7 @@ use crate::ModelError;
 /// # assert!(error.to_string().contains("q4f16"), "{error}");
 /// ```
 ///
-/// The names are those of Transformers.js, and of the files in onnx-community's folders.
+/// The names are those of Transformers.js and of onnx-community's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dtype {
@@ -42,7 +42,7 @@ pub enum Dtype {
     Quantized,
 }
 
-/// A name that no [`Dtype`] has.
+/// The name of an unknown [`Dtype`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown dtype {name:?}: expected fp32, fp16, q4, q4f16, int8, uint8, bnb4 or quantized")]
 pub struct UnknownDtype {
@@ -61,7 +61,7 @@ impl Dtype {
         (Self::Quantized, "quantized"),
     ];
 
-    /// The file that holds this form.
+    /// The file name of this variant.
     #[must_use]
     pub fn file_name(self) -> String {
         match self {
@@ -88,10 +88,10 @@ impl FromStr for Dtype {
     }
 }
 
-/// The graph of a model folder, in the folder itself or in its `onnx`; `model.onnx` where no form is asked for.
+/// The graph of a model folder, in the folder itself or in its `onnx` subfolder; `model.onnx` by default.
 ///
 /// # Errors
-/// When it is not there; the error lists the graphs that are.
+/// When it does not exist. The error lists the existing graphs.
 pub(crate) fn graph(folder: &Path, dtype: Option<Dtype>) -> Result<PathBuf, ModelError> {
     let wanted = dtype.unwrap_or(Dtype::Fp32).file_name();
     let places = [folder.to_owned(), folder.join("onnx")];
@@ -112,10 +112,10 @@ pub(crate) fn graph(folder: &Path, dtype: Option<Dtype>) -> Result<PathBuf, Mode
     Err(ModelError::NoSuchGraph { wanted, there })
 }
 
-/// Reads a text file that the model needs.
+/// Reads a text file of the model.
 ///
 /// # Errors
-/// When it is missing or cannot be read; the path is named.
+/// When it is missing or cannot be read. The error has the path.
 pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
     std::fs::read_to_string(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => ModelError::MissingFile { path: path.to_owned() },
@@ -123,18 +123,18 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
     })
 }
 
-/// Reads a JSON file that the model needs.
+/// Reads a JSON file of the model.
 ///
 /// # Errors
-/// As [`read_text`]; and when the JSON does not hold what `T` needs, with line and column.
+/// As [`read_text`], and when the JSON is not a valid `T`, with line and column.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
     parse_json(path, &read_text(path)?)
 }
 
-/// Reads what `T` needs from the text of the file at `path`.
+/// Parses the text of the file at `path`.
 ///
 /// # Errors
-/// When the JSON does not hold it, with line and column.
+/// When the JSON is not a valid `T`, with line and column.
 pub(crate) fn parse_json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ModelError> {
     serde_json::from_str(text)
         .map_err(|error| ModelError::Json { path: path.to_owned(), message: error.to_string() })

@@ -1,4 +1,4 @@
-//! Who a loaded model is, as handshakes and frames say it.
+//! The identity of a model for handshakes and frames.
 
 use std::{collections::HashMap, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{ModelError, config, folder::read_text, prepare::PrepareReport, token
 /// or of a config file alone.
 ///
 /// # Errors
-/// When a file is missing, cannot be read, or does not hold what it should.
+/// When a file is missing, unreadable or invalid.
 pub fn read_identity(path: impl AsRef<Path>) -> Result<OwnedModelIdentity, ModelError> {
     let path = path.as_ref();
     if !path.is_dir() {
@@ -25,10 +25,10 @@ pub fn read_identity(path: impl AsRef<Path>) -> Result<OwnedModelIdentity, Model
     }
 }
 
-/// SHA-256 of a vocabulary as peers compute it, in hex; of a `tokenizer.json`, or of a JSON object from token to id.
+/// SHA-256 of a vocabulary, as the peers compute it, in hex: of a `tokenizer.json`, or of a JSON object from token to id.
 ///
 /// # Errors
-/// When the file cannot be read or is neither.
+/// When the file cannot be read or has another format.
 pub fn tokenizer_hash(path: impl AsRef<Path>) -> Result<String, ModelError> {
     let path = path.as_ref();
     let text = read_text(path)?;
@@ -42,15 +42,15 @@ pub fn tokenizer_hash(path: impl AsRef<Path>) -> Result<String, ModelError> {
 /// The identity of the model whose `config.json`, at `path`, has this text.
 ///
 /// # Errors
-/// When the text is no such config.
+/// When the text is not a valid config.
 pub(crate) fn identify(path: &Path, config: &str, tokens: &Tokens) -> Result<OwnedModelIdentity, ModelError> {
     Ok(OwnedModelIdentity { tokenizer_hash: tokens.hash(), ..from_config(path, config)? })
 }
 
-/// A config that belongs to another export gives frames that no peer can use.
+/// Checks that config and graph belong together: frames with wrong sizes are of no use to a peer.
 ///
 /// # Errors
-/// When a size in the config is not the graph's; it is named.
+/// When a size in the config differs from the graph's. The error names it.
 pub(crate) fn check(identity: &OwnedModelIdentity, graph: &PrepareReport) -> Result<(), ModelError> {
     let fields = [
         ("hidden_size", identity.hidden_dim, graph.hidden_size),
@@ -64,7 +64,7 @@ pub(crate) fn check(identity: &OwnedModelIdentity, graph: &PrepareReport) -> Res
     }
 }
 
-/// The width of one head as the config has it, for graphs that leave it open.
+/// The size of one head in the config, for graphs in which it is symbolic.
 pub(crate) fn head_dim(identity: &OwnedModelIdentity) -> Option<usize> {
     usize::try_from(identity.head_dim).ok().filter(|&size| size > 0)
 }

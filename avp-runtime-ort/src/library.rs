@@ -1,16 +1,16 @@
-//! The ONNX Runtime library: found and checked before anything is asked of it.
+//! Finding and checking the ONNX Runtime library.
 //!
-//! It is looked for in this order, and the first two are binding: what was named is used or refused.
+//! Places are searched in this order. A library named by 1 or 2 is used or refused; there is no fallback.
 //!
-//! 1. The path the caller gives.
+//! 1. The path from the caller.
 //! 2. The environment variable `ORT_DYLIB_PATH`.
-//! 3. The cache that `cargo xtask setup` fills: `AVP_ONNXRUNTIME_CACHE`, or `.cache/onnxruntime` beside the `target`
-//!    folder that the program runs from.
+//! 3. The cache of `cargo xtask setup`: `AVP_ONNXRUNTIME_CACHE`, or `.cache/onnxruntime` beside the program's `target`
+//!    folder.
 //! 4. The `onnxruntime` package of the Python on the `PATH`.
 //! 5. The program's own folder and the folders of the system's loader.
 //!
-//! A candidate counts when it loads, exports `OrtGetApiBase`, and is of a release that serves the API level this crate
-//! was built for ([`ort::MINOR_VERSION`]). Loading a library runs its initializers: look only where code may come from.
+//! A candidate is usable if it loads, exports `OrtGetApiBase`, and its release supports the API level of this crate
+//! ([`ort::MINOR_VERSION`]). Loading a library runs its initializers, so only trusted folders are searched.
 
 mod cuda;
 mod elf;
@@ -25,7 +25,7 @@ use std::{
 pub(crate) use cuda::check as check_cuda;
 use libloading::Library;
 
-/// A library that loads and is a recent enough ONNX Runtime.
+/// A usable ONNX Runtime library.
 ///
 /// ```no_run
 /// let library = avp_runtime_ort::OrtLibrary::find(None)?;
@@ -37,37 +37,37 @@ pub struct OrtLibrary {
     path: PathBuf,
     version: String,
     source: LibrarySource,
-    /// Keeps the library mapped, so that loading it again costs nothing and runs no initializer twice.
+    /// Keeps the library mapped, so that loading it again is cheap and does not repeat its initializers.
     _mapped: Library,
 }
 
-/// Where a library was found.
+/// The place in which a library was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LibrarySource {
-    /// The caller named it.
+    /// The path from the caller.
     Explicit,
-    /// `ORT_DYLIB_PATH` names it.
+    /// `ORT_DYLIB_PATH`.
     Environment,
-    /// `cargo xtask setup` fetched it.
+    /// The cache of `cargo xtask setup`.
     Cache,
-    /// Python's `onnxruntime` package brought it.
+    /// Python's `onnxruntime` package.
     Python,
-    /// It lies in the program's folder or where the system's loader looks.
+    /// The program's folder or a folder of the system's loader.
     System,
 }
 
-/// Why there is no usable ONNX Runtime library. Each message is one sentence and ends with the mend.
+/// There is no usable ONNX Runtime library. Each message is one sentence and ends with a solution.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LibraryError {
-    /// No candidate anywhere, or none that is usable.
+    /// No usable candidate was found.
     #[error("no ONNX Runtime library found, having looked at {}: {MEND}", looked_at.join(", "))]
     NotFound {
-        /// Each place looked at, and what was wrong with a candidate there.
+        /// Each searched place, with the fault of a candidate there.
         looked_at: Vec<String>,
     },
-    /// The path named does not exist or cannot be read.
+    /// The path does not exist or cannot be read.
     #[error("cannot read the ONNX Runtime library {} ({message}): {MEND}", path.display())]
     Unreadable {
         /// The path.
@@ -75,22 +75,22 @@ pub enum LibraryError {
         /// What the system says.
         message: String,
     },
-    /// The path names a folder, a pipe or a device.
+    /// The path is a folder, a pipe or a device.
     #[error("the ONNX Runtime library {} is {got}, expected a file: {MEND}", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// What it is instead.
+        /// The kind of file.
         got: &'static str,
     },
-    /// The file ends before its own headers say; loading it would end the process.
+    /// The file is truncated; loading it would end the process.
     #[error("the ONNX Runtime library {} is cut off at {got} of {expected} bytes: {MEND}", path.display())]
     CutOff {
         /// The file.
         path: PathBuf,
-        /// Bytes that its headers speak of.
+        /// Its length according to its headers, in bytes.
         expected: u64,
-        /// Bytes there are.
+        /// Its length in bytes.
         got: u64,
     },
     /// The system's loader refuses the file.
@@ -98,31 +98,31 @@ pub enum LibraryError {
     NotLoadable {
         /// The file.
         path: PathBuf,
-        /// The loader's words.
+        /// The loader's message.
         message: String,
     },
-    /// A library, and not ONNX Runtime.
+    /// The library is not ONNX Runtime.
     #[error("{} is a library but not ONNX Runtime (it exports no OrtGetApiBase): {MEND}", path.display())]
     NotOnnxRuntime {
         /// The file.
         path: PathBuf,
     },
-    /// ONNX Runtime of a release that lacks what is used here.
+    /// The release of ONNX Runtime is too old.
     #[error("{} is ONNX Runtime {got}, expected 1.{expected} or newer: {MEND}", path.display())]
     TooOld {
         /// The file.
         path: PathBuf,
         /// Its release.
         got: String,
-        /// The oldest minor release that would do.
+        /// The oldest usable minor release.
         expected: u32,
     },
-    /// The library is what it should be, and ONNX Runtime does not start.
+    /// ONNX Runtime does not start.
     #[error("ONNX Runtime from {} does not start ({message}): {MEND}", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// ONNX Runtime's words.
+        /// ONNX Runtime's message.
         message: String,
     },
 }
@@ -135,10 +135,10 @@ impl OrtLibrary {
     /// The oldest usable release is 1.`OLDEST_MINOR`.
     pub const OLDEST_MINOR: u32 = ort::MINOR_VERSION;
 
-    /// Finds a usable library: `explicit` where given, else as the module's list says.
+    /// Finds a usable library: `explicit` if given, else in the order of the module's list.
     ///
     /// # Errors
-    /// When the library that was named is unusable, or nothing was named and no usable one is found.
+    /// When the named library is not usable, or no usable one is found.
     pub fn find(explicit: Option<&Path>) -> Result<Self, LibraryError> {
         let environment = std::env::var_os("ORT_DYLIB_PATH").filter(|value| !value.is_empty());
         match (explicit, environment) {
@@ -158,7 +158,7 @@ impl OrtLibrary {
         &self.version
     }
 
-    /// Where it was found.
+    /// The place in which it was found.
     pub fn source(&self) -> LibrarySource {
         self.source
     }

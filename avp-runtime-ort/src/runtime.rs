@@ -1,4 +1,4 @@
-//! The one ONNX Runtime environment of a process.
+//! The ONNX Runtime environment of the process.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,18 +9,18 @@ use ort::{environment::Environment, logging::LogLevel};
 
 use crate::{LibraryError, OrtLibrary};
 
-/// ONNX Runtime, loaded and ready to hold models; cheap to clone.
+/// A loaded ONNX Runtime; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     environment: Environment,
     library: &'static Path,
 }
 
-/// ONNX Runtime allows one environment a process, and unloading its library on exit is not safe: it is never dropped.
+/// ONNX Runtime allows one environment for each process, and unloading its library is not safe: it is never dropped.
 static ENVIRONMENT: OnceLock<(Environment, PathBuf)> = OnceLock::new();
 
 impl Runtime {
-    /// Loads `library` into the process. A later call gives the environment that the first one made.
+    /// Loads `library` into the process. Later calls return the environment of the first one.
     ///
     /// # Errors
     /// When the library cannot be loaded, or ONNX Runtime does not start.
@@ -45,7 +45,7 @@ impl Runtime {
         Self { environment: environment.clone(), library }
     }
 
-    /// Finds the library as [`OrtLibrary::find`] does and loads it.
+    /// Finds the library with [`OrtLibrary::find`] and loads it.
     ///
     /// # Errors
     /// As [`OrtLibrary::find`] and [`load`](Self::load).
@@ -57,10 +57,10 @@ impl Runtime {
         &self.environment
     }
 
-    /// Whether sessions can compute on a CUDA device, as far as libraries go.
+    /// Checks for the libraries of CUDA sessions.
     ///
     /// # Errors
-    /// What is missing, and the mend.
+    /// The missing part, and how to install it.
     pub(crate) fn check_cuda(&self) -> Result<(), String> {
         crate::library::check_cuda(self.library)
     }

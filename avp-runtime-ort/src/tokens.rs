@@ -196,7 +196,7 @@ fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String>
         Err(panic) => {
             let words = panic.downcast_ref::<String>().map(String::as_str);
             let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(format!("the file contradicts itself: {words}"))
+            Err(format!("inconsistent file: {words}"))
         }
     }
 }

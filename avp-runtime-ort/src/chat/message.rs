@@ -1,9 +1,9 @@
-//! One message of a conversation, as the chat APIs write it.
+//! Chat messages.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-/// One message of a conversation.
+/// A message of a conversation, in the format of chat APIs.
 ///
 /// ```
 /// # use avp_runtime_ort::Message;
@@ -15,25 +15,25 @@ use serde_json::{Map, Value};
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// `system`, `user`, `assistant`, `tool` or what else the model's template knows.
+    /// `system`, `user`, `assistant`, `tool` or another role of the model's template.
     pub role: String,
-    /// What it says. A template can tell a content that is `null` from none at all.
+    /// The content. Templates distinguish `null` from a missing content.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub content: Option<Content>,
-    /// All else: `tool_calls`, `tool_call_id`, `name`, `reasoning_content`, and whatever a template looks at.
+    /// Other fields for the template, such as `tool_calls`, `tool_call_id`, `name` and `reasoning_content`.
     #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Content {
     /// Text.
     Text(String),
-    /// Parts, of which `{"type": "text", "text": ...}` are the ones with text.
+    /// Parts. Those with text are `{"type": "text", "text": ...}`.
     Parts(Vec<Value>),
-    /// `null`, as in an assistant's message that only calls tools.
+    /// `null`, as in an assistant's message with tool calls only.
     Null,
 }
 
@@ -43,7 +43,7 @@ impl Message {
         Self { role: role.into(), content: Some(Content::Text(content.into())), fields: Map::new() }
     }
 
-    /// Its text; that of all its parts where it has parts.
+    /// The text, or the joined text of the parts.
     pub fn text(&self) -> String {
         match &self.content {
             Some(Content::Text(text)) => text.clone(),
@@ -55,7 +55,7 @@ impl Message {
     }
 }
 
-/// Where the field is there it is something, `null` too.
+/// Deserializes a present `null` as `Some`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Content>, D::Error> {
     Content::deserialize(deserializer).map(Some)
 }

@@ -1,13 +1,12 @@
-//! Parts of contexts: cutting at a token, joining what belongs together, dropping layers.
+//! Parts of contexts: cutting at a token, joining a tail to its context, selecting layers.
 //!
-//! # What can be joined
+//! # Joining
 //!
-//! A cache is not a bag of tokens. Each key and value was computed while attending to everything before it, and with rotary
-//! embeddings each key is turned by its position. So two contexts that were computed each from position 0 cannot be
-//! joined: the second's keys stand at the wrong positions, and none of its tokens has seen the first. Turning the
-//! keys would mend the positions and not the rest, and what came out would look right. Joining is exact in one case, and
-//! only that is done: a [`tail`](Context::tail) goes back behind the context that it was computed behind. That is what an
-//! agent needs that has sent a context and sends what has been added since.
+//! Each key and value was computed with attention to all tokens before it, and with rotary embeddings each key is rotated by
+//! its position. Two contexts that were both computed from position 0 therefore cannot be joined: the keys of the second
+//! are at the wrong positions, and its tokens have not attended to the first. Rotating the keys would correct only the
+//! positions. Joining is exact in one case, the only one supported: a [`tail`](Context::tail) is appended to the context
+//! after which it was computed. An agent can thus send a context, and later only the tokens that were added.
 
 use std::{ops::Range, sync::Arc};
 
@@ -20,10 +19,10 @@ use crate::{
 };
 
 impl Context {
-    /// The first `seq_len` tokens, as if nothing had been read after them.
+    /// The first `seq_len` tokens, equal to the context of these tokens alone.
     ///
     /// # Errors
-    /// When `seq_len` is 0 or more than there are.
+    /// When `seq_len` is 0 or more than the context's length.
     pub fn truncate(&self, seq_len: usize) -> Result<Self, ContextError> {
         if seq_len == self.seq_len() {
             return Ok(self.clone());
@@ -39,8 +38,8 @@ impl Context {
         })
     }
 
-    /// What stands behind the first `from` tokens: to be handed to one who has those, and there put behind them with
-    /// [`append`](Self::append). A tail alone cannot be continued from.
+    /// The tokens after the first `from`, for a receiver that has the first `from` tokens and [`append`](Self::append)s the
+    /// tail to them. A model cannot continue from a tail alone.
     ///
     /// # Errors
     /// When fewer than one token would be left.
@@ -61,11 +60,11 @@ impl Context {
         })
     }
 
-    /// This context with `tail` behind it: what `tail` was cut from.
+    /// This context followed by its `tail`.
     ///
     /// # Errors
-    /// When `tail` was not cut off behind as many tokens as this context has, or behind other tokens where both sides know
-    /// theirs, or its model, shape or number format is another: the field is named.
+    /// When the position of `tail` is not the length of this context, when both have token ids and those before the tail
+    /// differ, or when model, shape or number format differ. The error names the field.
     pub fn append(&self, tail: &Self) -> Result<Self, ContextError> {
         let (own, other) = (self.cache.layout(), tail.cache.layout());
         same("num_layers", own.num_layers, other.num_layers)?;
@@ -99,11 +98,11 @@ impl Context {
         })
     }
 
-    /// Only these layers, for a model that consists of just these, such as one cut short for drafting. The context no longer
-    /// says which weights made it: they were another model's.
+    /// These layers, for a model that consists of them, such as a truncated model for drafting. The result has no
+    /// fingerprint, because the weights are those of another model.
     ///
     /// # Errors
-    /// When a layer is not there, or none is left.
+    /// When a layer does not exist, or the range is empty.
     pub fn layers(&self, range: Range<usize>) -> Result<Self, ContextError> {
         let part = Part { cache: &*self.cache.on_host()?, layers: range, tokens: 0..self.seq_len() };
         let cache = join(&[part])?;
@@ -119,14 +118,14 @@ impl Context {
         })
     }
 
-    /// The cache of these tokens; everything said of it is still that of the whole.
+    /// The cache of these tokens with the description of the whole context.
     fn cut(&self, tokens: Range<usize>) -> Result<Self, ContextError> {
         let part = Part { cache: &*self.cache.on_host()?, layers: 0..self.cache.layout().num_layers, tokens };
         Ok(Self { cache: Arc::new(join(&[part])?), ..self.clone() })
     }
 }
 
-/// Latent steps in a part: counted where the positions are known, else no more than there are tokens.
+/// Latent steps in a part: counted if the positions are known, else at most the number of tokens.
 pub(super) fn steps(positions: &Option<Positions>, all: usize, seq_len: usize) -> usize {
     positions.as_ref().map_or(all.min(seq_len), Positions::latent_steps)
 }
@@ -137,7 +136,7 @@ struct Part<'c> {
     tokens: Range<usize>,
 }
 
-/// Copies `parts`, which have as many layers each and the same heads and number format, into one cache.
+/// Copies `parts`, which have the same number of layers, heads and number format, into one cache.
 fn join(parts: &[Part<'_>]) -> Result<KvCache, ContextError> {
     let Some(first) = parts.first() else { return Err(ContextError::Empty { num_layers: 0, seq_len: 0 }) };
     let mut seq_len = 0;

@@ -1,6 +1,6 @@
-//! Contexts on disk: written whole or not at all, read by mapping.
+//! Contexts in files: written atomically, read by memory mapping.
 //!
-//! The file is an ordinary frame; `docs/context-file.md` says what its metadata hold.
+//! The file is an ordinary frame; `docs/context-file.md` describes its metadata.
 
 use std::{fs::File, io, path::Path};
 
@@ -12,18 +12,18 @@ use super::{Context, FrameOptions, FrameReadOptions, frame::ALIGNMENT};
 use crate::{ContextError, Runtime};
 
 impl Context {
-    /// Saves the context to `path` with the tokens it was computed from and the fingerprint of its model, where it knows
-    /// them. The file is readable for its owner alone, and appears under its name only when all of it is on the disk.
+    /// Saves the context to `path`, with its token ids and the fingerprint of its model, if they are known. Only the owner can
+    /// read the file, and it appears under its name only after it is synced.
     ///
     /// # Errors
-    /// When the file cannot be written, as on a full disk, or the context is longer than a frame can hold, 4 GiB. Whatever
-    /// was there under the name before is then still there.
+    /// When the file cannot be written, as on a full disk, or the context exceeds 4 GiB, the limit of a frame. An existing
+    /// file is then unchanged.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), ContextError> {
         self.save_with(path, &FrameOptions::default())
     }
 
-    /// [`save`](Self::save) with names of session and agents, compression or without a checksum, as `options` say; tokens,
-    /// fingerprint and alignment are always there.
+    /// [`save`](Self::save) with options for session, agents, compression and checksum. Token ids, fingerprint and alignment
+    /// are always written.
     ///
     /// # Errors
     /// As [`save`](Self::save).
@@ -49,18 +49,17 @@ impl Context {
         sync_folder(folder).map_err(failed)
     }
 
-    /// Loads a context that [`save`](Self::save) wrote, or any frame with a KV-cache, by mapping the file into memory: its
-    /// pages are read when they are needed, and shared by all processes that have it loaded.
+    /// Loads a context written by [`save`](Self::save), or any frame with a KV-cache, by mapping the file into memory. Pages
+    /// are read on first use and shared by all processes that have loaded the file.
     ///
-    /// Whether it fits a model is decided where it is used: [`Model::accepts`](crate::Model::accepts).
+    /// The model is checked on use; see [`Model::accepts`](crate::Model::accepts).
     ///
-    /// Verifying the checksum reads the whole file once; [`FrameReadOptions`] can leave it out.
+    /// Verifying the checksum reads the whole file once; [`FrameReadOptions`] can skip it.
     ///
-    /// # The file must stay as it is
-    /// A file that another program cuts short or writes into while it is loaded changes under the context's feet: reading
-    /// what was cut off ends the process (SIGBUS). Nothing in this crate does that; `save` to the same name makes a
-    /// new file and leaves the loaded one intact. Where others may write, read the file and use
-    /// [`from_bytes`](Self::from_bytes).
+    /// # Changes to the file
+    /// If another program writes into the file while it is loaded, the context changes. If it truncates the file, reading the
+    /// missing part ends the process (SIGBUS). `save` to the same name creates a new file and does not change the loaded one.
+    /// If other programs can write to the file, read it and use [`from_bytes`](Self::from_bytes).
     ///
     /// # Errors
     /// When the file cannot be read, or as [`from_bytes`](Self::from_bytes).
@@ -75,7 +74,7 @@ impl Context {
     }
 }
 
-/// Maps a file that is not empty, privately and for reading.
+/// Maps a non-empty file, private and read-only.
 fn map(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -92,7 +91,7 @@ fn map(path: &Path) -> io::Result<Mmap> {
     unsafe { MmapOptions::new().map_copy_read_only(&file) }
 }
 
-/// Puts the new name on the disk; the file itself is there already.
+/// Syncs the folder, after the file itself is synced.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     // Elsewhere a folder cannot be opened, and renaming is durable or not as the file system pleases.
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! What must be equal in the model that computed a cache and the model that continues from it, beyond the cache's shape.
+//! The fingerprint of the model that computed a cache. A model that continues from the cache must have the same.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -9,13 +9,14 @@ use crate::{ContextError, ModelError, folder::parse_json, prepare::Rotary};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fingerprint {
-    /// SHA-256, in hex, over the SHA-256, in hex, of the export and of each external file in the order of their names.
+    /// SHA-256, in hex, of the concatenated SHA-256 hashes, in hex, of the export and of each external file in the order of
+    /// their names.
     pub weights_hash: String,
-    /// The base of the rotary embedding, `rope_theta` in `config.json`, else that of the graph's tables; empty for models
-    /// without one, and where neither says it.
+    /// The base of the rotary embedding: `rope_theta` of `config.json`, else that of the graph's tables; empty for models
+    /// without one, and if unknown.
     pub rope_theta: String,
-    /// How positions are scaled, `rope_scaling` as one line of JSON, keys sorted; empty where they are not. Where only the
-    /// graph's tables say it, a hash of their frequencies.
+    /// `rope_scaling` as one line of JSON, keys sorted; empty without scaling. A hash of the frequencies if only the graph's
+    /// tables define the scaling.
     pub rope_scaling: String,
 }
 
@@ -26,7 +27,7 @@ pub(crate) mod key {
     pub(crate) const ROPE_SCALING: &str = "rope_scaling";
 }
 
-/// What `config.json` says of positions. Transformers 5 puts all of it into `rope_parameters`.
+/// The rotary settings of `config.json`. Transformers 5 writes `rope_parameters` only.
 #[derive(Deserialize)]
 struct RopeConfig {
     rope_theta: Option<Value>,
@@ -38,7 +39,7 @@ impl Fingerprint {
     /// The fingerprint of a model with these weights and this `config.json`, at `path`.
     ///
     /// # Errors
-    /// When the config is no JSON object, or its rotary settings are none.
+    /// When the config is not a JSON object, or its rotary settings are invalid.
     pub(crate) fn new(
         weights_hash: String,
         path: &std::path::Path,
@@ -60,7 +61,7 @@ impl Fingerprint {
         })
     }
 
-    /// With what the graph's tables say, where the config said nothing.
+    /// Completes missing settings with those of the graph's tables.
     pub(crate) fn or_rotary(self, rotary: &Rotary) -> Self {
         if !self.rope_theta.is_empty() || !self.rope_scaling.is_empty() {
             return self;
@@ -68,7 +69,7 @@ impl Fingerprint {
         Self { rope_theta: rotary.theta.clone(), rope_scaling: rotary.scaling.clone(), ..self }
     }
 
-    /// The fingerprint in a frame's `extra`; `None` where it has none.
+    /// The fingerprint in a frame's `extra`, if there is one.
     pub(crate) fn from_extra<'a>(extra: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         let text = |key| extra(key).unwrap_or_default().to_owned();
         Some(Self {
@@ -79,7 +80,7 @@ impl Fingerprint {
     }
 
     /// # Errors
-    /// When `self`, the context's, is not `model`'s; the first field that differs is named.
+    /// When `self`, of the context, differs from `model`. The error names the first field that differs.
     pub(crate) fn check(&self, model: &Self) -> Result<(), ContextError> {
         // What tells most stands first: other weights with other positions are first of all differently built.
         super::same("rope_theta", &model.rope_theta, &self.rope_theta)?;
@@ -88,7 +89,7 @@ impl Fingerprint {
     }
 }
 
-/// A number as text that does not depend on how it was written: `10000`, `10000.0` and `1e4` are one base.
+/// The canonical text of a number: `10000`, `10000.0` and `1e4` are equal.
 fn number(value: &Value) -> String {
     value.as_f64().map_or_else(|| value.to_string(), |number| number.to_string())
 }

@@ -1,4 +1,4 @@
-//! Contexts to frames and back, with one copy on each side at most.
+//! Conversion between contexts and frames, with at most one copy on each side.
 
 use std::{
     io::{self, IoSlice, Write},
@@ -17,32 +17,31 @@ use crate::{
     kv::{HostBuffer, KvCache},
 };
 
-/// What a frame says beside the context, and how it is written.
+/// Options for writing a context as a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameOptions {
-    /// The session it belongs to.
+    /// The session of the frame.
     pub session_id: String,
-    /// The agent that sends it.
+    /// The sending agent.
     pub source_agent_id: String,
-    /// The agent it is for.
+    /// The receiving agent.
     pub target_agent_id: String,
-    /// The model hash to write instead of ours. The Python package hashes a config of its own making and takes no context
-    /// with another hash; a handshake that ended in a structural match has told us its hash.
+    /// A model hash to write in place of our own. The Python package hashes a config with fields of its own and accepts
+    /// contexts only with this hash; a handshake with a structural match contains it.
     pub model_hash: Option<String>,
-    /// The dialect to write; 0.3 unless the peer's handshake says 0.2.
+    /// The dialect to write. Default: 0.3. Choose 0.2 if the peer's handshake requires it.
     pub dialect: Dialect,
-    /// The first tensor byte lies at a multiple of this many bytes in the frame, a power of two up to 4096; 64 by default, as
-    /// in files. A receiver that reads the frame into aligned memory need not copy it again then.
+    /// Alignment in bytes of the first tensor byte in the frame, a power of two up to 4096. Default: 64, as in files. A receiver
+    /// that reads the frame into aligned memory can then use it without a copy.
     pub alignment: usize,
-    /// No compression by default: caches in float32 shrink by a tenth at best.
+    /// Compression of the body. Default: none, because caches in float32 shrink by a tenth at best.
     pub compression: Compression,
-    /// Whether a checksum is written; by default where the dialect has one.
+    /// Whether to write a checksum. Default: if the dialect has one.
     pub checksum: Option<bool>,
-    /// Whether the frame says which weights and rotary settings made the context, so that it fits no other model. Not by
-    /// default: an export of the same model in another number format could not take it.
+    /// Whether to write the fingerprint of weights and rotary settings, so that no other model accepts the context. Default:
+    /// no, because exports of the same model in other number formats would refuse it.
     pub fingerprint: bool,
-    /// Whether the frame says which tokens the context was computed from, so that the receiver can reuse the beginning. Not
-    /// by default: whoever has them can read the text.
+    /// Whether to write the token ids, so that the receiver can reuse a prefix. Default: no, because they reveal the text.
     pub token_ids: bool,
 }
 
@@ -63,15 +62,14 @@ impl Default for FrameOptions {
     }
 }
 
-/// What is looked at when a context is read.
+/// Options for reading a context from a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameReadOptions {
-    /// Whether the checksum is verified where there is one; it is by default.
+    /// Whether to verify the checksum, if there is one. Default: yes.
     pub verify_checksum: bool,
-    /// Whether every number is looked at, so that NaN and infinities are refused. Not by default: a sender that one trusts
-    /// has looked at its hidden state.
+    /// Whether to scan every number and refuse NaN and infinities. Default: no; a trusted sender has checked its hidden state.
     pub scan: bool,
-    /// The most bytes that a compressed body may unpack to; 1 GiB by default.
+    /// Maximum size of a decompressed body in bytes. Default: 1 GiB.
     pub payload_limit: usize,
 }
 
@@ -81,10 +79,10 @@ impl Default for FrameReadOptions {
     }
 }
 
-/// Where a frame's tensors start: a multiple of this many bytes, for SIMD and for copies to a GPU.
+/// Alignment of a frame's tensors in bytes, for SIMD and for copies to a GPU.
 pub(super) const ALIGNMENT: usize = 64;
 
-/// What transports take as metadata, 64 KiB, less what everything but the token ids needs.
+/// The limit of transports for metadata, 64 KiB, less room for everything but the token ids.
 const MAX_TOKEN_TEXT: usize = 60 * 1024;
 
 mod extra {
@@ -94,20 +92,20 @@ mod extra {
 }
 
 impl Context {
-    /// Writes the context as a frame that `avp`'s `AVPContext.from_bytes` reads. The cache is copied once, into the frame; one
-    /// that lies on a device once more, which [`to_bytes`](Self::to_bytes) saves.
+    /// Writes the context as a frame that `AVPContext.from_bytes` of the Python package reads. The cache is copied once into the
+    /// frame, and a cache on a device twice; [`to_bytes`](Self::to_bytes) copies it once.
     ///
     /// # Errors
-    /// When the cache is longer than a frame can hold, 4 GiB, its token ids are asked for and more than 60 KiB as text, or
-    /// the dialect has not what the options ask for.
+    /// When the cache exceeds 4 GiB, the limit of a frame, its token ids exceed 60 KiB as text, or the dialect does not support
+    /// the options.
     pub fn to_frame(&self, options: &FrameOptions) -> Result<Vec<u8>, ContextError> {
         self.check_token_ids(options)?;
         let cache = self.cache.on_host()?;
         self.encode(options, |encoder, header| Ok(encoder.encode_parts(&parts(header, &cache)?)?))
     }
 
-    /// The frame that [`to_frame`](Self::to_frame) gives, as bytes that are cheap to clone and to send. The cache is copied
-    /// once, from wherever it lies into the frame.
+    /// As [`to_frame`](Self::to_frame), as bytes that are cheap to clone. The cache is copied once, from host or device memory
+    /// into the frame.
     ///
     /// # Errors
     /// As [`to_frame`](Self::to_frame).
@@ -119,8 +117,8 @@ impl Context {
         self.encode_behind_room(options)
     }
 
-    /// Writes the frame that [`to_frame`](Self::to_frame) gives, without making it in memory first unless it is to be
-    /// compressed: the cache goes from where it lies to `out`. Gives the frame's length in bytes.
+    /// Writes the frame of [`to_frame`](Self::to_frame) to `out` without building it in memory, unless it is compressed. Returns
+    /// the frame's length in bytes.
     ///
     /// # Errors
     /// As [`to_frame`](Self::to_frame), and when `out` fails.
@@ -129,7 +127,7 @@ impl Context {
         self.write_frame(out, options)
     }
 
-    /// [`write_to`](Self::write_to) without a limit on the metadata, which only transports have.
+    /// [`write_to`](Self::write_to) without the limit of transports on the metadata.
     pub(super) fn write_frame(
         &self,
         out: &mut impl Write,
@@ -146,7 +144,7 @@ impl Context {
         })
     }
 
-    /// The frame, its body written first and its head, whose length depends on the checksum, into the room before it.
+    /// The frame. The body is written first; the head, whose length depends on the checksum, into the reserved space before it.
     fn encode_behind_room(&self, options: &FrameOptions) -> Result<Bytes, ContextError> {
         self.encode(options, |encoder, header| {
             let body_len = self.header()?.body_len().ok_or(avp_core::KvError::Overflow)?;
@@ -222,12 +220,12 @@ impl Context {
 
     /// Reads a context from a frame of either dialect, compressed or not, and verifies its checksum.
     ///
-    /// The cache is held by ONNX Runtime, so a runtime must be loaded; it may be before any model is.
-    /// Whether it fits a model is decided where it is used: [`Model::accepts`](crate::Model::accepts).
+    /// The cache is in memory of ONNX Runtime, so a runtime must be loaded, but no model. The model is checked on use; see
+    /// [`Model::accepts`](crate::Model::accepts).
     ///
     /// # Errors
-    /// When the bytes are no whole frame, its checksum is wrong, it holds something other than a KV-cache, or its metadata
-    /// contradicts the cache. Nothing of a refused frame is kept.
+    /// When the bytes are not a whole frame, the checksum is wrong, the body is not a KV-cache, or the metadata contradicts the
+    /// cache. Nothing of a refused frame is kept.
     pub fn from_frame(runtime: &Runtime, bytes: &[u8]) -> Result<Self, ContextError> {
         // Copied to where its tensors are aligned, so that they need not be copied again.
         let start =
@@ -237,12 +235,11 @@ impl Context {
         Self::from_bytes(runtime, copy.into_bytes().slice(start..), &FrameReadOptions::default())
     }
 
-    /// Reads a context from a frame and keeps the frame: where the tensors in it are aligned for their type in memory they
-    /// are used where they lie, otherwise copied once. [`FrameOptions::alignment`], as it is by default, and a buffer
-    /// from the allocator make them so.
+    /// Reads a context from a frame and keeps the frame. Tensors that are aligned for their type in memory are used in place;
+    /// others are copied once. They are aligned with the default [`FrameOptions::alignment`] and a buffer from the allocator.
     ///
     /// # Errors
-    /// As [`from_frame`](Self::from_frame); and when the options ask for a scan and a number is NaN or infinite.
+    /// As [`from_frame`](Self::from_frame), and when the scan finds NaN or an infinity.
     pub fn from_bytes(
         _runtime: &Runtime,
         bytes: impl Into<Bytes>,
@@ -323,17 +320,17 @@ impl Context {
     }
 }
 
-/// The pieces of a KV-cache body: its header and its tensors where they lie.
+/// The parts of a KV-cache body: its header and its tensors in place.
 fn parts<'p>(header: &'p [u8], cache: &'p KvCache) -> ort::Result<Vec<&'p [u8]>> {
     std::iter::once(Ok(header)).chain(cache.planes()).collect()
 }
 
-/// Where the first tensor byte of an uncompressed frame lies, if `bytes` start like one.
+/// Offset of the first tensor byte, if `bytes` start like an uncompressed frame.
 fn tensor_offset(bytes: &[u8]) -> Option<usize> {
     Some(avp_core::FrameHead::decode(bytes).ok()?.body_offset() + KvHeader::LEN)
 }
 
-/// Writes `parts` one after the other, many in one call where the system can, and gives their length.
+/// Writes `parts` in sequence, with vectored writes if possible, and returns their length.
 fn write_all<'p>(out: &mut impl Write, parts: impl Iterator<Item = &'p [u8]>) -> io::Result<u64> {
     let mut slices: Vec<IoSlice<'_>> = parts.map(IoSlice::new).collect();
     let len = slices.iter().map(|slice| slice.len() as u64).sum();

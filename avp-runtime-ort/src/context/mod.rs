@@ -1,4 +1,4 @@
-//! What a model knows after reading and thinking, ready to be used again or handed over.
+//! Contexts: KV-caches to continue from or to hand over.
 
 mod cut;
 mod file;
@@ -23,40 +23,40 @@ use crate::{
     kv::{HostBuffer, KvCache},
 };
 
-/// A KV-cache with what is known of its making; cheap to clone, never changed.
+/// A KV-cache and its origin. Immutable and cheap to clone.
 ///
-/// Using a context leaves it as it was: two agents can continue from the same one, so a clone is a fork.
+/// Continuing from a context does not change it: two agents can continue from the same one, so a clone is a fork.
 ///
-/// # What it remembers
+/// # Token ids and fingerprint
 ///
-/// A context that a [`Model`](crate::Model) here made knows which token or latent step stands at each position
-/// ([`tokens`](Self::tokens)) and which weights and rotary settings made it. Saved to a file it keeps both, and any
-/// model it is then used with must have the same. A frame carries them where [`FrameOptions`] asks for it; a context out
-/// of a frame without them is held to its shape and to the handshake's rules alone.
+/// A context computed by a [`Model`](crate::Model) has the token or latent step at each position
+/// ([`tokens`](Self::tokens)), and the fingerprint of the model's weights and rotary settings. A file has both, and a model
+/// that continues from it must have the same fingerprint. A frame has them if [`FrameOptions`] select them; a context from a
+/// frame without them is checked by its shape and by the handshake's rules.
 #[derive(Debug, Clone)]
 pub struct Context {
     cache: Arc<KvCache>,
     identity: Arc<OwnedModelIdentity>,
     num_steps: usize,
     last_hidden_state: Option<Arc<[f32]>>,
-    /// What stands at each position of the cache, where that is known.
+    /// The token or latent step at each position of the cache, if known.
     positions: Option<Positions>,
     fingerprint: Option<Arc<Fingerprint>>,
-    /// The position of the first token; above 0 for a tail cut off a longer context.
+    /// The position of the first token; above 0 for the tail of a longer context.
     position_offset: usize,
-    /// For a tail: [`Positions::hash`] of what stood before it, where that is known.
+    /// For a tail: [`Positions::hash`] of the positions before it, if known.
     prefix_hash: Option<Arc<str>>,
 }
 
-/// What a new context is to remember.
+/// The origin of a new context.
 pub(crate) struct Origin {
     fingerprint: Arc<Fingerprint>,
     positions: Option<Positions>,
 }
 
 impl Origin {
-    /// Of a context that a model with `fingerprint` computes behind `before` from `tokens` and then latent steps. Nothing is
-    /// known of the positions where vectors are read in place of tokens.
+    /// The origin of a context that a model with `fingerprint` computes after `before` from `tokens` and latent steps. Positions
+    /// read from vectors are unknown.
     pub(crate) fn new(
         fingerprint: Arc<Fingerprint>,
         before: Before<'_>,
@@ -87,18 +87,18 @@ impl Context {
         }
     }
 
-    /// Notes what it was computed by and from.
+    /// Sets the origin.
     pub(crate) fn computed_from(self, origin: &Origin) -> Self {
         let positions = origin.positions.clone().filter(|positions| positions.len() == self.seq_len());
         Self { positions, fingerprint: Some(origin.fingerprint.clone()), ..self }
     }
 
-    /// Tokens and latent steps in the cache.
+    /// Number of tokens and latent steps in the cache.
     pub fn seq_len(&self) -> usize {
         self.cache.seq_len()
     }
 
-    /// Latent steps taken on the way here.
+    /// Number of latent steps.
     pub fn num_steps(&self) -> usize {
         self.num_steps
     }
@@ -108,7 +108,7 @@ impl Context {
         &self.identity
     }
 
-    /// Shape and type of the cache.
+    /// Shape and number format of the cache.
     pub fn cache_layout(&self) -> CacheLayout {
         self.cache.layout()
     }
@@ -119,14 +119,13 @@ impl Context {
         self.last_hidden_state.as_deref()
     }
 
-    /// The token at each position of the cache, `None` where a latent step stands; `None` altogether where the sender
-    /// did not say.
+    /// The token at each position of the cache, with `None` for a latent step; `None` if the token ids are unknown.
     pub fn tokens(&self) -> Option<impl ExactSizeIterator<Item = Option<u32>>> {
         self.positions.as_ref().map(Positions::iter)
     }
 
-    /// Tokens from the first on that this context and `prompt` have in common: what a model that is to read `prompt` need
-    /// not compute again. A latent step ends them; 0 where the tokens are not known.
+    /// Length of the common prefix of this context and `prompt`, which a model that reads `prompt` need not compute again. A
+    /// latent step ends the prefix; 0 if the token ids are unknown.
     pub fn common_prefix(&self, prompt: &[u32]) -> usize {
         match &self.positions {
             Some(positions) if self.position_offset == 0 => positions.common_prefix(prompt),
@@ -134,19 +133,18 @@ impl Context {
         }
     }
 
-    /// The position of the first token in the text that the cache was computed from: 0 but for the
-    /// [`tail`](Self::tail) of a longer context.
+    /// The position of the first token: above 0 only for the [`tail`](Self::tail) of a longer context.
     pub fn position_offset(&self) -> usize {
         self.position_offset
     }
 
-    /// The weights and rotary settings that computed it; `None` where the sender did not say.
+    /// The fingerprint of the weights and rotary settings, if known.
     pub fn fingerprint(&self) -> Option<&Fingerprint> {
         self.fingerprint.as_deref()
     }
 
-    /// The beginning of this context that a reading of `prompt` can go on from: all they have in common, but for the last
-    /// token of `prompt`, which has to be evaluated whatever is known before it. `None` where that is nothing.
+    /// The prefix of this context from which a reading of `prompt` can continue: the common prefix without the last token of
+    /// `prompt`, which must always be evaluated. `None` if it is empty.
     ///
     /// # Errors
     /// When there is no memory for it.
@@ -162,10 +160,10 @@ impl Context {
         self.common_prefix(prompt).min(prompt.len().saturating_sub(1))
     }
 
-    /// Looks at every number of the cache, once.
+    /// Scans every number of the cache.
     ///
     /// # Errors
-    /// When one is NaN or infinite: layer, part, head and token of the first.
+    /// When a number is NaN or infinite, with layer, part, head and token of the first one.
     pub fn check_finite(&self) -> Result<(), ContextError> {
         let layout = self.cache.layout();
         let cache = self.cache.on_host()?;
@@ -183,7 +181,7 @@ impl Context {
         Ok(())
     }
 
-    /// The cache in the number format of a model that takes it.
+    /// The cache in the number format of a model that accepts it.
     pub(crate) fn cache_in(&self, dtype: KvDType) -> Result<Arc<KvCache>, ContextError> {
         if self.cache.layout().dtype == dtype {
             return Ok(self.cache.clone());
@@ -204,7 +202,7 @@ impl Context {
         Ok(Arc::new(KvCache::lend(layout, self.cache.seq_len(), planes)?))
     }
 
-    /// The cache's shape as a frame says it.
+    /// The cache's shape as in a frame.
     fn header(&self) -> Result<KvHeader, ContextError> {
         let layout = self.cache.layout();
         Ok(KvHeader {
@@ -216,8 +214,8 @@ impl Context {
         })
     }
 
-    /// The shape a run depends on must be the model's whatever the hashes say (its number format can be changed, unless
-    /// the context says which weights made it); then the handshake's own rules decide.
+    /// The shape must equal the model's, independent of hashes. The number format can be converted, unless the context has a
+    /// fingerprint. Then the handshake's rules decide.
     pub(crate) fn fits(
         &self,
         model: &OwnedModelIdentity,

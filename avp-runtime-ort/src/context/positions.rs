@@ -1,20 +1,20 @@
-//! What stands at each position of a cache: a token, or a latent step.
+//! The token or latent step at each position of a cache.
 //!
-//! Knowing it, a longer prompt can reuse the part of the cache that it begins with.
+//! With it, a longer prompt can reuse a prefix of the cache.
 //!
-//! In a frame, the record is the `extra` entry `token_ids`: for each position an unsigned LEB128 number, 0 for a latent
-//! step and the token's id plus one otherwise, all of them in base64 (RFC 4648, with padding). Text costs about four
-//! characters a token at vocabularies of up to two million.
+//! In a frame, it is the `extra` entry `token_ids`: for each position an unsigned LEB128 number, 0 for a latent step and
+//! otherwise the token's id plus one, in base64 (RFC 4648, with padding). A token takes about four characters with vocabularies
+//! of up to two million.
 
 use std::{ops::Range, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use sha2::{Digest, Sha256};
 
-/// Stands for a latent step; no vocabulary has a token of this id.
+/// Marks a latent step; no vocabulary has a token with this id.
 const LATENT: u32 = u32::MAX;
 
-/// One entry a position; cheap to clone.
+/// One entry for each position; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Positions(Arc<[u32]>);
 
@@ -47,12 +47,12 @@ impl Positions {
         self.0.iter().filter(|&&id| id == LATENT).count()
     }
 
-    /// How many positions from the first hold the very tokens that `tokens` begins with; a latent step ends them.
+    /// Length of the common prefix with `tokens`; a latent step ends it.
     pub(crate) fn common_prefix(&self, tokens: &[u32]) -> usize {
         self.0.iter().zip(tokens).take_while(|(own, token)| own == token && **own != LATENT).count()
     }
 
-    /// SHA-256 over the LEB128 numbers, in hex.
+    /// SHA-256 of the LEB128 numbers, in hex.
     pub(crate) fn hash(&self) -> String {
         Sha256::digest(self.numbers()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -61,7 +61,7 @@ impl Positions {
         BASE64.encode(self.numbers())
     }
 
-    /// Reads a record of exactly `seq_len` positions; `None` where it is none.
+    /// Parses an entry of exactly `seq_len` positions; `None` if it is invalid.
     pub(crate) fn decode(text: &str, seq_len: usize) -> Option<Self> {
         // Not more room than the text could fill, whatever length is claimed.
         let bytes = BASE64.decode(text).ok()?;
@@ -88,7 +88,7 @@ impl Positions {
     }
 }
 
-/// The number that starts with `byte`; `None` where it is cut off, too large or longer than it need be.
+/// The number that starts with `byte`; `None` if it is truncated, too large or not in its shortest form.
 fn leb128(mut byte: u8, rest: &mut impl Iterator<Item = u8>) -> Option<u32> {
     let mut number = u32::from(byte & 0x7f);
     for shift in [7, 14, 21, 28] {

@@ -1,8 +1,8 @@
-//! Looking for NaN and infinities in a cache: one pass over memory, for those who ask.
+//! Scanning a cache for NaN and infinities in one pass over memory.
 
 use avp_core::KvDType;
 
-/// The element of `plane` that is the first to be NaN or infinite.
+/// The index of the first element of `plane` that is NaN or infinite.
 pub(crate) fn first_not_finite(plane: &[u8], dtype: KvDType) -> Option<usize> {
     // All bits of the exponent set: no arithmetic, so a signalling NaN is found like any other.
     match dtype {
@@ -21,7 +21,7 @@ pub(crate) fn first_not_finite(plane: &[u8], dtype: KvDType) -> Option<usize> {
     }
 }
 
-/// Elements looked at together: without a branch for each, the compiler compares many at once.
+/// Elements scanned together: without a branch for each, the compiler vectorizes the comparison.
 const BLOCK: usize = 1024;
 
 fn find<const SIZE: usize>(plane: &[u8], is_odd: impl Fn([u8; SIZE]) -> bool) -> Option<usize> {

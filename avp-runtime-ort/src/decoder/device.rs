@@ -1,4 +1,4 @@
-//! Where a session computes, and where its values lie.
+//! Devices of sessions and of their values.
 
 #[cfg(feature = "cuda")]
 use ort::ep;
@@ -9,35 +9,35 @@ use ort::{
 
 use crate::{ModelError, runtime::Runtime};
 
-/// Where a model computes. There is no falling back: a device that cannot be had is an error that says what is missing.
+/// The device on which a model computes. There is no fallback: an unavailable device is an error that names the missing part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
-    /// An NVIDIA GPU. Needs the `cuda` feature, an ONNX Runtime library that was built for CUDA, and CUDA with cuDNN.
+    /// An NVIDIA GPU. Requires the `cuda` feature, an ONNX Runtime library built for CUDA, and CUDA with cuDNN.
     Cuda {
-        /// As `nvidia-smi` counts, from 0.
+        /// The device number of `nvidia-smi`, from 0.
         id: u32,
-        /// Bytes that ONNX Runtime may take for itself on the device at most; `None` leaves it all of them.
+        /// Maximum size of ONNX Runtime's memory arena on the device in bytes; `None` for no limit.
         memory_limit: Option<usize>,
     },
 }
 
-/// Where outputs are bound to.
+/// Memory to which outputs are bound.
 pub(super) struct Memory {
-    /// Where the next run wants them.
+    /// Memory of the next run's inputs.
     pub(super) device: MemoryInfo<'static>,
-    /// Where this crate reads them.
+    /// Memory that this crate reads.
     pub(super) host: MemoryInfo<'static>,
 }
 
 impl Device {
-    /// Has sessions of `builder` compute here.
+    /// Sets the device of sessions of `builder`.
     ///
     /// # Errors
-    /// When the device cannot be had.
+    /// When the device is not available.
     pub(super) fn register(
         self,
         runtime: &Runtime,
@@ -84,7 +84,7 @@ fn cuda(builder: SessionBuilder, id: i32, memory_limit: Option<usize>) -> Result
         .map_err(|error| error.message().to_owned())
 }
 
-/// Checking for CUDA has refused already where the feature is missing.
+/// The check for CUDA has failed before this if the feature is missing.
 #[cfg(not(feature = "cuda"))]
 fn cuda(builder: SessionBuilder, _id: i32, _memory_limit: Option<usize>) -> Result<SessionBuilder, String> {
     Ok(builder)

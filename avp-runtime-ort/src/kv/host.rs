@@ -39,7 +39,7 @@ impl KvCache {
                 && len.checked_mul(2).and_then(|len| len.checked_mul(layout.num_layers)) == Some(planes.len())
         });
         let Some(plane_len) = plane_len else {
-            return Err(ort::Error::new("the bytes of the cache are not as many as its shape asks for"));
+            return Err(ort::Error::new("the length of the cache does not match its shape"));
         };
         let planes = aligned(planes, layout.dtype);
         let plane = |index: usize| {
@@ -168,7 +168,7 @@ fn copy_plane_of<T: PrimitiveTensorElementType + Debug>(
 ) -> ort::Result<()> {
     let shape = tensor.shape().clone();
     if shape.num_elements() * size_of::<T>() != target.len() {
-        return Err(ort::Error::new("the tensor has another size than its place"));
+        return Err(ort::Error::new("the tensor's size differs from that of its target"));
     }
     let place = target.as_mut_ptr().cast();
     // SAFETY: the place is host memory, as it is described, has room for the shape, as was just checked, and is borrowed for
@@ -257,7 +257,7 @@ fn lend(plane: Bytes, dtype: KvDType, shape: [i64; 4]) -> ort::Result<DynTensor>
     // SAFETY: both come from the call above.
     let tensor = unsafe { made(status, value)? };
     if refused.is_some() || tensor.data_ptr().cast() != start {
-        return Err(ort::Error::new("the tensor did not take the memory it was lent"));
+        return Err(ort::Error::new("the tensor did not use the given memory"));
     }
     Ok(tensor)
 }

@@ -1,4 +1,4 @@
-//! What preparing a model found, and whether the prepared graph still says what the export says.
+//! Reports on prepared graphs, and their comparison with the export.
 
 use std::{borrow::Cow, path::Path};
 
@@ -21,14 +21,14 @@ use crate::{
     onnx::{ExternalFiles, ModelProto, external_locations},
 };
 
-/// How to compare a prepared graph with its export.
+/// Options for comparing a prepared graph with its export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckOptions {
-    /// Which form of the model, where the folder holds several.
+    /// The variant of the model, if the folder has several.
     pub dtype: Option<Dtype>,
     /// Seed of the random prompt.
     pub seed: u64,
-    /// Token ids to read instead of a random prompt.
+    /// Token ids of the prompt; `None` for a random one.
     pub prompt: Option<Vec<u32>>,
 }
 
@@ -39,29 +39,29 @@ impl Default for CheckOptions {
     }
 }
 
-/// How far the prepared graph's logits are from the export's.
+/// The difference between the logits of a prepared graph and of its export.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct PrepareCheck {
-    /// What preparing found.
+    /// The report on the prepared graph.
     pub report: PrepareReport,
-    /// The token ids that both graphs read.
+    /// The token ids of the prompt.
     pub prompt: Vec<u32>,
-    /// The prepared graph's logits of the last token, `[vocab_size]`, all tokens read at once.
+    /// The prepared graph's logits of the last token, `[vocab_size]`, with all tokens read at once.
     pub logits: Vec<f32>,
-    /// Rows of logits that were compared.
+    /// Number of compared rows of logits.
     pub rows: usize,
-    /// The largest difference between two logits of one row.
+    /// The largest absolute difference of a logit.
     pub absolute: f32,
-    /// The largest difference over the largest of the export's logits in that row; NaN where a logit is none.
+    /// The largest difference divided by the largest of the export's logits in that row; NaN if a logit is NaN.
     pub relative: f32,
 }
 
 impl PrepareCheck {
-    /// The largest relative difference that a sound graph may show: 1e-5 in float32, where both run the same kernels on the
-    /// same numbers, and four roundings in half precision (2^-9, bfloat16 2^-6). There ONNX Runtime keeps float32 between
-    /// some nodes of the export, and cutting out the last row before the head puts a rounding between them; and behind a
-    /// cache each graph reads what it has rounded itself.
+    /// The largest relative difference of a correct graph: 1e-5 in float32, where both run the same kernels on the same
+    /// numbers, and four roundings in half precision (2^-9, bfloat16 2^-6). In half precision, ONNX Runtime keeps float32
+    /// between some nodes of the export, and slicing the last row before the head adds a rounding there; and with a cache, each
+    /// graph reads its own rounded values.
     #[must_use]
     pub fn tolerance(&self) -> f32 {
         match self.report.dtype {
@@ -71,14 +71,14 @@ impl PrepareCheck {
         }
     }
 
-    /// Whether the prepared graph says what the export says.
+    /// Whether the difference is within [`tolerance`](Self::tolerance).
     #[must_use]
     pub fn passed(&self) -> bool {
         self.relative <= self.tolerance()
     }
 }
 
-/// Prepares the graph of a model folder, or takes it from the cache, and says what was found in it.
+/// Prepares the graph of a model folder, or reads it from the cache, and reports its parts.
 ///
 /// ```
 /// # use avp_runtime_ort::{LoadOptions, prepare_report};
@@ -89,18 +89,17 @@ impl PrepareCheck {
 /// ```
 ///
 /// # Errors
-/// When a file is missing or not what it should be, or the graph is no decoder that can be prepared. The error names the
-/// file, field or node.
+/// When a file is missing or invalid, or the graph is not a supported decoder. The error names the file, field or node.
 pub fn prepare_report(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<PrepareReport, ModelError> {
     prepare_folder(folder.as_ref(), options.dtype).map(|prepared| prepared.report)
 }
 
 /// Runs the export and the prepared graph on the same prompt, on the CPU, and compares the logits: of all tokens, read at once
-/// and one by one, each graph behind its own KV-cache; and of the last behind half of the prompt, where the graph reads several
-/// tokens behind a cache.
+/// and one by one, each graph with its own KV-cache; and of the last one after half of the prompt, if the graph can read
+/// several tokens with a cache.
 ///
 /// # Errors
-/// As [`prepare_report`]; and when ONNX Runtime refuses either graph, or a prompt token is not in the vocabulary.
+/// As [`prepare_report`], and when ONNX Runtime refuses a graph, or a prompt token is not in the vocabulary.
 pub fn check_prepared(
     runtime: &Runtime,
     folder: impl AsRef<Path>,

@@ -1,8 +1,8 @@
-//! Why a graph cannot be prepared.
+//! Errors of preparing a graph.
 
 use std::path::PathBuf;
 
-/// Why a graph cannot be prepared: what was expected, and the node, input or tensor where it was not found.
+/// A graph that cannot be prepared, with the expected property and the node, input or tensor without it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrepareError {
@@ -14,22 +14,22 @@ pub enum PrepareError {
         /// What the system says.
         message: String,
     },
-    /// The file holds no ONNX graph.
-    #[error("the file holds no ONNX graph")]
+    /// The file contains no ONNX graph.
+    #[error("the file contains no ONNX graph")]
     NoGraph,
-    /// The bytes are no ONNX protobuf.
-    #[error("the file is no ONNX model, or is cut short: {message}")]
+    /// The bytes are not an ONNX protobuf.
+    #[error("the file is not an ONNX model, or is truncated: {message}")]
     Malformed {
-        /// What the protobuf decoder says.
+        /// The protobuf decoder's message.
         message: String,
     },
-    /// The graph lacks something that every decoder with a KV-cache has.
-    #[error("the graph is no decoder with a KV-cache: it has no {missing}")]
+    /// The graph lacks an input or output of every decoder with a KV-cache.
+    #[error("the graph is not a decoder with a KV-cache: it has no {missing}")]
     NotADecoder {
-        /// The input or output that is missing.
+        /// The missing input or output.
         missing: String,
     },
-    /// The graph keeps state that is no KV-cache.
+    /// The graph has state other than a KV-cache.
     #[error(
         "input {input:?} belongs to another cache family; only past_key_values.N.key and .value are supported"
     )]
@@ -37,8 +37,8 @@ pub enum PrepareError {
         /// The input's name.
         input: String,
     },
-    /// The graph wants an input whose meaning is not known.
-    #[error("input {input:?} is not one a decoder export is known to take")]
+    /// The graph has an unknown input.
+    #[error("unknown input {input:?} of a decoder export")]
     UnknownInput {
         /// The input's name.
         input: String,
@@ -48,36 +48,36 @@ pub enum PrepareError {
     CacheInput {
         /// The input's name.
         input: String,
-        /// What it should have been.
+        /// The expected shape or type.
         expected: &'static str,
     },
     /// The operator set is too old.
     #[error("the graph uses ONNX operator set {got}; expected {expected} or later")]
     Opset {
-        /// The lowest that works.
+        /// The lowest supported one.
         expected: i64,
-        /// The graph's own; 0 when it names none.
+        /// The graph's; 0 if it has none.
         got: i64,
     },
-    /// The node that embeds token ids was not found or is of an unknown kind.
+    /// The node that embeds token ids was not found, or its operator is not supported.
     #[error("cannot identify the token embedding at {node}: expected {expected}")]
     Embedding {
-        /// The node or value where the search ended.
+        /// The node or value at which the search ended.
         node: String,
-        /// What should have stood there.
+        /// The expected node.
         expected: &'static str,
     },
-    /// The node that makes logits was not found or is of an unknown kind.
+    /// The node that computes logits was not found, or its operator is not supported.
     #[error("cannot identify the language-model head at node {node:?} ({operator}): expected {expected}")]
     Head {
-        /// The node where the walk back from `logits` ended.
+        /// The node at which the walk back from `logits` ended.
         node: String,
         /// Its operator.
         operator: String,
-        /// What should have stood there.
+        /// The expected node.
         expected: &'static str,
     },
-    /// The graph already has a value of a name that preparing adds.
+    /// The graph already has a value with the name of an added one.
     #[error("the graph already has a value named {name:?}; is it a prepared graph?")]
     NameTaken {
         /// The name.
@@ -88,10 +88,10 @@ pub enum PrepareError {
     Weight {
         /// The initializer's name.
         name: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: &'static str,
     },
-    /// A weight lies in a file that cannot be read.
+    /// The file of a weight cannot be read.
     #[error("weight {name:?}: cannot read {}: {message}", path.display())]
     ExternalData {
         /// The initializer's name.
@@ -101,14 +101,14 @@ pub enum PrepareError {
         /// What the system says.
         message: String,
     },
-    /// A weight claims to lie outside the model's folder, or in several places.
+    /// The path of a weight is outside the model's folder, or ambiguous.
     #[error(
         "weight {name:?}: external data must lie in one place, in a file inside the model's folder; its path is {path:?}"
     )]
     ExternalPath {
-        /// The weight's name, or where it has none that of the node it stands in.
+        /// The weight's name, or that of its node if it has none.
         name: String,
-        /// The path it gives.
+        /// The path in the graph.
         path: PathBuf,
     },
     /// The realignment matrix has no solution.

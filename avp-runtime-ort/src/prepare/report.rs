@@ -1,4 +1,4 @@
-//! What preparing found.
+//! Reports on prepared graphs.
 
 use std::path::PathBuf;
 
@@ -11,41 +11,41 @@ use super::{
 };
 use crate::onnx::{GraphIndex, tensor_proto::DataType};
 
-/// What preparing found in a graph.
+/// The parts of a prepared graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PrepareReport {
     /// The export.
     pub file: PathBuf,
-    /// Whether the prepared graph was in the cache.
+    /// Whether the prepared graph was read from the cache.
     pub from_cache: bool,
-    /// The node that turns token ids into vectors.
+    /// The node that embeds token ids.
     pub embedding_node: String,
     /// Its operator.
     pub embedding_operator: String,
-    /// The node that turns the last hidden state into logits.
+    /// The node that computes logits from the last hidden state.
     pub head_node: String,
     /// Its operator.
     pub head_operator: String,
     /// Whether the head is the embedding transposed.
     pub tied: bool,
-    /// Rows of the embedding: tokens in the vocabulary.
+    /// Rows of the embedding: the size of the vocabulary.
     pub vocab_size: usize,
     /// Columns of the embedding: the width of a hidden state.
     pub hidden_size: usize,
-    /// Type of a latent input and of `next_latent`.
+    /// Number format of latent inputs and of `next_latent`.
     pub dtype: KvDType,
-    /// How the graph takes its KV-cache.
+    /// The layout of the KV-cache.
     pub cache: CacheLayout,
-    /// What the graph takes beside the cache, as the export names it.
+    /// The names of the inputs other than the cache.
     pub inputs: Vec<String>,
-    /// Whether past and present of every layer may be one buffer, and so will be on any device that can make such a buffer
-    /// longer: `GroupQueryAttention` alone reads the one and writes the other.
+    /// Whether past and present of every layer can share one buffer: only `GroupQueryAttention` reads the past and writes the
+    /// present. They share one on devices that can resize it.
     pub shared_buffers: bool,
-    /// Whether behind a cache the graph reads one token at a time. So it is with `MultiHeadAttention` as the
-    /// onnxruntime-genai builder writes it for half precision on the CPU: its mask is wrong for several.
+    /// Whether the graph reads only one token at a time with a cache, as with `MultiHeadAttention` in half-precision exports of
+    /// the onnxruntime-genai builder for the CPU, whose mask is wrong for several.
     pub one_token_behind_cache: bool,
-    /// What its tables say of its rotary embedding.
+    /// The rotary embedding according to the graph's tables.
     pub rotary: Rotary,
 }
 
