@@ -96,7 +96,7 @@ impl Think {
             "the hidden state at step {} holds NaN or infinities",
             thought.num_steps
         );
-        let context = thought.context.context("thinking kept no KV-cache")?;
+        let context = thought.context.context("the result has no KV-cache")?;
         let options = FrameOptions {
             session_id: self.session_id.clone(),
             source_agent_id: self.source_agent_id.clone(),

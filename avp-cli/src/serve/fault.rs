@@ -37,7 +37,7 @@ pub(super) fn of_run(error: &RunError) -> Refusal {
 pub(super) fn of_context(error: &ContextError) -> Refusal {
     match error {
         ContextError::Runtime { .. } | ContextError::Io { .. } | ContextError::File { .. } => {
-            tracing::error!(%error, "a context cannot be held");
+            tracing::error!(%error, "cannot use the context");
             Refusal::internal()
         }
         ContextError::Decode(_) | ContextError::NotAKvCache { .. } | ContextError::Empty { .. } => {

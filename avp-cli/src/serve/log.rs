@@ -32,7 +32,7 @@ pub(super) fn start(form: LogForm, level: Option<Level>) -> Result<()> {
     .map_err(|error| anyhow!(error))?;
     // A panic's words may hold anything, and would be no line of this log.
     panic::set_hook(Box::new(|panic| {
-        tracing::error!(at = panic.location().map(tracing::field::display), "a part of the server panicked");
+        tracing::error!(at = panic.location().map(tracing::field::display), "panic in the server");
     }));
     Ok(())
 }
@@ -42,7 +42,7 @@ fn filter(level: Option<Level>) -> Result<EnvFilter> {
     match (level, std::env::var("RUST_LOG")) {
         (Some(level), _) => Ok(EnvFilter::new(format!("warn,{}", ours(level)))),
         (None, Ok(directives)) if !directives.is_empty() => {
-            EnvFilter::try_new(directives).context("RUST_LOG cannot be used")
+            EnvFilter::try_new(directives).context("invalid RUST_LOG")
         }
         _ => Ok(EnvFilter::new(format!("warn,{}", ours(Level::INFO)))),
     }

@@ -170,7 +170,7 @@ impl Serve {
         announce(&door, address, &service.options().tokens)?;
         let stop = async move {
             signals.next().await;
-            tracing::info!("stopping: no more requests; those under way are finished");
+            tracing::info!("stopping: requests in progress are finished, new ones are refused");
             tokio::spawn(async move {
                 signals.next().await;
                 std::process::exit(stop::INTERRUPTED);
@@ -225,7 +225,7 @@ fn announce(door: &Door, address: SocketAddr, tokens: &Tokens) -> Result<()> {
     let scheme = if door.options.tls.is_some() { "https" } else { "http" };
     if tokens.is_open() && !open::is_local(&address) {
         tracing::warn!(
-            "there is no --token-file: whoever reaches {address} can send, fetch and remove contexts"
+            "no --token-file: every client that reaches {address} can send, fetch and remove contexts"
         );
     }
     writeln!(stdout(), "listening on {scheme}://{address}")?;

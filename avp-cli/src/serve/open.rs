@@ -40,7 +40,7 @@ impl Door {
                 ensure!(guard.tls_client_ca.is_none(), "--tls-client-ca needs --tls-cert and --tls-key");
                 None
             }
-            _ => bail!("--tls-cert and --tls-key belong together"),
+            _ => bail!("--tls-cert requires --tls-key, and --tls-key requires --tls-cert"),
         };
         if tls.is_none() && !plain_from_anywhere {
             let exposed = addresses.iter().find(|address| !is_local(address));
@@ -78,12 +78,12 @@ pub(crate) fn tokens_in(text: &str) -> Result<Vec<&str>, String> {
         }
         // The line itself is a secret.
         if !line.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(format!("line {number} is no token: expected printable ASCII without spaces"));
+            return Err(format!("line {number} is not a token: expected printable ASCII without spaces"));
         }
         tokens.push(line);
     }
     if tokens.is_empty() {
-        return Err("there is no token in it".to_owned());
+        return Err("the file contains no token".to_owned());
     }
     Ok(tokens)
 }
@@ -96,7 +96,7 @@ mod tests {
     fn tokens_stand_one_a_line_between_comments() {
         assert_eq!(
             tokens_in("# friends\n\n alpha\r\nbeta # no\n"),
-            Err("line 4 is no token: expected printable ASCII without spaces".to_owned())
+            Err("line 4 is not a token: expected printable ASCII without spaces".to_owned())
         );
         assert_eq!(tokens_in("# friends\n\n alpha\r\nbeta\n"), Ok(vec!["alpha", "beta"]));
     }

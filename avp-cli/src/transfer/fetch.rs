@@ -38,8 +38,8 @@ impl Fetch {
             "frame and JSON cannot both go to standard output"
         );
         self.output.check()?;
-        let (url, id) =
-            server_and_id(&self.context).context("expected the server's URL with an id behind it")?;
+        let (url, id) = server_and_id(&self.context)
+            .context("expected the server's URL followed by a context id, URL/ID")?;
         let client = self.remote.client(url, None)?;
         let progress = Progress::new()?;
         let fetch = client.fetch_context(id).on_progress(progress.observer());
@@ -56,7 +56,7 @@ impl Fetch {
         };
         drop(progress);
         if self.remove {
-            client.delete_context(id).context("the context is here, but the server still keeps it")?;
+            client.delete_context(id).context("the context was fetched, but not removed from the server")?;
         }
         if self.json {
             writeln!(stdout(), "{}", json!({ "bytes": head.frame_len(), "etag": etag }))?;

@@ -54,7 +54,7 @@ impl Send {
         } else if let Some(id) = receipt.context_id() {
             writeln!(out, "{}", crate::output::printable(id))?;
         } else {
-            eprintln!("avp: the server took the frame, and named no context");
+            eprintln!("avp: the server accepted the frame without a context id");
         }
         Ok(())
     }
@@ -78,13 +78,13 @@ fn in_session(client: &Client, frame: Outgoing<'_>) -> Result<Receipt> {
     let session = client.handshake().context("handshake")?;
     if session.mode == Mode::Json {
         bail!(
-            "the server's model cannot use this model's frames: the handshake came to text ({})",
+            "the server's model cannot use this model's frames: the handshake resolved to text ({})",
             session.rule
         );
     }
     // There are no words for it, so a session that takes nothing else is the end of it.
     match client.hand_over(frame, |_| JsonMessage::default())? {
         HandedOver::Latent(receipt) => Ok(receipt),
-        HandedOver::Text(_) => bail!("the session takes text only by now"),
+        HandedOver::Text(_) => bail!("the session now accepts text only"),
     }
 }

@@ -29,7 +29,7 @@ impl ChatRequest {
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let fields: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
-            Refusal::bad_request("invalid_json", format!("the body is no JSON object: {place}"))
+            Refusal::bad_request("invalid_json", format!("the body is not a JSON object: {place}"))
         })?;
         let mut request = Self {
             model: None,
@@ -143,7 +143,7 @@ impl<'r> Field<'r> {
             "response_format" => only(serde_json::json!({ "type": "text" })),
             "modalities" => only(serde_json::json!(["text"])),
             _ => {
-                let words = format!("this server does not know the parameter {:?}", self.name);
+                let words = format!("unknown parameter {:?}", self.name);
                 Err(Refusal::bad_request("unknown_parameter", words).of_field(self.name.to_owned()))
             }
         }
