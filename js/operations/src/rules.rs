@@ -223,9 +223,11 @@ pub(crate) fn instruction(english: &str, answer: &mut Answer) {
 fn instruction_fault(error: EncodeError) -> Fault {
     // The other sentences of `aacp` are about logs and models.
     match error {
-        EncodeError::Instruction(kind) => {
-            Fault::packet(kind.as_str(), None, format_args!("no packet can be made of the instruction: {kind}"))
-        }
+        EncodeError::Instruction(kind) => Fault::packet(
+            kind.as_str(),
+            None,
+            format_args!("no packet can be made of the instruction: {kind}"),
+        ),
         other => Fault::packet(other.kind(), None, "no packet can be made of the instruction"),
     }
 }
