@@ -36,10 +36,17 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "carriers")]
 pub mod carriers;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", feature = "server"))]
 mod files;
+#[cfg(any(feature = "carriers", feature = "client", feature = "server"))]
+mod id;
 pub mod reader;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod store;
 pub mod wire;

@@ -13,10 +13,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{
     Client, ClientError, Wait,
     pieces::Pieces,
-    session::random_id,
     upload::{Meter, Phase, Reporter, Upload},
 };
-use crate::wire::{AGENT_HEADER, JSON, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version};
+use crate::{
+    id::random_id,
+    wire::{AGENT_HEADER, JSON, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version},
+};
 
 /// A request's body as an attempt has it, and the meter on it.
 pub(super) type Attempt = (Upload, Arc<Meter>);

@@ -14,9 +14,12 @@ use super::{
     parcel::Parcel,
     pieces::Feeder,
     retry::Retries,
-    session::{random_id, seconds},
+    session::seconds,
 };
-use crate::wire::{FRAME, IDEMPOTENCY_HEADER, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version};
+use crate::{
+    id::random_id,
+    wire::{FRAME, IDEMPOTENCY_HEADER, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version},
+};
 
 /// A server's answer to something it took.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,10 @@ use std::time::Duration;
 use avp_core::{Dialect, Evidence, Mode, OwnedModelIdentity, Rule, messages::Hello, resolve};
 
 use super::ClientError;
-use crate::wire::{IDEMPOTENCY_CAPABILITY, Reply};
+use crate::{
+    id::random_id,
+    wire::{IDEMPOTENCY_CAPABILITY, Reply},
+};
 
 /// What two agents agreed on.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,11 +77,6 @@ pub(super) fn negotiate(
         expires_in: reply.field("expires_in").and_then(seconds),
         knows_keys: knows_keys == Some(&true.into()),
     })
-}
-
-/// 128 random bits in hexadecimal.
-pub(super) fn random_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 /// A number of seconds, where it is one.

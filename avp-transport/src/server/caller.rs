@@ -6,7 +6,7 @@ use avp_core::Dialect;
 use http::{HeaderMap, HeaderName, Request};
 
 use super::Caller;
-use crate::wire;
+use crate::{id::random_id, wire};
 
 /// The longest name that is taken from a header, in bytes.
 const LONGEST_NAME: usize = 128;
@@ -25,18 +25,13 @@ pub(super) fn of<B>(request: &Request<B>) -> Caller {
         agent_id: text(headers, &wire::AGENT_HEADER).unwrap_or_default().to_owned(),
         dialect: version.and_then(Dialect::from_avp_version),
         address: request.extensions().get::<Address>().map(|address| address.0),
-        request_id: text(headers, &wire::REQUEST_ID_HEADER).map_or_else(new_id, str::to_owned),
+        request_id: text(headers, &wire::REQUEST_ID_HEADER).map_or_else(random_id, str::to_owned),
         idempotency_key: text(headers, &wire::IDEMPOTENCY_HEADER).map(str::to_owned),
     }
 }
 
 pub(super) fn name(caller: &Caller) -> Name {
     (caller.address.map(|address| address.ip()), caller.agent_id.clone())
-}
-
-/// 32 hex digits that nobody guesses.
-pub(crate) fn new_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 /// A header's value, where it is short and all of it can be seen: what goes into logs and names must not end a line.

@@ -19,8 +19,8 @@ use super::{
     source::Source,
 };
 use crate::{
-    files,
     reader::{BodyReader, FrameError, FrameLimits, Head, verify_packed},
+    store::part,
 };
 
 /// Why a body did not arrive whole and sound.
@@ -187,7 +187,7 @@ impl IncomingFrame {
     /// [`BodyError`].
     pub async fn into_file(mut self, folder: &Path) -> Result<(NamedTempFile, u32), BodyError> {
         let folder = folder.to_owned();
-        let file = blocking(move || Ok(files::begin(&folder)?)).await?;
+        let file = blocking(move || Ok(part::create(&folder)?)).await?;
         let mut writer = tokio::fs::File::from_std(file.as_file().try_clone()?);
         writer.write_all(self.head.bytes()).await?;
         while let Some(bytes) = self.chunk().await? {

@@ -39,5 +39,3 @@ pub use source::Pace;
 pub use stock::{FindEvidence, Stock};
 pub use tls::{ServerTls, TlsError, tls_config, tls_config_of_files};
 pub use tokens::Tokens;
-
-pub(crate) use caller::new_id;

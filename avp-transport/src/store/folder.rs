@@ -8,11 +8,8 @@ use std::{
 
 use bytes::Bytes;
 
-use super::Kept;
-use crate::{
-    files,
-    reader::{BodyReader, FrameError, FrameLimits, Head, HeadReader, verify_packed},
-};
+use super::{Kept, part};
+use crate::reader::{BodyReader, FrameError, FrameLimits, Head, HeadReader, verify_packed};
 
 /// How the name of a whole context's file ends.
 const WHOLE: &str = ".avp";
@@ -69,7 +66,7 @@ impl Folder {
         for entry in std::fs::read_dir(&self.path)? {
             let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if files::is_part(name) {
+            if part::is_part(name) {
                 std::fs::remove_file(&path)?;
                 continue;
             }
@@ -90,11 +87,11 @@ impl Folder {
 
     /// Writes a whole frame into a new file: it appears under its name all at once, or not at all.
     pub(super) fn write(&self, id: &str, frame: &[u8]) -> io::Result<PathBuf> {
-        let mut file = files::begin(&self.path)?;
+        let mut file = part::create(&self.path)?;
         file.write_all(frame)?;
         file.as_file().sync_data()?;
         let path = self.path_of(id);
-        files::appear(file, &path)?;
+        part::publish(file, &path)?;
         Ok(path)
     }
 }

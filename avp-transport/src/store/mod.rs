@@ -5,6 +5,7 @@
 
 mod folder;
 mod kept;
+pub(crate) mod part;
 
 use std::{
     io,
@@ -21,8 +22,8 @@ pub use kept::Kept;
 
 use self::folder::Folder;
 use crate::{
-    files,
-    server::{BodyError, IncomingFrame, Refusal, new_id},
+    id::random_id,
+    server::{BodyError, IncomingFrame, Refusal},
 };
 
 /// The most bytes of contexts where nobody says otherwise: 8 GiB.
@@ -109,7 +110,7 @@ impl Contexts {
             let message = format!("a frame of {needed} bytes is more than the {quota} kept here");
             return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, "quota", message));
         }
-        let (id, head) = (new_id(), frame.head().clone());
+        let (id, head) = (random_id(), frame.head().clone());
         match &self.0.folder {
             None => {
                 let (bytes, crc32) = frame.into_bytes().await?;
@@ -120,7 +121,7 @@ impl Contexts {
                 let path = folder.path_of(&id);
                 self.to_the_end(move |inner| {
                     // The name is what makes it a context: it appears all at once.
-                    files::appear(file, &path).map_err(BodyError::from)?;
+                    part::publish(file, &path).map_err(BodyError::from)?;
                     inner.insert(Kept::in_file(id, head, path, crc32))
                 })
                 .await
@@ -146,7 +147,7 @@ impl Contexts {
     /// # Errors
     /// When it is no frame, or damaged, or does not fit into the quota or on the disk. Then nothing of it is kept.
     pub async fn keep_bytes(&self, frame: Bytes) -> Result<Arc<Kept>, Refusal> {
-        let id = new_id();
+        let id = random_id();
         self.to_the_end(move |inner| {
             let (head, crc32) = folder::read(&frame).map_err(BodyError::from)?;
             inner.insert(match &inner.folder {

@@ -14,7 +14,7 @@ use http::HeaderValue;
 use serde_json::Value;
 
 use super::FrameBytes;
-use crate::wire;
+use crate::{id::random_id, wire};
 
 /// A body that is ready to be sent, in three pieces of which the middle one is the frame.
 ///
@@ -44,7 +44,7 @@ impl RelatedBody {
     #[must_use]
     pub fn new(root: &Value, content_id: &ContentId, frame: &FrameBytes) -> Self {
         // 128 random bits: nobody can have written them into the frame.
-        let boundary = format!("{:032x}", rand::random::<u128>());
+        let boundary = random_id();
         let head = format!(
             "--{boundary}\r\n\
              Content-Type: {}\r\n\
