@@ -33,34 +33,34 @@ use crate::{
     units::{duration, size},
 };
 
-/// How long what is still running may take to end once nobody waits for it any more.
+/// Time limit for tasks that are still running after the shutdown.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
-/// How many connections wait to be taken, as with Tokio's own listeners.
+/// Length of the queue of pending connections, as in Tokio's listeners.
 const BACKLOG: u32 = 1024;
 
-/// Keep contexts that other agents send, until somebody fetches them; with a model, answer from them too
+/// Receive and store contexts for other agents; with a model, answer from them
 ///
-/// Prints the address it listens on. Ctrl-C lets bodies that are arriving arrive; a second one ends at once.
+/// Prints the address on which it listens. Ctrl-C finishes requests in progress; a second one exits immediately.
 #[derive(Args)]
 #[command(args_override_self = true)]
 pub(crate) struct Serve {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 selects a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8790")]
     listen: String,
-    /// Options from a TOML file, under their long names; those on the command line win
+    /// TOML file with options under their long names; the command line has precedence
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What this agent calls itself
+    /// Id of this agent
     #[arg(long, value_name = "ID", default_value = "avp")]
     agent_id: String,
-    /// How long Ctrl-C waits for what is under way
+    /// Time limit for requests in progress after Ctrl-C
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     patience: Duration,
-    /// Form of the log on standard error
+    /// Format of the log on standard error
     #[arg(long, value_name = "text|json", default_value = "text")]
     log: LogForm,
-    /// How much is logged: error, warn, info, debug or trace; otherwise RUST_LOG says it, or it is info
+    /// Log level: error, warn, info, debug or trace [default: RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<tracing::Level>,
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub(crate) struct Serve {
     thinking: Thinking,
 }
 
-/// Who is let in.
+/// Options of access.
 #[derive(Args)]
 #[command(next_help_heading = "Access")]
 struct Guard {
@@ -81,49 +81,48 @@ struct Guard {
     /// Private key of the certificate, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// Serve only clients with a certificate of these authorities, PEM; nothing is then taken without TLS, on this machine
-    /// either
+    /// Require client certificates of these authorities, PEM; plain HTTP is then refused, also from this machine
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
-    /// Take HTTP without TLS from other machines too: whoever is on the way can then read tokens and contexts
+    /// Accept plain HTTP from other machines: the network can then read tokens and contexts
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     plain_from_anywhere: bool,
-    /// Bearer tokens that let in, one a line; # begins a comment
+    /// File of accepted bearer tokens, one for each line; # starts a comment
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Take frames of sessions that were not agreed on here
+    /// Accept frames of sessions without a handshake with this server
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     any_session: bool,
-    /// Most requests per second of one agent; otherwise nobody counts
+    /// Maximum number of requests per second of one agent [default: unlimited]
     #[arg(long, value_name = "N")]
     requests_per_second: Option<NonZeroU32>,
 }
 
-/// What is kept.
+/// Options of storage.
 #[derive(Args)]
 #[command(next_help_heading = "Contexts")]
 struct Keep {
-    /// Folder to keep contexts in, which no other server has; otherwise memory
+    /// Folder for contexts, not shared with other servers [default: memory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Most bytes of contexts; those used longest ago make room
+    /// Maximum size of all contexts; the least recently used are removed
     #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
     quota: u64,
-    /// How long a context is kept
+    /// Time to live of a context
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     ttl: Duration,
-    /// Most bytes of a frame, and of what its body unpacks to
+    /// Maximum size of a frame and of its uncompressed body
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
     max_body: u64,
 }
 
-/// Who answers.
+/// Options of the model.
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 struct Thinking {
-    /// Model that answers text messages and chat completions, also behind contexts kept here
+    /// Model for text messages and chat completions, with or without a stored context
     #[arg(long, value_name = "MODEL_DIR")]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -203,7 +202,7 @@ impl Serve {
     }
 }
 
-/// Takes the first of the addresses that is free, and lets nobody in yet.
+/// Binds the first free address, without accepting connections yet.
 fn claim(addresses: &[SocketAddr]) -> io::Result<TcpSocket> {
     let mut refused = io::ErrorKind::AddrNotAvailable.into();
     for address in addresses {
@@ -220,7 +219,7 @@ fn claim(addresses: &[SocketAddr]) -> io::Result<TcpSocket> {
     Err(refused)
 }
 
-/// Says where it listens: on standard output, for people and for scripts that wait for it.
+/// Prints the address to standard output, for people and scripts that wait for it.
 fn announce(door: &Door, address: SocketAddr, tokens: &Tokens) -> Result<()> {
     let scheme = if door.options.tls.is_some() { "https" } else { "http" };
     if tokens.is_open() && !open::is_local(&address) {

@@ -10,18 +10,18 @@ use serde_json::json;
 use super::{progress::Progress, remote::RemoteArgs};
 use crate::output::Output;
 
-/// Fetch a context that a server keeps
+/// Fetch a context from a server
 ///
-/// A transfer that breaks is taken up where it broke. What arrives is verified, and appears whole or not at all.
+/// An interrupted transfer is resumed. The frame is verified, and the file is written whole or not at all.
 #[derive(Args)]
 pub(crate) struct Fetch {
-    /// The server with the context's id behind it, such as `https://agent-b.example:8790/ID`
+    /// The server's URL followed by the context's id, such as `https://agent-b.example:8790/ID`
     #[arg(value_name = "URL/ID")]
     context: String,
-    /// Where the frame goes; `-` for standard output
+    /// Frame to write; `-` for standard output
     #[arg(short, long, value_name = "FILE")]
     output: Output,
-    /// Have the server forget it once it is here
+    /// Remove the context from the server after it is fetched
     #[arg(long)]
     remove: bool,
     /// Print `bytes` and `etag` as one JSON object
@@ -65,7 +65,7 @@ impl Fetch {
     }
 }
 
-/// Takes `URL/ID` apart, where the path under which servers keep contexts may stand between the two.
+/// Splits `URL/ID`; the path of contexts between the two is optional.
 fn server_and_id(context: &str) -> Option<(&str, &str)> {
     let (server, id) = context.rsplit_once('/')?;
     let server = server.strip_suffix(wire::CONTEXTS.trim_end_matches('/')).unwrap_or(server);

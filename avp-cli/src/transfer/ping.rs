@@ -14,16 +14,16 @@ use serde_json::json;
 use super::remote::RemoteArgs;
 use crate::output::printable;
 
-/// Say hello to a server, and measure round trips
+/// Perform a handshake with a server, and measure round trips
 #[derive(Args)]
 pub(crate) struct Ping {
-    /// The server, such as `https://agent-b.example:8790`
+    /// The server's URL, such as `https://agent-b.example:8790`
     #[arg(value_name = "URL")]
     url: String,
-    /// Model to say hello with; without one no latent state can be agreed on
+    /// Model of the handshake; without one, the mode cannot be latent
     #[arg(long, value_name = "MODEL_DIR")]
     model: Option<PathBuf>,
-    /// Small requests to measure, behind the handshake
+    /// Number of small requests to measure after the handshake
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
     /// Print one JSON object
@@ -70,7 +70,7 @@ impl Ping {
     }
 }
 
-/// How long things took.
+/// Measured times.
 #[derive(Debug, PartialEq, Eq)]
 struct Times {
     handshake: Duration,

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stderr};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on a terminal, and nothing elsewhere.
+/// A progress bar, shown only on a terminal.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
@@ -15,7 +15,7 @@ impl Progress {
         Ok(Self(bar.with_style(ProgressStyle::with_template(style)?)))
     }
 
-    /// What a transfer calls with the bytes that are through, and all of them.
+    /// The callback of a transfer, with the bytes transferred and the total.
     pub(super) fn observer(&self) -> impl Fn(u64, u64) + Send + Sync + 'static {
         let bar = self.0.clone();
         move |done, total| {

@@ -21,23 +21,23 @@ use crate::{
     units::{duration, size},
 };
 
-/// Where a token is looked for that no option names.
+/// The environment variable with a token, if there is no option.
 const TOKEN_VARIABLE: &str = "AVP_TOKEN";
 
-/// How a server is spoken to.
+/// Options of the connection to a server.
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct RemoteArgs {
-    /// File whose first token is shown to the server; otherwise the one in AVP_TOKEN, if any
+    /// File whose first token is sent to the server [default: AVP_TOKEN, if set]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Token to show to the server; others on this machine can see it here, but not in AVP_TOKEN or a file
+    /// Token to send to the server; other users of this machine can see it, unlike AVP_TOKEN or a file
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
-    /// What this agent calls itself
+    /// Id of this agent
     #[arg(long, value_name = "ID", default_value = "avp")]
     agent_id: String,
-    /// Authorities that the server's certificate must come from, PEM; otherwise those of the system
+    /// Authorities for the server's certificate, PEM [default: those of the system]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Certificate of this agent, PEM
@@ -46,19 +46,19 @@ pub(super) struct RemoteArgs {
     /// Private key of this agent's certificate, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Speak without TLS to a server on another machine: whoever is on the way can then read tokens and contexts
+    /// Use plain HTTP to a server on another machine: the network can then read tokens and contexts
     #[arg(long)]
     insecure_plain: bool,
-    /// Largest frame to send or to take
+    /// Maximum size of a frame
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
     max_body: u64,
-    /// Give up after so long
+    /// Fail after this time
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
 }
 
 impl RemoteArgs {
-    /// A client of the server at `url`, with the model in `model` where it has one.
+    /// A client of the server at `url`, with the identity of the model in `model`, if given.
     pub(super) fn client(&self, url: &str, model: Option<&Path>) -> Result<Client> {
         let identity = model.map(read_identity).transpose()?;
         let options = ClientOptions {
@@ -114,7 +114,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Whether there is a map from our model to theirs where `avp rosetta` keeps them.
+/// Whether `avp rosetta` has saved a map from the local to the remote model.
 fn kept_maps(ours: &OwnedModelIdentity, theirs: &OwnedModelIdentity) -> Evidence {
     let kept = |folder: MapFolder| folder.find(&ours.model_hash, &theirs.model_hash).is_some();
     Evidence { has_stored_map: MapFolder::from_env().is_ok_and(kept), shared_tokens: None }

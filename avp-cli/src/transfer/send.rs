@@ -15,23 +15,23 @@ use serde_json::json;
 use super::{progress::Progress, remote::RemoteArgs};
 use crate::output::{Input, must_exist};
 
-/// Send a frame to a server, and print the id under which it keeps the context
+/// Send a frame to a server, and print the id of the stored context
 #[derive(Args)]
 pub(crate) struct Send {
-    /// The frame; `-` for standard input, which is sent as it comes
+    /// The frame; `-` for standard input, which is sent as it is read
     #[arg(value_name = "FILE")]
     frame: Input,
-    /// The server, such as `https://agent-b.example:8790`
+    /// The server's URL, such as `https://agent-b.example:8790`
     #[arg(value_name = "URL")]
     url: String,
-    /// Say hello first, and send in the session that comes of it; fails where the server's model cannot use the frame. Only so
-    /// is it known whether the server takes no frame twice: without it, what broke off on the way is not sent again
+    /// Perform a handshake and send within its session; fail if the server's model cannot use the frame. Needed to resend
+    /// after a broken connection: only the handshake shows whether the server stores a repeated frame once
     #[arg(long, requires = "model")]
     session: bool,
-    /// Model that made the frame, to say hello with
+    /// Model of the frame, for the handshake
     #[arg(long, value_name = "MODEL_DIR", requires = "session")]
     model: Option<PathBuf>,
-    /// Print the server's answer, with `seconds`, as one JSON object
+    /// Print the server's response, with `seconds`, as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -73,7 +73,7 @@ impl Send {
     }
 }
 
-/// Sends a frame as the handshake allows it.
+/// Sends a frame as the result of the handshake allows.
 fn in_session(client: &Client, frame: Outgoing<'_>) -> Result<Receipt> {
     let session = client.handshake().context("handshake")?;
     if session.mode == Mode::Json {
