@@ -1,37 +1,39 @@
-//! AVP over HTTP: agents on other machines hand each other frames.
+//! AVP over HTTP: agents on different machines send each other frames.
 //!
-//! ```
-//! use avp_transport::{server::{ListenOptions, ServerOptions, Service, Stock, serve}, store::{Contexts, Keeping}};
-//! # use std::time::Duration;
+//! ```no_run
+//! use std::{future::pending, time::Duration};
+//! use avp_transport::{server::{ContextHandler, ListenOptions, ServerOptions, Service, serve}, store::ContextStore};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
-//! let stock = Stock::new("relay", Contexts::in_memory(Keeping::default()));
-//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-//! # let stop = async {};
-//! serve(listener, Service::new(stock, ServerOptions::default()), ListenOptions::default(), stop, Duration::ZERO).await;
+//! let handler = ContextHandler::new("relay", ContextStore::in_memory(Default::default()));
+//! let service = Service::new(handler, ServerOptions::default());
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8790").await?;
+//! serve(listener, service, ListenOptions::default(), pending(), Duration::ZERO).await;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Where things are
+//! # Modules
 //!
-//! | to | use |
-//! |---|---|
-//! | take frames and keep them | [`server`], [`store`] |
-//! | send and fetch them | [`client`] |
-//! | put them into A2A and MCP messages | [`carriers`], and `docs/carriers.md` |
-//! | read a frame that arrives in pieces, with no sockets | [`reader`] |
-//! | see what goes over the wire | [`wire`], and `docs/transport.md` |
+//! | to | use | feature |
+//! |---|---|---|
+//! | receive frames and store them | [`server`], [`store`] | `server` |
+//! | send and fetch frames | [`client`] | `client` |
+//! | put frames into A2A and MCP messages | [`carriers`], and `docs/carriers.md` | `carriers` |
+//! | read a frame that arrives in chunks, without sockets | [`reader`] | |
+//! | see the paths, headers and JSON on the wire | [`wire`], and `docs/transport.md` | |
 //!
-//! The endpoints, headers and JSON are those of the Python package `avp` 0.2.1 and 0.6.2, whose clients and servers are
-//! on the other end of this crate's tests. Kept contexts, ranges, idempotency keys and metrics are this crate's own.
+//! All features are enabled by default, and each works without the others.
+//!
+//! Endpoints, headers and JSON are those of the Python package `avp` 0.2.1 and 0.6.2, whose clients and servers are tested
+//! against this crate. Stored contexts, ranges, idempotency keys and metrics are additions.
 //!
 //! # Hostile input
 //!
-//! What comes from the other side has limits before it has memory: see [`server::Limits`] and
-//! [`reader::FrameLimits`]. Nobody sees a frame that is not whole, or whose checksum is not right; and neither answers, logs
-//! nor metrics hold anything of a payload.
+//! Everything received has limits before memory is allocated for it: see [`server::Limits`] and [`reader::FrameLimits`].
+//! An incomplete frame, or one with a wrong checksum, is never visible; and responses, logs and metrics contain no
+//! payload data.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

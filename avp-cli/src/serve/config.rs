@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_library() {
         let serve = merged("", &[]).unwrap();
-        let keeping = avp_transport::store::Keeping::default();
+        let keeping = avp_transport::store::StoreOptions::default();
         assert_eq!((serve.keep.quota, serve.keep.ttl), (keeping.quota as u64, keeping.ttl));
         assert_eq!(serve.keep.max_body, avp_transport::reader::DEFAULT_FRAME_LIMIT);
     }

@@ -19,8 +19,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use avp_transport::{
     reader::FrameLimits,
-    server::{Handler, Limits, ServerOptions, Service, Stock, Tokens, serve},
-    store::{Contexts, Keeping},
+    server::{ContextHandler, Handler, Limits, ServerOptions, Service, Tokens, serve},
+    store::{ContextStore, StoreOptions},
 };
 use clap::{ArgAction, Args};
 use tokio::net::TcpSocket;
@@ -102,7 +102,7 @@ struct Guard {
 
 /// Options of storage.
 #[derive(Args)]
-#[command(next_help_heading = "Contexts")]
+#[command(next_help_heading = "ContextStore")]
 struct Keep {
     /// Folder for contexts, not shared with other servers [default: memory]
     #[arg(long, value_name = "DIR")]
@@ -179,15 +179,15 @@ impl Serve {
         Ok(())
     }
 
-    fn stock(&self) -> Result<Stock> {
+    fn stock(&self) -> Result<ContextHandler> {
         let quota = usize::try_from(self.keep.quota).unwrap_or(usize::MAX);
-        let keeping = Keeping { quota, ttl: self.keep.ttl };
+        let keeping = StoreOptions { quota, ttl: self.keep.ttl };
         let contexts = match &self.keep.store {
-            Some(folder) => Contexts::in_folder(folder, keeping)
+            Some(folder) => ContextStore::in_folder(folder, keeping)
                 .with_context(|| format!("cannot keep contexts in {}", folder.display()))?,
-            None => Contexts::in_memory(keeping),
+            None => ContextStore::in_memory(keeping),
         };
-        Ok(Stock::new(&self.agent_id, contexts).any_session(self.guard.any_session))
+        Ok(ContextHandler::new(&self.agent_id, contexts).any_session(self.guard.any_session))
     }
 
     fn limits(&self) -> Limits {

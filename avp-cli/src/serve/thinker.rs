@@ -12,8 +12,8 @@ use avp_runtime_ort::{
     Runtime, ThinkOptions, Thought, rosetta::MapFolder,
 };
 use avp_transport::{
-    server::{Answer, Caller, Handler, IncomingBody, IncomingFrame, Refusal, Stock},
-    store::Kept,
+    server::{Caller, ContextHandler, Handler, IncomingBody, IncomingFrame, Refusal, ResponseBody},
+    store::StoredContext,
     wire::Reply,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -28,7 +28,7 @@ const MOST_REQUESTS: usize = 64;
 
 /// A model and the contexts it may continue from.
 pub(super) struct Thinker {
-    stock: Stock,
+    stock: ContextHandler,
     runtime: Runtime,
     model: Model,
     name: String,
@@ -41,7 +41,7 @@ pub(super) type Place = OwnedSemaphorePermit;
 
 impl Thinker {
     /// Loads the model in `folder`. From then on `stock` says hello with its identity.
-    pub(super) fn load(run: &RunArgs, folder: &Path, agent_id: &str, stock: Stock) -> Result<Self> {
+    pub(super) fn load(run: &RunArgs, folder: &Path, agent_id: &str, stock: ContextHandler) -> Result<Self> {
         let library = find_library(run.library.onnxruntime.as_deref())?;
         let runtime = load_runtime(&library)?;
         let model = run.load(&runtime, folder)?;
@@ -138,7 +138,7 @@ impl Thinker {
         prompt: Prompt,
         context: Option<Context>,
         steps: usize,
-    ) -> Result<(Thought, Arc<Kept>), Refusal> {
+    ) -> Result<(Thought, Arc<StoredContext>), Refusal> {
         let model = self.model.clone();
         let options = ThinkOptions::steps(steps);
         let pending = apart(move || Ok(model.start_think(prompt, options, context.as_ref()))).await?;
@@ -146,7 +146,7 @@ impl Thinker {
         let context = thought.context.take().ok_or_else(Refusal::internal)?;
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };
         let frame = apart(move || context.to_bytes(&options).map_err(|error| fault::of_context(&error)));
-        let kept = self.stock.contexts().keep_bytes(frame.await?).await?;
+        let kept = self.stock.contexts().insert(frame.await?).await?;
         Ok((thought, kept))
     }
 
@@ -173,15 +173,19 @@ impl Handler for Thinker {
         Ok(Reply::new().with("content", answer.text))
     }
 
-    async fn context(&self, id: &str, caller: &Caller) -> Result<Option<Arc<Kept>>, Refusal> {
+    async fn context(&self, id: &str, caller: &Caller) -> Result<Option<Arc<StoredContext>>, Refusal> {
         self.stock.context(id, caller).await
     }
 
-    async fn forget(&self, id: &str, caller: &Caller) -> Result<bool, Refusal> {
-        self.stock.forget(id, caller).await
+    async fn delete_context(&self, id: &str, caller: &Caller) -> Result<bool, Refusal> {
+        self.stock.delete_context(id, caller).await
     }
 
-    async fn other(&self, request: Request<IncomingBody>, _: &Caller) -> Result<Response<Answer>, Refusal> {
+    async fn fallback(
+        &self,
+        request: Request<IncomingBody>,
+        _: &Caller,
+    ) -> Result<Response<ResponseBody>, Refusal> {
         match (request.uri().path(), request.method()) {
             (chat::COMPLETIONS, &Method::POST) => chat::complete(self, request.into_body()).await,
             (chat::MODELS, &Method::GET) => Ok(chat::models(self)),
@@ -193,12 +197,12 @@ impl Handler for Thinker {
         }
     }
 
-    fn other_refusal(&self, refusal: &Refusal) -> Reply {
+    fn fallback_refusal(&self, refusal: &Refusal) -> Reply {
         fault::in_openai_shape(refusal)
     }
 
-    fn tidy(&self) {
-        self.stock.tidy();
+    fn remove_expired(&self) {
+        self.stock.remove_expired();
     }
 
     fn stored_bytes(&self) -> u64 {

@@ -85,7 +85,7 @@ fn a_start_that_fails_touches_nothing_that_is_kept() {
     let server = Server::start(&["--store", folder.path().to_str().unwrap()]);
     for (store, listen, reason) in [
         (&other, server.address.as_str(), "cannot listen"),
-        (&folder, "127.0.0.1:0", "another server keeps contexts in this folder"),
+        (&folder, "127.0.0.1:0", "another server has locked this folder"),
     ] {
         let arriving = store.path().join(".avp-arriving.part");
         fs::write(&arriving, b"AV").unwrap();

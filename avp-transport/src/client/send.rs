@@ -9,11 +9,7 @@ use http::{
 };
 
 use super::{
-    Client, ClientError, Outgoing, Session,
-    exchange::ascii,
-    parcel::Parcel,
-    pieces::Feeder,
-    retry::Retries,
+    Client, ClientError, Outgoing, Session, exchange::ascii, parcel::Parcel, pieces::Feeder, retry::Retries,
     session::seconds,
 };
 use crate::{

@@ -1,7 +1,6 @@
-//! What goes on in a connection, and how long nothing does.
+//! When a connection is idle.
 
 use std::{
-    io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -11,51 +10,51 @@ use std::{
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use super::Answer;
+use super::ResponseBody;
 
-/// What a connection is doing: whether a request is being answered, and when something moved last.
+/// Whether a connection has requests in progress, and when it was last active.
 pub(super) struct Activity(Mutex<State>);
 
 struct State {
-    /// Requests that a handler is at work on. How long that takes is the handler's affair.
+    /// The number of requests in a handler, which may take any time.
     answering: usize,
-    /// Whether there has been any request.
+    /// Whether there has been a request.
     used: bool,
-    moved: Instant,
+    last_active: Instant,
 }
 
 impl Activity {
-    /// That of a connection which was taken at this time.
+    /// The activity of a connection that was accepted at this time.
     pub(super) fn new(accepted: Instant) -> Self {
-        Self(Mutex::new(State { answering: 0, used: false, moved: accepted }))
+        Self(Mutex::new(State { answering: 0, used: false, last_active: accepted }))
     }
 
     pub(super) fn was_used(&self) -> bool {
         self.state().used
     }
 
-    /// One more request is being answered, until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    /// Counts a request until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
         let mut state = self.state();
         state.answering += 1;
         state.used = true;
         drop(state);
-        Busy(self.clone())
+        RequestGuard(self.clone())
     }
 
-    fn moved(&self) {
-        self.state().moved = Instant::now();
+    fn touch(&self) {
+        self.state().last_active = Instant::now();
     }
 
-    /// Waits until no request was at work and nothing moved for `idle_time`, or for `head_time` before the first request.
-    pub(super) async fn idle(&self, head_time: Duration, idle_time: Duration) {
+    /// Waits until the connection has been idle for `idle_timeout`, or for `head_timeout` before its first request.
+    pub(super) async fn idle(&self, head_timeout: Duration, idle_timeout: Duration) {
         loop {
             let rest = {
                 let state = self.state();
-                let patience = if state.used { idle_time } else { head_time };
+                let timeout = if state.used { idle_timeout } else { head_timeout };
                 match state.answering {
-                    0 => patience.saturating_sub(state.moved.elapsed()),
-                    _ => patience,
+                    0 => timeout.saturating_sub(state.last_active.elapsed()),
+                    _ => timeout,
                 }
             };
             if rest.is_zero() {
@@ -70,37 +69,38 @@ impl Activity {
     }
 }
 
-pub(super) struct Busy(Arc<Activity>);
+/// A request in progress.
+pub(super) struct RequestGuard(Arc<Activity>);
 
-impl Drop for Busy {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.answering -= 1;
-        state.moved = Instant::now();
+        state.last_active = Instant::now();
     }
 }
 
-/// An answer whose every piece is a sign of life: it is asked for when the client has taken those before.
-pub(super) struct Watched {
-    body: Answer,
+/// A response body that marks its connection as active whenever it is polled: then the client has read what came before.
+pub(super) struct TrackedBody {
+    body: ResponseBody,
     activity: Arc<Activity>,
 }
 
-impl Watched {
-    pub(super) const fn new(body: Answer, activity: Arc<Activity>) -> Self {
+impl TrackedBody {
+    pub(super) const fn new(body: ResponseBody, activity: Arc<Activity>) -> Self {
         Self { body, activity }
     }
 }
 
-impl http_body::Body for Watched {
+impl http_body::Body for TrackedBody {
     type Data = Bytes;
-    type Error = io::Error;
+    type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, io::Error>>> {
-        self.activity.moved();
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        self.activity.touch();
         Pin::new(&mut self.body).poll_frame(context)
     }
 

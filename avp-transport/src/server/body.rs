@@ -1,55 +1,57 @@
-//! A short body that a client is sending: read to its end, or left.
+//! A short request body, read on demand.
 
 use std::{fmt, sync::Arc};
 
 use http::StatusCode;
 
-use super::{Refusal, admission::Admission, source::Source};
+use super::{Refusal, admission::Admission, request_body::RequestBody};
 
-/// The body of a request that carries no frame. Nothing of it is read before it is asked for, and no more of it than the
-/// server's limit for JSON, at the pace that the server waits for.
+/// The body of a request without a frame. It is read on demand, up to the server's limit for JSON and within its
+/// [`BodyTimeouts`](super::BodyTimeouts).
 ///
 /// ```
-/// # use avp_transport::server::{IncomingBody, Refusal};
+/// use avp_transport::server::{IncomingBody, Refusal};
+///
 /// async fn shout(body: IncomingBody) -> Result<String, Refusal> {
 ///     Ok(body.into_text().await?.to_uppercase())
 /// }
 /// ```
 pub struct IncomingBody {
-    source: Source,
+    body: RequestBody,
     limit: usize,
     admission: Arc<Admission>,
 }
 
 impl IncomingBody {
-    pub(super) const fn new(source: Source, limit: usize, admission: Arc<Admission>) -> Self {
-        Self { source, limit, admission }
+    pub(super) const fn new(body: RequestBody, limit: usize, admission: Arc<Admission>) -> Self {
+        Self { body, limit, admission }
     }
 
-    /// All of it.
+    /// The whole body.
     ///
     /// # Errors
-    /// 503 where the server is receiving as many bodies as it may, 413 where it is longer than the limit; and as a [`BodyError`](super::BodyError) where it does not arrive.
+    /// 503 where the server has reached its limit of bodies, 413 where this one exceeds its limit, and those of
+    /// [`BodyError`](super::BodyError).
     pub async fn into_bytes(mut self) -> Result<Vec<u8>, Refusal> {
-        let _place = self.admission.admit()?;
-        let mut body = Vec::new();
-        while let Some(bytes) = self.source.chunk().await? {
-            if body.len() + bytes.len() > self.limit {
+        let _permit = self.admission.admit()?;
+        let mut whole = Vec::new();
+        while let Some(bytes) = self.body.chunk().await? {
+            if whole.len() + bytes.len() > self.limit {
                 return Err(Refusal::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "json_too_large",
-                    format!("the JSON is longer than the limit of {} bytes", self.limit),
+                    format!("the JSON exceeds the limit of {} bytes", self.limit),
                 ));
             }
-            body.extend_from_slice(&bytes);
+            whole.extend_from_slice(&bytes);
         }
-        Ok(body)
+        Ok(whole)
     }
 
-    /// All of it, as text.
+    /// The whole body as text.
     ///
     /// # Errors
-    /// As [`into_bytes`](Self::into_bytes), and 400 where it is not UTF-8.
+    /// Those of [`into_bytes`](Self::into_bytes), and 400 where the body is not UTF-8.
     pub async fn into_text(self) -> Result<String, Refusal> {
         String::from_utf8(self.into_bytes().await?).map_err(|error| {
             let at = error.utf8_error().valid_up_to();

@@ -1,4 +1,4 @@
-//! Who asks, read from a request's head.
+//! The sender of a request, read from its headers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,13 +8,13 @@ use http::{HeaderMap, HeaderName, Request};
 use super::Caller;
 use crate::{id::random_id, wire};
 
-/// The longest name that is taken from a header, in bytes.
-const LONGEST_NAME: usize = 128;
+/// The longest id that is read from a header, in bytes.
+const MAX_LEN: usize = 128;
 
-/// By what the rate limiter knows an agent.
+/// An agent, for the rate limiter.
 pub(super) type Name = (Option<IpAddr>, String);
 
-/// The other end of a connection, as the listener leaves it with every request.
+/// The remote address of a connection, which the listener adds to every request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address(pub(super) SocketAddr);
 
@@ -34,8 +34,8 @@ pub(super) fn name(caller: &Caller) -> Name {
     (caller.address.map(|address| address.ip()), caller.agent_id.clone())
 }
 
-/// A header's value, where it is short and all of it can be seen: what goes into logs and names must not end a line.
+/// A header's value, unless it is too long or has control characters, which would break log lines.
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let value = headers.get(name)?.to_str().ok()?;
-    (!value.is_empty() && value.len() <= LONGEST_NAME && !value.contains(char::is_control)).then_some(value)
+    (!value.is_empty() && value.len() <= MAX_LEN && !value.contains(char::is_control)).then_some(value)
 }

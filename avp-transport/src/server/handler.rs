@@ -1,4 +1,4 @@
-//! What a server does with what it is sent: one trait, a few deeds.
+//! `Handler`: what the server calls for each kind of request.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -8,10 +8,10 @@ use avp_core::{
 };
 use http::{Request, Response};
 
-use super::{Answer, IncomingBody, IncomingFrame, Refusal};
-use crate::{store::Kept, wire::Reply};
+use super::{IncomingBody, IncomingFrame, Refusal, ResponseBody};
+use crate::{store::StoredContext, wire::Reply};
 
-/// What answers requests. Every method may be called many times at once.
+/// Answers requests. Each method may run many times concurrently.
 ///
 /// ```
 /// use avp_transport::{server::{Caller, Handler, IncomingFrame, Refusal}, wire::Reply};
@@ -29,8 +29,8 @@ use crate::{store::Kept, wire::Reply};
 /// }
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// A client says hello. Unless a handler says more, the client's own identity goes back, as from the peers: then
-    /// everybody is taken for compatible, and who reads the frames decides.
+    /// Answers a handshake. By default the client's own identity is returned, as by the Python package: then every model
+    /// counts as compatible, and the reader of the frames must check.
     fn handshake(
         &self,
         hello: Hello,
@@ -40,14 +40,14 @@ pub trait Handler: Send + Sync + 'static {
         std::future::ready(Ok(echo(&hello)))
     }
 
-    /// A frame arrives. Its head is there; its body comes as the handler reads it.
+    /// Answers a frame. Its head has been read; its body is received as the handler reads it.
     fn transmit(
         &self,
         frame: IncomingFrame,
         caller: &Caller,
     ) -> impl Future<Output = Result<Reply, Refusal>> + Send;
 
-    /// Words arrive. Refused unless a handler takes them, as by the peers.
+    /// Answers a text message. By default 501, as from the Python package.
     fn text(
         &self,
         message: JsonMessage,
@@ -57,70 +57,71 @@ pub trait Handler: Send + Sync + 'static {
         let refusal = Refusal::new(
             http::StatusCode::NOT_IMPLEMENTED,
             "no_text",
-            "this server takes frames only, no text messages",
+            "this server accepts frames only, no text messages",
         );
         std::future::ready(Err(refusal))
     }
 
-    /// A client asks for a kept context. There are none unless a handler keeps some.
+    /// The stored context with this id. By default there is none.
     fn context(
         &self,
         id: &str,
         caller: &Caller,
-    ) -> impl Future<Output = Result<Option<Arc<Kept>>, Refusal>> + Send {
+    ) -> impl Future<Output = Result<Option<Arc<StoredContext>>, Refusal>> + Send {
         let _ = (id, caller);
         std::future::ready(Ok(None))
     }
 
-    /// A client wants a kept context gone; whether there was one.
-    fn forget(&self, id: &str, caller: &Caller) -> impl Future<Output = Result<bool, Refusal>> + Send {
+    /// Deletes the stored context with this id and returns whether there was one.
+    fn delete_context(
+        &self,
+        id: &str,
+        caller: &Caller,
+    ) -> impl Future<Output = Result<bool, Refusal>> + Send {
         let _ = (id, caller);
         std::future::ready(Ok(false))
     }
 
-    /// A request for a path that is not AVP's: there is none unless a handler has some. Tokens, rates and the limit of a
-    /// JSON body hold for it too.
-    fn other(
+    /// Answers a request to any other path. By default 404. Tokens, rate limits and the limit of a JSON body apply.
+    fn fallback(
         &self,
         request: Request<IncomingBody>,
         caller: &Caller,
-    ) -> impl Future<Output = Result<Response<Answer>, Refusal>> + Send {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Refusal>> + Send {
         let _ = (request, caller);
-        std::future::ready(Err(Refusal::not_found("no such path; AVP's begin with /avp/v2/")))
+        std::future::ready(Err(Refusal::not_found("no such path; those of AVP begin with /avp/v2/")))
     }
 
-    /// The JSON that answers such a request with a refusal, this server's or the handler's own: AVP's, unless clients of
-    /// these paths read another.
-    fn other_refusal(&self, refusal: &Refusal) -> Reply {
+    /// The JSON of a refusal on any other path, for APIs whose clients expect another shape than AVP's.
+    fn fallback_refusal(&self, refusal: &Refusal) -> Reply {
         refusal.reply()
     }
 
-    /// Clears away what is over, such as contexts whose time is up. [`serve`](super::serve) calls it now and then, also while
-    /// nobody asks for anything, on a thread that may block. There is nothing to clear away unless a handler says so.
-    fn tidy(&self) {}
+    /// Removes what has expired. [`serve`](super::serve) calls it periodically, on a thread that may block.
+    fn remove_expired(&self) {}
 
-    /// How many bytes the handler keeps, for the metrics.
+    /// The number of bytes stored, for the metrics.
     fn stored_bytes(&self) -> u64 {
         0
     }
 }
 
-/// Who asks, and how.
+/// The sender of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The agent that the client says it is; `""` where it says none. Anybody can write a name.
+    /// The agent id that the client claims, unverified; `""` for none.
     pub agent_id: String,
-    /// The dialect that the client speaks, by its `AVP-Version`.
+    /// The dialect of the client, from `AVP-Version`.
     pub dialect: Option<Dialect>,
-    /// The other end of the connection; `None` where the service runs behind another server than this crate's.
+    /// The remote address; `None` behind a server other than [`serve`](super::serve).
     pub address: Option<SocketAddr>,
-    /// The request's name in logs.
+    /// The request's id in logs.
     pub request_id: String,
-    /// The name of the deed, the same in every repetition of it.
+    /// The key that repetitions of a request share.
     pub idempotency_key: Option<String>,
 }
 
-/// The answer of the peers' own server to a hello.
+/// The reply of the Python package's server to a handshake.
 pub(super) fn echo(hello: &Hello) -> Reply {
     let reply = Reply::new().with("agent_id", hello.agent_id.as_str());
     match &hello.identity {

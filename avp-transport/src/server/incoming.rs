@@ -1,4 +1,4 @@
-//! A frame that a client is sending: its head is here, its body comes when it is asked for.
+//! A frame that a client is sending: its head has arrived, its body is received on demand.
 
 use std::{
     fmt,
@@ -14,47 +14,47 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
-    Metrics,
-    admission::{Admission, BodyPlace},
-    source::Source,
+    Metrics, Refusal,
+    admission::{Admission, BodyPermit},
+    request_body::RequestBody,
 };
 use crate::{
     reader::{BodyReader, FrameError, FrameLimits, Head, verify_packed},
-    store::part,
+    store::{ContextStore, StoredContext, part},
 };
 
-/// Why a body did not arrive whole and sound.
+/// Why a body was not received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// The bytes are not the frame that its head announces.
+    /// The bytes do not match the frame's head.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// No byte came for this long.
-    #[error("no byte of the body came for {} s", after.as_secs_f32())]
+    /// No byte arrived within the idle timeout.
+    #[error("received no byte of the body for {} s", after.as_secs_f32())]
     Stalled {
-        /// How long was waited.
+        /// The timeout.
         after: Duration,
     },
-    /// The body comes more slowly than the server waits for.
-    #[error("the body came at {got} bytes per second, the server takes no fewer than {least}")]
+    /// The body arrived more slowly than the minimum rate.
+    #[error("received the body at {got} bytes per second, expected at least {least}")]
     TooSlow {
-        /// The fewest bytes per second that are waited for.
+        /// The minimum rate, in bytes per second.
         least: u64,
-        /// Bytes per second that came.
+        /// The actual rate, in bytes per second.
         got: u64,
     },
-    /// The connection broke.
-    #[error("the connection broke within the body")]
+    /// The connection was closed.
+    #[error("the connection was closed within the body")]
     Broken,
-    /// The server holds as many bytes as it may.
-    #[error("{needed} bytes do not fit beside what the server is receiving now")]
+    /// The server's limit of buffered bytes is reached.
+    #[error("no room for {needed} bytes beside the frames that the server is receiving")]
     NoRoom {
-        /// Bytes that this frame needs.
+        /// Length of the frame, in bytes.
         needed: u64,
     },
-    /// What was received could not be kept.
-    #[error("what was received could not be kept: {0}")]
+    /// The frame could not be stored.
+    #[error("the frame could not be stored: {0}")]
     Storage(io::ErrorKind),
 }
 
@@ -85,37 +85,36 @@ impl From<io::Error> for BodyError {
     }
 }
 
-/// A frame on its way in. Look at its [`head`](Self::head), then take its body or leave it: a frame that is dropped is
-/// refused, and costs what has arrived of it.
+/// A frame of which the [`head`](Self::head) has arrived. Read the body, or drop the frame to refuse it.
 ///
-/// Whoever takes the whole frame by [`into_bytes`](Self::into_bytes) or [`into_file`](Self::into_file) gets one that is
-/// as long as its head says and whose checksum is right, or an error and nothing.
+/// [`into_bytes`](Self::into_bytes), [`into_file`](Self::into_file) and [`store`](Self::store) verify length and checksum,
+/// and return the whole frame or an error.
 pub struct IncomingFrame {
     head: Head,
-    /// What came together with the head.
+    /// Bytes of the body that arrived together with the head.
     first: Bytes,
-    source: Source,
+    body: RequestBody,
     reader: BodyReader,
-    /// That of the body on the wire; right once the body has ended.
+    /// That of the body on the wire; valid after its end.
     crc32: u32,
     limits: FrameLimits,
     admission: Arc<Admission>,
     metrics: Metrics,
-    _place: BodyPlace,
+    _permit: BodyPermit,
 }
 
 impl IncomingFrame {
     pub(super) fn new(
         head: Head,
         first: Bytes,
-        source: Source,
+        body: RequestBody,
         limits: FrameLimits,
         admission: Arc<Admission>,
         metrics: Metrics,
-        place: BodyPlace,
+        permit: BodyPermit,
     ) -> Self {
         let reader = BodyReader::new(&head);
-        Self { head, first, source, reader, crc32: 0, limits, admission, metrics, _place: place }
+        Self { head, first, body, reader, crc32: 0, limits, admission, metrics, _permit: permit }
     }
 
     /// Header and metadata.
@@ -124,15 +123,14 @@ impl IncomingFrame {
         &self.head
     }
 
-    /// The next bytes of the body as they are on the wire, or `None` behind the last. Then, and no sooner, the body is
-    /// known to be as long as the head says and to have the checksum that the metadata names; a compressed body's checksum
-    /// is for who unpacks it.
+    /// The next bytes of the body as on the wire, or `None` at the end. Only at the end have length and checksum been
+    /// verified. The checksum of a compressed body must be verified after decompression.
     ///
     /// # Errors
-    /// [`BodyError`]; the frame is then of no more use.
+    /// [`BodyError`], after which the frame cannot be read further.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         let bytes = match std::mem::take(&mut self.first) {
-            first if first.is_empty() => self.source.chunk().await?,
+            first if first.is_empty() => self.body.chunk().await?,
             first => Some(first),
         };
         match &bytes {
@@ -145,7 +143,7 @@ impl IncomingFrame {
         Ok(bytes)
     }
 
-    /// Reads the body to its end and throws it away: the CRC-32 that it had on the wire.
+    /// Reads and discards the body, and returns its CRC-32 on the wire.
     ///
     /// # Errors
     /// As [`chunk`](Self::chunk).
@@ -154,16 +152,17 @@ impl IncomingFrame {
         Ok(self.crc32)
     }
 
-    /// The whole frame in one piece of memory of exactly its size, checked; and the CRC-32 of its body on the wire.
+    /// Receives and verifies the whole frame into one buffer of its size, and returns it with the CRC-32 of its body on the
+    /// wire.
     ///
     /// # Errors
-    /// [`BodyError`]. [`BodyError::NoRoom`] before anything is read, where the server is receiving too much already.
+    /// [`BodyError`]; [`BodyError::NoRoom`] before anything is read.
     pub async fn into_bytes(mut self) -> Result<(Bytes, u32), BodyError> {
         let len = self.head.frame_len();
         let no_room = BodyError::NoRoom { needed: len };
         let _room = self.admission.reserve(len).ok_or(no_room)?;
-        // Reserved, and touched only as bytes arrive; the announced length has a limit, and all of them together have one.
-        let mut frame = self.admission.spare().reserve(len).ok_or(no_room)?;
+        // Address space is reserved, pages only as bytes arrive. Each frame and all frames together have a limit.
+        let mut frame = self.admission.buffers().reserve(len).ok_or(no_room)?;
         let mut fits = frame.extend(self.head.bytes());
         while let Some(bytes) = self.chunk().await? {
             fits &= frame.extend(&bytes);
@@ -180,8 +179,8 @@ impl IncomingFrame {
         Ok((frame, self.crc32))
     }
 
-    /// The whole frame in a new file of `folder`, checked and on the disk, with the CRC-32 of its body on the wire. The file
-    /// goes away with its handle unless it is given a name. Memory holds a window of the body, not the body.
+    /// Receives and verifies the whole frame into a new, synced file in `folder`, and returns it with the CRC-32 of its
+    /// body on the wire. The file is deleted with its handle unless it is persisted. The body is never in memory whole.
     ///
     /// # Errors
     /// [`BodyError`].
@@ -206,6 +205,25 @@ impl IncomingFrame {
         }
         Ok((file, self.crc32))
     }
+
+    /// Receives and verifies the frame, and stores it.
+    ///
+    /// # Errors
+    /// Where it exceeds the quota, before the body is read; where the body is not received; where it is not stored.
+    pub async fn store(self, contexts: &ContextStore) -> Result<Arc<StoredContext>, Refusal> {
+        contexts.check_len(self.head.frame_len())?;
+        let head = self.head.clone();
+        Ok(match contexts.folder() {
+            None => {
+                let (bytes, crc32) = self.into_bytes().await?;
+                contexts.insert_bytes(head, bytes, crc32)?
+            }
+            Some(folder) => {
+                let (file, crc32) = self.into_file(folder).await?;
+                contexts.insert_file(head, file, crc32).await?
+            }
+        })
+    }
 }
 
 impl fmt::Debug for IncomingFrame {
@@ -217,7 +235,7 @@ impl fmt::Debug for IncomingFrame {
     }
 }
 
-/// Runs what would block on a thread that may.
+/// Runs blocking work on a thread for it.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BodyError> + Send + 'static,
 ) -> Result<T, BodyError> {

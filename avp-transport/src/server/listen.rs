@@ -1,4 +1,4 @@
-//! From a listening socket to requests: TLS or not, HTTP/1.1 or HTTP/2, on one port.
+//! Accepts connections: with or without TLS, HTTP/1.1 or HTTP/2, on one port.
 
 use std::{
     convert::Infallible,
@@ -28,81 +28,80 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Handler, Limits, ServerTls, Service,
-    activity::{Activity, Watched},
+    activity::{Activity, TrackedBody},
     caller::Address,
-    source::BoxError,
+    service::BoxError,
 };
 use crate::wire::{JSON, Reply};
 
-/// How a TLS record of a handshake begins (RFC 8446, 5.1); no HTTP request does.
+/// The first byte of a TLS handshake record (RFC 8446, 5.1). No HTTP request begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// The window of one stream: a frame of 128 MiB is sent in a dozen of them, and not stopped between.
+/// The HTTP/2 window of a stream, in bytes: large, so that a frame of 128 MiB does not wait for window updates.
 const STREAM_WINDOW: u32 = 8 << 20;
 
-/// The window of a connection, and so what its streams may have sent that nobody has read.
+/// The HTTP/2 window of a connection, in bytes: the maximum that its streams have sent and the server has not read.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// The longest HTTP/2 frame that is taken. With the usual 16 KiB, more time goes into frames than into bytes.
+/// The maximum length of an HTTP/2 frame, in bytes. The default of 16 KiB costs more time for frames than for bytes.
 const HTTP2_FRAME: u32 = 256 << 10;
 
-/// The name of the refusal of HTTP without TLS.
+/// The code of the refusal of plain HTTP.
 const TLS_REQUIRED: &str = "tls_required";
 
-/// How long, and how much of, a request is read that is refused so.
+/// How long, and how many bytes of, a plain HTTP request is read after it was refused.
 const PLAIN_LINGER: Duration = Duration::from_secs(2);
 const PLAIN_LINGER_BYTES: u64 = 1 << 20;
 
-/// How long the system is left alone when it has no more sockets to give.
+/// The pause after the system could not accept a connection, such as for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// No clock ticks with nothing in between.
-const LEAST_PAUSE: Duration = Duration::from_millis(1);
+/// The minimum interval of the cleanup.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How connections are taken.
+/// How to accept connections.
 #[derive(Debug, Clone, Default)]
 pub struct ListenOptions {
-    /// The certificates; `None` for no TLS.
+    /// The TLS configuration; `None` for no TLS.
     pub tls: Option<ServerTls>,
-    /// Whether HTTP without TLS is taken from other machines too. From this one it is, unless clients must show
-    /// certificates: then it is taken from nowhere, whatever this says.
+    /// Whether to accept plain HTTP from other machines. From this machine it is accepted, unless clients must present
+    /// certificates: then it is always refused.
     pub plain_from_anywhere: bool,
 }
 
 impl ListenOptions {
-    /// Whether a client at this address may speak without TLS.
+    /// Whether to accept plain HTTP from this address.
     fn may_be_plain(&self, address: IpAddr) -> bool {
         match &self.tls {
-            Some(tls) if tls.asks_clients() => false,
+            Some(tls) if tls.requires_client_cert() => false,
             _ => self.plain_from_anywhere || address.to_canonical().is_loopback(),
         }
     }
 }
 
-/// Answers what comes to `listener` until `stop` is over. Then no connection is taken any more, those that are open finish
-/// the requests they are in, for at most `patience`, and it returns.
+/// Serves connections of `listener` until `shutdown` completes. Then it accepts no more connections, waits at most
+/// `shutdown_timeout` for requests in progress, and returns.
 ///
 /// ```
-/// # use avp_transport::{server::{ListenOptions, Service, ServerOptions, Stock, serve}, store::{Contexts, Keeping}};
-/// # use std::time::Duration;
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
-/// let service = Service::new(Stock::new("relay", Contexts::in_memory(Keeping::default())), ServerOptions::default());
-/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-/// let stop = async { /* until Ctrl-C, say */ };
-/// serve(listener, service, ListenOptions::default(), stop, Duration::from_secs(30)).await;
-/// # Ok(())
-/// # }
+/// use std::time::Duration;
+/// use avp_transport::server::{Handler, ListenOptions, Service, serve};
+///
+/// async fn run<H: Handler>(service: Service<H>) -> std::io::Result<()> {
+///     let listener = tokio::net::TcpListener::bind("127.0.0.1:8790").await?;
+///     let shutdown = std::future::pending(); // such as `tokio::signal::ctrl_c`
+///     serve(listener, service, ListenOptions::default(), shutdown, Duration::from_secs(30)).await;
+///     Ok(())
+/// }
 /// ```
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     service: Service<H>,
     options: ListenOptions,
-    stop: impl Future<Output = ()>,
-    patience: Duration,
+    shutdown: impl Future<Output = ()>,
+    shutdown_timeout: Duration,
 ) {
     let limits = service.options().limits;
-    let places = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
+    let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let connections = Arc::new(Connections {
         http: http(&limits),
         tls: options.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config().clone())),
@@ -111,35 +110,37 @@ pub async fn serve<H: Handler>(
     });
     let graceful = GracefulShutdown::new();
     let (stopping, running) = watch::channel(());
-    let mut stop = std::pin::pin!(stop);
-    let mut tidying = interval(limits.tidy_every.max(LEAST_PAUSE));
-    tidying.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tidied: Option<JoinHandle<()>> = None;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut cleanup_interval = interval(limits.cleanup_interval.max(MIN_INTERVAL));
+    cleanup_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut cleanup: Option<JoinHandle<()>> = None;
     loop {
         let accepted = async {
-            // A place first: whoever finds none waits in the system's queue and costs nothing here.
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
+            // The permit comes first: at the limit, connections wait in the system's queue.
+            let permit = permits.clone().acquire_owned().await;
+            (listener.accept().await, permit)
         };
         tokio::select! {
-            () = &mut stop => break,
-            _ = tidying.tick() => {
-                // One after the other: a slow one takes no threads from what waits for a disk.
-                if tidied.as_ref().is_none_or(JoinHandle::is_finished) {
+            () = &mut shutdown => break,
+            _ = cleanup_interval.tick() => {
+                // One at a time, so that slow ones do not use up the blocking threads.
+                if cleanup.as_ref().is_none_or(JoinHandle::is_finished) {
                     let connections = connections.clone();
-                    // One that panics has tidied for this time.
-                    tidied = Some(tokio::task::spawn_blocking(move || connections.service.handler().tidy()));
+                    // A panic ends this cleanup only.
+                    cleanup = Some(tokio::task::spawn_blocking(move || {
+                        connections.service.handler().remove_expired();
+                    }));
                 }
             }
-            (accepted, place) = accepted => match accepted {
+            (accepted, permit) = accepted => match accepted {
                 Ok((stream, address)) => {
                     let (connections, watcher) = (connections.clone(), graceful.watcher());
                     let mut running = running.clone();
                     tokio::spawn(async move {
-                        let _place = place;
+                        let _permit = permit;
                         let accepted = Instant::now();
                         let opened = tokio::select! {
-                            // Who has not asked for anything yet is not waited for.
+                            // A connection without a request does not delay the shutdown.
                             _ = running.changed() => return,
                             opened = connections.open(stream, address, accepted) => opened,
                         };
@@ -152,29 +153,29 @@ pub async fn serve<H: Handler>(
                             }
                         };
                         if let Err(error) = ended {
-                            tracing::debug!(%address, %error, "a connection ended early");
+                            tracing::debug!(%address, %error, "a connection failed");
                         }
                     });
                 }
-                // One connection that went before it was taken, or no more sockets: the next may do better.
+                // The client has already gone, or the system is out of sockets; a later accept may succeed.
                 Err(error) => {
-                    tracing::warn!(%error, "no connection could be taken");
+                    tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
         }
     }
     drop((listener, stopping));
-    if timeout(patience, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still under way when the time to finish them was over");
+    if timeout(shutdown_timeout, graceful.shutdown()).await.is_err() {
+        tracing::warn!("shutdown timeout: some requests were still in progress");
     }
 }
 
 fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // It runs from the end of the last request, so it must not be shorter than a connection may rest. Before the first
-    // request `Activity` has less patience.
-    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_time.max(limits.head_time));
+    // This timer runs from the end of the previous request, so it must not be shorter than the idle timeout. `Activity`
+    // limits the time before the first request.
+    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout.max(limits.head_timeout));
     http.http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
@@ -184,7 +185,7 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     http
 }
 
-/// What every connection of a server has in common.
+/// What all connections share.
 struct Connections<H> {
     http: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
@@ -193,32 +194,32 @@ struct Connections<H> {
 }
 
 impl<H: Handler> Connections<H> {
-    /// Finds out how the client speaks, and gives the stream to speak over; `None` where it has gone again. It has one time
-    /// for all that comes before its first request.
+    /// Tells TLS from plain HTTP by the first byte and accepts TLS; `None` where the connection was closed or refused. One
+    /// timeout covers everything before the first request.
     async fn open(
         &self,
         stream: TcpStream,
         address: SocketAddr,
         accepted: Instant,
-    ) -> Result<Option<Stream>, Unopened> {
+    ) -> Result<Option<Stream>, OpenError> {
         stream.set_nodelay(true)?;
-        let head_time = self.service.options().limits.head_time;
-        let rest = || head_time.saturating_sub(accepted.elapsed());
+        let head_timeout = self.service.options().limits.head_timeout;
+        let remaining = || head_timeout.saturating_sub(accepted.elapsed());
         let mut first = [0];
-        if timeout(rest(), stream.peek(&mut first)).await?? == 0 {
+        if timeout(remaining(), stream.peek(&mut first)).await?? == 0 {
             return Ok(None);
         }
         let is_tls = first[0] == TLS_HANDSHAKE;
         match &self.tls {
             Some(tls) if is_tls => {
-                let stream = timeout(rest(), tls.accept(stream)).await?;
-                Ok(Some(Box::new(stream.map_err(Unopened::Handshake)?)))
+                let stream = timeout(remaining(), tls.accept(stream)).await?;
+                Ok(Some(Box::new(stream.map_err(OpenError::Handshake)?)))
             }
-            _ if is_tls => Err(Unopened::NoTls),
+            _ if is_tls => Err(OpenError::NoTls),
             _ if self.options.may_be_plain(address.ip()) => Ok(Some(Box::new(stream))),
             _ => {
                 self.service.metrics().refused(TLS_REQUIRED);
-                refuse_plain(stream, rest().min(PLAIN_LINGER)).await;
+                refuse_plain(stream, remaining().min(PLAIN_LINGER)).await;
                 Ok(None)
             }
         }
@@ -233,31 +234,31 @@ impl<H: Handler> Connections<H> {
     ) -> Result<(), BoxError> {
         let _counted = self.service.metrics().connection();
         let activity = Arc::new(Activity::new(accepted));
-        let (service, watched) = (self.service.clone(), activity.clone());
+        let (service, tracked) = (self.service.clone(), activity.clone());
         let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Address(address));
-            let (service, busy, watched) = (service.clone(), watched.begin(), watched.clone());
+            let (service, in_progress, activity) = (service.clone(), tracked.begin(), tracked.clone());
             async move {
                 let response = service.answer(request).await;
-                drop(busy);
-                Ok::<_, Infallible>(response.map(|body| Watched::new(body, watched)))
+                drop(in_progress);
+                Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, activity)))
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), answer).into_owned();
         let limits = &self.service.options().limits;
         tokio::select! {
-            ended = watcher.watch(connection) => ended.inspect_err(|error| self.count_unread(&**error)),
-            () = activity.idle(limits.head_time, limits.idle_time) => {
+            ended = watcher.watch(connection) => ended.inspect_err(|error| self.count_unparsed(&**error)),
+            () = activity.idle(limits.head_timeout, limits.idle_timeout) => {
                 if !activity.was_used() {
-                    self.service.metrics().refused(Unopened::Late.reason());
+                    self.service.metrics().refused(OpenError::Late.reason());
                 }
                 Ok(())
             }
         }
     }
 
-    /// Counts a request that no service saw, because it could not be read as HTTP.
-    fn count_unread(&self, error: &(dyn std::error::Error + 'static)) {
+    /// Counts a request that could not be parsed as HTTP and so never reached the service.
+    fn count_unparsed(&self, error: &(dyn std::error::Error + 'static)) {
         match error.downcast_ref::<hyper::Error>() {
             Some(error) if error.is_parse_too_large() => self.service.metrics().refused("headers_too_large"),
             Some(error) if error.is_parse() => self.service.metrics().refused("bad_http"),
@@ -266,21 +267,21 @@ impl<H: Handler> Connections<H> {
     }
 }
 
-/// Why a connection carries no requests.
+/// Why a connection failed before its first request.
 #[derive(Debug, thiserror::Error)]
-enum Unopened {
-    #[error("the client speaks TLS, and there is no certificate to answer with")]
+enum OpenError {
+    #[error("the client uses TLS, but the server has no certificate")]
     NoTls,
-    #[error("no TLS was agreed on: {0}")]
+    #[error("TLS handshake failed: {0}")]
     Handshake(io::Error),
-    #[error("the client took too long to begin")]
+    #[error("timeout before the first request")]
     Late,
     #[error(transparent)]
     Broken(#[from] io::Error),
 }
 
-impl Unopened {
-    /// The name under which it is counted.
+impl OpenError {
+    /// The label in the metrics.
     const fn reason(&self) -> &'static str {
         match self {
             Self::NoTls => "no_tls",
@@ -291,34 +292,34 @@ impl Unopened {
     }
 }
 
-impl From<Elapsed> for Unopened {
+impl From<Elapsed> for OpenError {
     fn from(_: Elapsed) -> Self {
         Self::Late
     }
 }
 
-/// A connection, with TLS or without.
+/// A connection with or without TLS.
 type Stream = Box<dyn Duplex>;
 
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
-/// Says in words why the connection ends, where a browser or `curl` can show them.
-async fn refuse_plain(mut stream: TcpStream, patience: Duration) {
-    let told = async {
+/// Refuses plain HTTP with a response that a browser or `curl` can show, and closes the connection.
+async fn refuse_plain(mut stream: TcpStream, limit: Duration) {
+    let response = async {
         stream.write_all(tls_required().as_bytes()).await?;
         stream.shutdown().await?;
-        // A connection that is closed over unread bytes is reset, and the words could be lost.
+        // Closing a connection with unread bytes resets it, and the response could be lost.
         tokio::io::copy(&mut stream.take(PLAIN_LINGER_BYTES), &mut tokio::io::sink()).await
     };
-    // If the words do not leave, the connection ends without them.
-    drop(timeout(patience, told).await);
+    // The connection is closed whether or not the response was sent.
+    drop(timeout(limit, response).await);
 }
 
-/// The answer to a client that may not go on without TLS, written before there is anything that reads HTTP.
+/// The response to refused plain HTTP, written before any HTTP is parsed.
 fn tls_required() -> String {
-    let body = Reply::failure(TLS_REQUIRED, "this port is reached from there by TLS only").to_string();
+    let body = Reply::failure(TLS_REQUIRED, "this address must use TLS (https) on this port").to_string();
     let len = body.len();
     format!(
         "HTTP/1.1 403 Forbidden\r\ncontent-type: {JSON}\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
@@ -330,20 +331,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_speaks_without_tls_unless_an_option_says_so() {
-        let (here, there) =
+    fn plain_http_is_accepted_from_this_machine_only_by_default() {
+        let (local, remote) =
             (["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"], ["192.0.2.1", "::", "2001:db8::1"]);
         for anywhere in [false, true] {
             let options = ListenOptions { plain_from_anywhere: anywhere, ..Default::default() };
-            assert!(here.iter().all(|address| options.may_be_plain(address.parse().unwrap())));
-            assert!(there.iter().all(|address| options.may_be_plain(address.parse().unwrap()) == anywhere));
+            assert!(local.iter().all(|address| options.may_be_plain(address.parse().unwrap())));
+            assert!(remote.iter().all(|address| options.may_be_plain(address.parse().unwrap()) == anywhere));
         }
     }
 
     #[test]
-    fn who_may_not_go_on_without_tls_gets_a_whole_answer() {
-        let answer = tls_required();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    fn refused_plain_http_gets_a_complete_response() {
+        let response = tls_required();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         assert_eq!(len, body.len().to_string());
         assert_eq!(Reply::parse(body.as_bytes()).unwrap().text("code"), Some("tls_required"));

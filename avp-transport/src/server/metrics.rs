@@ -1,4 +1,4 @@
-//! What a server counts, in the text format of Prometheus. Numbers and names only, nothing of a payload.
+//! The server's metrics, in the text format of Prometheus: numbers and names, never payload data.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use prometheus_client::{
 /// The media type of [`Metrics::text`].
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The counters of a server.
+/// The metrics of a server.
 #[derive(Clone)]
 pub struct Metrics(Arc<Counters>);
 
@@ -48,36 +48,20 @@ struct Refused {
     reason: String,
 }
 
-/// What was asked for: the label that a client cannot make up.
+/// An endpoint's label in the log and the metrics, which a client cannot choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Endpoint {
-    Handshake,
-    Transmit,
-    Text,
-    Context,
-    Health,
-    Metrics,
-    /// A path that is not AVP's.
-    Other,
-}
+pub(super) struct Endpoint(pub(super) &'static str);
 
 impl Endpoint {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::Transmit => "transmit",
-            Self::Text => "text",
-            Self::Context => "context",
-            Self::Health => "health",
-            Self::Metrics => "metrics",
-            Self::Other => "other",
-        }
-    }
+    pub(super) const HEALTH: Self = Self("health");
+
+    /// A path that is not AVP's.
+    pub(super) const OTHER: Self = Self("other");
 }
 
 impl EncodeLabelValue for Endpoint {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-        self.as_str().encode(encoder)
+        self.0.encode(encoder)
     }
 }
 
@@ -92,23 +76,18 @@ impl Metrics {
         let seconds = Family::new_with_constructor(
             (|| Histogram::new(exponential_buckets(0.001, 4.0, 9))) as fn() -> Histogram,
         );
-        let about = "From a request's head to its answer's";
+        let about = "From a request's head to its response's";
         registry.register_with_unit("request_duration", about, Unit::Seconds, seconds.clone());
         let received = Counter::default();
-        registry.register_with_unit(
-            "received",
-            "Bodies of frames, as far as they were read",
-            Unit::Bytes,
-            received.clone(),
-        );
+        registry.register_with_unit("received", "Bytes of frames received", Unit::Bytes, received.clone());
         let sent = Counter::default();
-        registry.register_with_unit("sent", "Contexts that were asked for", Unit::Bytes, sent.clone());
+        registry.register_with_unit("sent", "Bytes of contexts sent", Unit::Bytes, sent.clone());
         let bodies = Gauge::default();
-        registry.register("bodies", "Bodies that are being received", bodies.clone());
+        registry.register("bodies", "Frames being received", bodies.clone());
         let connections = Gauge::default();
         registry.register("connections", "Open connections", connections.clone());
         let stored = Gauge::default();
-        registry.register_with_unit("stored", "Contexts that are kept", Unit::Bytes, stored.clone());
+        registry.register_with_unit("stored", "Bytes of contexts stored", Unit::Bytes, stored.clone());
         Self(Arc::new(Counters {
             registry,
             requests,
@@ -122,7 +101,7 @@ impl Metrics {
         }))
     }
 
-    /// All counters.
+    /// All metrics in Prometheus' text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -152,14 +131,14 @@ impl Metrics {
         self.0.stored.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Counts one more body until the guard is dropped.
-    pub(super) fn body(&self) -> Counted {
-        Counted::new(&self.0.bodies)
+    /// Counts a body until the guard is dropped.
+    pub(super) fn body(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.0.bodies)
     }
 
-    /// Counts one more connection until the guard is dropped.
-    pub(super) fn connection(&self) -> Counted {
-        Counted::new(&self.0.connections)
+    /// Counts a connection until the guard is dropped.
+    pub(super) fn connection(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.0.connections)
     }
 }
 
@@ -169,17 +148,17 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// One more of something, for as long as this lives.
-pub(super) struct Counted(Gauge);
+/// Raises a gauge by one until it is dropped.
+pub(super) struct GaugeGuard(Gauge);
 
-impl Counted {
+impl GaugeGuard {
     fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -190,9 +169,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_read_as_prometheus_reads_them() {
+    fn metrics_are_in_prometheus_text_format() {
         let metrics = Metrics::new();
-        metrics.answered(Endpoint::Transmit, 200, Duration::from_millis(5));
+        metrics.answered(Endpoint("transmit"), 200, Duration::from_millis(5));
         metrics.refused("bad_magic");
         let body = metrics.body();
         let text = metrics.text();

@@ -1,52 +1,52 @@
-//! What a server takes, from whom, and how much of it.
+//! Options of a server: access, limits, timeouts.
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{Pace, Tokens};
+use super::{BodyTimeouts, Tokens};
 use crate::reader::FrameLimits;
 
-/// How a server answers. Every field has a default; give what you want otherwise.
+/// Options of a server.
 ///
 /// ```
-/// # use avp_transport::server::{Limits, ServerOptions, Tokens};
+/// use avp_transport::server::{ServerOptions, Tokens};
+///
 /// let options = ServerOptions { tokens: Tokens::new(["s3cret"]), ..Default::default() };
 /// assert_eq!(options.limits.frame.metadata, 64 << 10);
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
-    /// Who may ask; everybody unless said otherwise.
+    /// The accepted bearer tokens. Default: none, and every request is accepted.
     pub tokens: Tokens,
-    /// How much is taken.
+    /// Limits of sizes, numbers and times.
     pub limits: Limits,
-    /// How long a sender is waited for.
-    pub pace: Pace,
+    /// How long to wait for a request's body.
+    pub body_timeouts: BodyTimeouts,
 }
 
-/// How much a server takes at a time.
+/// Limits of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// One frame.
+    /// The size of a frame.
     pub frame: FrameLimits,
-    /// The most bytes of a request's header fields: 16 KiB unless said otherwise.
+    /// The maximum length of a request's header fields, in bytes. Default: 16 KiB.
     pub headers: usize,
-    /// The most bytes of a JSON body: 1 MiB unless said otherwise.
+    /// The maximum length of a JSON body, in bytes. Default: 1 MiB.
     pub json: usize,
-    /// The most bodies at a time, frames and JSON: 256 unless said otherwise.
+    /// The maximum number of bodies received concurrently, frames and JSON. Default: 256.
     pub bodies: usize,
-    /// The most bytes of frames that are being received into memory, all together: 4 GiB unless said otherwise.
+    /// The maximum number of bytes of all frames that are being received into memory. Default: 4 GiB.
     pub buffered: u64,
-    /// The most connections: 4,096 unless said otherwise. Others wait to be accepted.
+    /// The maximum number of connections. Default: 4,096. Further ones wait to be accepted.
     pub connections: usize,
-    /// The most requests per second and agent, with bursts of as many; `None`, the default, counts none. An agent is an
-    /// address and a name, and anybody can write a name: this keeps order among friends, tokens keep strangers out.
+    /// The maximum number of requests per second and agent, with bursts of the same size. Default: `None`, no limit. An
+    /// agent is an address and an unverified id, so this is for fairness among trusted clients, not for access control.
     pub requests_per_second: Option<NonZeroU32>,
-    /// How long a connection may take, from when it is accepted, over its TLS handshake and its first request's head, both
-    /// together: 10 s unless said otherwise.
-    pub head_time: Duration,
-    /// How long a connection may be idle between requests: 75 s unless said otherwise.
-    pub idle_time: Duration,
-    /// How often [`Handler::tidy`](super::Handler::tidy) is called: every 30 s unless said otherwise.
-    pub tidy_every: Duration,
+    /// The timeout from accepting a connection to the end of its first request's head, TLS included. Default: 10 s.
+    pub head_timeout: Duration,
+    /// How long a connection may be idle between requests. Default: 75 s.
+    pub idle_timeout: Duration,
+    /// How often [`Handler::remove_expired`](super::Handler::remove_expired) is called. Default: every 30 s.
+    pub cleanup_interval: Duration,
 }
 
 impl Default for Limits {
@@ -59,9 +59,9 @@ impl Default for Limits {
             buffered: 4 << 30,
             connections: 4096,
             requests_per_second: None,
-            head_time: Duration::from_secs(10),
-            idle_time: Duration::from_secs(75),
-            tidy_every: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            cleanup_interval: Duration::from_secs(30),
         }
     }
 }

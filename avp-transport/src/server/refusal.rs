@@ -1,12 +1,13 @@
-//! Why a request is not answered with what it asked for: a status, a name, a sentence.
+//! Refusals: a status, a code for programs, a message for people.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
 use http::StatusCode;
 
-use crate::{reader::FrameError, server::BodyError, wire::Reply};
+use super::BodyError;
+use crate::{reader::FrameError, store::StoreError, wire::Reply};
 
-/// A refusal, as a handler gives it and a client reads it.
+/// Why a request was refused.
 ///
 /// ```
 /// use avp_transport::server::Refusal;
@@ -19,16 +20,16 @@ pub struct Refusal {
     status: StatusCode,
     code: Cow<'static, str>,
     message: Cow<'static, str>,
-    /// The part of the request that is at fault.
+    /// The invalid field of the request.
     field: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
-    /// How long the thing is that a range was asked of.
-    whole_len: Option<u64>,
+    /// The complete length, for a range that cannot be satisfied.
+    complete_len: Option<u64>,
 }
 
 impl Refusal {
-    /// A refusal of this status. `code` is a stable name for programs, `message` a sentence for people; neither may hold
-    /// anything of a payload.
+    /// A refusal with this status. `code` is a stable name for programs, `message` a sentence for people; neither may contain
+    /// payload data.
     #[must_use]
     pub fn new(
         status: StatusCode,
@@ -41,86 +42,86 @@ impl Refusal {
             message: message.into(),
             field: None,
             retry_after: None,
-            whole_len: None,
+            complete_len: None,
         }
     }
 
-    /// The request is not what it should be.
+    /// 400: the request is invalid.
     #[must_use]
     pub fn bad_request(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    /// There is no such thing here.
+    /// 404, `not_found`.
     #[must_use]
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    /// There is no room or no time now; the same request may succeed later.
+    /// 503 with `Retry-After`: the same request may succeed later.
     #[must_use]
     pub fn busy(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message).retry_after(Duration::from_secs(1))
     }
 
-    /// Something failed here that is not the caller's fault; what it was is for this side's log.
+    /// 500, `internal`: the server failed. The cause belongs in its log.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says how")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has the cause")
     }
 
-    /// Tells which field of the request is at fault.
+    /// Names the invalid field of the request.
     #[must_use]
     pub fn of_field(self, field: impl Into<Cow<'static, str>>) -> Self {
         Self { field: Some(field.into()), ..self }
     }
 
-    /// Tells the caller when to try again, in whole seconds.
+    /// Sets `Retry-After`, in whole seconds.
     #[must_use]
     pub fn retry_after(self, after: Duration) -> Self {
         Self { retry_after: Some(after), ..self }
     }
 
-    /// Tells how many bytes there are in all, to a caller that asked for others.
-    pub(super) fn content_range(self, whole_len: u64) -> Self {
-        Self { whole_len: Some(whole_len), ..self }
+    /// Sets the complete length in `Content-Range`.
+    pub(super) fn content_range(self, complete_len: u64) -> Self {
+        Self { complete_len: Some(complete_len), ..self }
     }
 
-    pub(super) const fn whole_len(&self) -> Option<u64> {
-        self.whole_len
+    pub(super) const fn complete_len(&self) -> Option<u64> {
+        self.complete_len
     }
 
-    /// The status of the answer.
+    /// The status of the response.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The stable name.
+    /// The stable name for programs.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.code
     }
 
-    /// The sentence.
+    /// The sentence for people.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The field of the request that is at fault, where it is one.
+    /// The invalid field of the request, if it is a single one.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
     }
 
-    /// When to try again, where that helps.
+    /// The value of `Retry-After`.
     #[must_use]
     pub const fn try_again(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The answer's JSON.
+    /// The JSON of the response.
     #[must_use]
     pub fn reply(&self) -> Reply {
         let reply = Reply::failure(&self.code, &self.message);
@@ -151,6 +152,17 @@ impl From<FrameError> for Refusal {
             FrameError::Decode(_) => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.kind(), error.to_string())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Frame(error) => error.into(),
+            StoreError::Quota { .. } | StoreError::Io(_) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, error.kind(), error.to_string())
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The server as a service: a request in, an answer out, no sockets. [`tower`]'s middleware can stand before it.
+//! The server as a service: a request in, a response out, no sockets. [`tower`]'s middleware can wrap it.
 //!
 //! [`tower`]: https://docs.rs/tower
 
@@ -8,239 +8,202 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use avp_core::messages::{Hello, JsonMessage};
+use axum::{Router, body::Body, extract::State, middleware::Next, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use tracing::Instrument as _;
 
 use super::{
-    Caller, Handler, IncomingBody, IncomingFrame, Metrics, Refusal, ServerOptions,
-    admission::Admission,
-    answer::{self, Answer},
-    caller,
-    metrics::Endpoint,
-    source::{BoxError, Source},
+    Caller, Handler, IncomingBody, IncomingFrame, Metrics, Refusal, ResponseBody, ServerOptions,
+    admission::Admission, caller, drain::DrainOnDrop, metrics::Endpoint, request_body::RequestBody, response,
+    routes,
 };
-use crate::{reader::HeadReader, wire};
+use crate::{
+    reader::{FrameError, HeadReader},
+    wire,
+};
+
+/// An error of any type, such as that of another server's request body.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// AVP's HTTP binding over a [`Handler`].
 ///
 /// ```
-/// # use avp_transport::{server::{Caller, Handler, IncomingFrame, Refusal, Service, ServerOptions}, wire::Reply};
-/// # struct Sink;
-/// # impl Handler for Sink {
-/// #     async fn transmit(&self, frame: IncomingFrame, _: &Caller) -> Result<Reply, Refusal> {
-/// #         Ok(Reply::new().with("bytes", frame.into_bytes().await?.0.len()))
-/// #     }
-/// # }
+/// use avp_transport::{server::{ContextHandler, ServerOptions, Service}, store::ContextStore};
+///
 /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// let service = Service::new(Sink, ServerOptions::default());
-/// let request = http::Request::get("/health").body(http_body_util::Empty::new()).unwrap();
+/// # async fn main() -> Result<(), http::Error> {
+/// let handler = ContextHandler::new("relay", ContextStore::in_memory(Default::default()));
+/// let service = Service::new(handler, ServerOptions::default());
+/// let request = http::Request::get("/health").body(http_body_util::Empty::new())?;
 /// assert_eq!(service.answer(request).await.status(), 200);
+/// # Ok(())
 /// # }
 /// ```
-pub struct Service<H>(Arc<Inner<H>>);
+pub struct Service<H> {
+    shared: Arc<Shared<H>>,
+    router: Router,
+}
 
-struct Inner<H> {
-    handler: H,
+/// What all requests share.
+pub(super) struct Shared<H> {
+    pub(super) handler: H,
     options: ServerOptions,
     admission: Arc<Admission>,
     rate: Option<DefaultKeyedRateLimiter<caller::Name>>,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
 }
 
-/// When more names than this are known to the rate limiter, those that are at rest are forgotten.
-const MANY_NAMES: usize = 10_000;
+/// When the rate limiter knows more agents than this, it forgets those with a full quota.
+const MANY_AGENTS: usize = 10_000;
 
 impl<H: Handler> Service<H> {
-    /// The service that answers with `handler`.
+    /// A service that answers with `handler`.
     #[must_use]
     pub fn new(handler: H, options: ServerOptions) -> Self {
         let limits = &options.limits;
         let admission = Arc::new(Admission::new(limits.bodies, limits.buffered));
         let rate = limits.requests_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate)));
-        Self(Arc::new(Inner { handler, options, admission, rate, metrics: Metrics::new() }))
+        let shared = Arc::new(Shared { handler, options, admission, rate, metrics: Metrics::new() });
+        Self { router: routes::router(shared.clone()), shared }
     }
 
     /// The handler.
     #[must_use]
     pub fn handler(&self) -> &H {
-        &self.0.handler
+        &self.shared.handler
     }
 
     /// The options.
     #[must_use]
     pub fn options(&self) -> &ServerOptions {
-        &self.0.options
+        &self.shared.options
     }
 
-    /// The counters.
+    /// The metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+        &self.shared.metrics
     }
 
-    /// Answers a request. A handler that panics has refused it, and answers the next one.
-    pub async fn answer<B>(&self, request: Request<B>) -> Response<Answer>
+    /// Answers a request. A panic in the handler becomes a 500; the service keeps serving.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let start = Instant::now();
-        let endpoint = endpoint(request.uri().path());
-        let caller = caller::of(&request);
-        let request_id = caller.request_id.clone();
-        let span = tracing::info_span!(
-            "request",
-            id = %request_id,
-            method = %request.method(),
-            endpoint = endpoint.as_str(),
-            agent = %caller.agent_id,
-            address = caller.address.map(tracing::field::display),
-        );
-        let inner = &*self.0;
-        let outcome = AssertUnwindSafe(inner.dispatch(endpoint, request, caller)).catch_unwind();
-        let mut response = match outcome.instrument(span.clone()).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(refusal)) => {
-                span.in_scope(|| tracing::warn!(code = refusal.code(), "refused"));
-                inner.refuse(endpoint, &refusal, &request_id)
-            }
-            Err(_) => {
-                span.in_scope(|| tracing::error!("the handler panicked"));
-                inner.refuse(endpoint, &Refusal::internal(), &request_id)
-            }
-        };
-        // What a caller may name itself by, a header may hold.
-        if let Ok(id) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(wire::REQUEST_ID_HEADER, id);
+        let request = request.map(|body| Body::new(DrainOnDrop::new(body)));
+        let mut router = self.router.clone();
+        match tower_service::Service::call(&mut router, request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
-        let took = start.elapsed();
-        inner.metrics.answered(endpoint, response.status().as_u16(), took);
-        let (status, ms) = (response.status().as_u16(), took.as_secs_f64() * 1e3);
-        span.in_scope(|| match endpoint {
-            // Who watches a server's health asks all the time.
-            Endpoint::Health => tracing::debug!(status, ms, "answered"),
-            _ => tracing::info!(status, ms, "answered"),
-        });
-        response
     }
 }
 
-impl<H: Handler> Inner<H> {
-    async fn dispatch<B>(
-        &self,
-        endpoint: Endpoint,
-        request: Request<B>,
-        caller: Caller,
-    ) -> Result<Response<Answer>, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let (parts, body) = request.into_parts();
-        // From here on the body is read on for a moment, whatever becomes of the request.
-        let source = Source::new(body, self.options.pace);
-        self.admit(endpoint, &parts, &caller)?;
-        match (endpoint, &parts.method) {
-            (Endpoint::Health, &Method::GET) => Ok(answer::text(wire::JSON, r#"{"status":"ok"}"#.to_owned())),
-            (Endpoint::Metrics, &Method::GET) => {
-                self.metrics.stored(self.handler.stored_bytes());
-                Ok(answer::text(super::metrics::MEDIA_TYPE, self.metrics.text()))
-            }
-            (Endpoint::Handshake, &Method::POST) => {
-                let hello = Hello::parse(&self.json(source).into_text().await?)
-                    .map_err(|error| Refusal::bad_request("bad_hello", error.to_string()))?;
-                Ok(answer::reply(self.handler.handshake(hello, &caller).await?))
-            }
-            (Endpoint::Text, &Method::POST) => {
-                let message = JsonMessage::parse(&self.json(source).into_text().await?)
-                    .map_err(|error| Refusal::bad_request("bad_message", error.to_string()))?;
-                Ok(answer::reply(self.handler.text(message, &caller).await?))
-            }
-            (Endpoint::Transmit, &Method::POST) => {
-                let _counted = self.metrics.body();
-                let frame = self.frame(&parts.headers, source).await?;
-                Ok(answer::reply(self.handler.transmit(frame, &caller).await?))
-            }
-            (Endpoint::Context, &(Method::GET | Method::HEAD)) => {
-                let id = context_id(parts.uri.path());
-                let kept = self.handler.context(id, &caller).await?;
-                let kept = kept.ok_or_else(|| Refusal::not_found("no context of this id is kept here"))?;
-                let response = answer::context(&kept, &parts.headers, parts.method == Method::HEAD).await?;
-                if parts.method == Method::GET {
-                    self.metrics.sent(answer::content_len(&response));
-                }
-                Ok(response)
-            }
-            (Endpoint::Context, &Method::DELETE) => {
-                match self.handler.forget(context_id(parts.uri.path()), &caller).await? {
-                    true => Ok(answer::reply(wire::Reply::new())),
-                    false => Err(Refusal::not_found("no context of this id is kept here")),
-                }
-            }
-            (Endpoint::Other, _) => {
-                self.handler.other(Request::from_parts(parts, self.json(source)), &caller).await
-            }
-            _ => Err(Refusal::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "this path does not take this method",
-            )),
+/// What stands before every endpoint: admission, the log, the metrics, refusals as JSON, and panics.
+pub(super) async fn guard<H: Handler>(
+    State((shared, endpoint)): State<(Arc<Shared<H>>, Endpoint)>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
+    let start = Instant::now();
+    let caller = Arc::new(caller::of(&request));
+    let span = tracing::info_span!(
+        "request",
+        id = %caller.request_id,
+        method = %request.method(),
+        endpoint = endpoint.0,
+        agent = %caller.agent_id,
+        address = caller.address.map(tracing::field::display),
+    );
+    let outcome = async {
+        shared.admit(endpoint, &request, &caller)?;
+        request.extensions_mut().insert(caller.clone());
+        let mut response = next.run(request).await;
+        match response.extensions_mut().remove::<Refusal>() {
+            Some(refusal) => Err(refusal),
+            None => Ok(response),
         }
+    };
+    let outcome = AssertUnwindSafe(outcome).catch_unwind().instrument(span.clone()).await;
+    let mut response = match outcome {
+        Ok(Ok(response)) => response,
+        Ok(Err(refusal)) => {
+            span.in_scope(|| tracing::warn!(code = refusal.code(), "refused"));
+            shared.refuse(endpoint, &refusal, &caller.request_id)
+        }
+        Err(_) => {
+            span.in_scope(|| tracing::error!("the handler panicked"));
+            shared.refuse(endpoint, &Refusal::internal(), &caller.request_id)
+        }
+    };
+    // A request id consists of characters that a header can hold.
+    if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
+        response.headers_mut().insert(wire::REQUEST_ID_HEADER, id);
     }
+    let (status, took) = (response.status().as_u16(), start.elapsed());
+    shared.metrics.answered(endpoint, status, took);
+    let ms = took.as_secs_f64() * 1e3;
+    // Health checks come all the time.
+    span.in_scope(|| match endpoint {
+        Endpoint::HEALTH => tracing::debug!(status, ms, "answered"),
+        _ => tracing::info!(status, ms, "answered"),
+    });
+    response
+}
 
-    /// Whether a request may be looked at.
-    fn admit(&self, endpoint: Endpoint, parts: &Parts, caller: &Caller) -> Result<(), Refusal> {
-        let (limits, headers) = (&self.options.limits, &parts.headers);
-        // Other servers have looked at this before they hand a request on, and may have taken it out.
+impl<H: Handler> Shared<H> {
+    /// Checks a request's head against framing rules, limits, tokens and rates.
+    fn admit(&self, endpoint: Endpoint, request: &Request<Body>, caller: &Caller) -> Result<(), Refusal> {
+        let (limits, headers) = (&self.options.limits, request.headers());
+        // Another server checks this before it passes a request on, and may remove the headers.
         if caller.address.is_some() {
-            check_framing(parts)?;
+            check_framing(request)?;
         }
         let len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if len > limits.headers {
-            let message =
-                format!("header fields of {len} bytes are more than the limit of {}", limits.headers);
+            let message = format!("header fields of {len} bytes exceed the limit of {}", limits.headers);
             return Err(Refusal::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers_too_large",
                 message,
             ));
         }
-        // Who watches a server's health has no token.
-        if endpoint != Endpoint::Health && !self.options.tokens.admit(headers) {
-            return Err(Refusal::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "this server asks for a bearer token, and no such one was given",
-            ));
+        // Health checks have no token.
+        if endpoint != Endpoint::HEALTH && !self.options.tokens.admit(headers) {
+            let message = "this server requires a valid bearer token";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
         }
         if let Some(rate) = &self.rate {
-            if rate.len() > MANY_NAMES {
+            if rate.len() > MANY_AGENTS {
                 rate.retain_recent();
             }
             rate.check_key(&caller::name(caller)).map_err(|_| {
-                Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "this agent asks too often")
-                    .retry_after(std::time::Duration::from_secs(1))
+                let message = "this agent exceeds the limit of requests per second";
+                Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
+                    .retry_after(Duration::from_secs(1))
             })?;
         }
         Ok(())
     }
 
-    /// A short body.
-    fn json(&self, source: Source) -> IncomingBody {
-        IncomingBody::new(source, self.options.limits.json, self.admission.clone())
+    /// A request's body within the limit for JSON.
+    pub(super) fn json_body(&self, body: Body) -> IncomingBody {
+        let body = RequestBody::new(body, self.options.body_timeouts);
+        IncomingBody::new(body, self.options.limits.json, self.admission.clone())
     }
 
-    /// The frame that arrives in `source`, as far as its head.
-    async fn frame(&self, headers: &HeaderMap, mut source: Source) -> Result<IncomingFrame, Refusal> {
-        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    /// Reads the head of the frame that a request carries.
+    pub(super) async fn incoming_frame(&self, request: Request<Body>) -> Result<IncomingFrame, Refusal> {
+        let (parts, body) = request.into_parts();
+        let mut body = RequestBody::new(body, self.options.body_timeouts);
+        let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         if content_type.is_some_and(|found| !is_frame(found)) {
             return Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -249,70 +212,54 @@ impl<H: Handler> Inner<H> {
             ));
         }
         let limits = self.options.limits.frame;
-        let place = self.admission.admit()?;
+        let permit = self.admission.admit()?;
         let mut reader = HeadReader::new(limits);
         let (head, first) = loop {
-            match source.chunk().await? {
+            match body.chunk().await? {
                 Some(bytes) => {
                     if let Some(found) = reader.feed(bytes)? {
                         break found;
                     }
                 }
-                None => return Err(crate::reader::FrameError::from(reader.finish()).into()),
+                None => return Err(FrameError::from(reader.finish()).into()),
             }
         };
-        // A length that contradicts the frame's is known before the body is.
-        let announced =
-            headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
+        // A length that contradicts the frame's is known before the body is read.
+        let announced = parts.headers.get(header::CONTENT_LENGTH);
+        let announced = announced.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
         if let Some(announced) = announced.filter(|announced| *announced != head.frame_len()) {
             let message = format!("the frame is {} bytes long, the request {announced}", head.frame_len());
             return Err(Refusal::bad_request("length_mismatch", message));
         }
         let (admission, metrics) = (self.admission.clone(), self.metrics.clone());
-        Ok(IncomingFrame::new(head, first, source, limits, admission, metrics, place))
+        Ok(IncomingFrame::new(head, first, body, limits, admission, metrics, permit))
     }
 
-    fn refuse(&self, endpoint: Endpoint, refusal: &Refusal, request_id: &str) -> Response<Answer> {
+    fn refuse(&self, endpoint: Endpoint, refusal: &Refusal, request_id: &str) -> Response {
         self.metrics.refused(refusal.code());
         let body = match endpoint {
-            Endpoint::Other => self.handler.other_refusal(refusal),
+            Endpoint::OTHER => self.handler.fallback_refusal(refusal),
             _ => refusal.reply(),
         };
-        answer::refusal(refusal, body, request_id)
+        response::refusal(refusal, body, request_id)
     }
 }
 
-/// Refuses what two readers of HTTP/1.1 could take for different requests (RFC 9112, 3.2 and 6.1).
-fn check_framing(parts: &Parts) -> Result<(), Refusal> {
-    let headers = &parts.headers;
-    if parts.version == Version::HTTP_11 && headers.get_all(header::HOST).iter().count() != 1 {
-        return Err(Refusal::bad_request("host", "a request has one `Host`"));
+/// Refuses requests that two HTTP/1.1 parsers could frame differently (RFC 9112, 3.2 and 6.1).
+fn check_framing(request: &Request<Body>) -> Result<(), Refusal> {
+    let headers = request.headers();
+    if request.version() == Version::HTTP_11 && headers.get_all(header::HOST).iter().count() != 1 {
+        return Err(Refusal::bad_request("host", "expected exactly one `Host` header"));
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(Refusal::new(
             StatusCode::NOT_IMPLEMENTED,
             "transfer_encoding",
-            "no transfer coding is known here but `chunked`",
+            "the only supported transfer coding is `chunked`",
         ));
     }
     Ok(())
-}
-
-fn endpoint(path: &str) -> Endpoint {
-    match path {
-        wire::HANDSHAKE => Endpoint::Handshake,
-        wire::TRANSMIT => Endpoint::Transmit,
-        wire::TEXT => Endpoint::Text,
-        wire::HEALTH => Endpoint::Health,
-        wire::METRICS => Endpoint::Metrics,
-        _ if path.starts_with(wire::CONTEXTS) => Endpoint::Context,
-        _ => Endpoint::Other,
-    }
-}
-
-fn context_id(path: &str) -> &str {
-    path.strip_prefix(wire::CONTEXTS).unwrap_or_default()
 }
 
 /// Whether a content type is that of frames, parameters aside.
@@ -324,15 +271,15 @@ fn is_frame(content_type: &[u8]) -> bool {
 
 impl<H> Clone for Service<H> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { shared: self.shared.clone(), router: self.router.clone() }
     }
 }
 
 impl<H: std::fmt::Debug> std::fmt::Debug for Service<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Service")
-            .field("handler", &self.0.handler)
-            .field("options", &self.0.options)
+            .field("handler", &self.shared.handler)
+            .field("options", &self.shared.options)
             .finish_non_exhaustive()
     }
 }
@@ -343,7 +290,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Answer>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 

@@ -1,4 +1,4 @@
-//! Certificates: what a server shows, and whom it asks to show one.
+//! The TLS configuration of a server.
 
 use std::{fmt, io, sync::Arc};
 
@@ -9,61 +9,63 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
-/// Why certificates cannot be used.
+/// Why a TLS configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The PEM text does not hold what it should.
-    #[error("no {what} could be read: {fault}")]
+    /// The PEM text lacks an item, or it is damaged.
+    #[error("cannot read the {what}: {fault}")]
     Pem {
-        /// What was looked for.
+        /// The expected item.
         what: &'static str,
-        /// What was found.
+        /// The error of reading it.
         fault: rustls::pki_types::pem::Error,
     },
-    /// Certificate and key, or the certificates of clients' authorities, are of no use.
-    #[error("the certificates cannot be used: {0}")]
-    Unusable(String),
+    /// Certificate and key do not match, or a certificate is invalid.
+    #[error("invalid certificates: {0}")]
+    Invalid(String),
 }
 
-/// How a server speaks TLS, and whether it serves only who shows a certificate.
+/// The TLS configuration of a server.
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    asks_clients: bool,
+    requires_client_cert: bool,
 }
 
 impl ServerTls {
-    /// TLS by a configuration that was made elsewhere. `asks_clients` says whether it demands certificates of clients, which
-    /// it does not show by itself: then nothing is taken without TLS.
+    /// A server with this `rustls` configuration. `requires_client_cert` must say whether it demands client certificates: then
+    /// plain HTTP is refused.
     #[must_use]
-    pub const fn new(config: Arc<ServerConfig>, asks_clients: bool) -> Self {
-        Self { config, asks_clients }
+    pub const fn new(config: Arc<ServerConfig>, requires_client_cert: bool) -> Self {
+        Self { config, requires_client_cert }
     }
 
-    /// What `rustls` is told.
+    /// The configuration of `rustls`.
     #[must_use]
     pub const fn config(&self) -> &Arc<ServerConfig> {
         &self.config
     }
 
-    /// Whether only clients with a certificate are served.
+    /// Whether clients must present a certificate.
     #[must_use]
-    pub const fn asks_clients(&self) -> bool {
-        self.asks_clients
+    pub const fn requires_client_cert(&self) -> bool {
+        self.requires_client_cert
     }
 }
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerTls").field("asks_clients", &self.asks_clients).finish_non_exhaustive()
+        f.debug_struct("ServerTls")
+            .field("requires_client_cert", &self.requires_client_cert)
+            .finish_non_exhaustive()
     }
 }
 
-/// The TLS of a server: TLS 1.3, or 1.2 where the client has no better, with HTTP/2 and HTTP/1.1 inside.
+/// TLS 1.3 and 1.2, with HTTP/2 and HTTP/1.1 by ALPN.
 ///
-/// `certificates` and `key` are PEM. With `client_authorities`, also PEM, only clients whose certificate one of them has
-/// signed are served: HTTP without TLS, which shows none, is then refused from this machine too.
+/// `certificates` and `key` are PEM. With `client_authorities`, also PEM, clients must present a certificate that one of
+/// them has signed; plain HTTP is then refused, from this machine too.
 ///
 /// # Errors
 /// [`TlsError`].
@@ -73,7 +75,7 @@ pub fn tls_config(
     client_authorities: Option<&[u8]>,
 ) -> Result<ServerTls, TlsError> {
     let pem = |what| move |fault| TlsError::Pem { what, fault };
-    let unusable = |error: &dyn fmt::Display| TlsError::Unusable(error.to_string());
+    let invalid = |error: &dyn fmt::Display| TlsError::Invalid(error.to_string());
     let chain = CertificateDer::pem_slice_iter(certificates)
         .collect::<Result<Vec<_>, _>>()
         .map_err(pem("certificate"))?;
@@ -81,28 +83,28 @@ pub fn tls_config(
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| unusable(&error))?;
+        .map_err(|error| invalid(&error))?;
     let builder = match client_authorities {
         None => builder.with_no_client_auth(),
         Some(authorities) => {
             let mut roots = RootCertStore::empty();
             for authority in CertificateDer::pem_slice_iter(authorities) {
-                let authority = authority.map_err(pem("certificate of clients' authority"))?;
-                roots.add(authority).map_err(|error| unusable(&error))?;
+                let authority = authority.map_err(pem("certificate of a client authority"))?;
+                roots.add(authority).map_err(|error| invalid(&error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| unusable(&error))?)
+            builder.with_client_cert_verifier(verifier.map_err(|error| invalid(&error))?)
         }
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(&error))?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| invalid(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(ServerTls { config: Arc::new(config), asks_clients: client_authorities.is_some() })
+    Ok(ServerTls { config: Arc::new(config), requires_client_cert: client_authorities.is_some() })
 }
 
 /// As [`tls_config`], from files.
 ///
 /// # Errors
-/// [`TlsError`] as an [`io::Error`], or why a file cannot be read.
+/// The error of reading a file, or [`TlsError`] as an [`io::Error`].
 pub fn tls_config_of_files(
     certificates: &std::path::Path,
     key: &std::path::Path,

@@ -1,24 +1,25 @@
-//! Bearer tokens: who may ask.
+//! Bearer tokens.
 
 use std::fmt;
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use subtle::ConstantTimeEq as _;
 
-/// The tokens that open a server; without any, everybody may ask.
+/// The accepted bearer tokens. Without any, every request is accepted.
 ///
 /// ```
-/// # use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-/// # use avp_transport::server::Tokens;
+/// use avp_transport::server::Tokens;
+///
 /// let tokens = Tokens::new(["s3cret"]);
-/// let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer s3cret"))]);
-/// assert!(tokens.admit(&headers) && !tokens.admit(&HeaderMap::new()));
+/// let request = http::Request::get("/").header("authorization", "Bearer s3cret").body(())?;
+/// assert!(tokens.admit(request.headers()));
+/// # Ok::<(), http::Error>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct Tokens(Vec<Box<[u8]>>);
 
 impl Tokens {
-    /// These tokens. Empty ones open nothing and are left out.
+    /// Accepts these tokens. Blank ones are ignored.
     pub fn new<S: AsRef<str>>(tokens: impl IntoIterator<Item = S>) -> Self {
         let mut kept = Vec::new();
         for token in tokens {
@@ -30,14 +31,13 @@ impl Tokens {
         Self(kept)
     }
 
-    /// Whether there are none, so that everybody may ask.
+    /// Whether there are no tokens, so that every request is accepted.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a request with these headers may ask. How long the comparison takes tells the length of a token, and
-    /// nothing of what is in it.
+    /// Whether a request with these headers is accepted. Tokens are compared in constant time for their length.
     #[must_use]
     pub fn admit(&self, headers: &HeaderMap) -> bool {
         if self.is_open() {
@@ -46,18 +46,18 @@ impl Tokens {
         let Some(given) = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) else {
             return false;
         };
-        // Every token is looked at, so that time does not tell which one it was.
+        // Every token is compared, so that the time does not reveal which one matched.
         self.0.iter().fold(subtle::Choice::from(0), |found, token| found | token.ct_eq(given)).into()
     }
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tokens({} of them)", self.0.len())
+        write!(f, "Tokens({})", self.0.len())
     }
 }
 
-/// The token of `Bearer TOKEN` (RFC 6750); the scheme's name has no case.
+/// The token of `Bearer TOKEN` (RFC 6750). The scheme is case-insensitive.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_token_opens() {
+    fn only_a_complete_token_is_accepted() {
         let tokens = Tokens::new(["alpha", "beta"]);
         assert!(admits(&tokens, "Bearer alpha") && admits(&tokens, "bearer  beta"));
         for value in ["", "Bearer", "Bearer ", "alpha", "Basic alpha", "Bearer alph", "Bearer alphabeta"] {
@@ -83,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_file_of_blank_lines_is_no_open_door() {
-        assert!(Tokens::new(["", "  "]).is_open(), "callers that asked for tokens must look at this");
+    fn blank_tokens_are_ignored() {
+        assert!(Tokens::new(["", "  "]).is_open(), "callers that require tokens must check this");
         assert!(!admits(&Tokens::new(["", "x"]), "Bearer "));
     }
 
     #[test]
-    fn tokens_do_not_show() {
-        assert_eq!(format!("{:?}", Tokens::new(["s3cret"])), "Tokens(1 of them)");
+    fn debug_output_does_not_contain_tokens() {
+        assert_eq!(format!("{:?}", Tokens::new(["s3cret"])), "Tokens(1)");
     }
 }

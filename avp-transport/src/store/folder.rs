@@ -1,4 +1,4 @@
-//! A folder of contexts: whose it is, the names of its files, and what is left of them after a process has ended.
+//! A folder of contexts: its lock, the names of its files, and their recovery after a restart.
 
 use std::{
     fs::{File, TryLockError},
@@ -8,23 +8,23 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Kept, part};
+use super::{StoredContext, part};
 use crate::reader::{BodyReader, FrameError, FrameLimits, Head, HeadReader, verify_packed};
 
-/// How the name of a whole context's file ends.
-const WHOLE: &str = ".avp";
+/// The extension of a context's file.
+const EXTENSION: &str = ".avp";
 
-/// The file by whose lock a folder is one server's. It stays when the server ends: whoever removed it could remove the one
-/// that the next server has just locked.
+/// The lock file. It is never removed: that could remove the file that another process has just locked.
 const LOCK: &str = ".avp-lock";
 
-/// What was let in before, under limits that may have changed since.
-const ANY: FrameLimits = FrameLimits { metadata: u32::MAX as usize, frame: u64::MAX, unpacked: usize::MAX };
+/// Stored frames passed the limits of their time, which may have changed since.
+const NO_LIMITS: FrameLimits =
+    FrameLimits { metadata: u32::MAX as usize, frame: u64::MAX, unpacked: usize::MAX };
 
-/// Bytes read at a time.
-const PIECE: usize = 256 << 10;
+/// The number of bytes read at a time.
+const CHUNK: usize = 256 << 10;
 
-/// A folder that no other process keeps contexts in, for as long as this lives.
+/// A folder that is locked against other processes while this exists.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
@@ -32,16 +32,16 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder where it is not there, and takes it. Nothing in it is touched.
+    /// Creates the folder if needed, and locks it. Nothing else in it changes.
     ///
     /// # Errors
-    /// [`io::ErrorKind::ResourceBusy`] where another store has it.
-    pub(super) fn take(path: &Path) -> io::Result<Self> {
+    /// [`io::ErrorKind::ResourceBusy`] where another store has locked it.
+    pub(super) fn lock(path: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
         let lock = File::options().write(true).create(true).truncate(false).open(path.join(LOCK))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
-                io::Error::new(io::ErrorKind::ResourceBusy, "another server keeps contexts in this folder")
+                io::Error::new(io::ErrorKind::ResourceBusy, "another server has locked this folder")
             }
             TryLockError::Error(error) => error,
         })?;
@@ -53,15 +53,14 @@ impl Folder {
     }
 
     pub(super) fn path_of(&self, id: &str) -> PathBuf {
-        self.path.join(format!("{id}{WHOLE}"))
+        self.path.join(format!("{id}{EXTENSION}"))
     }
 
-    /// The contexts that are whole and sound. What was still arriving goes away, and so does what was read and is not sound;
-    /// other files stay as they are.
+    /// The contexts whose files are valid. Part files and damaged contexts are removed; other files are left alone.
     ///
     /// # Errors
-    /// Where a file cannot be read, which says nothing of what is in it: it stays.
-    pub(super) fn recover(&self) -> io::Result<Vec<Kept>> {
+    /// Where a file cannot be read. It may be valid, so it is not removed.
+    pub(super) fn recover(&self) -> io::Result<Vec<StoredContext>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let path = entry?.path();
@@ -70,22 +69,22 @@ impl Folder {
                 std::fs::remove_file(&path)?;
                 continue;
             }
-            let Some(id) = name.strip_suffix(WHOLE).filter(|id| is_id(id)) else { continue };
+            let Some(id) = name.strip_suffix(EXTENSION).filter(|id| is_id(id)) else { continue };
             match verify(&path) {
-                Ok((head, crc32)) => found.push(Kept::in_file(id.to_owned(), head, path, crc32)),
-                Err(Fault::Unsound(error)) => {
-                    tracing::warn!(file = name, %error, "a kept context is not sound and is removed");
+                Ok((head, crc32)) => found.push(StoredContext::in_file(id.to_owned(), head, path, crc32)),
+                Err(VerifyError::Damaged(error)) => {
+                    tracing::warn!(file = name, %error, "a stored context is damaged and is removed");
                     std::fs::remove_file(&path)?;
                 }
-                Err(Fault::Unreadable(error)) => {
-                    return Err(io::Error::new(error.kind(), format!("{name} cannot be read: {error}")));
+                Err(VerifyError::Unreadable(error)) => {
+                    return Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")));
                 }
             }
         }
         Ok(found)
     }
 
-    /// Writes a whole frame into a new file: it appears under its name all at once, or not at all.
+    /// Writes a frame into a new file, which appears under its name complete or not at all.
     pub(super) fn write(&self, id: &str, frame: &[u8]) -> io::Result<PathBuf> {
         let mut file = part::create(&self.path)?;
         file.write_all(frame)?;
@@ -96,14 +95,14 @@ impl Folder {
     }
 }
 
-/// Whether a name is one that this store gives.
+/// Whether this store makes such ids.
 fn is_id(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The head of a frame in memory, and the CRC-32 of its body, once all of it is right.
+/// Verifies a frame in memory: its head, and the CRC-32 of its body on the wire.
 pub(super) fn read(frame: &Bytes) -> Result<(Head, u32), FrameError> {
-    let mut reader = HeadReader::new(ANY);
+    let mut reader = HeadReader::new(NO_LIMITS);
     let Some((head, _)) = reader.feed(frame.clone())? else {
         return Err(reader.finish().into());
     };
@@ -112,44 +111,44 @@ pub(super) fn read(frame: &Bytes) -> Result<(Head, u32), FrameError> {
     body.feed(rest)?;
     let crc32 = body.finish()?;
     if head.is_compressed() {
-        verify_packed(&head, rest, ANY.unpacked)?;
+        verify_packed(&head, rest, NO_LIMITS.unpacked)?;
     }
     Ok((head, crc32))
 }
 
-/// Why a file is not kept on.
-enum Fault {
-    /// It was read, and is no whole and sound frame.
-    Unsound(FrameError),
-    /// The system did not give what is in it.
+/// Why a file is not a valid frame.
+enum VerifyError {
+    /// It was read and is damaged.
+    Damaged(FrameError),
+    /// It could not be read.
     Unreadable(io::Error),
 }
 
-impl<E: Into<FrameError>> From<E> for Fault {
+impl<E: Into<FrameError>> From<E> for VerifyError {
     fn from(error: E) -> Self {
-        Self::Unsound(error.into())
+        Self::Damaged(error.into())
     }
 }
 
-/// The head of the frame in a file, and the CRC-32 of its body, once all of it was read and is right.
-fn verify(path: &Path) -> Result<(Head, u32), Fault> {
-    let mut file = Noting { inner: File::open(path).map_err(Fault::Unreadable)?, fault: None };
+/// As [`read`], for a frame in a file.
+fn verify(path: &Path) -> Result<(Head, u32), VerifyError> {
+    let mut file = RecordingFile { inner: File::open(path).map_err(VerifyError::Unreadable)?, error: None };
     let outcome = verify_file(&mut file);
-    // What the system did not give is no fault of the frame's, whatever its readers made of it.
-    match file.fault {
-        Some(fault) => Err(Fault::Unreadable(fault)),
+    // The decompressor reports a failed read as damage.
+    match file.error {
+        Some(error) => Err(VerifyError::Unreadable(error)),
         None => outcome,
     }
 }
 
-fn verify_file(file: &mut Noting) -> Result<(Head, u32), Fault> {
-    let mut reader = HeadReader::new(ANY);
-    let mut piece = vec![0; PIECE];
+fn verify_file(file: &mut RecordingFile) -> Result<(Head, u32), VerifyError> {
+    let mut reader = HeadReader::new(NO_LIMITS);
+    let mut chunk = vec![0; CHUNK];
     let head = loop {
-        match read_some(file, &mut piece)? {
+        match read_some(file, &mut chunk)? {
             0 => return Err(reader.finish().into()),
             read => {
-                if let Some((head, _)) = reader.feed(Bytes::copy_from_slice(&piece[..read]))? {
+                if let Some((head, _)) = reader.feed(Bytes::copy_from_slice(&chunk[..read]))? {
                     break head;
                 }
             }
@@ -158,48 +157,48 @@ fn verify_file(file: &mut Noting) -> Result<(Head, u32), Fault> {
     file.rewind_to(&head)?;
     let mut body = BodyReader::new(&head);
     loop {
-        match read_some(file, &mut piece)? {
+        match read_some(file, &mut chunk)? {
             0 => break,
-            read => body.feed(&piece[..read])?,
+            read => body.feed(&chunk[..read])?,
         }
     }
     let crc32 = body.finish()?;
     if head.is_compressed() {
         file.rewind_to(&head)?;
-        verify_packed(&head, io::BufReader::new(file), ANY.unpacked)?;
+        verify_packed(&head, io::BufReader::new(file), NO_LIMITS.unpacked)?;
     }
     Ok((head, crc32))
 }
 
-fn read_some(file: &mut Noting, piece: &mut [u8]) -> Result<usize, Fault> {
+fn read_some(file: &mut RecordingFile, chunk: &mut [u8]) -> Result<usize, VerifyError> {
     loop {
-        match file.read(piece) {
+        match file.read(chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read.map_err(Fault::Unreadable),
+            read => return read.map_err(VerifyError::Unreadable),
         }
     }
 }
 
-/// A file that remembers what the system failed in.
-struct Noting {
+/// A file that keeps the first error of reading it.
+struct RecordingFile {
     inner: File,
-    fault: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
-impl Noting {
-    /// Goes back to where the body begins.
-    fn rewind_to(&mut self, head: &Head) -> Result<(), Fault> {
-        let place = SeekFrom::Start(head.bytes().len() as u64);
-        self.inner.seek(place).map(drop).map_err(Fault::Unreadable)
+impl RecordingFile {
+    /// Seeks to the start of the body.
+    fn rewind_to(&mut self, head: &Head) -> Result<(), VerifyError> {
+        let start = SeekFrom::Start(head.bytes().len() as u64);
+        self.inner.seek(start).map(drop).map_err(VerifyError::Unreadable)
     }
 }
 
-impl io::Read for Noting {
-    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(piece).map_err(|error| {
+impl io::Read for RecordingFile {
+    fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(chunk).map_err(|error| {
             let kind = error.kind();
             if kind != io::ErrorKind::Interrupted {
-                self.fault.get_or_insert(error);
+                self.error.get_or_insert(error);
             }
             kind.into()
         })

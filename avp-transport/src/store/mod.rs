@@ -1,11 +1,12 @@
-//! Contexts between the request that brings one and the one that takes it away: whole frames, in memory or in a folder.
+//! Stored contexts: verified frames in memory or in a folder, each under an id and for a limited time.
 //!
-//! What is here is whole and sound: a frame is let in when its last byte has come and its checksum is right, and never
-//! changes. In a folder each is a file, `ID.avp`, and outlives the process.
+//! A frame is stored once its last byte has arrived and its checksum matches, and never changes. In a folder each
+//! context is a file, `ID.avp`, which outlives the process.
 
+mod error;
 mod folder;
-mod kept;
 pub(crate) mod part;
+mod stored;
 
 use std::{
     io,
@@ -14,183 +15,193 @@ use std::{
     time::{Duration, Instant},
 };
 
-use avp_core::context_store::{ContextStore, DEFAULT_CONTEXT_TTL};
+use avp_core::context_store::{ContextStore as Cache, DEFAULT_CONTEXT_TTL};
 use bytes::Bytes;
-use http::StatusCode;
+use tempfile::NamedTempFile;
 
-pub use kept::Kept;
+pub use error::StoreError;
+pub use stored::StoredContext;
 
 use self::folder::Folder;
-use crate::{
-    id::random_id,
-    server::{BodyError, IncomingFrame, Refusal},
-};
+use crate::{id::random_id, reader::Head};
 
-/// The most bytes of contexts where nobody says otherwise: 8 GiB.
+/// The default quota, in bytes: 8 GiB.
 pub const DEFAULT_QUOTA: usize = 8 << 30;
 
-/// Contexts by id, within a quota of bytes and a time to live. Where a new one needs room, those that were used longest
-/// ago make it.
+/// Contexts by id, within a quota of bytes and a time to live. Where a new context needs room, the least recently used
+/// ones are removed.
 ///
 /// ```
-/// # use avp_transport::store::{Contexts, Keeping};
-/// let contexts = Contexts::in_memory(Keeping { quota: 1 << 20, ..Default::default() });
-/// assert!(contexts.get("no such id").is_none());
-/// assert_eq!(contexts.bytes_used(), 0);
+/// use avp_transport::store::{ContextStore, StoreOptions};
+///
+/// let store = ContextStore::in_memory(StoreOptions { quota: 1 << 20, ..Default::default() });
+/// assert!(store.get("unknown id").is_none());
+/// assert_eq!(store.bytes_used(), 0);
 /// ```
 #[derive(Debug)]
-pub struct Contexts(Arc<Inner>);
+pub struct ContextStore(Arc<Inner>);
 
-/// What a context is kept in to the end, also where nobody waits for it any more.
+/// Shared with blocking tasks, which finish what they store even when their caller has stopped waiting.
 #[derive(Debug)]
 struct Inner {
-    entries: Mutex<ContextStore<Arc<Kept>>>,
-    /// Where the frames lie; `None` for memory.
+    entries: Mutex<Cache<Arc<StoredContext>>>,
+    /// The folder of the frames; `None` for memory.
     folder: Option<Folder>,
-    keeping: Keeping,
+    options: StoreOptions,
     started: Instant,
 }
 
-/// How much is kept, and for how long.
+/// How much a store keeps, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keeping {
-    /// The most bytes of frames: [`DEFAULT_QUOTA`] unless said otherwise.
+pub struct StoreOptions {
+    /// The maximum number of bytes of all frames together. Default: [`DEFAULT_QUOTA`].
     pub quota: usize,
-    /// How long a context is kept: five minutes unless said otherwise, as by the peers' store.
+    /// How long a context is kept. Default: five minutes, as in the Python package's store.
     pub ttl: Duration,
 }
 
-impl Default for Keeping {
+impl Default for StoreOptions {
     fn default() -> Self {
         Self { quota: DEFAULT_QUOTA, ttl: DEFAULT_CONTEXT_TTL }
     }
 }
 
-impl Contexts {
-    /// Contexts in memory.
+impl ContextStore {
+    /// A store in memory.
     #[must_use]
-    pub fn in_memory(keeping: Keeping) -> Self {
-        Self::new(None, keeping)
+    pub fn in_memory(options: StoreOptions) -> Self {
+        Self::new(None, options)
     }
 
-    /// Contexts in files of `folder`, which is made where it is not there, and belongs to these contexts until they are
-    /// dropped. Those that an earlier process kept are kept on, for a whole time to live; what it was still receiving is
-    /// cleared away, and so is what is no longer sound.
+    /// A store in files of `folder`, which is created if needed and locked until the store is dropped. Contexts of an
+    /// earlier process are verified and kept for a whole time to live; damaged and incomplete files are removed.
     ///
     /// # Errors
-    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) where other contexts have the folder, and nothing in it was touched; and
-    /// when it cannot be made, or a file in it cannot be read, which then stays.
-    pub fn in_folder(folder: impl AsRef<Path>, keeping: Keeping) -> io::Result<Self> {
-        let folder = Folder::take(folder.as_ref())?;
-        let found = folder.recover()?;
-        let contexts = Self::new(Some(folder), keeping);
-        for kept in found {
-            // One that no longer fits goes, like any other.
-            if contexts.0.insert(kept).is_err() {
-                tracing::warn!("a kept context does not fit into the quota");
+    /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) where another store has locked the folder, which is then left
+    /// untouched; or the error of creating the folder or reading a file in it, which is then kept.
+    pub fn in_folder(folder: impl AsRef<Path>, options: StoreOptions) -> io::Result<Self> {
+        let folder = Folder::lock(folder.as_ref())?;
+        let recovered = folder.recover()?;
+        let store = Self::new(Some(folder), options);
+        for context in recovered {
+            // The file of one that does not fit is removed, as for any other.
+            if store.0.insert(context).is_err() {
+                tracing::warn!("a recovered context exceeds the quota and is removed");
             }
         }
-        Ok(contexts)
+        Ok(store)
     }
 
-    fn new(folder: Option<Folder>, keeping: Keeping) -> Self {
-        let entries = Mutex::new(ContextStore::new(keeping.quota));
-        Self(Arc::new(Inner { entries, folder, keeping, started: Instant::now() }))
+    fn new(folder: Option<Folder>, options: StoreOptions) -> Self {
+        let entries = Mutex::new(Cache::new(options.quota));
+        Self(Arc::new(Inner { entries, folder, options, started: Instant::now() }))
     }
 
-    /// Receives a frame to its end and keeps it, under an id that nobody guesses.
-    ///
-    /// # Errors
-    /// When it does not fit into the quota (before its body is read), or does not arrive whole and sound. Then nothing of
-    /// it is kept.
-    pub async fn keep(&self, frame: IncomingFrame) -> Result<Arc<Kept>, Refusal> {
-        let needed = frame.head().frame_len();
-        let quota = self.0.keeping.quota;
-        if needed > quota as u64 {
-            let message = format!("a frame of {needed} bytes is more than the {quota} kept here");
-            return Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, "quota", message));
-        }
-        let (id, head) = (random_id(), frame.head().clone());
-        match &self.0.folder {
-            None => {
-                let (bytes, crc32) = frame.into_bytes().await?;
-                self.0.insert(Kept::in_memory(id, head, bytes, crc32))
-            }
-            Some(folder) => {
-                let (file, crc32) = frame.into_file(folder.path()).await?;
-                let path = folder.path_of(&id);
-                self.to_the_end(move |inner| {
-                    // The name is what makes it a context: it appears all at once.
-                    part::publish(file, &path).map_err(BodyError::from)?;
-                    inner.insert(Kept::in_file(id, head, path, crc32))
-                })
-                .await
-            }
-        }
-    }
-
-    /// Keeps a frame that was made here.
+    /// Verifies a frame and stores it.
     ///
     /// ```
-    /// # use avp_core::{FrameEncoder, MetadataFields};
-    /// # use avp_transport::store::{Contexts, Keeping};
+    /// use avp_core::{FrameEncoder, MetadataFields};
+    /// use avp_transport::store::{ContextStore, StoreOptions};
+    ///
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), avp_transport::server::Refusal> {
-    /// let contexts = Contexts::in_memory(Keeping::default());
-    /// let frame = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
-    /// let kept = contexts.keep_bytes(frame.into()).await?;
-    /// assert!(contexts.get(kept.id()).is_some());
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ContextStore::in_memory(StoreOptions::default());
+    /// let frame = FrameEncoder::new(MetadataFields::default()).encode(b"tensor")?;
+    /// let context = store.insert(frame.into()).await?;
+    /// assert!(store.get(context.id()).is_some());
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// When it is no frame, or damaged, or does not fit into the quota or on the disk. Then nothing of it is kept.
-    pub async fn keep_bytes(&self, frame: Bytes) -> Result<Arc<Kept>, Refusal> {
+    /// [`StoreError`], where the bytes are not a valid frame, or fit neither the quota nor the disk. Then nothing is
+    /// stored.
+    pub async fn insert(&self, frame: Bytes) -> Result<Arc<StoredContext>, StoreError> {
         let id = random_id();
-        self.to_the_end(move |inner| {
-            let (head, crc32) = folder::read(&frame).map_err(BodyError::from)?;
+        self.run_to_completion(move |inner| {
+            let (head, crc32) = folder::read(&frame)?;
             inner.insert(match &inner.folder {
-                None => Kept::in_memory(id, head, frame, crc32),
+                None => StoredContext::in_memory(id, head, frame, crc32),
                 Some(folder) => {
-                    let path = folder.write(&id, &frame).map_err(BodyError::from)?;
-                    Kept::in_file(id, head, path, crc32)
+                    let path = folder.write(&id, &frame)?;
+                    StoredContext::in_file(id, head, path, crc32)
                 }
             })
         })
         .await
     }
 
-    /// Does what may block on a thread that may, and to its end: whoever stops waiting leaves no file behind that is nobody's.
-    async fn to_the_end(
-        &self,
-        work: impl FnOnce(&Inner) -> Result<Arc<Kept>, Refusal> + Send + 'static,
-    ) -> Result<Arc<Kept>, Refusal> {
-        let inner = self.0.clone();
-        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-        done.unwrap_or_else(|_| Err(BodyError::Storage(io::ErrorKind::Other).into()))
+    /// Refuses a frame that could never fit, before its body is read.
+    pub(crate) fn check_len(&self, frame_len: u64) -> Result<(), StoreError> {
+        let quota = self.0.options.quota as u64;
+        if frame_len > quota {
+            return Err(StoreError::Quota { needed: frame_len, quota });
+        }
+        Ok(())
     }
 
-    /// The context with this id, unless its time is over. Counts as use.
+    /// The folder for files of this store; `None` for memory.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.0.folder.as_ref().map(Folder::path)
+    }
+
+    /// Stores a frame that has been verified as it arrived. `crc32` is that of its body on the wire.
+    pub(crate) fn insert_bytes(
+        &self,
+        head: Head,
+        frame: Bytes,
+        crc32: u32,
+    ) -> Result<Arc<StoredContext>, StoreError> {
+        self.0.insert(StoredContext::in_memory(random_id(), head, frame, crc32))
+    }
+
+    /// As [`insert_bytes`](Self::insert_bytes), for a synced [part file](part::create) of [`folder`](Self::folder).
+    pub(crate) async fn insert_file(
+        &self,
+        head: Head,
+        file: NamedTempFile,
+        crc32: u32,
+    ) -> Result<Arc<StoredContext>, StoreError> {
+        let id = random_id();
+        self.run_to_completion(move |inner| {
+            let folder = inner.folder.as_ref().ok_or(StoreError::Io(io::ErrorKind::NotFound))?;
+            let path = folder.path_of(&id);
+            part::publish(file, &path)?;
+            inner.insert(StoredContext::in_file(id, head, path, crc32))
+        })
+        .await
+    }
+
+    /// Runs blocking work on a thread for it, to its end: a cancelled caller leaves no file without an entry.
+    async fn run_to_completion(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<Arc<StoredContext>, StoreError> + Send + 'static,
+    ) -> Result<Arc<StoredContext>, StoreError> {
+        let inner = self.0.clone();
+        let outcome = tokio::task::spawn_blocking(move || work(&inner)).await;
+        outcome.unwrap_or(Err(StoreError::Io(io::ErrorKind::Other)))
+    }
+
+    /// The context with this id, unless it has expired. Counts as a use.
     #[must_use]
-    pub fn get(&self, id: &str) -> Option<Arc<Kept>> {
-        self.sweep();
+    pub fn get(&self, id: &str) -> Option<Arc<StoredContext>> {
+        self.remove_expired();
         self.0.entries().get(id, self.0.now()).cloned()
     }
 
-    /// Whether there is a context with this id. Does not count as use, and clears nothing away.
+    /// Whether there is a context with this id. Does not count as a use and removes nothing.
     #[must_use]
-    pub fn has(&self, id: &str) -> bool {
+    pub fn contains(&self, id: &str) -> bool {
         self.0.entries().contains(id, self.0.now())
     }
 
-    /// Lets the context with this id go; whether there was one. Whoever is reading it reads it to its end.
+    /// Removes the context with this id and returns whether there was one. Reads that have begun go on to their end.
     pub fn remove(&self, id: &str) -> bool {
-        let gone = self.get(id).is_some().then(|| self.0.entries().remove(id)).flatten();
-        gone.inspect(|kept| kept.discard()).is_some()
+        let removed = self.get(id).is_some().then(|| self.0.entries().remove(id)).flatten();
+        removed.inspect(|context| context.delete_file()).is_some()
     }
 
-    /// The ids of all contexts, in their own order.
+    /// The ids of all contexts, sorted.
     #[must_use]
     pub fn ids(&self) -> Vec<String> {
         self.0.entries().keys(self.0.now()).map(str::to_owned).collect()
@@ -199,36 +210,37 @@ impl Contexts {
     /// How long a new context is kept.
     #[must_use]
     pub fn ttl(&self) -> Duration {
-        self.0.keeping.ttl
+        self.0.options.ttl
     }
 
-    /// Bytes that the contexts take.
+    /// The number of bytes of all contexts.
     #[must_use]
     pub fn bytes_used(&self) -> usize {
-        self.sweep();
+        self.remove_expired();
         self.0.entries().bytes_used()
     }
 
-    /// Lets go of what has expired, as the other methods do by the way: for a time when nobody calls them.
-    pub fn sweep(&self) {
-        let gone = self.0.entries().take_expired(self.0.now());
-        gone.iter().for_each(|(_, kept)| kept.discard());
+    /// Removes expired contexts. Other methods do so too, so this is for times without requests.
+    pub fn remove_expired(&self) {
+        let expired = self.0.entries().take_expired(self.0.now());
+        expired.iter().for_each(|(_, context)| context.delete_file());
     }
 }
 
 impl Inner {
-    fn insert(&self, kept: Kept) -> Result<Arc<Kept>, Refusal> {
-        let bytes = usize::try_from(kept.len()).unwrap_or(usize::MAX);
-        let kept = Arc::new(kept);
-        let gone = self.entries().insert(kept.id(), kept.clone(), bytes, self.keeping.ttl, self.now());
-        match gone {
-            Ok(gone) => {
-                gone.iter().for_each(|(_, kept)| kept.discard());
-                Ok(kept)
+    fn insert(&self, context: StoredContext) -> Result<Arc<StoredContext>, StoreError> {
+        let bytes = usize::try_from(context.len()).unwrap_or(usize::MAX);
+        let context = Arc::new(context);
+        let evicted =
+            self.entries().insert(context.id(), context.clone(), bytes, self.options.ttl, self.now());
+        match evicted {
+            Ok(evicted) => {
+                evicted.iter().for_each(|(_, context)| context.delete_file());
+                Ok(context)
             }
-            Err(error) => {
-                kept.discard();
-                Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, error.kind(), error.to_string()))
+            Err(_) => {
+                context.delete_file();
+                Err(StoreError::Quota { needed: context.len(), quota: self.options.quota as u64 })
             }
         }
     }
@@ -237,8 +249,8 @@ impl Inner {
         self.started.elapsed()
     }
 
-    /// A panic elsewhere leaves the entries whole, so their lock's poison tells nothing.
-    fn entries(&self) -> MutexGuard<'_, ContextStore<Arc<Kept>>> {
+    /// No operation panics halfway through a change, so the entries behind a poisoned lock are consistent.
+    fn entries(&self) -> MutexGuard<'_, Cache<Arc<StoredContext>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Contexts fetched from a server that keeps them.
+//! ContextStore fetched from a server that keeps them.
 
 use std::{
     io,

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use avp_core::{FrameEncoder, MetadataFields};
 use avp_transport::{
-    server::{Handler, ListenOptions, ServerOptions, Service, Stock, serve},
-    store::{Contexts, Keeping},
+    server::{ContextHandler, Handler, ListenOptions, ServerOptions, Service, serve},
+    store::{ContextStore, StoreOptions},
     wire,
 };
 use serde_json::Value;
@@ -78,8 +78,8 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
 }
 
-pub(crate) fn stock() -> Stock {
-    Stock::new("server", Contexts::in_memory(Keeping::default()))
+pub(crate) fn stock() -> ContextHandler {
+    ContextHandler::new("server", ContextStore::in_memory(StoreOptions::default()))
 }
 
 /// What stands in a page of `docs/` between lines of three backticks, the first of them with this language.

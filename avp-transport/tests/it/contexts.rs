@@ -1,9 +1,9 @@
-//! Contexts that are brought, fetched and let go.
+//! Contexts that are stored, fetched and deleted.
 
 use avp_core::{Compression, FrameEncoder, MetadataFields};
 use avp_transport::{
-    server::{Limits, ListenOptions, ServerOptions, Service, Stock},
-    store::{Contexts, Keeping},
+    server::{ContextHandler, Limits, ListenOptions, ServerOptions, Service},
+    store::{ContextStore, StoreOptions},
     wire,
 };
 use futures_util::FutureExt as _;
@@ -52,6 +52,19 @@ async fn a_context_is_the_frame_that_was_sent_whole_and_in_part() {
 }
 
 #[tokio::test]
+async fn a_range_counts_for_get_alone() {
+    let server = Running::stock(ServerOptions::default()).await;
+    let frame = frame(1000);
+    let url = server.url(&path(&keep(&server, &frame).await));
+    for range in ["bytes=5-9", "bytes=99999999-"] {
+        let head = server.http.head(&url).header(header::RANGE, range).send().await.unwrap();
+        assert_eq!(head.status(), StatusCode::OK, "{range}");
+        assert_eq!(head.headers()[header::CONTENT_LENGTH], frame.len().to_string());
+        assert!(!head.headers().contains_key(header::CONTENT_RANGE));
+    }
+}
+
+#[tokio::test]
 async fn a_context_that_was_let_go_is_not_found_again() {
     let server = Running::stock(ServerOptions::default()).await;
     let id = keep(&server, &frame(10)).await;
@@ -66,8 +79,8 @@ async fn a_context_that_was_let_go_is_not_found_again() {
 async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let start = || async {
-        let contexts = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
-        let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+        let contexts = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+        let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
         Running::start(service, ListenOptions::default()).await
     };
     let (first, second) = (frame(1 << 20), frame_of(&body(77), ""));
@@ -104,18 +117,18 @@ async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
 #[test]
 fn two_stores_do_not_share_a_folder_and_the_second_touches_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
+    let first = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
     let unsound = format!("{}.avp", "0".repeat(32));
     for name in [&unsound, ".avp-arriving.part"] {
         std::fs::write(folder.path().join(name), b"AV").unwrap();
     }
     let before = files(folder.path());
-    let error = Contexts::in_folder(folder.path(), Keeping::default()).unwrap_err();
+    let error = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
-    assert_eq!(error.to_string(), "another server keeps contexts in this folder");
+    assert_eq!(error.to_string(), "another server has locked this folder");
     assert_eq!(files(folder.path()), before);
     drop(first);
-    Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
+    ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
     assert!(files(folder.path()).is_empty());
 }
 
@@ -126,8 +139,8 @@ fn a_file_that_cannot_be_read_now_is_named_and_stays() {
     let name = format!("{}.avp", "0".repeat(32));
     // No reading leads to an end of it, whoever reads.
     std::os::unix::fs::symlink(&name, folder.path().join(&name)).unwrap();
-    let error = Contexts::in_folder(folder.path(), Keeping::default()).unwrap_err();
-    assert!(error.to_string().starts_with(&format!("{name} cannot be read: ")), "{error}");
+    let error = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot read {name}: ")), "{error}");
     assert_eq!(files(folder.path()), [name]);
 }
 
@@ -135,11 +148,11 @@ fn a_file_that_cannot_be_read_now_is_named_and_stays() {
 async fn a_caller_that_stops_waiting_leaves_no_file_that_is_nobodys() {
     let folder = tempfile::tempdir().unwrap();
     let frame = frame(1 << 20);
-    let keeping = Keeping { quota: frame.len() * 3 / 2, ..Default::default() };
-    let contexts = Contexts::in_folder(folder.path(), keeping).unwrap();
+    let keeping = StoreOptions { quota: frame.len() * 3 / 2, ..Default::default() };
+    let contexts = ContextStore::in_folder(folder.path(), keeping).unwrap();
     for _ in 0..3 {
         let before = contexts.ids();
-        assert!(contexts.keep_bytes(frame.clone().into()).now_or_never().is_none(), "it takes a moment");
+        assert!(contexts.insert(frame.clone().into()).now_or_never().is_none(), "it takes a moment");
         until(|| contexts.ids() != before).await;
     }
     let last = contexts.ids();
@@ -151,11 +164,11 @@ async fn a_caller_that_stops_waiting_leaves_no_file_that_is_nobodys() {
 #[tokio::test]
 async fn what_has_expired_goes_from_a_server_that_nobody_asks() {
     let folder = tempfile::tempdir().unwrap();
-    let keeping = Keeping { ttl: std::time::Duration::from_millis(200), ..Default::default() };
-    let contexts = Contexts::in_folder(folder.path(), keeping).unwrap();
-    let limits = Limits { tidy_every: std::time::Duration::from_millis(20), ..Default::default() };
+    let keeping = StoreOptions { ttl: std::time::Duration::from_millis(200), ..Default::default() };
+    let contexts = ContextStore::in_folder(folder.path(), keeping).unwrap();
+    let limits = Limits { cleanup_interval: std::time::Duration::from_millis(20), ..Default::default() };
     let service =
-        Service::new(Stock::new("server", contexts), ServerOptions { limits, ..Default::default() });
+        Service::new(ContextHandler::new("server", contexts), ServerOptions { limits, ..Default::default() });
     let server = Running::start(service, ListenOptions::default()).await;
     keep(&server, &frame(10)).await;
     until(|| files(folder.path()).is_empty()).await;
@@ -165,9 +178,9 @@ async fn what_has_expired_goes_from_a_server_that_nobody_asks() {
 async fn the_longest_unused_context_makes_room_and_its_file_goes_too() {
     let folder = tempfile::tempdir().unwrap();
     let frame = frame(1000);
-    let keeping = Keeping { quota: 2 * frame.len(), ..Default::default() };
-    let contexts = Contexts::in_folder(folder.path(), keeping).unwrap();
-    let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+    let keeping = StoreOptions { quota: 2 * frame.len(), ..Default::default() };
+    let contexts = ContextStore::in_folder(folder.path(), keeping).unwrap();
+    let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
     let server = Running::start(service, ListenOptions::default()).await;
     let ids = [keep(&server, &frame).await, keep(&server, &frame).await, keep(&server, &frame).await];
     assert_eq!(server.get(&path(&ids[0])).await.status(), StatusCode::NOT_FOUND);
@@ -180,9 +193,9 @@ async fn the_longest_unused_context_makes_room_and_its_file_goes_too() {
 #[tokio::test]
 async fn a_context_whose_time_is_over_is_gone_from_the_folder_too() {
     let folder = tempfile::tempdir().unwrap();
-    let keeping = Keeping { ttl: std::time::Duration::ZERO, ..Default::default() };
-    let contexts = Contexts::in_folder(folder.path(), keeping).unwrap();
-    let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+    let keeping = StoreOptions { ttl: std::time::Duration::ZERO, ..Default::default() };
+    let contexts = ContextStore::in_folder(folder.path(), keeping).unwrap();
+    let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
     let server = Running::start(service, ListenOptions::default()).await;
     let id = keep(&server, &frame(10)).await;
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -193,10 +206,10 @@ async fn a_context_whose_time_is_over_is_gone_from_the_folder_too() {
 #[tokio::test]
 async fn a_frame_that_was_made_here_is_kept_as_one_that_came() {
     let folder = tempfile::tempdir().unwrap();
-    let in_folder = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
-    for contexts in [Contexts::in_memory(Keeping::default()), in_folder] {
+    let in_folder = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+    for contexts in [ContextStore::in_memory(StoreOptions::default()), in_folder] {
         let frame = frame(100_000);
-        let kept = contexts.keep_bytes(frame.clone().into()).await.unwrap();
+        let kept = contexts.insert(frame.clone().into()).await.unwrap();
         assert_eq!(contexts.get(kept.id()).unwrap().bytes().await.unwrap(), frame);
         let mut damaged = frame.clone();
         *damaged.last_mut().unwrap() ^= 1;
@@ -205,11 +218,11 @@ async fn a_frame_that_was_made_here_is_kept_as_one_that_came() {
             (frame[..frame.len() - 1].to_vec(), "truncated"),
             (b"AV".to_vec(), "truncated"),
         ] {
-            assert_eq!(contexts.keep_bytes(wrong.into()).await.unwrap_err().code(), code);
+            assert_eq!(contexts.insert(wrong.into()).await.unwrap_err().kind(), code);
         }
         assert_eq!(contexts.ids().len(), 1);
     }
     assert_eq!(files(folder.path()).len(), 1, "and nothing half-written beside it");
-    let again = Contexts::in_folder(folder.path(), Keeping::default()).unwrap();
+    let again = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
     assert_eq!(again.ids().len(), 1);
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use avp_transport::{
-    server::{Limits, ListenOptions, Pace, ServerOptions, Service, Stock},
-    store::{Contexts, Keeping},
+    server::{BodyTimeouts, ContextHandler, Limits, ListenOptions, ServerOptions, Service},
+    store::{ContextStore, StoreOptions},
     wire,
 };
 use tokio::{
@@ -40,8 +40,9 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 async fn in_folder(folder: &std::path::Path, options: ServerOptions) -> Running {
-    let contexts = Contexts::in_folder(folder, Keeping::default()).unwrap();
-    Running::start(Service::new(Stock::new("server", contexts), options), ListenOptions::default()).await
+    let contexts = ContextStore::in_folder(folder, StoreOptions::default()).unwrap();
+    Running::start(Service::new(ContextHandler::new("server", contexts), options), ListenOptions::default())
+        .await
 }
 
 #[tokio::test]
@@ -80,10 +81,11 @@ async fn a_body_that_is_still_arriving_can_be_seen_by_nobody() {
 
 #[tokio::test]
 async fn a_sender_that_stalls_or_dribbles_is_cut_off_with_a_reason() {
-    let stalling = Pace { idle: Duration::from_millis(100), ..Default::default() };
-    let dribbling = Pace { grace: Duration::from_millis(100), least: 1 << 20, ..Default::default() };
+    let stalling = BodyTimeouts { idle: Duration::from_millis(100), ..Default::default() };
+    let dribbling =
+        BodyTimeouts { grace_period: Duration::from_millis(100), min_rate: 1 << 20, ..Default::default() };
     for (pace, code) in [(stalling, "stalled"), (dribbling, "too_slow")] {
-        let server = Running::stock(ServerOptions { pace, ..Default::default() }).await;
+        let server = Running::stock(ServerOptions { body_timeouts: pace, ..Default::default() }).await;
         let frame = frame(1000);
         let mut client = TcpStream::connect(server.address).await.unwrap();
         client.write_all(head(frame.len()).as_bytes()).await.unwrap();
@@ -105,7 +107,7 @@ async fn a_sender_that_stalls_or_dribbles_is_cut_off_with_a_reason() {
 
 #[tokio::test]
 async fn a_head_that_never_ends_costs_a_connection_only_its_time() {
-    let limits = Limits { head_time: Duration::from_millis(200), ..Default::default() };
+    let limits = Limits { head_timeout: Duration::from_millis(200), ..Default::default() };
     let server = Running::stock(ServerOptions { limits, ..Default::default() }).await;
     // Nothing at all; half a request line; the first byte of HTTP/2; headers without an end; half a TLS record.
     for start in
@@ -121,7 +123,7 @@ async fn a_head_that_never_ends_costs_a_connection_only_its_time() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let limits = Limits { idle_time: Duration::from_millis(300), ..Default::default() };
+    let limits = Limits { idle_timeout: Duration::from_millis(300), ..Default::default() };
     let server = Running::stock(ServerOptions { limits, ..Default::default() }).await;
     let mut client = TcpStream::connect(server.address).await.unwrap();
     let frame = frame(1000);
@@ -147,7 +149,7 @@ async fn a_thousand_idle_connections_keep_nobody_out() {
 
 #[tokio::test]
 async fn connections_over_the_limit_wait_and_are_served_in_their_turn() {
-    let limits = Limits { connections: 2, head_time: Duration::from_millis(200), ..Default::default() };
+    let limits = Limits { connections: 2, head_timeout: Duration::from_millis(200), ..Default::default() };
     let server = Running::stock(ServerOptions { limits, ..Default::default() }).await;
     let idle = [
         TcpStream::connect(server.address).await.unwrap(),
@@ -182,7 +184,7 @@ async fn stopping_finishes_the_bodies_that_are_under_way() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_not_waited_for() {
-    let limits = Limits { idle_time: Duration::from_millis(300), ..Default::default() };
+    let limits = Limits { idle_timeout: Duration::from_millis(300), ..Default::default() };
     let server = Running::stock(ServerOptions { limits, ..Default::default() }).await;
     let (_, reply) = server.post(wire::TRANSMIT, frame(32 << 20)).await;
     let id = reply["context_id"].as_str().unwrap();

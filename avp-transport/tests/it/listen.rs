@@ -148,7 +148,7 @@ async fn other_machines_are_told_to_come_by_tls() {
 #[tokio::test]
 async fn connections_that_carry_no_request_are_counted_by_what_was_wrong() {
     let authority = Authority::new();
-    let limits = Limits { head_time: Duration::from_millis(200), ..Default::default() };
+    let limits = Limits { head_timeout: Duration::from_millis(200), ..Default::default() };
     let options = ServerOptions { limits, ..Default::default() };
     let without = Service::new(stock(), options.clone());
     let plain = Running::start(without.clone(), ListenOptions::default()).await;
@@ -185,7 +185,7 @@ async fn connections_that_carry_no_request_are_counted_by_what_was_wrong() {
 async fn first_byte_tls_and_first_head_have_one_time_together() {
     let authority = Authority::new();
     let time = Duration::from_millis(900);
-    let limits = Limits { head_time: time, ..Default::default() };
+    let limits = Limits { head_timeout: time, ..Default::default() };
     let service = Service::new(stock(), ServerOptions { limits, ..Default::default() });
     let listen = ListenOptions { tls: Some(tls(&authority, None)), ..Default::default() };
     let server = Running::start(service, listen).await;
@@ -221,10 +221,10 @@ fn certificates_that_cannot_serve_are_refused_before_anybody_asks() {
         |certificate: &str, key: &str| tls_config(certificate.as_bytes(), key.as_bytes(), None).map(drop);
     assert!(check(&certificate, &key).is_ok());
     for (certificate, key, words) in [
-        ("", key.as_str(), "cannot be used"),
+        ("", key.as_str(), "invalid certificates"),
         (certificate.as_str(), "", "private key"),
         (certificate.as_str(), certificate.as_str(), "private key"),
-        (certificate.as_str(), other_key.as_str(), "cannot be used"),
+        (certificate.as_str(), other_key.as_str(), "invalid certificates"),
     ] {
         let error = check(certificate, key).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use avp_core::{Compression, FrameEncoder, MetadataFields};
 use avp_transport::{
     reader::FrameLimits,
-    server::{Caller, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions, Service, Stock},
-    store::{Contexts, Keeping, Kept},
+    server::{
+        Caller, ContextHandler, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions,
+        Service,
+    },
+    store::{ContextStore, StoreOptions, StoredContext},
     wire::{self, Reply},
 };
 use futures_util::{StreamExt as _, stream};
@@ -19,7 +22,7 @@ use crate::common::{Running, answer, body, files, frame, sha256};
 
 /// Keeps frames as the stock handler does, but for those whose model is a mishap.
 struct Clumsy {
-    stock: Stock,
+    stock: ContextHandler,
     folder: Option<PathBuf>,
 }
 
@@ -42,7 +45,11 @@ impl Handler for Clumsy {
         }
     }
 
-    async fn context(&self, id: &str, caller: &Caller) -> Result<Option<std::sync::Arc<Kept>>, Refusal> {
+    async fn context(
+        &self,
+        id: &str,
+        caller: &Caller,
+    ) -> Result<Option<std::sync::Arc<StoredContext>>, Refusal> {
         self.stock.context(id, caller).await
     }
 
@@ -52,9 +59,9 @@ impl Handler for Clumsy {
 }
 
 async fn start(folder: Option<PathBuf>) -> Running {
-    let keeping = Keeping::default();
-    let contexts = folder.as_ref().map(|folder| Contexts::in_folder(folder, keeping).unwrap());
-    let stock = Stock::new("server", contexts.unwrap_or_else(|| Contexts::in_memory(keeping)));
+    let keeping = StoreOptions::default();
+    let contexts = folder.as_ref().map(|folder| ContextStore::in_folder(folder, keeping).unwrap());
+    let stock = ContextHandler::new("server", contexts.unwrap_or_else(|| ContextStore::in_memory(keeping)));
     let frame = FrameLimits { unpacked: 6 << 20, ..Default::default() };
     let limits = Limits { frame, ..Default::default() };
     let options = ServerOptions { limits, ..Default::default() };
@@ -124,7 +131,7 @@ async fn nothing_is_left_of_what_fails_and_what_was_there_is_as_it_was() {
         }
         server.stop().await;
         if let Some(folder) = folder {
-            let again = Contexts::in_folder(&folder, Keeping::default()).unwrap();
+            let again = ContextStore::in_folder(&folder, StoreOptions::default()).unwrap();
             for (id, sum) in &earlier {
                 assert_eq!(sha256(&again.get(id).unwrap().bytes().await.unwrap()), *sum);
             }

@@ -6,15 +6,15 @@ use avp_core::{Compression, Dialect, FrameEncoder, MetadataFields, PayloadType};
 use avp_transport::{
     reader::FrameLimits,
     server::{
-        Answer, Caller, Handler, IncomingBody, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions,
-        Service, Stock, Tokens,
+        Caller, ContextHandler, Handler, IncomingBody, IncomingFrame, Limits, ListenOptions, Refusal,
+        ResponseBody, ServerOptions, Service, Tokens,
     },
-    store::{Contexts, Keeping},
+    store::{ContextStore, StoreOptions},
     wire::{self, Reply},
 };
-use http::{StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use serde_json::json;
+use http::{Method, StatusCode, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
 
 use crate::common::{Running, answer, frame, frame_of, stock};
 
@@ -39,6 +39,46 @@ async fn without_a_token_only_health_is_told() {
     assert_eq!(answer(request).await.0, 200);
     let request = server.http.post(server.url(wire::TRANSMIT)).bearer_auth("s3creT").body(frame(10));
     assert_eq!(answer(request).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_405_lists_the_methods_of_its_path() {
+    let server = Running::stock(ServerOptions::default()).await;
+    for (method, path, allowed) in [
+        (Method::POST, wire::HEALTH, "GET,HEAD"),
+        (Method::PUT, wire::METRICS, "GET,HEAD"),
+        (Method::GET, wire::HANDSHAKE, "POST"),
+        (Method::GET, wire::TEXT, "POST"),
+        (Method::HEAD, wire::TRANSMIT, "POST"),
+        (Method::POST, "/avp/v2/contexts/c1", "DELETE,GET,HEAD"),
+    ] {
+        let response = server.http.request(method.clone(), server.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        let mut methods: Vec<_> = response.headers()[header::ALLOW].to_str().unwrap().split(',').collect();
+        methods.sort_unstable();
+        assert_eq!(methods.join(","), allowed, "{method} {path}");
+        if method != Method::HEAD {
+            let reply: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+            assert_eq!(reply["code"], "method_not_allowed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_answers_as_get_without_a_body() {
+    let server = Running::stock(ServerOptions::default()).await;
+    for path in [wire::HEALTH, wire::METRICS, "/avp/v2/contexts/unknown", "/unknown"] {
+        let get = server.get(path).await;
+        let head = server.http.head(server.url(path)).send().await.unwrap();
+        assert_eq!(head.status(), get.status(), "{path}");
+        assert_eq!(head.headers()[header::CONTENT_TYPE], get.headers()[header::CONTENT_TYPE], "{path}");
+        assert!(head.bytes().await.unwrap().is_empty(), "{path}");
+    }
+    let head = server.http.head(server.url(wire::HEALTH)).send().await.unwrap();
+    assert_eq!(
+        (head.status(), &head.headers()[header::CONTENT_LENGTH]),
+        (StatusCode::OK, &"15".parse().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -128,7 +168,7 @@ async fn a_handshake_begins_a_session_that_frames_may_name_until_it_ends() {
         num_layers: 24,
         ..Default::default()
     };
-    let stock = Stock::new("server", Contexts::in_memory(Keeping::default()))
+    let stock = ContextHandler::new("server", ContextStore::in_memory(StoreOptions::default()))
         .identity(identity)
         .session_ttl(Duration::from_millis(300));
     let server =
@@ -188,16 +228,16 @@ async fn a_deed_is_done_once_for_its_idempotency_key() {
 #[tokio::test]
 async fn an_idempotency_key_ends_with_its_context() {
     let frame = frame(1000);
-    let keeping = Keeping { quota: frame.len() * 3 / 2, ..Default::default() };
-    let contexts = Contexts::in_memory(keeping);
-    let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+    let keeping = StoreOptions { quota: frame.len() * 3 / 2, ..Default::default() };
+    let contexts = ContextStore::in_memory(keeping);
+    let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
     let server = Running::start(service, ListenOptions::default()).await;
     let send = |key: &'static str| {
         let request = server.http.post(server.url(wire::TRANSMIT)).body(frame.clone());
         answer(request.header(wire::IDEMPOTENCY_HEADER, key))
     };
     let path =
-        |reply: &serde_json::Value| format!("{}{}", wire::CONTEXTS, reply["context_id"].as_str().unwrap());
+        |reply: &Value| format!("{}{}", wire::CONTEXTS, reply["context_id"].as_str().unwrap());
     let (_, first) = send("k1").await;
     let removed = server.http.delete(server.url(&path(&first))).send().await.unwrap();
     assert_eq!(removed.status(), StatusCode::OK);
@@ -271,7 +311,7 @@ async fn a_request_keeps_the_name_that_its_client_gave_it() {
     let request = server.http.get(server.url("/nowhere")).header(wire::REQUEST_ID_HEADER, "r-17");
     let response = request.send().await.unwrap();
     assert_eq!(response.headers()[wire::REQUEST_ID_HEADER], "r-17");
-    let reply: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    let reply: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     assert_eq!(reply["request_id"], "r-17");
     let request = server.http.get(server.url(wire::HEALTH)).header(wire::REQUEST_ID_HEADER, "y".repeat(500));
     let made_up = request.send().await.unwrap().headers()[wire::REQUEST_ID_HEADER].clone();
@@ -378,15 +418,15 @@ impl Handler for Beside {
         Err(Refusal::internal())
     }
 
-    async fn other(
+    async fn fallback(
         &self,
         request: http::Request<IncomingBody>,
         caller: &Caller,
-    ) -> Result<http::Response<Answer>, Refusal> {
+    ) -> Result<http::Response<ResponseBody>, Refusal> {
         match request.uri().path() {
             "/v1/echo" => {
                 let text = format!("{}: {}", caller.agent_id, request.into_body().into_text().await?);
-                Ok(http::Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync()))
+                Ok(http::Response::new(text.into()))
             }
             "/v1/unread" => Err(Refusal::bad_request("no", "whatever it holds").of_field("messages[0]")),
             "/v1/panic" => panic!("the handler's own fault"),
@@ -394,7 +434,7 @@ impl Handler for Beside {
         }
     }
 
-    fn other_refusal(&self, refusal: &Refusal) -> Reply {
+    fn fallback_refusal(&self, refusal: &Refusal) -> Reply {
         let error = json!({ "code": refusal.code(), "param": refusal.field() });
         serde_json::Map::from_iter([("error".to_owned(), error)]).into()
     }

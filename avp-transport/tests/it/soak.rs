@@ -8,8 +8,8 @@ use std::{
 
 use avp_core::{Compression, Dialect, FrameEncoder, MetadataFields, PayloadType};
 use avp_transport::{
-    server::{ListenOptions, ServerOptions, Service, Stock},
-    store::{Contexts, Keeping},
+    server::{ContextHandler, ListenOptions, ServerOptions, Service},
+    store::{ContextStore, StoreOptions},
     wire,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
@@ -123,8 +123,8 @@ async fn compare(server: &Running, (id, sum): &Sent) {
     assert_eq!(sha256(&frame), *sum, "context {id}");
 }
 
-async fn soak(contexts: Contexts, least_frames: usize, time: Duration) {
-    let service = Service::new(Stock::new("server", contexts), ServerOptions::default());
+async fn soak(contexts: ContextStore, least_frames: usize, time: Duration) {
+    let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
     let server = Running::start(service.clone(), ListenOptions::default()).await;
     let [sent, refused, removed] = [const { AtomicUsize::new(0) }; 3];
     let end = Instant::now() + time;
@@ -172,9 +172,9 @@ async fn soak(contexts: Contexts, least_frames: usize, time: Duration) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mixed_frames_from_many_clients_are_kept_as_they_were_sent() {
     let (least_frames, seconds) = (setting("AVP_SOAK_FRAMES", 320), setting("AVP_SOAK_SECONDS", 0));
-    let keeping = Keeping { quota: 64 << 30, ttl: Duration::from_secs(3600) };
+    let keeping = StoreOptions { quota: 64 << 30, ttl: Duration::from_secs(3600) };
     let folder = tempfile::tempdir().unwrap();
     let time = Duration::from_secs(seconds as u64);
-    soak(Contexts::in_memory(keeping), least_frames, time).await;
-    soak(Contexts::in_folder(folder.path(), keeping).unwrap(), least_frames, time).await;
+    soak(ContextStore::in_memory(keeping), least_frames, time).await;
+    soak(ContextStore::in_folder(folder.path(), keeping).unwrap(), least_frames, time).await;
 }

@@ -1,8 +1,8 @@
 //! The exchange in `docs/transport.md` is one that takes place.
 
 use avp_core::{FrameEncoder, MetadataFields};
-use avp_transport::server::{ListenOptions, ServerOptions, Service, Stock};
-use avp_transport::store::{Contexts, Keeping};
+use avp_transport::server::{ContextHandler, ListenOptions, ServerOptions, Service};
+use avp_transport::store::{ContextStore, StoreOptions};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -16,14 +16,14 @@ const OWN: [&str; 3] = ["session_id", "context_id", "etag"];
 
 /// An answer, as it came or as it is shown.
 #[derive(Debug, PartialEq)]
-struct Answer {
+struct ResponseBody {
     status: String,
     /// Names as they are, values where they are not this exchange's own.
     fields: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
-impl Answer {
+impl ResponseBody {
     fn parse(head: &str, body: &[u8]) -> Self {
         let mut lines = head.lines();
         let status = lines.next().unwrap().to_owned();
@@ -59,7 +59,7 @@ fn parts(block: &str) -> (&str, &str) {
     block.split_once("\n\n").unwrap_or((block, ""))
 }
 
-async fn ask(server: &Running, head: &str, body: &[u8]) -> Answer {
+async fn ask(server: &Running, head: &str, body: &[u8]) -> ResponseBody {
     let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     assert_eq!(announced.unwrap_or("0"), body.len().to_string(), "{head}");
     let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -72,21 +72,21 @@ async fn ask(server: &Running, head: &str, body: &[u8]) -> Answer {
         let head = std::str::from_utf8(&came[..end]).unwrap();
         let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         if came.len() == end + 4 + len.parse::<usize>().unwrap() {
-            return Answer::parse(head, &came[end + 4..]);
+            return ResponseBody::parse(head, &came[end + 4..]);
         }
     }
 }
 
 #[tokio::test]
 async fn the_exchange_in_the_documentation_takes_place() {
-    let stock = Stock::new("relay", Contexts::in_memory(Keeping::default()));
+    let stock = ContextHandler::new("relay", ContextStore::in_memory(StoreOptions::default()));
     let server =
         Running::start(Service::new(stock, ServerOptions::default()), ListenOptions::default()).await;
     let shown = blocks("transport.md", "http");
     let [hello, session, frame, receipt, fetch, part] = &shown[..] else { panic!("{} blocks", shown.len()) };
     let answer = |block: &str| {
         let (head, body) = parts(block);
-        Answer::parse(head, body.as_bytes())
+        ResponseBody::parse(head, body.as_bytes())
     };
 
     let (head, body_of_hello) = parts(hello);
@@ -100,7 +100,7 @@ async fn the_exchange_in_the_documentation_takes_place() {
     let kept = ask(&server, parts(frame).0, &bytes).await;
     kept.assert_is(&answer(receipt));
 
-    let id = |answer: Answer| answer.json()["context_id"].as_str().unwrap().to_owned();
+    let id = |answer: ResponseBody| answer.json()["context_id"].as_str().unwrap().to_owned();
     let (shown_id, id) = (id(answer(receipt)), id(kept));
     assert!(fetch.contains(&shown_id), "it is this context that is fetched");
     let fetched = ask(&server, &fetch.replace(&shown_id, &id), b"").await;

@@ -6,9 +6,10 @@ use avp_core::{DecodeOptions, Message, OwnedModelIdentity, messages::JsonMessage
 use avp_transport::{
     reader::FrameLimits,
     server::{
-        Caller, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions, Service, Stock, Tokens,
+        Caller, ContextHandler, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions,
+        Service, Tokens,
     },
-    store::{Contexts, Keeping, Kept},
+    store::{ContextStore, StoreOptions, StoredContext},
     wire::Reply,
 };
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ const LARGE: usize = 128 << 20;
 const LARGE_HTTP2: usize = 4 << 20;
 
 /// An agent as a program has it: the stock handler, which also listens to words.
-struct Agent(Stock);
+struct Agent(ContextHandler);
 
 impl Handler for Agent {
     async fn handshake(&self, hello: avp_core::messages::Hello, caller: &Caller) -> Result<Reply, Refusal> {
@@ -43,7 +44,7 @@ impl Handler for Agent {
         Ok(Reply::new().with("heard", message.content).with("from", caller.agent_id.as_str()))
     }
 
-    async fn context(&self, id: &str, caller: &Caller) -> Result<Option<Arc<Kept>>, Refusal> {
+    async fn context(&self, id: &str, caller: &Caller) -> Result<Option<Arc<StoredContext>>, Refusal> {
         self.0.context(id, caller).await
     }
 }
@@ -61,7 +62,8 @@ fn identity() -> OwnedModelIdentity {
 /// Runs the script `send.py` against a server of ours, and checks all that came of it.
 async fn serve(peer: Peer, certified: Option<Certified>) {
     let Some(mut script) = peer.script("send.py") else { return };
-    let stock = Stock::new("server", Contexts::in_memory(Keeping::default())).identity(identity());
+    let stock =
+        ContextHandler::new("server", ContextStore::in_memory(StoreOptions::default())).identity(identity());
     let large = if certified.is_some() { LARGE_HTTP2 } else { LARGE };
     let frame = FrameLimits { frame: large as u64 + 1024, ..Default::default() };
     let limits = Limits { frame, ..Default::default() };
@@ -99,7 +101,7 @@ async fn serve(peer: Peer, certified: Option<Certified>) {
 }
 
 /// What was kept is what was sent, to the byte, and reads as what it is.
-async fn check(stock: &Stock, folder: &Path, sent: &Value, peer: Peer, large: usize) {
+async fn check(stock: &ContextHandler, folder: &Path, sent: &Value, peer: Peer, large: usize) {
     let name = sent["name"].as_str().unwrap();
     let frame = std::fs::read(folder.join(name)).unwrap();
     assert_eq!((&sent["reply"]["success"], &sent["reply"]["bytes"]), (&json!(true), &frame.len().into()));

@@ -5,10 +5,10 @@ use std::{convert::Infallible, ffi::OsString, fs, net::SocketAddr, sync::Arc, ti
 use anyhow::{Context as _, Result, bail};
 use avp_transport::{
     server::{
-        self, Caller, Handler, IncomingFrame, ListenOptions, Refusal, ServerOptions, ServerTls, Service,
-        Stock,
+        self, Caller, ContextHandler, Handler, IncomingFrame, ListenOptions, Refusal, ServerOptions,
+        ServerTls, Service,
     },
-    store::{Contexts, Keeping},
+    store::{ContextStore, StoreOptions},
     wire::Reply,
 };
 use bytes::Bytes;
@@ -46,14 +46,14 @@ pub(crate) fn serve(arguments: &[OsString]) -> Result<()> {
     let listen = ListenOptions { tls: tls_config(tls)?, plain_from_anywhere: true };
     let folder = tempfile::tempdir()?;
     let quota = if mode == Server::Newest { NEWEST } else { ALL };
-    let keeping = Keeping { quota, ..Default::default() };
+    let keeping = StoreOptions { quota, ..Default::default() };
     match mode {
         Server::Memory | Server::Newest => {
-            ours(&runtime, listener, listen, Stock::new("server", Contexts::in_memory(keeping)))
+            ours(&runtime, listener, listen, ContextHandler::new("server", ContextStore::in_memory(keeping)))
         }
         Server::Files => {
-            let contexts = Contexts::in_folder(folder.path(), keeping)?;
-            ours(&runtime, listener, listen, Stock::new("server", contexts));
+            let contexts = ContextStore::in_folder(folder.path(), keeping)?;
+            ours(&runtime, listener, listen, ContextHandler::new("server", contexts));
         }
         Server::Passing => ours(&runtime, listener, listen, Passing),
         Server::Hyper => drop(runtime.spawn(hyper_alone(listener))),

@@ -6,11 +6,10 @@ mod request;
 
 use avp_runtime_ort::Prompt;
 use avp_transport::{
-    server::{Answer, IncomingBody, Refusal},
+    server::{IncomingBody, Refusal, ResponseBody},
     wire,
 };
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 
 use self::{events::Events, reply::Completion, request::ChatRequest};
@@ -26,7 +25,10 @@ pub(super) const MODELS: &str = "/v1/models";
 ///
 /// # Errors
 /// A field that is wrong or unknown, by name; a context that is not there or does not fit; no place for another request.
-pub(super) async fn complete(thinker: &Thinker, body: IncomingBody) -> Result<Response<Answer>, Refusal> {
+pub(super) async fn complete(
+    thinker: &Thinker,
+    body: IncomingBody,
+) -> Result<Response<ResponseBody>, Refusal> {
     let request = ChatRequest::parse(&body.into_text().await?)?;
     if request.model.as_deref().is_some_and(|model| model != thinker.name()) {
         let words = format!("the model here is {:?}", thinker.name());
@@ -46,7 +48,7 @@ pub(super) async fn complete(thinker: &Thinker, body: IncomingBody) -> Result<Re
     if request.stream {
         let stream = thinker.stream(prompt, context, request.options).await?;
         let events = Events::start(stream, completion, request.include_usage, place);
-        let mut response = Response::new(events.boxed_unsync());
+        let mut response = Response::new(ResponseBody::new(events));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -57,14 +59,13 @@ pub(super) async fn complete(thinker: &Thinker, body: IncomingBody) -> Result<Re
 }
 
 /// The one model that there is.
-pub(super) fn models(thinker: &Thinker) -> Response<Answer> {
+pub(super) fn models(thinker: &Thinker) -> Response<ResponseBody> {
     let model = json!({ "id": thinker.name(), "object": "model", "created": 0, "owned_by": "avp" });
     json_answer(&json!({ "object": "list", "data": [model] }))
 }
 
-fn json_answer(value: &Value) -> Response<Answer> {
-    let body = Full::from(value.to_string()).map_err(|never| match never {});
-    let mut response = Response::new(body.boxed_unsync());
+fn json_answer(value: &Value) -> Response<ResponseBody> {
+    let mut response = Response::new(value.to_string().into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::JSON));
     response
 }

@@ -1,0 +1,305 @@
+//! The handler that stores contexts and negotiates sessions.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use avp_core::{
+    Evidence, Mode, OwnedModelIdentity,
+    messages::{AVP_VERSION, Hello},
+    resolve,
+    session::SessionManager,
+};
+use http::StatusCode;
+
+use super::{
+    Caller, Handler, IncomingFrame, Refusal, handler,
+    idempotency::{Completed, IdempotencyTable, KeyState},
+};
+use crate::{
+    store::{ContextStore, StoredContext},
+    wire::{IDEMPOTENCY_CAPABILITY, Reply},
+};
+
+/// The maximum number of sessions, approximately. At the limit, a handshake is refused for now.
+const MAX_SESSIONS: usize = 100_000;
+
+/// Sessions are counted, and expired ones removed, once in this many handshakes.
+const HELLOS_PER_COUNT: usize = 256;
+
+/// The longest agent id, in bytes: a session stores it.
+const MAX_AGENT_ID: usize = 256;
+
+/// Looks up what two models can exchange beyond what their identities say, such as a stored map.
+pub type FindEvidence = dyn Fn(&OwnedModelIdentity, &OwnedModelIdentity) -> Evidence + Send + Sync;
+
+/// Stores every frame as a context, which can be fetched until it expires.
+///
+/// ```
+/// use avp_transport::{server::ContextHandler, store::{ContextStore, StoreOptions}};
+///
+/// let handler = ContextHandler::new("relay", ContextStore::in_memory(StoreOptions::default()));
+/// assert!(handler.contexts().ids().is_empty());
+/// ```
+///
+/// A frame that names a session must name one that this server has negotiated and that has not expired. A frame without
+/// a session is accepted, as the Python package's servers accept every frame.
+pub struct ContextHandler {
+    agent_id: String,
+    identity: Option<OwnedModelIdentity>,
+    evidence: Option<Box<FindEvidence>>,
+    any_session: bool,
+    contexts: ContextStore,
+    sessions: SessionManager,
+    hellos: AtomicUsize,
+    /// Whether there were too many sessions when they were last counted.
+    full: AtomicBool,
+    transmissions: IdempotencyTable,
+}
+
+impl ContextHandler {
+    /// A handler that answers as `agent_id` and stores frames in `contexts`.
+    #[must_use]
+    pub fn new(agent_id: &str, contexts: ContextStore) -> Self {
+        Self {
+            agent_id: agent_id.to_owned(),
+            identity: None,
+            evidence: None,
+            any_session: false,
+            contexts,
+            sessions: SessionManager::default(),
+            hellos: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            transmissions: IdempotencyTable::new(),
+        }
+    }
+
+    /// Sets the identity for handshakes. By default the client's own is returned to it, as by the Python package.
+    #[must_use]
+    pub fn identity(self, identity: OwnedModelIdentity) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// Sets the function that looks up evidence during a handshake.
+    #[must_use]
+    pub fn evidence(
+        self,
+        find: impl Fn(&OwnedModelIdentity, &OwnedModelIdentity) -> Evidence + Send + Sync + 'static,
+    ) -> Self {
+        Self { evidence: Some(Box::new(find)), ..self }
+    }
+
+    /// Sets the lifetime of a session. Default: one hour, as in the Python package.
+    #[must_use]
+    pub fn session_ttl(self, ttl: Duration) -> Self {
+        Self { sessions: SessionManager::new(ttl), ..self }
+    }
+
+    /// Accepts frames of any session, known to this server or not.
+    #[must_use]
+    pub fn any_session(self, any: bool) -> Self {
+        Self { any_session: any, ..self }
+    }
+
+    /// The stored contexts.
+    #[must_use]
+    pub const fn contexts(&self) -> &ContextStore {
+        &self.contexts
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub const fn sessions(&self) -> &SessionManager {
+        &self.sessions
+    }
+
+    /// Refuses a session that is unknown or has expired.
+    ///
+    /// # Errors
+    /// 410, `session_expired`.
+    pub fn check_session(&self, id: &str) -> Result<(), Refusal> {
+        if id.is_empty() || self.any_session || self.sessions.get(id).is_some() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            StatusCode::GONE,
+            "session_expired",
+            "the session is unknown or has expired; repeat the handshake",
+        ))
+    }
+
+    /// Stores a frame, once for each idempotency key, and describes it in the reply.
+    ///
+    /// # Errors
+    /// Those of [`check_session`](Self::check_session) and [`IncomingFrame::store`]; 409 while a request with the same key
+    /// is in progress; 422 where the key came with another frame.
+    pub async fn store(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
+        self.check_session(frame.head().metadata().session_id())?;
+        let Some(key) = &caller.idempotency_key else {
+            return Ok(self.receipt(&*frame.store(&self.contexts).await?));
+        };
+        // Each agent has its own keys.
+        let key = format!("{}\n{key}", caller.agent_id);
+        let head_crc32 = avp_core::crc32(frame.head().bytes());
+        match self.transmissions.begin(&key, head_crc32, |id| self.contexts.contains(id)) {
+            KeyState::New(reservation) => {
+                let context = frame.store(&self.contexts).await?;
+                let reply = self.receipt(&context);
+                reservation.complete(Completed {
+                    context_id: context.id().to_owned(),
+                    body_crc32: context.crc32(),
+                    reply: reply.clone(),
+                });
+                Ok(reply)
+            }
+            // Heads can be equal where bodies are not, so the whole frame is read and compared.
+            KeyState::Completed(completed) if frame.into_crc32().await? == completed.body_crc32 => {
+                Ok(completed.reply.clone())
+            }
+            KeyState::Completed(_) | KeyState::OtherFrame => Err(Refusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "this idempotency key was used with another frame",
+            )),
+            KeyState::InProgress => Err(Refusal::new(
+                StatusCode::CONFLICT,
+                "in_progress",
+                "a request with this idempotency key is in progress",
+            )
+            .retry_after(Duration::from_secs(1))),
+        }
+    }
+
+    fn receipt(&self, context: &StoredContext) -> Reply {
+        Reply::new()
+            .with("context_id", context.id())
+            .with("bytes", context.len())
+            .with("etag", context.etag())
+            .with("expires_in", self.contexts.ttl().as_secs())
+    }
+
+    /// Refuses a handshake that would exceed the memory for sessions.
+    fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
+        if hello.agent_id.len() > MAX_AGENT_ID {
+            let message = format!("expected an `agent_id` of at most {MAX_AGENT_ID} bytes");
+            return Err(Refusal::bad_request("bad_hello", message).of_field("agent_id"));
+        }
+        if self.hellos.fetch_add(1, Ordering::Relaxed).is_multiple_of(HELLOS_PER_COUNT) {
+            self.count_sessions();
+        }
+        if self.full.load(Ordering::Relaxed) {
+            return Err(Refusal::busy("too_many_sessions", "the server has reached its limit of sessions"));
+        }
+        Ok(())
+    }
+
+    fn count_sessions(&self) {
+        self.sessions.cleanup_expired();
+        self.full.store(self.sessions.active_count() >= MAX_SESSIONS, Ordering::Relaxed);
+    }
+}
+
+impl Handler for ContextHandler {
+    async fn handshake(&self, hello: Hello, _: &Caller) -> Result<Reply, Refusal> {
+        self.admit(&hello)?;
+        let remote = hello.identity.clone().unwrap_or_default();
+        let local = self.identity.clone().unwrap_or_else(|| remote.clone());
+        let evidence = self.evidence.as_ref().map_or_else(Evidence::default, |find| find(&local, &remote));
+        // The client sends, so the direction is from its model to ours.
+        let resolution = resolve(&remote, &local, evidence);
+        let map_id = resolution.map_id.to_string();
+        let agents = [hello.agent_id.clone(), self.agent_id.clone()];
+        let session = self.sessions.create(agents, resolution.mode, &map_id, None);
+        let reply = match &self.identity {
+            Some(identity) => {
+                Reply::new().with("identity", serde_json::to_value(identity).unwrap_or_default())
+            }
+            None => handler::echo(&hello),
+        };
+        Ok(reply
+            .with("agent_id", self.agent_id.as_str())
+            .with("avp_version", AVP_VERSION)
+            .with("capabilities", serde_json::json!({ "contexts": true, IDEMPOTENCY_CAPABILITY: true }))
+            .with("session_id", session.id)
+            .with("mode", if resolution.mode == Mode::Latent { "latent" } else { "json" })
+            .with("avp_map_id", map_id)
+            .with("resolution_path", resolution.rule.as_str())
+            .with("expires_in", session.ttl.as_secs()))
+    }
+
+    async fn transmit(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
+        self.store(frame, caller).await
+    }
+
+    async fn context(&self, id: &str, _: &Caller) -> Result<Option<Arc<StoredContext>>, Refusal> {
+        Ok(self.contexts.get(id))
+    }
+
+    async fn delete_context(&self, id: &str, _: &Caller) -> Result<bool, Refusal> {
+        Ok(self.contexts.remove(id))
+    }
+
+    fn remove_expired(&self) {
+        self.contexts.remove_expired();
+        self.count_sessions();
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        self.contexts.bytes_used() as u64
+    }
+}
+
+impl fmt::Debug for ContextHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContextHandler")
+            .field("agent_id", &self.agent_id)
+            .field("contexts", &self.contexts)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreOptions;
+
+    fn handler() -> ContextHandler {
+        ContextHandler::new("server", ContextStore::in_memory(StoreOptions::default()))
+    }
+
+    fn hello(agent_id: &str) -> Hello {
+        Hello { agent_id: agent_id.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn expired_sessions_are_removed_and_too_many_are_refused() {
+        let handler = handler().session_ttl(Duration::ZERO);
+        for _ in 0..MAX_SESSIONS {
+            handler.sessions.create(["a"], Mode::Json, "", None);
+        }
+        assert_eq!(handler.admit(&hello("a")), Ok(()), "all of them have expired");
+        assert_eq!(handler.sessions.cleanup_expired(), 0);
+        for _ in 0..MAX_SESSIONS {
+            handler.sessions.create(["a"], Mode::Json, "", Some(Duration::from_secs(3600)));
+        }
+        let refused = (0..HELLOS_PER_COUNT).find_map(|_| handler.admit(&hello("a")).err()).unwrap();
+        assert_eq!(refused.code(), "too_many_sessions");
+        for session in handler.sessions.find("a") {
+            handler.sessions.invalidate(&session.id);
+        }
+        handler.remove_expired();
+        assert_eq!(handler.admit(&hello("a")), Ok(()), "there is room again");
+    }
+
+    #[test]
+    fn an_agent_id_over_the_limit_is_refused() {
+        assert_eq!(handler().admit(&hello(&"a".repeat(MAX_AGENT_ID))), Ok(()));
+        let refused = handler().admit(&hello(&"a".repeat(MAX_AGENT_ID + 1))).unwrap_err();
+        assert_eq!((refused.code(), refused.field()), ("bad_hello", Some("agent_id")));
+    }
+}

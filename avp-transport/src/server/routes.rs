@@ -1,0 +1,147 @@
+//! The routes: one line and one function for each endpoint.
+
+use std::sync::Arc;
+
+use avp_core::messages::{Hello, JsonMessage};
+use axum::{
+    Extension, Router,
+    extract::{Path, Request, State, rejection::PathRejection},
+    handler::Handler as _,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+use http::{Method, StatusCode};
+
+use super::{
+    Handler, Refusal,
+    metrics::{self, Endpoint},
+    response,
+    service::{Shared, guard},
+};
+use crate::wire;
+
+/// The routes over `shared`, each behind the [`guard`].
+pub(super) fn router<H: Handler>(shared: Arc<Shared<H>>) -> Router {
+    let guarded = |endpoint| middleware::from_fn_with_state((shared.clone(), endpoint), guard::<H>);
+    let endpoint = |endpoint, methods: MethodRouter<Arc<Shared<H>>>| {
+        methods.fallback(method_not_allowed).layer(guarded(endpoint))
+    };
+    Router::new()
+        .route(wire::HEALTH, endpoint(Endpoint::HEALTH, get(health)))
+        .route(wire::METRICS, endpoint(Endpoint("metrics"), get(metrics::<H>)))
+        .route(wire::HANDSHAKE, endpoint(Endpoint("handshake"), post(handshake::<H>)))
+        .route(wire::TEXT, endpoint(Endpoint("text"), post(text::<H>)))
+        .route(wire::TRANSMIT, endpoint(Endpoint("transmit"), post(transmit::<H>)))
+        .route(CONTEXT, endpoint(Endpoint("context"), get(context::<H>).delete(delete_context::<H>)))
+        .fallback(fallback::<H>.layer(guarded(Endpoint::OTHER)))
+        .with_state(shared)
+}
+
+/// [`wire::CONTEXTS`] with an id.
+const CONTEXT: &str = "/avp/v2/contexts/{id}";
+
+type SharedState<H> = State<Arc<Shared<H>>>;
+
+/// The [`Caller`](super::Caller), which the [`guard`] has read from the request.
+type Caller = Extension<Arc<super::Caller>>;
+
+async fn health() -> Response {
+    response::text(wire::JSON, r#"{"status":"ok"}"#.to_owned())
+}
+
+async fn metrics<H: Handler>(State(shared): SharedState<H>) -> Response {
+    shared.metrics.stored(shared.handler.stored_bytes());
+    response::text(metrics::MEDIA_TYPE, shared.metrics.text())
+}
+
+async fn handshake<H: Handler>(
+    State(shared): SharedState<H>,
+    Extension(caller): Caller,
+    request: Request,
+) -> Result<Response, Refused> {
+    let hello = Hello::parse(&shared.json_body(request.into_body()).into_text().await?)
+        .map_err(|error| Refusal::bad_request("bad_hello", error.to_string()))?;
+    Ok(response::reply(&shared.handler.handshake(hello, &caller).await?))
+}
+
+async fn text<H: Handler>(
+    State(shared): SharedState<H>,
+    Extension(caller): Caller,
+    request: Request,
+) -> Result<Response, Refused> {
+    let message = JsonMessage::parse(&shared.json_body(request.into_body()).into_text().await?)
+        .map_err(|error| Refusal::bad_request("bad_message", error.to_string()))?;
+    Ok(response::reply(&shared.handler.text(message, &caller).await?))
+}
+
+async fn transmit<H: Handler>(
+    State(shared): SharedState<H>,
+    Extension(caller): Caller,
+    request: Request,
+) -> Result<Response, Refused> {
+    let _counted = shared.metrics.body();
+    let frame = shared.incoming_frame(request).await?;
+    Ok(response::reply(&shared.handler.transmit(frame, &caller).await?))
+}
+
+async fn context<H: Handler>(
+    State(shared): SharedState<H>,
+    Extension(caller): Caller,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let Path(id) = id.map_err(|_| no_context())?;
+    let context = shared.handler.context(&id, &caller).await?.ok_or_else(no_context)?;
+    let response = response::context(&context, request.method(), request.headers()).await?;
+    if request.method() == Method::GET {
+        shared.metrics.sent(response::content_len(&response));
+    }
+    Ok(response)
+}
+
+async fn delete_context<H: Handler>(
+    State(shared): SharedState<H>,
+    Extension(caller): Caller,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refused> {
+    let Path(id) = id.map_err(|_| no_context())?;
+    if !shared.handler.delete_context(&id, &caller).await? {
+        return Err(no_context().into());
+    }
+    Ok(response::reply(&wire::Reply::new()))
+}
+
+async fn fallback<H: Handler>(
+    State(shared): SharedState<H>,
+    Extension(caller): Caller,
+    request: Request,
+) -> Result<Response, Refused> {
+    Ok(shared.handler.fallback(request.map(|body| shared.json_body(body)), &caller).await?)
+}
+
+async fn method_not_allowed() -> Refused {
+    let message = "this path does not accept this method; `Allow` lists those that it does";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into()
+}
+
+fn no_context() -> Refusal {
+    Refusal::not_found("no context with this id is stored here")
+}
+
+/// A refusal on its way to the [`guard`], which logs and counts it and writes the response.
+struct Refused(Refusal);
+
+impl<E: Into<Refusal>> From<E> for Refused {
+    fn from(refusal: E) -> Self {
+        Self(refusal.into())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = self.0.status().into_response();
+        response.extensions_mut().insert(self.0);
+        response
+    }
+}

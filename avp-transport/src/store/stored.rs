@@ -1,0 +1,148 @@
+//! One stored context.
+
+use std::{
+    io::{self, SeekFrom},
+    ops::Range,
+    path::PathBuf,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+};
+
+use crate::reader::Head;
+
+/// The length of a chunk that is read from a file, in bytes.
+const FILE_CHUNK: usize = 256 << 10;
+
+/// The length of a chunk of memory, in bytes. Between two chunks a server notices whether the client still reads.
+const MEMORY_CHUNK: usize = 1 << 20;
+
+/// A verified frame in a [`ContextStore`](super::ContextStore).
+#[derive(Debug)]
+pub struct StoredContext {
+    id: String,
+    head: Head,
+    /// That of the body as stored.
+    crc32: u32,
+    etag: String,
+    location: Location,
+}
+
+#[derive(Debug)]
+enum Location {
+    Memory(Bytes),
+    File(PathBuf),
+}
+
+impl StoredContext {
+    pub(super) fn in_memory(id: String, head: Head, bytes: Bytes, crc32: u32) -> Self {
+        let etag = etag(&head, crc32);
+        Self { id, head, crc32, etag, location: Location::Memory(bytes) }
+    }
+
+    pub(super) fn in_file(id: String, head: Head, path: PathBuf, crc32: u32) -> Self {
+        let etag = etag(&head, crc32);
+        Self { id, head, crc32, etag, location: Location::File(path) }
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Header and metadata.
+    #[must_use]
+    pub const fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Length of the frame, in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a frame has a header")]
+    pub const fn len(&self) -> u64 {
+        self.head.frame_len()
+    }
+
+    /// The entity tag, quotes included: made of the checksums of head and body, and of the length.
+    #[must_use]
+    pub fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    /// The CRC-32 of the body as it was on the wire.
+    pub(crate) const fn crc32(&self) -> u32 {
+        self.crc32
+    }
+
+    /// The whole frame: shared where it is in memory, read where it is in a file.
+    ///
+    /// # Errors
+    /// The error of reading the file.
+    pub async fn bytes(&self) -> io::Result<Bytes> {
+        match &self.location {
+            Location::Memory(bytes) => Ok(bytes.clone()),
+            Location::File(path) => Ok(tokio::fs::read(path).await?.into()),
+        }
+    }
+
+    /// Reads the bytes of `range`, which lies within the frame, chunk by chunk.
+    pub(crate) async fn read(&self, range: Range<u64>) -> io::Result<ContextReader> {
+        match &self.location {
+            // Both ends are at most the length of these bytes.
+            Location::Memory(bytes) => {
+                Ok(ContextReader::Memory(bytes.slice(range.start as usize..range.end as usize)))
+            }
+            Location::File(path) => {
+                let mut file = File::open(path).await?;
+                file.seek(SeekFrom::Start(range.start)).await?;
+                Ok(ContextReader::File { file, remaining: range.end - range.start })
+            }
+        }
+    }
+
+    /// Deletes the file, if the context is in one.
+    pub(super) fn delete_file(&self) {
+        if let Location::File(path) = &self.location
+            && let Err(error) = std::fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(kind = %error.kind(), "cannot remove the file of a context");
+        }
+    }
+}
+
+/// Reads part of a stored context. An open file can be read to its end after it was deleted.
+pub(crate) enum ContextReader {
+    Memory(Bytes),
+    File { file: File, remaining: u64 },
+}
+
+impl ContextReader {
+    /// The next bytes, never empty; `None` at the end. Bytes in memory are shared, not copied.
+    pub(crate) async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        match self {
+            Self::Memory(rest) => {
+                let chunk = rest.split_to(rest.len().min(MEMORY_CHUNK));
+                Ok((!chunk.is_empty()).then_some(chunk))
+            }
+            Self::File { remaining: 0, .. } => Ok(None),
+            Self::File { file, remaining } => {
+                let mut chunk = BytesMut::with_capacity(FILE_CHUNK.min(*remaining as usize));
+                let read = (&mut *file).take(*remaining).read_buf(&mut chunk).await?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                *remaining -= read as u64;
+                Ok(Some(chunk.freeze()))
+            }
+        }
+    }
+}
+
+fn etag(head: &Head, crc32: u32) -> String {
+    format!("\"{:08x}-{crc32:08x}-{:x}\"", avp_core::crc32(head.bytes()), head.frame_len())
+}
