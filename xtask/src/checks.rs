@@ -144,15 +144,19 @@ fn clippy(root: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// The pairs of the transport's features. With each one alone, none and all, these are the eight combinations.
+const TRANSPORT_PAIRS: [&str; 3] = ["carriers,client", "carriers,server", "client,server"];
+
 fn features(root: &Path) -> Result<Option<String>> {
-    for core in CORES {
-        let manifest = root.join(core).join("Cargo.toml");
+    for library in CORES.into_iter().chain(["avp-transport"]) {
+        let manifest = root.join(library).join("Cargo.toml");
         let manifest =
             fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-        for feature in [""].into_iter().chain(declared_features(&manifest)) {
+        let pairs = if library == "avp-transport" { &TRANSPORT_PAIRS[..] } else { &[] };
+        for feature in [""].into_iter().chain(declared_features(&manifest)).chain(pairs.iter().copied()) {
             run_command(
                 cargo(root)
-                    .args(["clippy", "--quiet", "--locked", "--lib", "--package", core])
+                    .args(["clippy", "--quiet", "--locked", "--lib", "--package", library])
                     .args(["--no-default-features", "--features", feature])
                     .args(DENY_WARNINGS),
             )?;

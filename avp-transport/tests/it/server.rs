@@ -236,8 +236,7 @@ async fn an_idempotency_key_ends_with_its_context() {
         let request = server.http.post(server.url(wire::TRANSMIT)).body(frame.clone());
         answer(request.header(wire::IDEMPOTENCY_HEADER, key))
     };
-    let path =
-        |reply: &Value| format!("{}{}", wire::CONTEXTS, reply["context_id"].as_str().unwrap());
+    let path = |reply: &Value| format!("{}{}", wire::CONTEXTS, reply["context_id"].as_str().unwrap());
     let (_, first) = send("k1").await;
     let removed = server.http.delete(server.url(&path(&first))).send().await.unwrap();
     assert_eq!(removed.status(), StatusCode::OK);
