@@ -1,4 +1,4 @@
-//! A KV-cache as ONNX Runtime values: what one run gives, the next one takes, without a copy through host vectors.
+//! KV-caches as ONNX Runtime values: the output of one run is the input of the next, without a copy through host vectors.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) struct KvCache {
     seq_len: usize,
 }
 
-/// What a call goes on from: the first `seq_len` rows of a cache, which are no copy yet.
+/// The prefix from which a call continues: the first `seq_len` rows of a cache, not copied yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Past {
     cache: Arc<KvCache>,
@@ -30,7 +30,7 @@ pub(crate) struct Past {
 }
 
 impl Past {
-    /// The rows of `cache` that there are, up to `seq_len`.
+    /// The first rows of `cache`, at most `seq_len`.
     pub(crate) fn new(cache: Arc<KvCache>, seq_len: usize) -> Self {
         Self { seq_len: seq_len.min(cache.seq_len()), cache }
     }
@@ -52,7 +52,7 @@ impl From<Arc<KvCache>> for Past {
 }
 
 impl KvCache {
-    /// A cache of no tokens, where every conversation starts.
+    /// A cache without tokens, the start of a conversation.
     pub(crate) fn empty(layout: CacheLayout) -> ort::Result<Self> {
         let allocator = Allocator::default();
         let layers = (0..layout.num_layers)
@@ -61,10 +61,10 @@ impl KvCache {
         Ok(Self { layers, layout, seq_len: 0 })
     }
 
-    /// Takes the tensors that a run gave for `seq_len` tokens.
+    /// Checks the tensors of a run for `seq_len` tokens.
     ///
     /// # Errors
-    /// When one has another type or shape, as an export gives that keeps only a window of its tokens: its cache could not be
+    /// When a tensor has another type or shape, as in exports that keep only a window of their tokens. Such a cache cannot be
     /// handed over.
     pub(crate) fn from_outputs(
         layout: CacheLayout,
@@ -113,7 +113,7 @@ impl CacheLayout {
         DynTensor::new(allocator, element_type(self.dtype), self.shape(seq_len))
     }
 
-    /// The shape of one key or value, as ONNX Runtime counts: `[1, num_kv_heads, seq_len, head_dim]`.
+    /// The shape of one key or value in ONNX Runtime: `[1, num_kv_heads, seq_len, head_dim]`.
     fn shape(&self, seq_len: usize) -> [i64; 4] {
         // Sizes come from a session's or a frame's own numbers, which are smaller than this.
         [1, self.num_kv_heads as i64, seq_len as i64, self.head_dim as i64]

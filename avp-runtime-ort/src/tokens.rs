@@ -16,13 +16,13 @@ use crate::{ModelError, RunError, folder::read_text};
 
 const SKIP_SPECIAL_TOKENS: bool = true;
 
-/// What decoders write for bytes that are no UTF-8, or not yet.
+/// The replacement character of decoders for invalid or incomplete UTF-8.
 const REPLACEMENT: char = '\u{FFFD}';
 
-/// Bytes that a character of UTF-8 has at most, and so tokens: what stands before the last of them is certain.
+/// Maximum number of bytes, and thus of tokens, of a UTF-8 character: the text before the last four tokens is final.
 const CHARACTER: usize = 4;
 
-/// Tokens that wait for the rest of a character at most, some more than there is need for.
+/// Maximum number of tokens that wait for the rest of a character, with a margin.
 const LONGEST_WAIT: usize = 16;
 
 /// A model's tokenizer; cheap to clone.
@@ -34,14 +34,14 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     /// # Errors
-    /// When `tokenizer.json` is missing or is no tokenizer.
+    /// When `tokenizer.json` is missing or invalid.
     pub(crate) fn load(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("tokenizer.json");
         Self::parse(&path, &read_text(&path)?)
     }
 
     /// # Errors
-    /// When `json`, the text of the file at `path`, is no tokenizer. The message says where.
+    /// When `json`, the text of the file at `path`, is not a tokenizer. The message has the line.
     pub(crate) fn parse(path: &Path, json: &str) -> Result<Self, ModelError> {
         let (tokenizer, last) = guarded(|| {
             let tokenizer = Tokenizer::from_bytes(json)?;
@@ -57,7 +57,7 @@ impl Tokens {
         Ok(Self { tokenizer: Arc::new(tokenizer), vocab_size })
     }
 
-    /// The ids of `text`, without special tokens beyond those that the text spells out.
+    /// The ids of `text`, without special tokens other than those in the text.
     ///
     /// # Errors
     /// When the tokenizer cannot read it.
@@ -67,7 +67,7 @@ impl Tokens {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// As [`encode`](Self::encode), with the special tokens that the tokenizer puts around a text of its own.
+    /// As [`encode`](Self::encode), with the special tokens that the tokenizer adds around a text.
     ///
     /// # Errors
     /// When the tokenizer cannot read it.
@@ -77,7 +77,7 @@ impl Tokens {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Ids by the token's text, added tokens among them.
+    /// Ids by the token's text, including added tokens.
     pub(crate) fn vocabulary(&self) -> HashMap<String, u32> {
         self.tokenizer.get_vocab(true).into_iter().collect()
     }
@@ -87,25 +87,25 @@ impl Tokens {
         self.vocab_size
     }
 
-    /// The id of the special token that is spelled `text`; decoded text never shows it.
+    /// The id of the special token `text`, which decoded text does not contain.
     pub(crate) fn special_token(&self, text: &str) -> Option<u32> {
         let special = self.tokenizer.get_added_vocabulary().is_special_token(text);
         special.then(|| self.tokenizer.token_to_id(text)).flatten()
     }
 
-    /// Whether decoding looks at the token at all: it leaves out special tokens, and ids that it does not know.
+    /// Whether decoding includes the token: special tokens and unknown ids are omitted.
     fn has_text(&self, id: u32) -> bool {
         let token = self.tokenizer.id_to_token(id);
         token.is_some_and(|token| !self.tokenizer.get_added_vocabulary().is_special_token(&token))
     }
 
-    /// SHA-256 of the vocabulary as peers compute it, in hex.
+    /// SHA-256 of the vocabulary, as the peers compute it, in hex.
     pub(crate) fn hash(&self) -> String {
         let vocab = self.tokenizer.get_vocab(true);
         hash::tokenizer_hash_of(vocab.iter().map(|(token, &id)| (token.as_str(), id)))
     }
 
-    /// The text of `ids`, without special tokens. Ids that the tokenizer does not know have none: heads are often padded.
+    /// The text of `ids`, without special tokens. Unknown ids have no text, because heads are often padded.
     ///
     /// # Errors
     /// When the tokenizer cannot write them.
@@ -115,26 +115,26 @@ impl Tokens {
     }
 }
 
-/// Text that grows token by token; a character spread over tokens waits for its last byte.
+/// Incremental decoding; a character spread over several tokens is returned with its last byte.
 ///
-/// A token's text can depend on the one before it (a leading space that only the first loses), so each piece is what the
-/// text of the last piece's tokens and the new ones has beyond that of the last piece's. Unlike `tokenizers`' own stream it
-/// gives at the end what was still waiting, and goes on where a decoder changes text that is already given.
+/// A token's text can depend on the previous one (only the first token loses a leading space), so each piece is the text of the
+/// last piece's tokens and the new ones without the text of the last piece. Unlike the stream of `tokenizers`, it returns
+/// incomplete text at the end, and continues if a decoder changes text that is already returned.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TextStream {
-    /// The tokens of the last piece, then those that wait.
+    /// The tokens of the last piece, then the pending ones.
     ids: Vec<u32>,
-    /// How many of them are the last piece's.
+    /// The number of tokens of the last piece.
     given: usize,
-    /// The text of those.
+    /// The text of the last piece's tokens.
     given_text: String,
 }
 
 impl TextStream {
-    /// Adds a token and gives the text that is now certain, often none.
+    /// Adds a token and returns the text that is now final, often empty.
     ///
     /// # Errors
-    /// When the tokenizer cannot write the tokens.
+    /// When the tokenizer fails.
     pub(crate) fn push(&mut self, tokens: &Tokens, id: u32) -> Result<String, RunError> {
         if !tokens.has_text(id) {
             // It would only hide what it stands behind.
@@ -151,7 +151,7 @@ impl TextStream {
         self.give_settled(tokens, &text)
     }
 
-    /// Gives what still waits for the rest of a character that will not come any more.
+    /// Returns the pending text at the end, including an incomplete character.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -187,8 +187,8 @@ impl TextStream {
     }
 }
 
-/// Does `work` and gives its error in words. The library trusts its file: on some that contradict themselves it panics, which
-/// must not end the process of whoever was handed such a file.
+/// Runs `work` and returns its error as text. The library panics on some inconsistent files, and such a file must not end the
+/// process.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     // Unwind safe: a tokenizer is only read, and what it caches is whole or not there.
     match catch_unwind(AssertUnwindSafe(work)) {

@@ -1,17 +1,16 @@
 //! A session over a prepared graph: tokens or latent vectors in, a longer KV-cache out.
 //!
 //! ```text
-//! let mut sequence = decoder.begin(past, expected)?;                          // a KV-cache to go on from
+//! let mut sequence = decoder.begin(past, expected)?;                          // a KV-cache to continue from
 //! let mut outputs = decoder.run(&mut sequence, Input::Tokens(&ids), want_next_latent)?;
 //! let latent = outputs.take_next_latent()?;                                   // stays on the device
 //! let outputs = decoder.run(&mut sequence, Input::Latent(&latent), Want::LOGITS)?;
 //! let logits = outputs.logits()?;                                             // on the host, float32
-//! let cache = decoder.end(sequence)?;                                         // what a context holds
+//! let cache = decoder.end(sequence)?;                                         // the KV-cache of a context
 //! ```
 //!
-//! Everything passes through an `IoBinding`: the cache and `next_latent` are bound to the session's device, on which the
-//! next run finds them; logits and hidden states are bound to host memory, and are made only where they are wanted. Inputs
-//! that do not change from one run to the next stay bound.
+//! All values are bound by an `IoBinding`: the cache and `next_latent` to the session's device, where the next run reads them;
+//! logits and hidden states to host memory, only if they are requested. Inputs that do not change between runs stay bound.
 
 mod device;
 mod outputs;
@@ -51,25 +50,25 @@ pub(crate) struct Decoder {
     layout: CacheLayout,
     hidden_size: usize,
     resizer: Resizer,
-    /// Whether past and present of the graph may be one buffer.
+    /// Whether past and present of the graph can share one buffer.
     shares_buffers: bool,
     run_options: Option<Arc<RunOptions>>,
-    /// Whether the graph reads one token at a time behind a cache.
+    /// Whether the graph reads only one token at a time with a cache.
     one_token_behind_cache: bool,
 }
 
-/// What a run reads, behind what its sequence holds.
+/// The input of a run.
 #[derive(Clone, Copy)]
 pub(crate) enum Input<'a> {
     /// Token ids, at least one.
     Tokens(&'a [u32]),
-    /// Vectors in the place of tokens, `[1, length, hidden_size]`: a `next_latent`, or what
-    /// [`latents`](Decoder::latents) makes.
+    /// Vectors in place of tokens, `[1, length, hidden_size]`: a `next_latent`, or the result of
+    /// [`latents`](Decoder::latents).
     Latent(&'a DynTensor),
 }
 
 impl Input<'_> {
-    /// Rows it adds to a sequence.
+    /// Number of rows that the input adds to a sequence.
     fn len(&self) -> usize {
         match self {
             Self::Tokens(tokens) => tokens.len(),
@@ -79,10 +78,10 @@ impl Input<'_> {
 }
 
 impl Decoder {
-    /// Makes a session over a prepared graph.
+    /// Creates a session for a prepared graph.
     ///
     /// # Errors
-    /// When the device cannot be had, ONNX Runtime refuses the graph, or its inputs are not what preparing promised.
+    /// When the device is not available, ONNX Runtime refuses the graph, or its inputs are not those of a prepared graph.
     pub(crate) fn new(
         runtime: &Runtime,
         prepared: &PreparedModel,
@@ -131,11 +130,11 @@ impl Decoder {
         })
     }
 
-    /// A sequence that goes on from `past`, by `expected` more tokens and latent steps at most; a run behind those works,
-    /// and takes longer. The cache that `past` is of stays as it was.
+    /// A sequence that continues from `past`, with capacity for `expected` more tokens and latent steps. Further runs are
+    /// possible, but slower. The cache of `past` does not change.
     ///
     /// # Errors
-    /// When `past` is the beginning of a cache and there is no memory for it.
+    /// When `past` is a part of a cache and there is no memory for a copy.
     pub(crate) fn begin(&mut self, past: impl Into<Past>, expected: usize) -> Result<Sequence, RunError> {
         let past = past.into();
         if self.shares_buffers {
@@ -153,11 +152,11 @@ impl Decoder {
         Ok(Sequence::Growing(Arc::new(first)))
     }
 
-    /// Runs `input` behind `sequence`, which is longer by it afterwards, and gives what is wanted. What may be longer than the
-    /// graph reads at once is for [`read`](Self::read).
+    /// Runs `input` after `sequence`, appends it, and returns the requested outputs. Use [`read`](Self::read) for inputs that may
+    /// be longer than the graph reads at once.
     ///
     /// # Errors
-    /// When ONNX Runtime fails or the run was stopped; `sequence` stays as it was.
+    /// When ONNX Runtime fails or the run was stopped. `sequence` is then unchanged.
     pub(crate) fn run(
         &mut self,
         sequence: &mut Sequence,
@@ -172,7 +171,7 @@ impl Decoder {
         result
     }
 
-    /// What `sequence` holds, as a context keeps it.
+    /// The KV-cache of `sequence`.
     ///
     /// # Errors
     /// When there is no memory for it.
@@ -186,19 +185,19 @@ impl Decoder {
     /// `[1, length, hidden_size]` vectors for [`Input::Latent`], in the graph's number format.
     ///
     /// # Errors
-    /// When `vectors` are not whole ones, as [`RunError::Output`] says it.
+    /// [`RunError::Output`] when the length is not a multiple of the width.
     pub(crate) fn latents(&self, vectors: &[f32]) -> Result<DynTensor, RunError> {
         let length = vectors.len() / self.hidden_size;
         Ok(self.signature.latents(vectors, [1, length, self.hidden_size])?)
     }
 
-    /// Lets go of everything that the last run left bound. Called where no run is to follow at once.
+    /// Clears the bindings of the last run. Called when no run follows immediately.
     pub(crate) fn release(&mut self) {
         self.binding.clear();
         self.signature.forget();
     }
 
-    /// Runs from here on can be ended through `options`.
+    /// Makes the following runs stoppable by `options`.
     pub(crate) fn set_run_options(&mut self, options: Option<Arc<RunOptions>>) {
         self.run_options = options;
     }
@@ -244,7 +243,7 @@ impl Decoder {
     }
 }
 
-/// ONNX Runtime says nothing where it cannot write a profile.
+/// Checks that a profile can be written, because ONNX Runtime does not report an error.
 fn check_writable(profile: &Path) -> Result<(), ModelError> {
     let folder = profile.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tempfile::tempfile_in(folder)

@@ -1,7 +1,7 @@
-//! Makes the tensors of a KV-cache longer or shorter along `seq_len`, on whatever device they lie.
+//! Resizes the tensors of a KV-cache along `seq_len`, on any device.
 //!
-//! ONNX Runtime lends no way to copy within a device, but its operators do: a graph of one `Pad`, which crops where the
-//! padding is negative.
+//! ONNX Runtime has no API for copies within a device, but its operators copy: a graph with one `Pad`, which crops if the padding
+//! is negative.
 
 use ort::{
     memory::MemoryInfo,
@@ -18,7 +18,7 @@ use crate::{
     runtime::Runtime,
 };
 
-/// Changes lengths, by a session that is made when it is first needed.
+/// Resizes by a session that is created on first use.
 pub(super) struct Resizer {
     runtime: Runtime,
     device: Device,
@@ -37,10 +37,10 @@ impl Resizer {
         Self { runtime: runtime.clone(), device, layout, loaded: None }
     }
 
-    /// The session, which is made where there is none yet.
+    /// The session, created on first use.
     ///
     /// # Errors
-    /// When ONNX Runtime has no `Pad` for the layout's number format on this device.
+    /// When ONNX Runtime does not support `Pad` in the layout's number format on this device.
     pub(super) fn load(&mut self) -> Result<&mut Loaded, ModelError> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
@@ -49,8 +49,8 @@ impl Resizer {
         Ok(self.loaded.insert(loaded))
     }
 
-    /// Both tensors of each layer, `[1, num_kv_heads, from, head_dim]`, with `to` for `from`: the first rows of each, and zeros
-    /// behind them.
+    /// Both tensors of each layer, `[1, num_kv_heads, from, head_dim]`, resized to `to` rows: the first rows of each, followed by
+    /// zeros.
     ///
     /// # Errors
     /// When there is no memory for them, or [`load`](Self::load) fails.

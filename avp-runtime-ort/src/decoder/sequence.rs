@@ -1,11 +1,11 @@
-//! A KV-cache in the making.
+//! Growing KV-caches.
 //!
-//! There are two ways to make one longer. Any export reads the past and writes the present, which is the past and the new
-//! rows, into fresh memory. An export whose attention is `GroupQueryAttention` can have both in one buffer with room behind
-//! the past: a run then writes the new rows and copies nothing. The room is what the call may need, but no more than as much
-//! again as there is, so that a window of 128k tokens is not paid for by a short answer; where it runs out, it doubles.
+//! A cache can grow in two ways. Any export reads the past and writes the present, which is the past and the new rows, into
+//! fresh memory. An export with `GroupQueryAttention` can keep both in one buffer with free capacity: a run then writes only
+//! the new rows. The capacity is the length that the call can need, but at most twice the current length, so that a short
+//! answer does not allocate a window of 128k tokens; a full buffer is doubled.
 //!
-//! Contexts never change, whatever is made of them: a sequence that has room to write in was copied.
+//! Contexts are immutable: a sequence with a buffer of its own is a copy.
 
 use std::sync::Arc;
 
@@ -18,27 +18,27 @@ use crate::{
     prepare::CacheLayout,
 };
 
-/// A KV-cache that runs make longer. Contexts hold finished ones, which never change.
+/// A growing KV-cache.
 pub(crate) enum Sequence {
-    /// Each run makes a longer one.
+    /// Each run creates a longer one.
     Growing(Arc<KvCache>),
-    /// Runs write into the room of this one.
+    /// Runs write into the free capacity of this one.
     Shared(Buffers),
 }
 
 /// Key and value of each layer, `[1, num_kv_heads, capacity, head_dim]`, of which `seq_len` rows are written.
 pub(crate) struct Buffers {
     layers: Vec<[DynTensor; 2]>,
-    /// What to copy from before the first run; `layers` are empty till then.
+    /// The source to copy from before the first run; `layers` are empty until then.
     past: Option<Arc<KvCache>>,
     layout: CacheLayout,
     seq_len: usize,
     capacity: usize,
-    /// Rows that the call needs at most.
+    /// Maximum number of rows that the call needs.
     limit: usize,
 }
 
-/// Rows of room at least, so that short calls need no second buffer.
+/// Minimum free capacity in rows, so that short calls need no second buffer.
 const MIN_ROOM: usize = 128;
 
 impl Sequence {
@@ -52,7 +52,7 @@ impl Sequence {
 }
 
 impl Buffers {
-    /// To be a copy of `past` with room for `expected` rows, or for the first of them.
+    /// A copy of `past` with capacity for `expected` rows, or for the first of them.
     pub(super) fn new(past: Past, expected: usize) -> Self {
         let (cache, seq_len) = (past.cache().clone(), past.seq_len());
         Self {
@@ -66,10 +66,10 @@ impl Buffers {
         }
     }
 
-    /// Sees that there is room for `seq_len` rows.
+    /// Ensures capacity for `seq_len` rows.
     ///
     /// # Errors
-    /// When there is no memory for it; everything stays as it was.
+    /// When there is not enough memory. The buffer is then unchanged.
     pub(super) fn reserve(
         &mut self,
         resizer: &mut Resizer,
@@ -100,7 +100,7 @@ impl Buffers {
         &mut self.layers
     }
 
-    /// What was written, without the room behind it.
+    /// The written rows, without free capacity.
     ///
     /// # Errors
     /// When there is no memory for it.
@@ -117,7 +117,7 @@ impl Buffers {
     }
 }
 
-/// Tensors as a run gives them.
+/// Tensors of a run.
 pub(super) fn as_outputs(layers: Vec<[DynTensor; 2]>) -> impl Iterator<Item = [DynValue; 2]> {
     layers.into_iter().map(|layer| layer.map(DynTensor::into_dyn))
 }

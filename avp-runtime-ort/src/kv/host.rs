@@ -1,10 +1,10 @@
-//! Caches in host memory that someone else owns: a received frame, a mapped file.
+//! Caches in borrowed host memory: a received frame, a mapped file.
 //!
-//! A tensor of ONNX Runtime owns memory that an allocator gave it. The allocator here gives no new memory: it lends the
-//! tensor a piece of [`Bytes`], holds on to the bytes for as long as the tensor lives, and lets go of them when ONNX
-//! Runtime frees it. So nothing is copied, and however long the runtime keeps the tensor, its memory is there.
+//! A tensor of ONNX Runtime owns memory from an allocator. The allocator in this file returns a slice of [`Bytes`], keeps the
+//! bytes for the lifetime of the tensor, and releases them when ONNX Runtime frees the tensor. Nothing is copied, and the
+//! memory is valid for as long as ONNX Runtime keeps the tensor.
 //!
-//! Lent memory is shared and must only be read, which is what a run does with its inputs.
+//! The memory is shared and must only be read. Runs only read their inputs.
 
 use std::{
     cell::Cell,
@@ -29,10 +29,10 @@ use crate::prepare::CacheLayout;
 
 impl KvCache {
     /// A cache whose tensors are `planes`, the bytes of `[K0][V0][K1][V1]…`, each `[num_kv_heads, seq_len, head_dim]`,
-    /// little-endian. Bound where they lie if they are aligned for their type, else copied once.
+    /// little-endian. Used in place if they are aligned for their type, else copied once.
     ///
     /// # Errors
-    /// When the bytes are not as many as the shape asks for, or ONNX Runtime refuses.
+    /// When the length does not match the shape, or ONNX Runtime refuses.
     pub(crate) fn lend(layout: CacheLayout, seq_len: usize, planes: Bytes) -> ort::Result<Self> {
         let plane_len = layout.plane_len(seq_len).filter(|&len| {
             len > 0
@@ -55,12 +55,12 @@ impl KvCache {
         Ok(Self { layers, layout, seq_len })
     }
 
-    /// Whether this process can read the cache where it lies.
+    /// Whether the cache is in host memory.
     pub(crate) fn is_on_host(&self) -> bool {
         self.layers.iter().flatten().all(|tensor| tensor.memory_info().is_cpu_accessible())
     }
 
-    /// The cache where this process can read it: itself, or a copy of what lies on a device.
+    /// The cache in host memory: itself, or a copy of a cache on a device.
     ///
     /// # Errors
     /// When there is no memory for the copy, or the device cannot be read.
@@ -77,7 +77,7 @@ impl KvCache {
     /// A copy of the first `seq_len` rows, in host memory.
     ///
     /// # Errors
-    /// When there are fewer, there is no memory for them, or the device cannot be read.
+    /// When the cache has fewer rows, there is not enough memory, or the device cannot be read.
     pub(crate) fn first_on_host(self: &Arc<Self>, seq_len: usize) -> ort::Result<Self> {
         let row = self.layout.head_dim * self.layout.dtype.size();
         let whole = self.on_host()?;
@@ -92,7 +92,7 @@ impl KvCache {
         Self::lend(self.layout, seq_len, first.into_bytes())
     }
 
-    /// Copies `[K0][V0][K1][V1]…` to `target`, which is as long, straight from wherever it lies.
+    /// Copies `[K0][V0][K1][V1]…` from host or device memory to `target`, which has the same length.
     ///
     /// # Errors
     /// When the device cannot be read.
@@ -115,7 +115,7 @@ impl CacheLayout {
     }
 }
 
-/// Zeroed host memory at a multiple of 16 bytes, which the size of every number format divides.
+/// Zeroed host memory, aligned to 16 bytes, a multiple of every number format's size.
 pub(crate) struct HostBuffer {
     blocks: Vec<u128>,
     len: usize,
@@ -145,7 +145,7 @@ impl AsRef<[u8]> for HostBuffer {
     }
 }
 
-/// Copies a tensor to `target`, which is as long, by ONNX Runtime: from its device or from here.
+/// Copies a tensor to `target`, which has the same length, from its device or from host memory.
 ///
 /// # Errors
 /// When the device cannot be read.
@@ -177,9 +177,9 @@ fn copy_plane_of<T: PrimitiveTensorElementType + Debug>(
     tensor.view().downcast()?.copy_into(target)
 }
 
-/// Another tensor over the memory of `tensor`, whose elements have two bytes, as float16.
+/// A second tensor over the memory of `tensor`, whose elements have two bytes, as float16.
 ///
-/// It is no view in `ort`'s sense: of those a binding makes a copy first, and `ort`'s copying then waits for itself.
+/// It is not a view of `ort`: a binding copies those first, and `ort`'s copy then deadlocks.
 ///
 /// # Safety
 /// `tensor` must live as long as what is returned, and its elements must have two bytes.
@@ -204,10 +204,10 @@ unsafe fn as_float16(tensor: &DynTensor) -> ort::Result<DynTensor> {
     unsafe { made(status, value) }
 }
 
-/// The tensor that a call of ONNX Runtime's own API made, or why it made none.
+/// The tensor created by a call of ONNX Runtime's C API, or its error.
 ///
 /// # Safety
-/// `status` and `value` must come from one such call, which made a tensor, and nobody else may own them.
+/// `status` and `value` must be the results of one such call, and must have no other owner.
 unsafe fn made(status: sys::OrtStatusPtr, value: *mut sys::OrtValue) -> ort::Result<DynTensor> {
     if !status.0.is_null() {
         let api = ort::api();
@@ -226,7 +226,7 @@ unsafe fn made(status: sys::OrtStatusPtr, value: *mut sys::OrtValue) -> ort::Res
     Ok(unsafe { DynTensor::from_ptr(value, Some(&Allocator::default())) })
 }
 
-/// `planes` where they lie if that is a multiple of the element size, else a copy that is.
+/// `planes` if they are aligned to the element size, else an aligned copy.
 fn aligned(planes: Bytes, dtype: KvDType) -> Bytes {
     if planes.as_ptr().addr().is_multiple_of(dtype.size()) {
         return planes;
@@ -236,7 +236,7 @@ fn aligned(planes: Bytes, dtype: KvDType) -> Bytes {
     copy.into_bytes()
 }
 
-/// A tensor over `plane`, which lives as long as the tensor.
+/// A tensor over `plane`, which is kept for the lifetime of the tensor.
 fn lend(plane: Bytes, dtype: KvDType, shape: [i64; 4]) -> ort::Result<DynTensor> {
     let start = plane.as_ptr();
     MEMORY_INFO.get_or_init(MemoryInfo::default);
@@ -262,7 +262,7 @@ fn lend(plane: Bytes, dtype: KvDType, shape: [i64; 4]) -> ort::Result<DynTensor>
     Ok(tensor)
 }
 
-/// Gives tensors the memory that [`OFFER`] holds.
+/// The allocator that returns the memory in [`OFFER`].
 static LENDER: sys::OrtAllocator = sys::OrtAllocator {
     Alloc: Some(take_offer),
     Free: Some(give_back),
@@ -271,15 +271,15 @@ static LENDER: sys::OrtAllocator = sys::OrtAllocator {
     ..unsafe { sys::OrtAllocator::default() }
 };
 
-/// Ordinary host memory; made before the first loan.
+/// The description of ordinary host memory, created before the first tensor.
 static MEMORY_INFO: OnceLock<MemoryInfo<'static>> = OnceLock::new();
 
 thread_local! {
-    /// What the next tensor of this thread gets; set just around the call that makes it.
+    /// The memory of the next tensor of this thread, set only during the call that creates it.
     static OFFER: Cell<Option<Bytes>> = const { Cell::new(None) };
 }
 
-/// Who owns what is lent, by address. The same bytes can be lent several times, as when one frame is read twice.
+/// The owners of memory in use, by address. The same bytes can be in use several times, as when one frame is read twice.
 static LENT: Mutex<BTreeMap<usize, Vec<Bytes>>> = Mutex::new(BTreeMap::new());
 
 fn lent() -> MutexGuard<'static, BTreeMap<usize, Vec<Bytes>>> {

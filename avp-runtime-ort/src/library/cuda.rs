@@ -1,10 +1,10 @@
-//! Whether a CUDA session has the libraries it needs, asked before ONNX Runtime is.
+//! Checking the libraries of CUDA sessions before ONNX Runtime loads them.
 //!
-//! ONNX Runtime loads its CUDA part at the first session that wants it, from the folder it was itself loaded from. Where
-//! that fails its own words are of provider bridges; here the file that is missing is named.
+//! ONNX Runtime loads its CUDA provider at the first CUDA session, from its own folder. If that fails, its message describes
+//! provider bridges; the errors of this module name the missing file.
 //!
-//! The CUDA part itself is not loaded for this: its initializers ask for ONNX Runtime's own functions, which must be set
-//! before. What it needs is read from it and loaded instead.
+//! The provider itself is not loaded for this check, because its initializers need ONNX Runtime's functions. Its dependencies
+//! are read from the file and loaded.
 
 use std::path::Path;
 
@@ -12,16 +12,16 @@ use libloading::Library;
 
 use super::{elf, loader_words};
 
-/// ONNX Runtime's CUDA part.
+/// ONNX Runtime's CUDA provider.
 const PROVIDER: &str =
     if cfg!(windows) { "onnxruntime_providers_cuda.dll" } else { "libonnxruntime_providers_cuda.so" };
 
 const MEND: &str = "run `pip install onnxruntime-gpu` and see that CUDA and cuDNN are where the loader looks";
 
-/// Sees that the ONNX Runtime at `library` has its CUDA part, and loads what that needs.
+/// Checks that the ONNX Runtime at `library` has its CUDA provider, and loads the provider's dependencies.
 ///
 /// # Errors
-/// What is missing, and the mend.
+/// The missing part, and how to install it.
 pub(crate) fn check(library: &Path) -> Result<(), String> {
     if !cfg!(feature = "cuda") {
         return Err("this program was built without the `cuda` feature of avp-runtime-ort".to_owned());

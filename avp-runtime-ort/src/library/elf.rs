@@ -1,7 +1,7 @@
-//! What an ELF file says of itself: whether it is whole, and which libraries it needs.
+//! ELF headers: whether a file is truncated, and the libraries that it needs.
 //!
-//! A loader maps the segments that a file's header names without asking how long the file is; touching what lies
-//! beyond the end kills the process (SIGBUS). A download that broke off leaves just such a file.
+//! A loader maps the segments of a file's header without checking the file's length; reading beyond the end kills the process
+//! (SIGBUS). An interrupted download leaves such a file.
 
 use std::{
     fs::File,
@@ -9,9 +9,9 @@ use std::{
     path::Path,
 };
 
-/// Gives `(expected, got)` bytes where the file is a 64-bit little-endian ELF that ends before its last segment.
+/// The expected and actual length in bytes of a 64-bit little-endian ELF that ends before its last segment.
 ///
-/// Any other file gives `None`: the loader reads other formats' headers with care, or refuses them.
+/// `None` for any other file: the loader checks the headers of other formats, or refuses them.
 ///
 /// Offsets are those of the System V ABI, "ELF Header" and "Program Header".
 pub(super) fn cut_off(path: &Path) -> io::Result<Option<(u64, u64)>> {
@@ -27,14 +27,14 @@ pub(super) fn cut_off(path: &Path) -> io::Result<Option<(u64, u64)>> {
     })
 }
 
-/// The libraries that a 64-bit little-endian ELF names as needed, in its order; none for any other file.
+/// The libraries that a 64-bit little-endian ELF needs, in the file's order; empty for any other file.
 ///
 /// Tags are those of the System V ABI, "Dynamic Section".
 pub(super) fn needed(path: &Path) -> io::Result<Vec<String>> {
     const DYNAMIC: u32 = 2;
     const NEEDED: u64 = 1;
     const STRING_TABLE: u64 = 5;
-    /// More than any linker writes: what is longer is no list of libraries.
+    /// More than any linker writes: a longer list is invalid.
     const MAX_LEN: u64 = 1 << 24;
 
     let mut file = File::open(path)?;
@@ -66,11 +66,11 @@ struct Segment {
     file_size: u64,
 }
 
-/// What a file's header says of its program headers.
+/// The program headers of a file.
 enum Table {
-    /// Not a 64-bit little-endian ELF, or of a kind that no loader here knows.
+    /// Not a 64-bit little-endian ELF, or of an unsupported kind.
     NotElf,
-    /// They would end at this byte, and the file ends before.
+    /// They end at this byte, beyond the end of the file.
     BeyondEnd(u64),
     Here(Segments),
 }
@@ -108,7 +108,7 @@ impl Segments {
         Ok(Table::Here(Self(table.chunks_exact(ENTRY_LEN).map(segment).collect())))
     }
 
-    /// Where in the file the byte of this address lies, and how many follow in its segment.
+    /// The file offset of the byte at this address, and the number of bytes that follow in its segment.
     fn file_range(&self, address: u64) -> Option<(u64, u64)> {
         const LOAD: u32 = 1;
         self.0.iter().filter(|segment| segment.kind == LOAD).find_map(|segment| {
@@ -119,7 +119,7 @@ impl Segments {
     }
 }
 
-/// As many of the `len` bytes at `start` as the file has.
+/// The bytes at `start`, at most `len` and up to the end of the file.
 fn read_at(file: &mut File, start: u64, len: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(start))?;

@@ -1,4 +1,4 @@
-//! Where a library may lie when nobody names it.
+//! The places that are searched for a library.
 
 use std::{
     env, fmt,
@@ -13,12 +13,12 @@ use std::{
 
 use super::LibrarySource;
 
-/// One place; looking costs nothing until [`candidates`](Self::candidates) is asked.
+/// One place. It is searched by [`candidates`](Self::candidates).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// A folder of folders named after releases.
+    /// A folder with one subfolder for each release.
     Cache(PathBuf),
-    /// The package of the interpreter of this name.
+    /// The package of this Python interpreter.
     Python(&'static str),
     /// A folder of libraries.
     Folder(PathBuf),
@@ -43,7 +43,7 @@ impl Place {
         }
     }
 
-    /// The files here that are named as the library is, newest release first.
+    /// The files with the library's name, newest release first.
     pub(super) fn candidates(&self) -> Vec<PathBuf> {
         match self {
             Self::Cache(root) => {
@@ -68,9 +68,9 @@ impl fmt::Display for Place {
     }
 }
 
-/// The folder that `cargo` names for what it runs, else the one beside `target` for a program that runs from there.
+/// The folder set by `cargo` for the programs that it runs, else the one beside `target` for a program in it.
 ///
-/// Only a folder called `target` is taken for cargo's: an ancestor in general may be one that anybody can write to.
+/// Only a folder named `target` counts as cargo's: other parent folders may be writable by other users.
 fn caches() -> Vec<PathBuf> {
     let named = env::var_os("AVP_ONNXRUNTIME_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from);
     let beside_target = || {
@@ -82,7 +82,7 @@ fn caches() -> Vec<PathBuf> {
     named.or_else(beside_target).into_iter().collect()
 }
 
-/// Where the system's loader looks: its own variable first, then the usual folders.
+/// The folders of the system's loader: those of its environment variable first, then the usual ones.
 fn loader_folders() -> Vec<PathBuf> {
     let (variable, usual): (&str, &[&str]) = if cfg!(windows) {
         ("PATH", &[])
@@ -98,7 +98,7 @@ fn loader_folders() -> Vec<PathBuf> {
     named.into_iter().chain(usual.iter().map(PathBuf::from)).collect()
 }
 
-/// The libraries of one folder, newest first; a link and what it points to count once.
+/// The libraries of one folder, newest first; a link and its target count once.
 fn libraries_in(folder: &Path) -> Vec<PathBuf> {
     let is_library =
         |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_library_name);
@@ -113,8 +113,8 @@ fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
 }
 
-/// `libonnxruntime.so`, `libonnxruntime.so.1.31.1`, `libonnxruntime.1.31.1.dylib`, `onnxruntime.dll`; not the
-/// libraries of execution providers, whose names go on with `_providers`.
+/// `libonnxruntime.so`, `libonnxruntime.so.1.31.1`, `libonnxruntime.1.31.1.dylib`, `onnxruntime.dll`; not the libraries of
+/// execution providers, whose names continue with `_providers`.
 fn is_library_name(name: &str) -> bool {
     if cfg!(windows) {
         name.eq_ignore_ascii_case("onnxruntime.dll")
@@ -133,7 +133,7 @@ fn release(path: &Path) -> Vec<u64> {
         .collect()
 }
 
-/// The folder of the `onnxruntime` package, found without importing it, which would take a second.
+/// The folder of the `onnxruntime` package, found without importing it, which takes a second.
 fn python_package(mut interpreter: Command) -> Option<PathBuf> {
     // An empty entry stands for the working folder, which must not decide what is loaded here.
     const SCRIPT: &str = "import sys; sys.path[:] = filter(None, sys.path); import importlib.util as u; \
@@ -151,7 +151,7 @@ fn python_package(mut interpreter: Command) -> Option<PathBuf> {
     (!path.is_empty()).then(|| PathBuf::from(path))
 }
 
-/// What the child writes to standard output, or `None` where it does not close it in time; the child is gone either way.
+/// The child's standard output, or `None` if the child does not close it in time. The child has ended in both cases.
 fn output_within(mut child: Child, limit: Duration) -> Option<String> {
     let mut stdout = child.stdout.take()?;
     let (sender, receiver) = mpsc::channel();
