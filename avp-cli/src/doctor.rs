@@ -90,7 +90,8 @@ impl Doctor {
                 Device::Cpu => Device::Cuda { id: 0, memory_limit: None },
                 gpu => gpu,
             };
-            checks.extend(run(gpu, self.device == gpu));
+            let required = self.device == gpu;
+            checks.extend(if required || has_driver() { run(gpu, required) } else { Some(no_driver()) });
         }
         let name = run_name(self.device);
         Diagnosis {
@@ -169,6 +170,22 @@ fn embedded() -> (Check, Option<PathBuf>) {
 
 fn run_name(device: Device) -> &'static str {
     if device == Device::Cpu { "run on cpu" } else { "run on cuda" }
+}
+
+/// Whether an NVIDIA driver is loaded, as far as the system says; the second file is that of WSL.
+fn has_driver() -> bool {
+    let files = ["/proc/driver/nvidia/version", "/dev/dxg"];
+    !cfg!(target_os = "linux") || files.iter().any(|file| Path::new(file).exists())
+}
+
+fn no_driver() -> Check {
+    Check {
+        check: run_name(Device::Cuda { id: 0, memory_limit: None }),
+        status: Status::Warning,
+        detail: "no NVIDIA driver is loaded: models run on the CPU only".to_owned(),
+        path: None,
+        advice: None,
+    }
 }
 
 /// Whether the embedded model gives its known answer on a device.
