@@ -16,12 +16,12 @@ mod output;
 mod prepare;
 mod prompt;
 mod rosetta;
-#[cfg(feature = "serve")]
+#[cfg(feature = "http")]
 mod serve;
 mod think;
-#[cfg(feature = "transfer")]
+#[cfg(feature = "http")]
 mod transfer;
-#[cfg(any(feature = "serve", feature = "transfer"))]
+#[cfg(feature = "http")]
 mod units;
 
 use std::process::ExitCode;
@@ -35,10 +35,8 @@ const FEATURES: &[&str] = &[
     "aacp",
     #[cfg(feature = "cuda")]
     "cuda",
-    #[cfg(feature = "serve")]
-    "serve",
-    #[cfg(feature = "transfer")]
-    "transfer",
+    #[cfg(feature = "http")]
+    "http",
 ];
 
 /// Hand over what a language model has computed, not what it has said
@@ -62,13 +60,13 @@ enum Command {
     Hash(identity::Hash),
     Identity(identity::Identity),
     Handshake(identity::Handshake),
-    #[cfg(feature = "serve")]
+    #[cfg(feature = "http")]
     Serve(serve::Serve),
-    #[cfg(feature = "transfer")]
+    #[cfg(feature = "http")]
     Send(transfer::Send),
-    #[cfg(feature = "transfer")]
+    #[cfg(feature = "http")]
     Fetch(transfer::Fetch),
-    #[cfg(feature = "transfer")]
+    #[cfg(feature = "http")]
     Ping(transfer::Ping),
     #[command(subcommand)]
     Kv(kv::Kv),
@@ -99,13 +97,13 @@ fn main() -> ExitCode {
         Command::Hash(hash) => hash.run(),
         Command::Identity(identity) => identity.run(),
         Command::Handshake(handshake) => handshake.run(),
-        #[cfg(feature = "serve")]
+        #[cfg(feature = "http")]
         Command::Serve(serve) => serve.run(),
-        #[cfg(feature = "transfer")]
+        #[cfg(feature = "http")]
         Command::Send(send) => send.run(),
-        #[cfg(feature = "transfer")]
+        #[cfg(feature = "http")]
         Command::Fetch(fetch) => fetch.run(),
-        #[cfg(feature = "transfer")]
+        #[cfg(feature = "http")]
         Command::Ping(ping) => ping.run(),
         Command::Kv(kv) => kv.run(),
         Command::Rosetta(rosetta) => return rosetta.run(),
