@@ -139,6 +139,7 @@ impl fmt::Display for Input {
 }
 
 /// Fails with the system's message if there is no file at `path`; a library's own message is less specific.
+#[cfg(any(feature = "aacp", feature = "http"))]
 pub(crate) fn must_exist(path: &Path) -> Result<()> {
     std::fs::metadata(path).map(drop).with_context(|| format!("cannot read {}", path.display()))
 }
