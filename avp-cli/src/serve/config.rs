@@ -1,4 +1,4 @@
-//! A file of options: TOML, whose keys are the long names on the command line.
+//! Options from a TOML file, with the long names of the command line as keys.
 
 use std::{ffi::OsString, path::Path};
 
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::Serve;
 
-/// `avp serve` alone, as it is read again with a file's options before those of the command line.
+/// `avp serve` alone, to parse a file's options in front of those of the command line.
 #[derive(Parser)]
 #[command(name = "avp serve")]
 struct Alone {
@@ -16,10 +16,10 @@ struct Alone {
     serve: Serve,
 }
 
-/// The options of this process, with those of `file` where the command line does not say otherwise.
+/// The options of this process, completed with those of `file`. The command line has precedence.
 ///
 /// # Errors
-/// Names the file, and the key where one is unknown or its value wrong.
+/// When the file cannot be read, or a key is unknown or its value wrong. The error names file and key.
 pub(super) fn with_file(file: &Path) -> Result<Serve> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     merge(&text, std::env::args_os().skip(2)).with_context(|| file.display().to_string())
@@ -29,7 +29,7 @@ fn merge(text: &str, command_line: impl Iterator<Item = OsString>) -> Result<Ser
     let table: Table =
         text.parse().map_err(|error: toml::de::Error| anyhow::anyhow!(located(&error, text)))?;
     let from_file = arguments(&table)?;
-    // Alone first: what is wrong with it is the file's fault, also where the command line says otherwise.
+    // The file alone first, so that its faults are reported even if the command line overrides them.
     let parse = |arguments: Vec<OsString>| {
         let name = [OsString::from("avp serve")];
         Alone::try_parse_from(name.into_iter().chain(arguments)).map_err(|error| {
@@ -48,20 +48,20 @@ fn arguments(table: &Table) -> Result<Vec<OsString>> {
     let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     let mut arguments = Vec::new();
     for (key, value) in table {
-        ensure!(key != "config" && known.contains(&key.as_str()), "there is no option {key:?}");
+        ensure!(key != "config" && known.contains(&key.as_str()), "unknown option {key:?}");
         let value = match value {
             Value::String(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
             Value::Boolean(flag) => flag.to_string(),
-            _ => bail!("{key}: expected a text, a number, true or false"),
+            _ => bail!("{key}: expected a string, a number, true or false"),
         };
         arguments.push(format!("--{key}={value}").into());
     }
     Ok(arguments)
 }
 
-/// A parser's message with the line it is about, on one line.
+/// A parser's message with its line number, on one line.
 fn located(error: &toml::de::Error, text: &str) -> String {
     let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
     let message = error.message().replace('\n', ", ");

@@ -1,4 +1,4 @@
-//! What the server tells while it runs, on standard error. Names and numbers, nothing of a payload.
+//! The server's log on standard error. It contains names and numbers, never payload.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use tracing::Level;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// How a line of the log reads.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogForm {
     /// For people.
@@ -19,10 +19,10 @@ pub(super) enum LogForm {
     Json,
 }
 
-/// The crates whose words `--log-level` is about.
+/// The crates to which `--log-level` applies.
 const OURS: [&str; 2] = ["avp", "avp_transport"];
 
-/// Begins to log. `level` is for what this program says; what the libraries under it say is for `RUST_LOG` alone.
+/// Starts logging. `level` applies to this program's crates; only `RUST_LOG` applies to the libraries below.
 pub(super) fn start(form: LogForm, level: Option<Level>) -> Result<()> {
     let builder = fmt().with_writer(stderr).with_env_filter(filter(level)?);
     match form {
@@ -30,7 +30,7 @@ pub(super) fn start(form: LogForm, level: Option<Level>) -> Result<()> {
         LogForm::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
     }
     .map_err(|error| anyhow!(error))?;
-    // A panic's words may hold anything, and would be no line of this log.
+    // A panic's message may contain payload, and is not in the log's format.
     panic::set_hook(Box::new(|panic| {
         tracing::error!(at = panic.location().map(tracing::field::display), "panic in the server");
     }));

@@ -1,4 +1,4 @@
-//! `avp serve`: keeps contexts for other agents, and with a model continues from them.
+//! `avp serve`: stores contexts for other agents, and with a model continues from them.
 
 mod chat;
 mod config;
@@ -145,8 +145,8 @@ impl Serve {
             ServerOptions { tokens: tokens.unwrap_or_default(), limits: self.limits(), ..Default::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let served = runtime.block_on(async {
-            // Before the store: opening one clears away what is over, and a server that cannot listen has no business there.
-            // But nobody is let in before there is somebody to answer.
+            // Bind before the store is opened, because opening removes expired contexts, which a server that cannot listen must
+            // not do. Accept connections after it, when requests can be answered.
             let socket =
                 claim(&door.addresses).with_context(|| format!("cannot listen on {}", self.listen))?;
             let stock = self.stock()?;
@@ -207,8 +207,8 @@ fn claim(addresses: &[SocketAddr]) -> io::Result<TcpSocket> {
     let mut refused = io::ErrorKind::AddrNotAvailable.into();
     for address in addresses {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // As Tokio's own listeners: a port rests for a minute after a server has gone, which this one need not wait for. On Windows
-        // the same word would share it with a server that is there.
+        // As in Tokio's listeners: reuse the port of a server that has ended within the last minute. On Windows, the same option
+        // would share the port of a running server.
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
         match socket.bind(*address) {

@@ -1,4 +1,4 @@
-//! To whom the server opens: addresses, certificates, tokens.
+//! Addresses, certificates and tokens of the server.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs as _},
@@ -10,24 +10,24 @@ use avp_transport::server::{ListenOptions, Tokens, tls_config_of_files};
 
 use super::Guard;
 
-/// Where the server listens, and how connections are taken there.
+/// The addresses of the server and the TLS settings of its connections.
 pub(super) struct Door {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) options: ListenOptions,
 }
 
 impl Door {
-    /// Finds the addresses behind `listen` and the certificates.
+    /// Resolves the addresses of `listen` and reads the certificates.
     ///
     /// # Errors
-    /// Also where other machines could connect and nothing would keep what they send from those on the way.
+    /// Also if other machines can connect without TLS.
     pub(super) fn find(listen: &str, guard: &Guard) -> Result<Self> {
         let addresses: Vec<_> =
             listen.to_socket_addrs().with_context(|| format!("cannot listen on {listen:?}"))?.collect();
         let plain_from_anywhere = guard.plain_from_anywhere;
         ensure!(
             guard.tls_client_ca.is_none() || !plain_from_anywhere,
-            "--tls-client-ca takes nothing without TLS, so --plain-from-anywhere cannot be beside it"
+            "--tls-client-ca requires TLS and excludes --plain-from-anywhere"
         );
         let tls = match (&guard.tls_cert, &guard.tls_key) {
             (Some(certificates), Some(key)) => {
@@ -61,14 +61,14 @@ pub(super) fn is_local(address: &SocketAddr) -> bool {
 /// The tokens in a file.
 ///
 /// # Errors
-/// When there are none in it, as well as when it cannot be read: who names a file does not want an open door.
+/// When the file cannot be read or contains no token: an empty file must not disable authentication.
 pub(super) fn read_tokens(path: &Path) -> Result<Tokens> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let tokens = tokens_in(&text).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
     Ok(Tokens::new(tokens))
 }
 
-/// One token a line; blank lines and those that begin with `#` are none.
+/// One token on each line; blank lines and those that start with `#` are ignored.
 pub(crate) fn tokens_in(text: &str) -> Result<Vec<&str>, String> {
     let mut tokens = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {

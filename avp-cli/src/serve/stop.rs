@@ -1,11 +1,11 @@
-//! When to stop: Ctrl-C, or what the system sends a service that is to end.
+//! Signals to stop: Ctrl-C, or the system's signal for services.
 
 use std::io;
 
-/// The exit code of a program that Ctrl-C ended, as shells have it.
+/// The exit code of a program that was ended by Ctrl-C, as in shells.
 pub(super) const INTERRUPTED: i32 = 130;
 
-/// What asks this process to end. From when this is made on, the process no longer ends by itself when asked.
+/// The signals to stop. Once created, they no longer end the process by themselves.
 pub(super) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -20,7 +20,7 @@ impl Signals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Waits to be asked.
+    /// Waits for a signal.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -35,9 +35,9 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits to be asked.
+    /// Waits for a signal.
     pub(super) async fn next(&mut self) {
-        // Where nobody can ask, nobody does.
+        // Without a handler there is no signal.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

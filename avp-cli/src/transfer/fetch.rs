@@ -1,4 +1,4 @@
-//! `avp fetch`: a context that a server keeps, into a file or a pipe.
+//! `avp fetch`: fetches a context from a server into a file or a pipe.
 
 use std::io::{Write as _, stdout};
 

@@ -1,4 +1,4 @@
-//! `avp send`, `avp fetch` and `avp ping`: the other end of `avp serve`, or of any server that speaks AVP.
+//! `avp send`, `avp fetch` and `avp ping`: clients of `avp serve` and of any other AVP server.
 
 mod fetch;
 mod ping;

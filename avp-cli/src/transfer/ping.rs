@@ -1,4 +1,4 @@
-//! `avp ping`: who is there, how it would be spoken to, and how long a word takes.
+//! `avp ping`: the result of a handshake, and round-trip times.
 
 use std::{
     io::{Write as _, stdout},

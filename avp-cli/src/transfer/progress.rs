@@ -1,4 +1,4 @@
-//! How far a transfer has come, where somebody looks.
+//! The progress of a transfer on a terminal.
 
 use std::io::{IsTerminal as _, stderr};
 

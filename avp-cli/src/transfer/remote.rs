@@ -1,4 +1,4 @@
-//! The server that is spoken to, and as whom.
+//! Options of the connection to a server.
 
 use std::{
     path::{Path, PathBuf},

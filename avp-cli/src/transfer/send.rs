@@ -1,4 +1,4 @@
-//! `avp send`: a frame to a server that keeps it.
+//! `avp send`: sends a frame to a server.
 
 use std::{
     io::{IsTerminal as _, Write as _, stdin, stdout},
@@ -82,7 +82,7 @@ fn in_session(client: &Client, frame: Outgoing<'_>) -> Result<Receipt> {
             session.rule
         );
     }
-    // There are no words for it, so a session that takes nothing else is the end of it.
+    // There is no text for the frame, so a session without latent mode is an error.
     match client.hand_over(frame, |_| JsonMessage::default())? {
         HandedOver::Latent(receipt) => Ok(receipt),
         HandedOver::Text(_) => bail!("the session now accepts text only"),

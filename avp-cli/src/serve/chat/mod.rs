@@ -1,4 +1,4 @@
-//! Chat completions in OpenAI's shape, behind kept contexts.
+//! Chat completions in OpenAI's format, with stored contexts.
 
 mod events;
 mod reply;
@@ -15,23 +15,23 @@ use serde_json::{Value, json};
 use self::{events::Events, reply::Completion, request::ChatRequest};
 use super::thinker::Thinker;
 
-/// Where completions are asked for.
+/// The path of completions.
 pub(super) const COMPLETIONS: &str = "/v1/chat/completions";
 
-/// Where clients ask what there is to talk to.
+/// The path of the list of models.
 pub(super) const MODELS: &str = "/v1/models";
 
-/// Answers one conversation.
+/// Answers one request.
 ///
 /// # Errors
-/// A field that is wrong or unknown, by name; a context that is not there or does not fit; no place for another request.
+/// When a field is invalid or unknown, the context is missing or does not match, or too many requests are in progress.
 pub(super) async fn complete(
     thinker: &Thinker,
     body: IncomingBody,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let request = ChatRequest::parse(&body.into_text().await?)?;
     if request.model.as_deref().is_some_and(|model| model != thinker.name()) {
-        let words = format!("the model here is {:?}", thinker.name());
+        let words = format!("unknown model; this server has {:?}", thinker.name());
         return Err(Refusal::new(StatusCode::NOT_FOUND, "model_not_found", words).of_field("model"));
     }
     let place = thinker.place()?;
@@ -58,7 +58,7 @@ pub(super) async fn complete(
     Ok(json_answer(&completion.whole(&generation)))
 }
 
-/// The one model that there is.
+/// The list with the server's model.
 pub(super) fn models(thinker: &Thinker) -> Response<ResponseBody> {
     let model = json!({ "id": thinker.name(), "object": "model", "created": 0, "owned_by": "avp" });
     json_answer(&json!({ "object": "list", "data": [model] }))

@@ -1,11 +1,11 @@
-//! What a completion looks like: whole, in chunks, and as a context that was thought.
+//! Responses: completions, whole or in chunks, and contexts.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use avp_runtime_ort::{Finish, Generation, Thought};
 use serde_json::{Value, json};
 
-/// The names that all parts of one completion carry.
+/// The fields common to all parts of one completion.
 pub(super) struct Completion {
     id: String,
     created: u64,
@@ -18,12 +18,12 @@ impl Completion {
         Self { id: format!("chatcmpl-{:032x}", rand::random::<u128>()), created, model: model.to_owned() }
     }
 
-    /// All of an answer.
+    /// A whole completion.
     pub(super) fn whole(&self, generation: &Generation) -> Value {
         self.message(&generation.text, finish_reason(generation.finish), usage(generation))
     }
 
-    /// An answer without words: what the model knows is kept as `context_id`.
+    /// The response to `avp_think`: the context is stored as `context_id`.
     pub(super) fn thought(&self, thought: &Thought, context_id: &str, ttl: u64) -> Value {
         let prompt = thought.context_tokens + thought.prompt_tokens - thought.reused_tokens;
         let usage = json!({
@@ -39,7 +39,7 @@ impl Completion {
         message
     }
 
-    /// The beginning of a stream: who speaks.
+    /// The first chunk, with the role.
     pub(super) fn opening(&self) -> Value {
         self.chunk(json!({ "role": "assistant", "content": "" }), Value::Null)
     }
@@ -49,12 +49,12 @@ impl Completion {
         self.chunk(json!({ "content": text }), Value::Null)
     }
 
-    /// The end of the text: why it ended.
+    /// The last chunk, with the finish reason.
     pub(super) fn ending(&self, generation: &Generation) -> Value {
         self.chunk(json!({}), finish_reason(generation.finish).into())
     }
 
-    /// What it took, where a stream's client wants to know.
+    /// The chunk with the usage, if requested.
     pub(super) fn usage(&self, generation: &Generation) -> Value {
         let mut chunk = self.part("chat.completion.chunk", json!([]));
         chunk["usage"] = usage(generation);
@@ -89,7 +89,7 @@ impl Completion {
     }
 }
 
-/// The tokens of an answer. What stood before the prompt in a context counts as prompt, and as cached: nobody evaluated it.
+/// The usage of an answer. The tokens of a context count as prompt tokens and as cached tokens.
 fn usage(generation: &Generation) -> Value {
     let Generation { prompt_tokens, reused_tokens, context_tokens, .. } = *generation;
     let prompt = context_tokens + prompt_tokens - reused_tokens;

@@ -1,4 +1,4 @@
-//! A request for a completion, read field by field: what is not understood is refused by name, never passed over.
+//! Completion requests. Unsupported fields are refused by name, never ignored.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use avp_runtime_ort::{Chat, Content, GenerateOptions, Message};
 use avp_transport::server::Refusal;
 use serde_json::{Map, Value};
 
-/// What a client asks for.
+/// A completion request.
 #[derive(Debug)]
 pub(super) struct ChatRequest {
     pub(super) model: Option<String>,
@@ -14,18 +14,17 @@ pub(super) struct ChatRequest {
     pub(super) options: GenerateOptions,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
-    /// The kept context that the messages follow.
+    /// The stored context before the messages.
     pub(super) avp_context: Option<String>,
-    /// Latent steps to take behind the messages, instead of an answer.
+    /// Number of latent steps after the messages, in place of an answer.
     pub(super) avp_think: Option<usize>,
 }
 
 impl ChatRequest {
-    /// Reads the JSON of a request. Without a temperature the likeliest tokens are taken, as everywhere in this program;
-    /// without a seed each draw is another.
+    /// Parses the JSON of a request. The default temperature is 0, as elsewhere in this program; the default seed is random.
     ///
     /// # Errors
-    /// 400, naming the field that is missing, wrong, or not understood.
+    /// 400 with the name of the missing, invalid or unsupported field.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let fields: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
@@ -68,10 +67,10 @@ impl ChatRequest {
             }
         }
         if request.chat.messages.is_empty() {
-            return Err(Refusal::bad_request("missing", "there are no messages").of_field("messages"));
+            return Err(Refusal::bad_request("missing", "expected at least one message").of_field("messages"));
         }
         if request.stream && request.avp_think.is_some() {
-            let words = "latent steps give a context, and no text that could be streamed";
+            let words = "latent steps return a context, which cannot be streamed";
             return Err(Refusal::bad_request("invalid_value", words).of_field("stream"));
         }
         let told = fields.get("tool_choice") != Some(&"none".into());
@@ -80,7 +79,7 @@ impl ChatRequest {
     }
 }
 
-/// A field that has a value.
+/// A field with a value.
 #[derive(Clone, Copy)]
 struct Field<'r> {
     name: &'r str,
@@ -107,13 +106,13 @@ impl<'r> Field<'r> {
 
     fn count(self) -> Result<usize, Refusal> {
         let count = self.value.as_u64().and_then(|count| usize::try_from(count).ok());
-        count.ok_or_else(|| self.wrong("a whole number, not below 0"))
+        count.ok_or_else(|| self.wrong("an integer of at least 0"))
     }
 
-    /// Any whole number: only whether two are the same is of interest.
+    /// Any integer; seeds are only compared.
     fn seed(self) -> Result<u64, Refusal> {
         let seed = self.value.as_u64().or_else(|| self.value.as_i64().map(i64::cast_unsigned));
-        seed.ok_or_else(|| self.wrong("a whole number"))
+        seed.ok_or_else(|| self.wrong("an integer"))
     }
 
     fn list(self) -> Result<&'r Vec<Value>, Refusal> {
@@ -124,7 +123,7 @@ impl<'r> Field<'r> {
         self.value.as_object().ok_or_else(|| self.wrong("an object"))
     }
 
-    /// Passes over a field that is for somebody else, or that asks for what happens anyway.
+    /// Accepts fields without effect on the answer, and values equal to the default behaviour.
     fn must_change_nothing(self) -> Result<(), Refusal> {
         let only = |expected: Value| match *self.value == expected {
             true => Ok(()),
@@ -155,7 +154,7 @@ fn include_usage(field: Field<'_>) -> Result<bool, Refusal> {
     for (name, value) in field.object()? {
         match (name.as_str(), value) {
             ("include_usage", Value::Bool(wanted)) => include = *wanted,
-            // Padding against those who count bytes: nothing asks for it here.
+            // Padding of chunks against traffic analysis; chunks here have none.
             ("include_obfuscation", Value::Bool(false)) => {}
             _ => return Err(field.wrong("an object with include_usage, true or false")),
         }
@@ -168,9 +167,9 @@ fn stop(field: Field<'_>) -> Result<Vec<String>, Refusal> {
         Value::String(text) => Ok(vec![text.clone()]),
         Value::Array(texts) => {
             let texts = texts.iter().map(|text| text.as_str().map(str::to_owned));
-            texts.collect::<Option<_>>().ok_or_else(|| field.wrong("a text, or a list of texts"))
+            texts.collect::<Option<_>>().ok_or_else(|| field.wrong("a string, or a list of strings"))
         }
-        _ => Err(field.wrong("a text, or a list of texts")),
+        _ => Err(field.wrong("a string, or a list of strings")),
     }
 }
 
@@ -181,7 +180,7 @@ fn logit_bias(field: Field<'_>) -> Result<BTreeMap<u32, f32>, Refusal> {
 }
 
 fn tool_choice(field: Field<'_>) -> Result<(), Refusal> {
-    // A model here is free to call a tool or not; nothing could hold it to one.
+    // A call of a certain tool cannot be enforced.
     match field.value.as_str() {
         Some("auto" | "none") => Ok(()),
         _ => Err(field.wrong("\"auto\" or \"none\"")),
@@ -199,10 +198,10 @@ fn message(index: usize, value: &Value) -> Result<Message, Refusal> {
     };
     let fields = value.as_object().ok_or_else(|| wrong("", "an object with role and content"))?;
     let mut message: Message = serde_json::from_value(Value::Object(fields.clone()))
-        .map_err(|_| wrong("", "a role, and content that is a text or a list of parts"))?;
+        .map_err(|_| wrong("", "a role, and content that is a string or a list of parts"))?;
     match message.role.as_str() {
         "system" | "user" | "assistant" | "tool" => {}
-        // The newer name; templates know the older one.
+        // The newer name; templates support the older one.
         "developer" => message.role = "system".to_owned(),
         _ => return Err(wrong(".role", "system, user, assistant or tool")),
     }
@@ -214,12 +213,12 @@ fn message(index: usize, value: &Value) -> Result<Message, Refusal> {
                     return Err(wrong(&format!(".content[{place}]"), "a part of type text"));
                 }
             }
-            // Not every template knows parts.
+            // Not every template supports parts.
             message.content = Some(Content::Text(message.text()));
         }
-        // Who only calls tools says nothing.
+        // Messages with only tool calls have no content.
         Some(Content::Null) | None if message.role == "assistant" => {}
-        Some(Content::Null) | None => return Err(wrong(".content", "a text or a list of parts")),
+        Some(Content::Null) | None => return Err(wrong(".content", "a string or a list of parts")),
     }
     Ok(message)
 }
