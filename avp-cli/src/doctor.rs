@@ -217,7 +217,8 @@ impl Diagnosis {
         let line =
             |out: &mut dyn Write, mark, name: &str, text: &str| writeln!(out, "{mark}  {name:<15} {text}");
         let none = style("-").dim();
-        line(out, none.clone(), "avp", &format!("{}, with {}", self.version, self.features.join(", ")))?;
+        let features = if self.features.is_empty() { "none".to_owned() } else { self.features.join(", ") };
+        line(out, none.clone(), "avp", &format!("{}, features: {features}", self.version))?;
         line(out, none, "threads", &self.threads.to_string())?;
         for Check { check, status, detail, path, advice } in &self.checks {
             let mark = match status {
