@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    codegen, fuzz, hygiene, inspector, no_std, npm, onnxruntime, peers, portability,
+    codegen, demo, fuzz, hygiene, inspector, no_std, npm, onnxruntime, peers, portability,
     process::{cargo, run as run_command},
 };
 
@@ -162,6 +162,7 @@ fn features(root: &Path) -> Result<Option<String>> {
             )?;
         }
     }
+    run_command(cargo(root).args(["clippy", "--quiet", "--locked"]).args(demo::PROGRAM).args(DENY_WARNINGS))?;
     Ok(None)
 }
 

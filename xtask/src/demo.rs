@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The program with the commands that the demo starts: no server, no TLS, no tokenizer tables of other models.
-const PROGRAM: [&str; 3] = ["--package", "avp-cli", "--no-default-features"];
+pub(crate) const PROGRAM: [&str; 3] = ["--package", "avp-cli", "--no-default-features"];
 
 /// Fetches ONNX Runtime, builds `avp` and runs `avp demo` with `arguments`; returns its exit code.
 ///
