@@ -155,10 +155,12 @@ pub enum RunError {
         /// The template's words.
         message: String,
     },
-    /// The chat template does not end, or makes more text than a prompt can be.
-    #[error("chat template{}: does not end", line.map(|line| format!(", line {line}")).unwrap_or_default())]
-    EndlessTemplate {
-        /// The line it was stopped at, from 1; `None` where its time was up.
+    /// The chat template takes too long, or makes more text than a prompt can be.
+    #[error("chat template exceeded its {limit} limit{}", line.map(|line| format!(" at line {line}")).unwrap_or_default())]
+    TemplateLimit {
+        /// `"time"`, in instructions or in seconds, or `"output"`.
+        limit: &'static str,
+        /// The line that it was stopped at, from 1; `None` where seconds ran out.
         line: Option<usize>,
     },
     /// The tokenizer cannot read or write the text.

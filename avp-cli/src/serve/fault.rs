@@ -18,7 +18,7 @@ pub(super) fn of_run(error: &RunError) -> Refusal {
         }
         RunError::EmptyStop => wrong("invalid_value", "stop"),
         RunError::Context(error) => of_context(error),
-        RunError::Template { .. } | RunError::EndlessTemplate { .. } | RunError::Tokenizer { .. } => {
+        RunError::Template { .. } | RunError::TemplateLimit { .. } | RunError::Tokenizer { .. } => {
             wrong("invalid_value", "messages")
         }
         RunError::Busy { .. } => Refusal::busy("busy", error.to_string()),

@@ -1,14 +1,9 @@
-//! What a model is asked to read: messages, rendered by its chat template as Transformers renders them, or plain text.
+//! Prompts: plain text, or messages rendered by the model's chat template as Transformers renders them.
 
-mod budget;
-mod held;
+mod limits;
 mod message;
-mod operands;
 mod prompt;
 mod python;
-mod rewrite;
-mod stack;
-mod tags;
 mod template;
 
 pub use message::{Content, Message};

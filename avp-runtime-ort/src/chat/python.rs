@@ -1,16 +1,23 @@
 //! What Python does inside a template where minijinja does otherwise: JSON as `json.dumps` writes it, numbers as `repr`
 //! does, and the clock as `datetime` formats it.
 
+use std::slice;
+
 use avp_core::json::Json;
 use minijinja::{
-    Error, ErrorKind, Output, State, Value,
-    value::{Kwargs, Rest, ValueKind},
+    Error, ErrorKind, Output, State, Value, filters, functions,
+    value::{Kwargs, Rest, ValueKind, ValueOrKwargs},
 };
+use minijinja_contrib::pycompat;
 
-use super::budget::{self, DEEPEST};
+/// Levels of lists and maps inside each other; no schema has as many.
+const DEEPEST: usize = 128;
 
-/// The longest indent or separator, in bytes: more than a line holds is no layout but an attack on memory.
+/// The longest indent or separator, in bytes.
 const LONGEST_LAYOUT: usize = 80;
+
+/// One fuel buys this many bytes of text, as minijinja counts.
+const BYTES_PER_FUEL: usize = 64;
 
 /// Transformers' `tojson`: `json.dumps` with `ensure_ascii=False`, so that nothing is escaped for HTML.
 pub(super) fn tojson(
@@ -56,7 +63,7 @@ fn layout(text: &Value) -> Result<String, Error> {
         Some(text) if text.len() <= LONGEST_LAYOUT => Ok(text.to_owned()),
         _ => {
             let message =
-                format!("tojson: an indent or separator is no text of at most {LONGEST_LAYOUT} bytes");
+                format!("tojson: an indent or separator must be a string of at most {LONGEST_LAYOUT} bytes");
             Err(Error::new(ErrorKind::InvalidOperation, message))
         }
     }
@@ -64,8 +71,18 @@ fn layout(text: &Value) -> Result<String, Error> {
 
 /// Transformers' function for a template that refuses.
 pub(super) fn raise_exception(state: &State<'_, '_>, message: &Value) -> Result<Value, Error> {
-    budget::pay_for_items(state, message)?;
+    charge_items(state, message, 0)?;
     Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
+}
+
+/// Jinja's `namespace`, which takes a dictionary and named values; minijinja's takes one of them.
+pub(super) fn namespace(
+    state: &mut State<'_, '_>,
+    first: Option<Value>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let values = functions::dict(first, named)?;
+    Value::from_function(functions::namespace).call(state, &[values])
 }
 
 /// The local time, as Python's `datetime.now().strftime(format)`.
@@ -75,19 +92,93 @@ pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
 }
 
+/// Python's methods of strings, lists and maps. Those that multiply text are charged for its size before they make it.
+pub(super) fn call_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    arguments: &[Value],
+) -> Result<Value, Error> {
+    match (value.as_str(), method, arguments) {
+        // The filter checks its size itself.
+        (Some(_), "replace", [_, _, ..]) => {
+            state.apply_filter("replace", &[slice::from_ref(value), arguments].concat())
+        }
+        (Some(_), "join", [items]) => join(state, items, Some(value), Rest(Vec::new())),
+        (Some(text), "format", _) => {
+            // Each number in a format may be the width of a field.
+            for digits in text.split(|at: char| !at.is_ascii_digit()).filter(|digits| !digits.is_empty()) {
+                charge(state, digits.parse().unwrap_or(usize::MAX))?;
+            }
+            let longest = arguments.iter().filter_map(Value::as_str).map(str::len).max().unwrap_or(0);
+            charge(state, text.matches('{').count().saturating_mul(longest))?;
+            pycompat::unknown_method_callback(state, value, method, arguments)
+        }
+        _ => pycompat::unknown_method_callback(state, value, method, arguments),
+    }
+}
+
+/// minijinja's `join`, charged for the length of its items first: a list can hold one long string many times.
+pub(super) fn join(
+    state: &mut State<'_, '_>,
+    items: &Value,
+    separator: Option<&Value>,
+    options: Rest<ValueOrKwargs>,
+) -> Result<Value, Error> {
+    if items.as_object().is_some() {
+        charge_items(state, items, 0)?;
+    }
+    let arguments: Vec<Value> =
+        [Some(items), separator].into_iter().flatten().cloned().chain(options.into_values()).collect();
+    Value::from_function(filters::join).call(state, &arguments)
+}
+
 /// Writes a value as Python's `str` does.
 pub(super) fn format(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     match float(value) {
         Some(number) => out.write_str(&float_repr(number)).map_err(Error::from),
         None => {
-            budget::pay_for_items(state, value)?;
+            charge_items(state, value, 0)?;
             minijinja::escape_formatter(out, state, value)
         }
     }
 }
 
+/// Charges fuel for each value inside `value`, as often as it is found there, before it is written out.
+///
+/// # Errors
+/// When the fuel runs out, or `value` is nested deeper than [`DEEPEST`].
+fn charge_items(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Error> {
+    if depth > DEEPEST {
+        return Err(too_deep());
+    }
+    match value.kind() {
+        ValueKind::Map => {
+            for key in value.try_iter()? {
+                charge_items(state, &key, depth + 1)?;
+                charge_items(state, &value.get_item(&key)?, depth + 1)?;
+            }
+        }
+        // An iterator of unknown length is written without its items.
+        ValueKind::Seq | ValueKind::Iterable if value.len().is_some() => {
+            for item in value.try_iter()? {
+                charge_items(state, &item, depth + 1)?;
+            }
+        }
+        _ => {}
+    }
+    charge(state, value.as_str().map_or(0, str::len))
+}
+
+fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
+    state.consume_fuel(1 + (bytes / BYTES_PER_FUEL) as u64)
+}
+
+fn too_deep() -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("a value is nested more than {DEEPEST} levels deep"))
+}
+
 struct JsonWriter<'run> {
-    /// Pays for each value and its bytes.
     state: &'run State<'run, 'run>,
     ensure_ascii: bool,
     sort_keys: bool,
@@ -99,7 +190,7 @@ struct JsonWriter<'run> {
 impl JsonWriter<'_> {
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
         if depth > DEEPEST {
-            return Err(Error::new(ErrorKind::BadSerialization, "a value nested too deeply for JSON"));
+            return Err(too_deep());
         }
         match value.kind() {
             ValueKind::None => out.push_str("null"),
@@ -114,7 +205,7 @@ impl JsonWriter<'_> {
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sort_keys {
-                    keys.iter().try_for_each(|key| budget::pay_for_items(self.state, key))?;
+                    keys.iter().try_for_each(|key| charge_items(self.state, key, depth))?;
                     keys.sort();
                 }
                 self.write_all(['{', '}'], keys, depth, out, |key, out| {
@@ -151,7 +242,7 @@ impl JsonWriter<'_> {
             }
             is_empty = false;
             line(depth + 1, out);
-            budget::pay(self.state, out.len() - before)?;
+            charge(self.state, out.len() - before)?;
             write(&item, out)?;
         }
         if !is_empty {
@@ -176,7 +267,7 @@ impl JsonWriter<'_> {
     }
 
     fn write_str(&self, text: &str, out: &mut String) -> Result<(), Error> {
-        budget::pay(self.state, text.len())?;
+        charge(self.state, text.len())?;
         out.push('"');
         for character in text.chars() {
             match character {

@@ -1,11 +1,15 @@
 //! Chat templates as Hugging Face writes them: from messages to the text a model was trained on.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use minijinja::{Environment, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
 use serde::Deserialize;
 
-use super::{Chat, budget, held, python, rewrite::rewrite, stack};
+use super::{
+    Chat,
+    limits::{BoundedText, Failure, LIMITS, LONGEST_SOURCE, Limits, run_within},
+    python,
+};
 use crate::{
     ModelError, RunError,
     folder::{read_json, read_text},
@@ -15,7 +19,6 @@ use crate::{
 pub(crate) struct ChatTemplate {
     environment: Arc<Environment<'static>>,
     limits: Limits,
-    abandoned: stack::Abandoned,
     special_tokens: SpecialTokens,
 }
 
@@ -62,24 +65,6 @@ struct NamedTemplate {
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
-/// What a template may cost.
-#[derive(Clone, Copy)]
-struct Limits {
-    /// Steps a rendering may take.
-    fuel: u64,
-    /// How long a rendering may take, and compiling: what is constant is computed then.
-    time: Duration,
-}
-
-/// Each 64 bytes of text made on the way count as one step. A conversation of a thousand messages takes some hundred
-/// thousand steps, but one that collects its text in a namespace copies all of it at each message; as many as here take a few
-/// seconds, or 256 MB. An ordinary rendering takes a millisecond; the time is for what fuel does not see, such as a comparison
-/// of lists of lists, on a machine that is busy.
-const LIMITS: Limits = Limits { fuel: 4_000_000, time: Duration::from_secs(10) };
-
-/// The longest template that is compiled; those of published models have 1 to 30 kB.
-const LONGEST: usize = 128 << 10;
-
 impl ChatTemplate {
     /// Loads `chat_template.jinja` and `additional_chat_templates/NAME.jinja`, else the templates inside
     /// `tokenizer_config.json`; `None` when the model has none.
@@ -111,47 +96,40 @@ impl ChatTemplate {
         // What Transformers sets on its own Jinja environment.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| template_error(&error))?);
-        environment.set_unknown_method_callback(budget::call_method);
-        budget::add(&mut environment);
-        held::add(&mut environment);
+        environment.set_unknown_method_callback(python::call_method);
         environment.set_formatter(python::format);
+        environment.add_filter("join", python::join);
         environment.add_filter("tojson", python::tojson);
         environment.add_function("strftime_now", python::strftime_now);
         environment.add_function("raise_exception", python::raise_exception);
+        environment.add_function("namespace", python::namespace);
+        // It writes out every variable; no other Jinja has it.
+        environment.remove_global("debug");
         environment.set_fuel(Some(limits.fuel));
         for (name, source) in sources {
             let refuse = |line, message| ModelError::Template { line, message };
-            if source.len() > LONGEST {
-                let message = format!("{name} has {} bytes, more than {LONGEST}", source.len());
+            if source.len() > LONGEST_SOURCE {
+                let message = format!("{name} has {} bytes, more than {LONGEST_SOURCE}", source.len());
                 return Err(refuse(None, message));
             }
-            // What is added to the source nests no deeper than what was there.
-            let room = stack::for_source(source.len());
-            let source = rewrite(&source).map_err(|line| {
-                refuse(Some(line), "a model's chat template has no other to load".to_owned())
-            })?;
-            let compiled = stack::within(limits.time, room, &stack::Abandoned::default(), move || {
+            let source = replace_generation_tags(&source);
+            let compiled = run_within(limits.time, move || {
                 let added = environment.add_template_owned(name, source);
                 added.map(|()| environment).map_err(|error| template_error(&error))
             });
-            environment = compiled.map_err(|unfinished| match unfinished {
-                stack::Unfinished::TimedOut => refuse(None, "takes too long to compile".to_owned()),
-                stack::Unfinished::Failed(message) => refuse(None, message),
+            environment = compiled.map_err(|failure| match failure {
+                Failure::TimedOut => refuse(None, format!("did not compile within {:?}", limits.time)),
+                Failure::Failed(message) => refuse(None, message),
             })??;
         }
-        Ok(Self {
-            environment: Arc::new(environment),
-            limits,
-            abandoned: stack::Abandoned::default(),
-            special_tokens,
-        })
+        Ok(Self { environment: Arc::new(environment), limits, special_tokens })
     }
 
     /// Renders a conversation.
     ///
     /// # Errors
-    /// When the template refuses the messages, with its own words and line, there is none of the name asked for, or it does
-    /// not end.
+    /// When the template refuses the messages, with its message and line; there is none of the name asked for; or it exceeds
+    /// a limit.
     pub(crate) fn render(&self, chat: &Chat) -> Result<String, RunError> {
         let some = |values: &[serde_json::Value]| {
             if values.is_empty() { Value::from(()) } else { Value::from(Serde(values)) }
@@ -169,16 +147,21 @@ impl ChatTemplate {
             .map(|(name, value)| (name.to_owned(), value)),
         );
         let name = self.template(chat)?.name().to_owned();
-        let environment = Arc::clone(&self.environment);
-        stack::within(self.limits.time, stack::FOR_VALUES, &self.abandoned, move || {
-            // The error is turned on the spot, since it can hold what the template made.
-            let rendered =
-                environment.get_template(&name).and_then(|found| found.render(Value::from(variables)));
-            rendered.map_err(|error| run_error(&error))
+        let (environment, limits) = (Arc::clone(&self.environment), self.limits);
+        run_within(limits.time, move || {
+            let mut text = BoundedText::new(limits.output);
+            // Errors hold values of the template, so they are turned into ours on its own stack.
+            match environment
+                .get_template(&name)
+                .and_then(|found| found.render_captured_to(Value::from(variables), &mut text).map(drop))
+            {
+                Ok(()) => Ok(text.into_string()),
+                Err(error) => Err(run_error(&error)),
+            }
         })
-        .map_err(|unfinished| match unfinished {
-            stack::Unfinished::TimedOut => RunError::EndlessTemplate { line: None },
-            stack::Unfinished::Failed(message) => RunError::Template { line: None, message },
+        .map_err(|failure| match failure {
+            Failure::TimedOut => RunError::TemplateLimit { limit: "time", line: None },
+            Failure::Failed(message) => RunError::Template { line: None, message },
         })?
     }
 
@@ -263,13 +246,41 @@ impl TemplateField {
     }
 }
 
+/// Replaces `{% generation %}` by `{% with %}` and its end likewise; every line stays where it is.
+///
+/// Transformers' tag marks for training what an assistant said, and renders its body in a scope of its own, as `with` does.
+/// minijinja has no custom tags. In text that is not a tag, such as a string literal, it is replaced too.
+fn replace_generation_tags(source: &str) -> String {
+    let mut replaced = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(open) = rest.find("{%") {
+        let (before, inside) = rest.split_at(open + 2);
+        replaced += before;
+        let name = inside.strip_prefix(['-', '+']).unwrap_or(inside).trim_start();
+        replaced += &inside[..inside.len() - name.len()];
+        rest = [("generation", "with"), ("endgeneration", "endwith")]
+            .into_iter()
+            .find_map(|(tag, scope)| {
+                let behind = name.strip_prefix(tag)?;
+                let end = behind.trim_start();
+                end.strip_prefix(['-', '+']).unwrap_or(end).starts_with("%}").then(|| {
+                    replaced += scope;
+                    behind
+                })
+            })
+            .unwrap_or(name);
+    }
+    replaced + rest
+}
+
 fn template_error(error: &minijinja::Error) -> ModelError {
     ModelError::Template { line: error.line(), message: message(error) }
 }
 
 fn run_error(error: &minijinja::Error) -> RunError {
     match error.kind() {
-        ErrorKind::OutOfFuel => RunError::EndlessTemplate { line: error.line() },
+        ErrorKind::OutOfFuel => RunError::TemplateLimit { limit: "time", line: error.line() },
+        ErrorKind::WriteFailure => RunError::TemplateLimit { limit: "output", line: error.line() },
         _ => RunError::Template { line: error.line(), message: message(error) },
     }
 }
@@ -280,6 +291,8 @@ fn message(error: &minijinja::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -391,7 +404,10 @@ mod tests {
             "a\n{% set ns = namespace(s='x') %}{% for i in range(90) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
         ] {
             let error = render(source, vec![]).unwrap_err();
-            assert!(matches!(error, RunError::EndlessTemplate { line: Some(2) }), "{source}: {error:?}");
+            assert!(
+                matches!(error, RunError::TemplateLimit { limit: "time", line: Some(2) }),
+                "{source}: {error:?}"
+            );
         }
     }
 
@@ -401,132 +417,11 @@ mod tests {
     }
 
     #[test]
-    fn values_that_hold_themselves_many_times_are_stopped_before_they_are_written() {
-        for used in [
-            "{{ x }}",
-            "{{ x|tojson|length }}",
-            "{{ {'a': x}|tojson(sort_keys=true)|length }}",
-            "{{ x|string|length }}",
-            "{{ x|pprint|length }}",
-            "{{ x|join|length }}",
-            "{{ x|lower|length }}",
-            "{{ [x, y]|sort|length }}",
-            "{{ [x, y]|unique|length }}",
-            "{{ [x, y]|max|length }}",
-            "{{ ''.join(x)|length }}",
-            "{{ [x].count(y) }}",
-            "{{ (x ~ '')|length }}",
-            "{{ ('' ~ 2 * [x])|length }}",
-            "{{ x|title|length }}",
-            "{{ x|trim|length }}",
-            "{{ x|replace('a', 'b')|length }}",
-            "{{ x|indent|length }}",
-            "{{ 'a'|replace('a', x)|length }}",
-            "{% filter replace('a', x) %}a{% endfilter %}",
-            "{% set y | replace('a', x) %}a{% endset %}",
-            "{{ [x]|map('replace', 'a', 'b')|list }}",
-            "{{ ['a']|map('replace', 'a', x)|list }}",
-            "{{ x in 'a' }}",
-            "{% with in = x %}{{ not in ~ '' }}{% endwith %}",
-            "{{ [x]|select('in', 'a')|list }}",
-            "{{ x|e|length }}",
-            "{{ x|safe|length }}",
-            "{{ [1]|map(x)|list }}",
-            "{{ [1]|selectattr(x)|list }}",
-            "{{ 'a' is startingwith(x) }}",
-            "{{ raise_exception(x) }}",
-            "{{ ('%s'|format(x))|length }}",
-            "{{ [x]|map('string')|join|length }}",
-        ] {
-            let source = doubled(40) + used;
-            let error = render_hostile(&source).unwrap_err();
-            assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{used}: {error:?}");
-        }
-    }
-
-    #[test]
-    fn a_namespace_is_given_no_value_that_holds_itself_many_times() {
-        let source =
-            "{% set ns = namespace(x=1) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
-        let error = render_hostile(source).unwrap_err();
-        assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{error:?}");
-    }
-
-    #[test]
-    fn no_namespace_comes_to_hold_itself() {
-        for cycle in [
-            "{% set ns.x = ns %}",
-            "{% set ns.x = [{'a': (ns, 1)}] %}",
-            "{% set ns.x, b = ns, 1 %}",
-            "{% set (a, (ns.x, b)) = (1, (ns, 1)) %}",
-            "{% set a = namespace(y=ns) %}{% set ns.x = a %}",
-            "{% set a = namespace(ns, y=1) %}{% set a.y = ns %}{% set ns.x = a %}",
-            "{% set a = namespace() %}{% set (ns, ns.x) = (a, [a]) %}{% set a.x = ns %}",
-            "{% set ns.y = namespace() %}{% set ns.x = ns %}",
-            "{% set ns.x = ns|items %}",
-            "{% set ns.x = ns.items() %}",
-            "{% set ns.x = ns|chain({}) %}",
-            "{% set ns.x = [ns][:] %}",
-            "{% set ns.x = [ns]|reverse %}",
-            "{% set ns.x = ns|zip([1]) %}",
-            "{% set ns.x = ns|dictsort %}",
-            "{% set ns.x = [ns]|groupby('a', default=ns) %}",
-            "{% set ns.x = ns.get('x', ns) %}",
-            "{% set ns.x | default(ns, true) %}{% endset %}",
-            "{% set ns.x = ns if true else 1 %}",
-            "{% macro m() %}{{ ns }}{% endmacro %}{% set ns.x = [m] %}",
-            "{% for a in [ns] %}{% set ns.x = loop %}{% endfor %}",
-            "{% for a in [ns] %}{% set ns.x = [loop] %}{% endfor %}",
-            "{{ '{#' }}{% set ns.x = ns %}{# #}",
-            "{{ {'a':{}} ~ '{#' }}{% set ns.x = ns %}{# #}",
-            "{% raw %}{% endraw{% endraw %}{% set ns.x = ns %}",
-        ] {
-            for written in [
-                "{{ ns }}",
-                "{{ '' ~ ns }}",
-                "{{ [ns] ~ '' }}",
-                "{{ ns|tojson }}",
-                "{{ [ns.x] }}",
-                "{{ ns.x|title }}",
-                "{{ {ns: 1}|length }}",
-                "{{ ns == ns.x or ns == namespace(x=ns) }}",
-            ] {
-                let source = format!("{{% set ns = namespace(x=1) %}}{cycle}{written}");
-                match render(&source, vec![]) {
-                    Ok(text) => assert!(text.len() < 10_000, "{source}"),
-                    Err(error) => assert!(matches!(error, RunError::Template { .. }), "{source}: {error:?}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_name_that_would_be_read_as_an_operator_is_refused_where_it_is_to_be_paid_for() {
-        let refused = compile("{% set not = 1 %}{{ '' ~ not }}").err();
-        assert!(matches!(refused, Some(ModelError::Template { line: Some(1), .. })), "{refused:?}");
-    }
-
-    #[test]
-    fn what_is_joined_is_what_was_paid_for() {
-        let source = "{% set s = 'x' * 2000000 %}{% set ns = namespace() %}{% macro m(n, v) %}{% set n.x = v %}{% endmacro %}\
-                      {{ ns ~ m(ns, [s] * 1000) }}{{ ns.x|length }}";
-        assert_eq!(render(source, vec![]).unwrap(), "{}1000");
-    }
-
-    #[test]
     fn constants_that_take_long_to_compute_are_given_up_while_compiling() {
         let limits = Limits { time: Duration::from_millis(20), ..LIMITS };
         let refused = compile_within(limits, "{{ [0] * 100000000 == [0] * 100000000 }}").err();
         let Some(ModelError::Template { line: None, message }) = refused else { panic!("{refused:?}") };
-        assert_eq!(message, "takes too long to compile");
-    }
-
-    #[test]
-    fn nothing_large_is_computed_while_a_template_is_compiled() {
-        let source = "{% if false %}{{ ['a'] * 100000000 in 'a' }}{{ ['a'] * 100000000 ~ '' }}SUM{% endif %}";
-        // More of them than minijinja adds without looking.
-        let sum = format!("{{{{ {} }}}}", ["[0] * 100000000"; 40].join(" + "));
-        assert_eq!(render(&source.replace("SUM", &sum), vec![]).unwrap(), "");
+        assert_eq!(message, "did not compile within 20ms");
     }
 
     #[test]
@@ -563,27 +458,51 @@ mod tests {
     }
 
     #[test]
+    fn a_list_inside_itself_many_times_is_stopped_before_it_is_written() {
+        for used in [
+            "{{ x }}",
+            "{{ x|tojson|length }}",
+            "{{ {'a': x}|tojson(sort_keys=true)|length }}",
+            "{{ x|join|length }}",
+            "{{ ''.join(x)|length }}",
+            "{{ raise_exception(x) }}",
+        ] {
+            let error = render_hostile(&(doubled(40) + used)).unwrap_err();
+            assert!(
+                matches!(error, RunError::TemplateLimit { limit: "time", line: Some(1) }),
+                "{used}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_namespace_that_holds_itself_is_refused_where_it_is_written() {
+        for written in ["{{ ns }}", "{{ [ns.x] }}", "{{ ns|tojson }}", "{{ [ns]|join }}"] {
+            let source = format!("{{% set ns = namespace(x=1) %}}{{% set ns.x = ns %}}{written}");
+            let error = render(&source, vec![]).unwrap_err();
+            assert!(matches!(error, RunError::Template { line: Some(1), .. }), "{written}: {error:?}");
+        }
+    }
+
+    #[test]
     fn text_larger_than_memory_is_refused_before_it_is_made() {
         for source in [
             "{% set s = 'x' * 2000000 %}{{ ([s] * 100000)|tojson|length }}",
             "{% set s = 'x' * 2000000 %}{{ ([s] * 100000)|join|length }}",
             "{{ ([1] * 100000000)|tojson|length }}",
             "{{ ('x' * 1000000).replace('x', 'y' * 100000)|length }}",
+            "{{ ('x' * 1000000).replace('x', 'y' * 100000, 999999)|length }}",
             "{{ ('x' * 1000000)|replace('x', 'y' * 100000)|length }}",
             "{{ ('x' * 1000000).join(range(99999))|length }}",
             "{{ '{:>100000000000}'.format('x')|length }}",
             "{{ ('{0}' * 100000).format('x' * 1000000)|length }}",
             "{{ ('x' * 900000).split('x')|length }}",
-            "{% set ns = namespace() %}{% set ns.x = [{}] * 100000000 %}",
-            "{% set or = range %}{{ (33333333 * or(9000000000000000000, 9000000000000000003) ~ '')|length }}",
-            "{% set a, b = [0] * 100000000 %}",
-            "{% set a = [0] * 100000000 %}{{ (a + a)|length }}",
-            "{% set ns = namespace(a=[0] * 9) %}{% for i in range(40) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
-            "{% macro m(a, n) %}{{ m(a + a, n + 1) if n < 40 }}{% endmacro %}{{ m([0], 1) }}",
-            "{{ ([[0] * 9999] * 99)|sum(start=[])|length }}",
         ] {
             let error = render_hostile(source).unwrap_err();
-            assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{source}: {error:?}");
+            assert!(
+                matches!(error, RunError::TemplateLimit { limit: "time", line: Some(1) }),
+                "{source}: {error:?}"
+            );
         }
         for layout in ["separators=[s, s]", "indent=s"] {
             let source =
@@ -594,13 +513,34 @@ mod tests {
     }
 
     #[test]
+    fn output_beyond_the_limit_is_refused() {
+        let limits = Limits { output: 999, ..LIMITS };
+        let template = compile_within(limits, "{% for a in range(1000) %}x{% endfor %}").unwrap();
+        let error = template.render(&Vec::new().into()).unwrap_err();
+        assert!(matches!(error, RunError::TemplateLimit { limit: "output", .. }), "{error:?}");
+    }
+
+    #[test]
     fn a_rendering_that_fuel_does_not_stop_holds_its_caller_no_longer_than_the_limit() {
         let source = doubled(30) + "{{ x == y }}";
         let template = compile_within(Limits { time: Duration::from_millis(50), ..LIMITS }, &source).unwrap();
-        let render = || template.render(&Vec::new().into());
-        assert_eq!(render(), Err(RunError::EndlessTemplate { line: None }));
-        // The thread still runs, so no other is started beside it.
-        assert_eq!(render(), Err(RunError::EndlessTemplate { line: None }));
+        let error = template.render(&Vec::new().into()).unwrap_err();
+        assert_eq!(error, RunError::TemplateLimit { limit: "time", line: None });
+    }
+
+    #[test]
+    fn generation_tags_are_a_scope_whatever_their_whitespace() {
+        for (source, expected) in [
+            (
+                "a{% generation %}b{%- endgeneration -%}c{%-generation%}{%+ endgeneration %}",
+                "a{% with %}b{%- endwith -%}c{%-with%}{%+ endwith %}",
+            ),
+            ("{% set generation = 1 %}{{ generation }}é{%", "{% set generation = 1 %}{{ generation }}é{%"),
+            ("generation {{% generation x %}", "generation {{% generation x %}"),
+            ("{%\ngeneration\n%}", "{%\nwith\n%}"),
+        ] {
+            assert_eq!(replace_generation_tags(source), expected);
+        }
     }
 
     #[test]
@@ -612,7 +552,7 @@ mod tests {
 
     #[test]
     fn a_template_nested_without_end_is_refused_not_a_stack_that_overflows() {
-        let repeat = |text: &str| text.repeat(LONGEST / text.len() - 20);
+        let repeat = |text: &str| text.repeat(LONGEST_SOURCE / text.len() - 20);
         for source in [
             format!("{{{{ {}1 }}}}", repeat("(")),
             format!("{{{{ {}1", repeat("not ")),
@@ -625,7 +565,7 @@ mod tests {
             repeat("{% if a %}"),
             repeat("{% generation %}"),
         ] {
-            assert!(source.len() <= LONGEST);
+            assert!(source.len() <= LONGEST_SOURCE);
             let refused = compile(&source).err();
             assert!(matches!(refused, Some(ModelError::Template { .. })), "{}", &source[..20]);
         }
@@ -639,13 +579,16 @@ mod tests {
                  {{% set ns.x = {step} %}}{{% endfor %}}{{% endfor %}}"
             );
             let error = render_hostile(&source).unwrap_err();
-            assert!(matches!(error, RunError::EndlessTemplate { line: Some(1) }), "{step}: {error:?}");
+            assert!(
+                matches!(error, RunError::TemplateLimit { limit: "time", line: Some(1) }),
+                "{step}: {error:?}"
+            );
         }
     }
 
     #[test]
     fn a_template_longer_than_any_is_refused() {
-        let refused = compile(&" ".repeat(LONGEST + 1)).err();
+        let refused = compile(&" ".repeat(LONGEST_SOURCE + 1)).err();
         assert!(matches!(refused, Some(ModelError::Template { .. })), "{refused:?}");
     }
 

@@ -249,7 +249,7 @@ fn a_template_that_does_not_end_harms_nothing_else() {
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
     let model = templated(&format!("fine\n{endless}"));
     let error = model.generate("x", None, &hot(1)).unwrap_err();
-    assert_eq!(error, RunError::EndlessTemplate { line: Some(2) });
+    assert_eq!(error, RunError::TemplateLimit { limit: "time", line: Some(2) });
     assert!(model.generate(Prompt::Raw("x".into()), None, &hot(1)).is_ok());
 }
 

@@ -39,7 +39,7 @@ impl From<RunError> for Failure {
             RunError::UnknownToken { .. } => "unknown_token",
             RunError::EmptyStop => "empty_stop",
             RunError::Template { .. } => "template",
-            RunError::EndlessTemplate { .. } => "endless_template",
+            RunError::TemplateLimit { .. } => "template_limit",
             RunError::Tokenizer { .. } => "tokenizer",
             RunError::Output { .. } => "output",
             RunError::NotFinite { .. } => "not_finite",
