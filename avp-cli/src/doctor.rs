@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use avp_lab::embedded_model;
-use avp_runtime_ort::{Device, GenerateOptions, LoadOptions, Model, OrtLibrary, Runtime, cache_folder};
+use avp_runtime_ort::{
+    Device, GenerateOptions, LoadOptions, Model, OrtLibrary, Runtime, ThinkOptions, Thought, cache_folder,
+};
 use clap::Args;
 use console::style;
 use serde::Serialize;
@@ -195,7 +197,8 @@ fn run_check(runtime: &Runtime, folder: &Path, device: Device, required: bool) -
     let answer = || -> Result<()> {
         let options = LoadOptions { device, ..LoadOptions::default() };
         let model = Model::load(runtime, folder, &options)?;
-        let context = model.think("Notes: Rosa lives in Lisbon.", 0, None).context("cannot read a prompt")?;
+        let read = model.think("Notes: Rosa lives in Lisbon.", None, &ThinkOptions::steps(0));
+        let context = read.and_then(Thought::into_context).context("cannot read a prompt")?;
         let answer = model.generate("Where does Rosa live?", Some(&context), &GenerateOptions::default())?;
         ensure!(answer.text.contains("Lisbon"), "the model gave a wrong answer: {:?}", answer.text);
         Ok(())

@@ -3,12 +3,11 @@
 use std::{
     borrow::Cow,
     io::{IsTerminal, Write, stdout},
-    ops::ControlFlow,
     time::Duration,
 };
 
 use anyhow::Result;
-use avp_runtime_ort::{Context, DebugConfig, GenerateOptions, Generation, Model, Prompt};
+use avp_runtime_ort::{Context, GenerateOptions, Generation, Model, Prompt};
 use clap::Args;
 
 use crate::{
@@ -101,14 +100,17 @@ impl Generate {
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
-        let options = GenerateOptions { reuse_prefix: self.reuse, ..self.sampling.options() };
+        let options = GenerateOptions {
+            reuse_prefix: self.reuse,
+            diagnostics: self.metrics.is_some(),
+            compare: self.compare,
+            ..self.sampling.options()
+        };
         match &self.metrics {
             Some(file) => {
-                let debug = DebugConfig { compare: self.compare };
-                let (answer, metrics) =
-                    model.generate_measured(prompt, 0, context.as_ref(), &options, Some(debug))?;
+                let answer = model.generate(prompt, context.as_ref(), &options)?;
                 self.print(&answer)?;
-                write_metrics(file, &metrics)
+                write_metrics(file, &answer.metrics)
             }
             None if self.json => self.print(&model.generate(prompt, context.as_ref(), &options)?),
             None => stream(&model, prompt, context.as_ref(), &options),
@@ -152,24 +154,14 @@ impl Sampling {
 fn stream(model: &Model, prompt: Prompt, context: Option<&Context>, options: &GenerateOptions) -> Result<()> {
     let mut out = stdout().lock();
     let terminal = out.is_terminal();
-    let mut failed = None;
-    let answer = model.generate_streaming(prompt, context, options, |piece| {
-        match out.write_all(shown(piece, terminal).as_bytes()).and_then(|()| out.flush()) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
+    for piece in model.start_generate(prompt, context, options)? {
+        if piece.is_err() && terminal {
+            // The error begins a line of its own.
+            writeln!(out)?;
         }
-    });
-    if let Some(error) = failed {
-        return Err(error.into());
+        out.write_all(shown(&piece?, terminal).as_bytes())?;
+        out.flush()?;
     }
-    if answer.is_err() && terminal {
-        // The error message starts on its own line.
-        writeln!(out)?;
-    }
-    answer?;
     Ok(writeln!(out)?)
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     io::{Write, stdout},
-    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use avp_core::Mode;
 use avp_runtime_ort::{
-    Dtype, GenerateOptions, LoadOptions, Model,
+    Dtype, GenerateOptions, LoadOptions, Model, ThinkOptions,
     rosetta::{AvpMap, CalibrateOptions, MapFolder, MapModel, Method, Rosetta, ValidateOptions},
 };
 use clap::{Args, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser};
@@ -267,7 +266,8 @@ pub(crate) struct Generate {
 impl Generate {
     fn run(&self) -> Result<()> {
         let rosetta = self.pair.with_map(self.map.as_ref())?;
-        let thought = rosetta.source().think(self.prompt.as_str(), self.steps, None)?;
+        let options = ThinkOptions::steps(self.steps);
+        let thought = rosetta.source().think(self.prompt.as_str(), None, &options)?.into_context()?;
         let transfer = rosetta.transfer(&thought)?;
         if !transfer.quality.recommend_latent {
             eprintln!("avp: text may be the better choice: {}", transfer.quality.reason);
@@ -280,21 +280,11 @@ impl Generate {
         };
         let question = self.question.as_deref().unwrap_or(&self.prompt);
         let mut out = stdout().lock();
-        let mut failed = None;
-        rosetta.target().generate_streaming(
-            question,
-            Some(&transfer.context),
-            &options,
-            |piece| match out.write_all(piece.as_bytes()).and_then(|()| out.flush()) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            },
-        )?;
-        failed.map_or_else(|| writeln!(out), Err)?;
-        Ok(())
+        for piece in rosetta.target().start_generate(question, Some(&transfer.context), &options)? {
+            out.write_all(piece?.as_bytes())?;
+            out.flush()?;
+        }
+        Ok(writeln!(out)?)
     }
 }
 

@@ -2,11 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use avp_core::{Dialect, Rule};
-use avp_runtime_ort::{
-    Context, ContextError, DebugConfig, FrameOptions, FrameReadOptions, Model, Runtime, ThinkOptions,
-};
+use avp_runtime_ort::{Context, ContextError, FrameOptions, FrameReadOptions, Model, Runtime, ThinkOptions};
 use clap::Args;
 use serde::Serialize;
 
@@ -82,21 +80,21 @@ impl Think {
             temperature: self.temperature,
             timeout: self.timeout,
             reuse_prefix: self.reuse,
+            diagnostics: self.metrics.is_some(),
             ..ThinkOptions::steps(self.steps)
         };
-        let debug = self.metrics.is_some().then(DebugConfig::default);
-        let (thought, metrics) = model.think_measured(prompt, options, context.as_ref(), debug)?;
+        let thought = model.think(prompt, context.as_ref(), &options)?;
         if self.reuse {
             eprintln!("avp: {} of {} prompt tokens reused", thought.reused_tokens, thought.prompt_tokens);
         }
-        self.metrics.as_ref().map_or(Ok(()), |file| write_metrics(file, &metrics))?;
+        self.metrics.as_ref().map_or(Ok(()), |file| write_metrics(file, &thought.metrics))?;
         // With diagnostics the library reports this in the metrics only; a context like this must not be written.
         ensure!(
             thought.last_hidden_state.iter().all(|value| value.is_finite()),
             "the hidden state at step {} holds NaN or infinities",
             thought.num_steps
         );
-        let context = thought.context.context("the result has no KV-cache")?;
+        let context = thought.into_context()?;
         let options = FrameOptions {
             session_id: self.session_id.clone(),
             source_agent_id: self.source_agent_id.clone(),

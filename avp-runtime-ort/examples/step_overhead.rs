@@ -8,9 +8,7 @@
 
 use std::{collections::BTreeMap, env, error::Error, fs, path::Path, time::Duration};
 
-use avp_runtime_ort::{
-    Context, Device, LoadOptions, Model, OutputType, Prompt, Runtime, StepsTime, ThinkOptions,
-};
+use avp_runtime_ort::{Context, Device, LoadOptions, Model, Prompt, Runtime, StepsTime, ThinkOptions};
 use serde::Deserialize;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -28,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::find()?;
     let options = LoadOptions { threads, device, ..LoadOptions::default() };
     let model = Model::load(&runtime, &folder, &options)?;
-    let context = model.think(prompt_of(&model, tokens)?, 0, None)?;
+    let context = model.think(prompt_of(&model, tokens)?, None, &ThinkOptions::steps(0))?.into_context()?;
     let rounds: Vec<StepsTime> = (0..7).map(|_| think(&model, &context, steps)).collect::<Result<_, _>>()?;
     let (total, inside) =
         (median(rounds.iter().map(|r| r.total)), median(rounds.iter().map(|r| r.inside_runtime)));
@@ -59,8 +57,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// As many steps behind `context`, whose cache is not kept.
 fn think(model: &Model, context: &Context, steps: usize) -> Result<StepsTime, Box<dyn Error>> {
-    let options = ThinkOptions { output: OutputType::HiddenState, ..ThinkOptions::steps(steps) };
-    Ok(model.think_with(Prompt::Raw("a".to_owned()), options, Some(context))?.steps_time)
+    let options = ThinkOptions { keep_context: false, ..ThinkOptions::steps(steps) };
+    Ok(model.think(Prompt::Raw("a".to_owned()), Some(context), &options)?.steps_time)
 }
 
 /// How often each operator ran while a fresh session read the prompt and took as many steps behind it.
@@ -74,7 +72,7 @@ fn operators(
     let scratch = tempfile::tempdir()?;
     let options = LoadOptions { profile: Some(scratch.path().join("profile")), ..options.clone() };
     let model = Model::load(runtime, folder, &options)?;
-    let context = model.think(prompt_of(&model, tokens)?, 0, None)?;
+    let context = model.think(prompt_of(&model, tokens)?, None, &ThinkOptions::steps(0))?.into_context()?;
     think(&model, &context, steps)?;
     drop((model, context));
     read_profile(scratch.path())

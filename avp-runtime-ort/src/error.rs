@@ -185,14 +185,20 @@ pub enum RunError {
         /// Tokens generated before, or latent steps taken.
         step: usize,
     },
-    /// Numbers that were to be read as vectors are not whole ones.
-    #[error("{got} numbers are no vectors of {hidden_dim}")]
+    /// The length of [`Prompt::Vectors`](crate::Prompt::Vectors) is not a multiple of the model's hidden_dim.
+    #[error("expected a multiple of hidden_dim ({hidden_dim}) values, got {got}")]
     Vectors {
         /// The model's hidden_dim.
         hidden_dim: usize,
-        /// Numbers there are.
+        /// Values there are.
         got: usize,
     },
+    /// [`Prompt::Vectors`](crate::Prompt::Vectors) was given where only text can be read.
+    #[error("expected a prompt of text, got vectors")]
+    NotText,
+    /// The thought holds no context.
+    #[error("the thought holds no context: set ThinkOptions::keep_context")]
+    NoContext,
     /// The model's queue is full. Try again when a call has been answered, or make a blocking call, which waits.
     #[error("the model's queue is full: {places} calls are waiting")]
     Busy {

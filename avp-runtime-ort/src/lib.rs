@@ -1,11 +1,11 @@
 //! Make and use KV-caches with any ONNX-exported decoder model.
 //!
 //! ```
-//! # use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime};
-//! # let runtime = Runtime::find()?;
-//! let model = Model::load(&runtime, "../models/facts", &LoadOptions::default())?;
-//! let context = model.think("Notes: Rosa lives in Lisbon. Rosa has a parrot.", 8, None)?;
-//! let answer = model.generate("Where does Rosa live?", Some(&context), &GenerateOptions::default())?;
+//! use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime, ThinkOptions};
+//!
+//! let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
+//! let notes = model.think("Notes: Rosa lives in Lisbon. Rosa has a parrot.", None, &ThinkOptions::steps(8))?;
+//! let answer = model.generate("Where does Rosa live?", notes.context.as_ref(), &GenerateOptions::default())?;
 //! assert_eq!(answer.text, "Answer: Rosa lives in Lisbon.");
 //! # Ok::<(), Error>(())
 //! ```
@@ -39,6 +39,7 @@ mod context;
 mod decoder;
 mod engine;
 mod error;
+mod facts;
 mod folder;
 mod generate;
 mod identity;
@@ -63,14 +64,14 @@ pub use folder::{Dtype, UnknownDtype};
 pub use generate::{Finish, GenerateOptions, Generation, GenerationStream};
 pub use identity::{read_identity, tokenizer_hash};
 pub use library::{LibraryError, LibrarySource, OrtLibrary};
-pub use metrics::{DebugConfig, GenerateMetrics, ThinkMetrics, TransferDiagnostics};
+pub use metrics::{GenerateMetrics, ThinkMetrics, TransferDiagnostics};
 pub use model::{LoadOptions, Model};
 pub use prepare::{
     CacheLayout, CheckOptions, PrepareCheck, PrepareError, PrepareReport, Rotary, check_prepared,
     prepare_report,
 };
 pub use runtime::Runtime;
-pub use think::{OutputType, StepsTime, ThinkOptions, Thought};
+pub use think::{StepsTime, ThinkOptions, Thought};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

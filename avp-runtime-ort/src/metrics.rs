@@ -1,26 +1,17 @@
-//! What a call took and whether what it gave looks healthy, in the words of `avp` 0.6: `ThinkMetrics`, `GenerateMetrics` and
-//! `TransferDiagnostics` have its fields, so that logs of both can be read side by side.
+//! How long a call took and whether its result looks healthy: `ThinkMetrics`, `GenerateMetrics` and `TransferDiagnostics` have
+//! the fields of `avp` 0.6, so that logs of both can be compared.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{
-    Context, GenerateOptions, Generation, Model, Prompt, RunError, ThinkOptions, Thought, engine::Deadline,
-};
+use crate::{Generation, RunError};
 
-/// What to look at beside the answer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DebugConfig {
-    /// Answer once more without the context, and say how many words both answers share. Takes as long again.
-    pub compare: bool,
-}
-
-/// Whether a transfer looks healthy. Only what a call looked at is filled in.
+/// Whether a transfer looks healthy. A field that does not belong to the call, or was not measured, has its default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TransferDiagnostics {
-    /// The answer is nothing but whitespace.
+    /// The answer is empty or whitespace.
     pub output_empty: bool,
     /// A hidden state held NaN, behind the prompt or behind a latent step.
     pub has_nan: bool,
@@ -30,17 +21,17 @@ pub struct TransferDiagnostics {
     pub output_length: usize,
     /// `latent` where a context was made or used, `rosetta` where another model's was projected, else empty.
     pub transfer_mode: String,
-    /// The model that thought, where it is another.
+    /// The model that thought, if it is another.
     pub source_model: Option<String>,
     /// The model of the call.
     pub target_model: Option<String>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Whether the quality gate let a projection pass.
+    /// Whether a projection passed the quality gate.
     pub quality_gate_passed: Option<bool>,
-    /// Why.
+    /// The reason for that.
     pub quality_gate_reason: String,
-    /// How the projection was made.
+    /// The method of the projection.
     pub projection_method: String,
     /// Norm of the projected hidden state.
     pub hidden_state_norm: Option<f64>,
@@ -50,41 +41,41 @@ pub struct TransferDiagnostics {
     pub norm_trajectory: Option<Vec<f32>>,
     /// The answer without the context.
     pub text_baseline_output: Option<String>,
-    /// Words that both answers have, as a part of the longer one's: from 0 to 1.
+    /// Words that both answers have, as a share of the words of the answer with more: from 0 to 1.
     pub text_overlap: Option<f64>,
-    /// What went wrong without ending the call.
+    /// Problems that did not end the call.
     pub warnings: Vec<String>,
-    /// What else there is to say.
+    /// Further fields.
     pub extra: Map<String, Value>,
 }
 
-/// What a [`Model::think_measured`] took.
+/// A think call, as `avp` 0.6 reports it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ThinkMetrics {
     /// The model's id.
     pub model: Option<String>,
     /// Latent steps asked for.
     pub steps: usize,
-    /// Whether it went on from a context.
+    /// Whether a context was given.
     pub has_prior_context: bool,
     /// Seconds of the whole call.
     pub duration_s: f64,
     /// Seconds of thinking.
     pub think_duration_s: f64,
-    /// Where they were asked for.
+    /// Filled in on request.
     pub diagnostics: Option<TransferDiagnostics>,
 }
 
-/// What a [`Model::generate_measured`] took.
+/// A generate call, as `avp` 0.6 reports it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct GenerateMetrics {
     /// The model's id.
     pub model: Option<String>,
     /// Latent steps asked for.
     pub steps: usize,
-    /// Whether it went on from a context.
+    /// Whether a context was given.
     pub has_prior_context: bool,
-    /// Whether the context was put into a store: for callers that have one.
+    /// Whether the caller put the context into a store; always false here.
     pub stored: bool,
     /// Seconds of the whole call.
     pub duration_s: f64,
@@ -92,138 +83,21 @@ pub struct GenerateMetrics {
     pub think_duration_s: f64,
     /// Seconds of generating.
     pub generate_duration_s: f64,
-    /// Where they were asked for.
+    /// Filled in on request.
     pub diagnostics: Option<TransferDiagnostics>,
 }
 
-impl Model {
-    /// As [`think_with`](Self::think_with), and says what it took. With a `debug` it looks at the hidden state at each step, too:
-    /// its norm, and whether it holds NaN or infinities. These are no error then, as in the peer: the diagnostics name them, the
-    /// first NaN ends the thinking, and its context is of no use.
-    ///
-    /// ```
-    /// # use avp_runtime_ort::{DebugConfig, Error, LoadOptions, Model, Runtime, ThinkOptions};
-    /// # let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
-    /// let options = ThinkOptions::steps(3);
-    /// let (_, metrics) = model.think_measured("Rosa has a parrot.", options, None, Some(DebugConfig::default()))?;
-    /// assert_eq!(metrics.diagnostics.and_then(|found| found.norm_trajectory).map(|norms| norms.len()), Some(4));
-    /// # Ok::<(), Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`think_with`](Self::think_with).
-    pub fn think_measured(
-        &self,
-        prompt: impl Into<Prompt>,
-        options: ThinkOptions,
-        context: Option<&Context>,
-        debug: Option<DebugConfig>,
-    ) -> Result<(Thought, ThinkMetrics), RunError> {
-        let start = Instant::now();
-        let steps = options.steps;
-        let options = ThinkOptions { diagnostics: options.diagnostics || debug.is_some(), ..options };
-        let deadline = Deadline::new(options.timeout);
-        let thought = self.think_until(deadline, &prompt.into(), options, context, debug.is_some())?;
-        let seconds = start.elapsed().as_secs_f64();
-        let metrics = ThinkMetrics {
-            model: Some(self.identity().model_id.clone()),
-            steps,
-            has_prior_context: context.is_some(),
-            duration_s: seconds,
-            think_duration_s: seconds,
-            diagnostics: debug.map(|_| self.diagnose(&thought)),
-        };
-        Ok((thought, metrics))
-    }
-
-    /// As `avp.generate`: thinks on the prompt for `steps` latent steps, answers the prompt behind them, and says what it
-    /// took. With 0 steps it only answers, behind `context`.
-    ///
-    /// # Errors
-    /// As [`think_with`](Self::think_with) and [`generate`](Self::generate).
-    pub fn generate_measured(
-        &self,
-        prompt: impl Into<Prompt>,
-        steps: usize,
-        context: Option<&Context>,
-        options: &GenerateOptions,
-        debug: Option<DebugConfig>,
-    ) -> Result<(Generation, GenerateMetrics), RunError> {
-        let start = Instant::now();
-        // One for all that is run.
-        let deadline = Deadline::new(options.timeout);
-        let prompt = prompt.into();
-        let mut diagnostics = debug.map(|_| TransferDiagnostics {
-            target_model: Some(self.identity().model_id.clone()),
-            ..TransferDiagnostics::default()
-        });
-        let mut thought = None;
-        if steps > 0 {
-            let think = ThinkOptions {
-                reuse_prefix: options.reuse_prefix,
-                diagnostics: debug.is_some(),
-                ..ThinkOptions::steps(steps)
-            };
-            let found = self.think_until(deadline, &prompt, think, context, debug.is_some())?;
-            // Nobody answers behind a context of no use, looked at or not.
-            if found.has_nan || found.has_inf {
-                return Err(RunError::NotFinite { step: found.num_steps });
-            }
-            diagnostics = debug.map(|_| self.diagnose(&found));
-            thought = found.context;
-        }
-        let think_duration_s = start.elapsed().as_secs_f64();
-
-        let generating = Instant::now();
-        let behind = thought.as_ref().or(context);
-        // Behind its own thoughts the prompt is read once more: what is known of the first reading is the thoughts.
-        let reuse_prefix = options.reuse_prefix && thought.is_none();
-        let answering = GenerateOptions { reuse_prefix, ..options.clone() };
-        let generation = self.generate_until(deadline, &prompt, behind, &answering)?;
-        let generate_duration_s = generating.elapsed().as_secs_f64();
-        if let Some(diagnostics) = &mut diagnostics {
-            diagnostics.look_at(&generation, behind.is_some());
-            if debug.is_some_and(|debug| debug.compare) {
-                let baseline = self.generate_until(deadline, &prompt, None, options);
-                diagnostics.compare(&generation.text, baseline);
-            }
-        }
-        let metrics = GenerateMetrics {
-            model: Some(self.identity().model_id.clone()),
-            steps,
-            has_prior_context: context.is_some(),
-            stored: false,
-            duration_s: start.elapsed().as_secs_f64(),
-            think_duration_s,
-            generate_duration_s,
-            diagnostics,
-        };
-        Ok((generation, metrics))
-    }
-
-    fn diagnose(&self, thought: &Thought) -> TransferDiagnostics {
-        TransferDiagnostics {
-            target_model: Some(self.identity().model_id.clone()),
-            transfer_mode: "latent".to_owned(),
-            prompt_tokens: thought.prompt_tokens,
-            has_nan: thought.has_nan,
-            has_inf: thought.has_inf,
-            norm_trajectory: Some(thought.hidden_norms.clone()),
-            ..TransferDiagnostics::default()
-        }
-    }
-}
-
 impl TransferDiagnostics {
-    /// Whether there is an answer, and numbers behind it.
+    /// Whether there is an answer, and no NaN or infinity behind it.
     pub fn healthy(&self) -> bool {
         !self.output_empty && !self.has_nan && !self.has_inf
     }
 
-    /// All of it in one line, as the peer prints it.
+    /// A summary in one line, as the peer prints it.
     ///
     /// ```
-    /// # use avp_runtime_ort::TransferDiagnostics;
+    /// use avp_runtime_ort::TransferDiagnostics;
+    ///
     /// let found = TransferDiagnostics { output_empty: true, transfer_mode: "latent".into(), ..Default::default() };
     /// assert_eq!(found.summary(), "UNHEALTHY[EMPTY_OUTPUT] | mode=latent");
     /// ```
@@ -249,7 +123,7 @@ impl TransferDiagnostics {
         parts.into_iter().flatten().collect::<Vec<_>>().join(" | ")
     }
 
-    fn look_at(&mut self, generation: &Generation, behind_a_context: bool) {
+    pub(crate) fn add_answer(&mut self, generation: &Generation, behind_a_context: bool) {
         let text = generation.text.trim();
         self.output_length = text.chars().count();
         self.output_empty = text.is_empty();
@@ -261,7 +135,7 @@ impl TransferDiagnostics {
         }
     }
 
-    fn compare(&mut self, text: &str, baseline: Result<Generation, RunError>) {
+    pub(crate) fn compare(&mut self, text: &str, baseline: Result<Generation, RunError>) {
         match baseline {
             Ok(baseline) => {
                 self.text_overlap = Some(word_overlap(text, &baseline.text));
@@ -291,7 +165,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::{LoadOptions, Runtime, onnx::ModelProto};
+    use crate::{GenerateOptions, LoadOptions, Model, Runtime, ThinkOptions, onnx::ModelProto};
 
     #[derive(Deserialize)]
     struct Records {
@@ -384,12 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn nan_and_infinities_are_told_of_where_one_looks_and_an_error_elsewhere() {
+    fn nan_and_infinities_are_reported_by_diagnostics_and_an_error_without() {
         let think = |model: &Model, steps| {
-            let debug = Some(DebugConfig::default());
-            let options = ThinkOptions::steps(steps);
-            let (thought, metrics) = model.think_measured("Who?", options, None, debug).unwrap();
-            let found = metrics.diagnostics.unwrap();
+            let options = ThinkOptions { diagnostics: true, ..ThinkOptions::steps(steps) };
+            let thought = model.think("Who?", None, &options).unwrap();
+            let found = thought.metrics.diagnostics.unwrap();
             let norms = found.norm_trajectory.as_ref().map_or(0, Vec::len);
             assert_eq!((norms, found.healthy()), (thought.num_steps + 1, !found.has_nan && !found.has_inf));
             (found.has_nan, found.has_inf, thought.num_steps)
@@ -402,16 +275,13 @@ mod tests {
         let nan = model_with(f32::NAN);
         assert_eq!(think(&nan, 3), (true, false, 0));
 
-        for options in [ThinkOptions::steps(0), ThinkOptions { diagnostics: true, ..ThinkOptions::steps(0) }]
-        {
-            for model in [&infinite, &nan] {
-                let error = model.think_with("Who?", options.clone(), None).unwrap_err();
-                assert_eq!(error, RunError::NotFinite { step: 0 });
-            }
+        for model in [&infinite, &nan] {
+            let error = model.think("Who?", None, &ThinkOptions::steps(0)).unwrap_err();
+            assert_eq!(error, RunError::NotFinite { step: 0 });
         }
-        let debug = Some(DebugConfig::default());
-        for (model, debug) in [(&nan, debug), (&infinite, debug), (&infinite, None)] {
-            let answer = model.generate_measured("Who?", 1, None, &GenerateOptions::default(), debug);
+        for (model, diagnostics) in [(&nan, true), (&infinite, true), (&infinite, false)] {
+            let options = GenerateOptions { steps: 1, diagnostics, ..GenerateOptions::default() };
+            let answer = model.generate("Who?", None, &options);
             assert!(matches!(answer, Err(RunError::NotFinite { .. })), "{answer:?}");
         }
     }

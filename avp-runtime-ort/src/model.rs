@@ -1,45 +1,51 @@
-//! A model folder, loaded: it thinks, and it generates.
+//! A loaded model: everything that can be done with it.
 
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, mpsc},
+    time::Instant,
 };
 
 use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
-    CacheLayout, Context, ContextError, ModelError, Prompt, RunError, Runtime,
+    CacheLayout, Context, ContextError, GenerateOptions, Generation, GenerationStream, ModelError, Prompt,
+    RunError, Runtime, ThinkOptions, Thought,
     chat::ChatTemplate,
     config::{self, GenerationConfig, ModelConfig},
-    context::{Before, Fingerprint},
+    context::Fingerprint,
     decoder::{Decoder, Device},
-    engine::{Deadline, Engine, Pending, Task},
+    engine::{Deadline, Engine, Pending, Progress, Task},
+    facts::Facts,
     folder::{self, Dtype, parse_json},
+    generate::Request,
     identity,
-    kv::{KvCache, Past},
     prepare::{Cache, prepare_cached},
+    think::Thinking,
     tokens::Tokens,
 };
 
 /// A decoder with its tokenizer and chat template.
 ///
-/// A handle: clones are cheap and stand for the same model, and any thread may use one. The model has a thread of its own,
-/// which takes the calls in flight by turns, token by token. Dropping the last handle waits for the calls it has accepted.
+/// `Model` is a handle: clones are cheap and refer to the same model, and any thread may use one. The model has a thread of its
+/// own, which serves the calls in flight in turn, token by token. Dropping the last handle waits for the accepted calls.
+///
+/// ```
+/// use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime, ThinkOptions};
+///
+/// let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
+/// let notes = model.think("Notes: Rosa lives in Lisbon.", None, &ThinkOptions::steps(8))?;
+/// let answer = model.generate("Where?", notes.context.as_ref(), &GenerateOptions::default())?;
+/// assert_eq!(answer.context_tokens, notes.prompt_tokens + 8);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Model(Arc<Loaded>);
 
 struct Loaded {
     engine: Engine,
-    tokens: Tokens,
-    template: Option<ChatTemplate>,
-    identity: Arc<OwnedModelIdentity>,
-    fingerprint: Arc<Fingerprint>,
-    end_of_turn: Vec<u32>,
-    layout: CacheLayout,
-    tied: bool,
-    window: usize,
-    graph_path: PathBuf,
+    facts: Arc<Facts>,
 }
 
 /// How to load a model.
@@ -109,8 +115,7 @@ impl Model {
         let decoder = Decoder::new(runtime, &prepared, options)?;
         let engine = Engine::new(decoder, options.queue, options.in_flight)
             .map_err(|error| ModelError::Runtime { message: format!("no thread to run it: {error}") })?;
-        Ok(Self(Arc::new(Loaded {
-            engine,
+        let facts = Facts {
             tokens,
             template,
             identity: Arc::new(identity),
@@ -120,120 +125,167 @@ impl Model {
             layout: prepared.report.cache,
             tied: prepared.report.tied,
             graph_path: graph,
-        })))
+        };
+        Ok(Self(Arc::new(Loaded { engine, facts: Arc::new(facts) })))
     }
 
-    /// The ids of `prompt` as the model reads it: rendered by the chat template, tokenized without further special tokens.
+    /// Reads `prompt` behind `context` and takes latent steps; the result is a new context. Waits for a place in the model's
+    /// queue.
+    ///
+    /// A latent step feeds the model's expected next embedding back in place of a token. `context` stays as it was and can be
+    /// used again.
+    ///
+    /// ```
+    /// use avp_runtime_ort::{Error, LoadOptions, Model, Runtime, ThinkOptions};
+    ///
+    /// let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
+    /// let thought = model.think("Notes: Rosa has a parrot.", None, &ThinkOptions::steps(8))?;
+    /// assert_eq!((thought.num_steps, thought.context.is_some()), (8, true));
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
-    /// When the template refuses the messages or the tokenizer the text.
+    /// When the prompt is empty, does not fit the window with context and steps, the context is another model's, the model
+    /// does not support the temperature, the last hidden state is not finite, or the time is up.
+    pub fn think(
+        &self,
+        prompt: impl Into<Prompt>,
+        context: Option<&Context>,
+        options: &ThinkOptions,
+    ) -> Result<Thought, RunError> {
+        let deadline = Deadline::new(options.timeout);
+        self.run(self.thinking(&prompt.into(), context, options)?, deadline)
+    }
+
+    /// As [`think`](Self::think), without waiting.
+    ///
+    /// Every error is in the answer, also [`RunError::Busy`] where the model's queue was full.
+    pub fn start_think(
+        &self,
+        prompt: impl Into<Prompt>,
+        context: Option<&Context>,
+        options: &ThinkOptions,
+    ) -> Pending<Thought> {
+        let deadline = Deadline::new(options.timeout);
+        match self.thinking(&prompt.into(), context, options) {
+            Ok(thinking) => self.start(thinking, deadline),
+            Err(error) => Pending::refused(error),
+        }
+    }
+
+    /// Reads `prompt` behind `context` and generates text until the model ends its turn. Waits for a place in the model's
+    /// queue.
+    ///
+    /// ```
+    /// use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime};
+    ///
+    /// let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
+    /// let answer = model.generate("Rosa lives in Lisbon.", None, &GenerateOptions::default())?;
+    /// assert!(!answer.text.is_empty());
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the prompt is empty, does not fit the window with the context, an option is out of range, the context is another
+    /// model's, or the time is up.
+    pub fn generate(
+        &self,
+        prompt: impl Into<Prompt>,
+        context: Option<&Context>,
+        options: &GenerateOptions,
+    ) -> Result<Generation, RunError> {
+        let (start, deadline) = (Instant::now(), Deadline::new(options.timeout));
+        let request = Request::new(&self.0.facts, &prompt.into(), context, options, start)?;
+        self.run(request.into_task(None)?.0, deadline)
+    }
+
+    /// As [`generate`](Self::generate), without waiting: the text comes piece by piece, or all at once.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate), and [`RunError::Busy`] where the model's queue is full. Errors of the model's runs come
+    /// from the stream.
+    pub fn start_generate(
+        &self,
+        prompt: impl Into<Prompt>,
+        context: Option<&Context>,
+        options: &GenerateOptions,
+    ) -> Result<GenerationStream, RunError> {
+        let (start, deadline) = (Instant::now(), Deadline::new(options.timeout));
+        let (sender, pieces) = mpsc::channel();
+        let request = Request::new(&self.0.facts, &prompt.into(), context, options, start)?;
+        let (task, usage) = request.into_task(Some(sender))?;
+        Ok(GenerationStream::new(pieces, self.0.engine.try_start(task, deadline)?, usage))
+    }
+
+    /// The token ids of `prompt`: rendered by the chat template, tokenized without further special tokens.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, the tokenizer the text, or the prompt is vectors.
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
-        self.0.tokens.encode(&prompt.text(self.0.template.as_ref())?)
+        self.0.facts.tokenize(prompt)
     }
 
     /// The handshake rule by which `context` fits this model: [`Rule::HashMatch`], or [`Rule::StructuralMatch`] where
-    /// hashes differ and family, hidden_dim, num_layers and KV shape are equal. So it is with frames of the Python
-    /// package, which hashes a config of its own making.
+    /// hashes differ and family, hidden_dim, num_layers and KV shape are equal. Frames of the Python package match by
+    /// structure, since it hashes a config of its own making.
     ///
     /// # Errors
     /// When it does not fit; the first field that differs is named.
     pub fn accepts(&self, context: &Context) -> Result<Rule, ContextError> {
-        context.fits(&self.0.identity, &self.0.layout, &self.0.fingerprint)
+        self.0.facts.accepts(context)
     }
 
-    /// Who this model is, for handshakes.
+    /// The model's identity, for handshakes.
     pub fn identity(&self) -> &OwnedModelIdentity {
-        &self.0.identity
+        &self.0.facts.identity
     }
 
     /// Shape and type of the model's KV-cache.
     pub fn cache_layout(&self) -> CacheLayout {
-        self.0.layout
-    }
-
-    /// Whether its head is its embedding transposed, so that a latent step is a softmax over tokens.
-    pub(crate) fn is_tied(&self) -> bool {
-        self.0.tied
+        self.0.facts.layout
     }
 
     /// Tokens the model can attend to.
     pub fn window(&self) -> usize {
-        self.0.window
+        self.0.facts.window
     }
 
-    /// The export, which carries the weights.
-    pub(crate) fn graph_path(&self) -> &Path {
-        &self.0.graph_path
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.0.facts
     }
 
-    /// Its text to token ids and back.
-    pub(crate) fn tokens(&self) -> &Tokens {
-        &self.0.tokens
-    }
-
-    /// Tokens that end a turn.
-    pub(crate) fn end_of_turn(&self) -> &[u32] {
-        &self.0.end_of_turn
-    }
-
-    /// The identity as contexts share it.
-    pub(crate) fn shared_identity(&self) -> Arc<OwnedModelIdentity> {
-        self.0.identity.clone()
-    }
-
-    /// Its weights and rotary settings as contexts remember them.
-    pub(crate) fn fingerprint(&self) -> Arc<Fingerprint> {
-        self.0.fingerprint.clone()
-    }
-
-    /// What to start from, once it is clear that everything fits the window: `before`, then `prompt` tokens and `steps`.
-    pub(crate) fn past(&self, before: Before<'_>, prompt: usize, steps: usize) -> Result<Past, RunError> {
-        let window = self.window();
-        if prompt == 0 {
-            return Err(RunError::EmptyPrompt);
-        }
-        if prompt > window {
-            return Err(RunError::PromptTooLong { tokens: prompt, window });
-        }
-        let seq_len = before.seq_len();
-        if seq_len.saturating_add(prompt).saturating_add(steps) > window {
-            return Err(RunError::ContextTooLong { context: seq_len, prompt, steps, window });
-        }
-        match before.context() {
-            None => Ok(Arc::new(KvCache::empty(self.0.layout)?).into()),
-            Some(context) => {
-                self.accepts(context)?;
-                Ok(Past::new(context.cache_in(self.0.layout.dtype)?, seq_len))
-            }
-        }
+    fn thinking(
+        &self,
+        prompt: &Prompt,
+        context: Option<&Context>,
+        options: &ThinkOptions,
+    ) -> Result<Box<Thinking>, RunError> {
+        let (start, facts) = (Instant::now(), self.facts());
+        Thinking::new(facts, facts.read(prompt)?, context, *options, start)
     }
 
     /// Does `task` on the model's thread and gives its answer, by `deadline`; waits for a place in the queue.
     ///
     /// # Errors
     /// The task's own; [`RunError::TimedOut`], [`RunError::Panicked`] or [`RunError::Stopped`].
-    pub(crate) fn run<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Result<T::Output, RunError> {
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        task: Box<dyn Task<Output = T>>,
+        deadline: Option<Deadline>,
+    ) -> Result<T, RunError> {
         self.0.engine.run(task, deadline)
     }
 
-    /// Hands `task` to the model's thread, after waiting for a place in its queue.
-    ///
-    /// # Errors
-    /// [`RunError::TimedOut`].
-    pub(crate) fn start_when_free<T: Task>(
+    /// Hands `task` to the model's thread. A reason not to take it, such as [`RunError::Busy`], is the answer.
+    pub(crate) fn start<T: Send + 'static>(
         &self,
-        task: T,
+        task: Box<dyn Task<Output = T>>,
         deadline: Option<Deadline>,
-    ) -> Result<Pending<T::Output>, RunError> {
-        self.0.engine.start_when_free(task, deadline)
-    }
-
-    /// Hands `task` to the model's thread. What keeps it from being taken, [`RunError::Busy`] too, is the answer.
-    pub(crate) fn start<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Pending<T::Output> {
+    ) -> Pending<T> {
         self.0.engine.start(task, deadline)
     }
 
-    /// Does `work` in one step of the model's thread: for tests of the decoder.
+    /// Does `work` in one step of the model's thread.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -241,12 +293,12 @@ impl Model {
         &self,
         work: impl FnOnce(&mut Decoder) -> Result<T, RunError> + Send + 'static,
     ) -> Result<T, RunError> {
-        self.run(Once(Some(work)), None)
+        self.run(Box::new(Once(work)), None)
     }
 }
 
 /// A task of one step.
-struct Once<F>(Option<F>);
+struct Once<F>(F);
 
 impl<T, F> Task for Once<F>
 where
@@ -255,15 +307,13 @@ where
 {
     type Output = T;
 
-    fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<T>, RunError> {
-        // A task that has given its answer is not asked again.
-        let work = self.0.take().ok_or(RunError::Stopped)?;
-        work(decoder).map(ControlFlow::Break)
+    fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<T>, RunError> {
+        (self.0)(decoder).map(ControlFlow::Break)
     }
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Model").field("identity", &self.0.identity).finish_non_exhaustive()
+        formatter.debug_struct("Model").field("identity", self.identity()).finish_non_exhaustive()
     }
 }

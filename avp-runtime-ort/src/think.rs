@@ -1,4 +1,4 @@
-//! Thinking: a prompt read, latent steps taken, all of it kept as a context.
+//! Thinking: a prompt is read, latent steps are taken, and the result is a context.
 
 use std::{
     ops::ControlFlow,
@@ -10,43 +10,42 @@ use avp_core::OwnedModelIdentity;
 use ort::value::DynTensor;
 
 use crate::{
-    Context, Model, Pending, Prompt, RunError,
+    Context, RunError,
     context::{Before, Origin},
     decoder::{Decoder, Input, Outputs, Reading, Sequence, Want},
-    engine::{Deadline, Task},
+    engine::{Progress, Task},
+    facts::Facts,
     kv::Past,
+    metrics::{ThinkMetrics, TransferDiagnostics},
 };
 
-/// What thinking is to keep; named as in `avp` 0.6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum OutputType {
-    /// As [`KvCache`](Self::KvCache): what the same model can go on from.
-    #[default]
-    Auto,
-    /// The KV-cache and the last hidden state.
-    KvCache,
-    /// The last hidden state alone; the KV-cache is freed. For another model, which has no use for the cache.
-    HiddenState,
-}
-
 /// How to think.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// ```
+/// use avp_runtime_ort::ThinkOptions;
+///
+/// let options = ThinkOptions { diagnostics: true, ..ThinkOptions::steps(8) };
+/// assert_eq!((options.steps, options.temperature), (8, 1.0));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThinkOptions {
-    /// Latent steps to take behind the prompt; 20 by default, as `avp` has it. With 0 the prompt is only read.
+    /// Latent steps to take behind the prompt; 20 by default, as in `avp`. With 0 the prompt is only read.
     pub steps: usize,
-    /// What the logits are divided by before a latent step weighs the embeddings of all tokens by their probability; above 0.
-    /// Below 1 a step comes nearer to the likeliest token, above it further away. 1 by default, which is LatentMAS's step and
-    /// the peer's. Only models with tied embeddings take such a step: others take no other temperature.
+    /// Divides the logits before a latent step weighs the embeddings of all tokens by their probability; above 0. Below 1 a
+    /// step comes nearer to the likeliest token, above it further away. The default 1 is LatentMAS's step and the peer's. Only
+    /// models with tied embeddings take such a step; others accept 1 only.
     pub temperature: f32,
-    /// What to keep.
-    pub output: OutputType,
-    /// Give up after this time, counted from the call; `None` takes what it takes.
+    /// Keep the KV-cache as a [`Context`]; true by default. Without it the cache is freed and only
+    /// [`Thought::last_hidden_state`] is left, which is all that another model can use.
+    pub keep_context: bool,
+    /// Time limit, counted from the call; `None` waits without limit.
     pub timeout: Option<Duration>,
-    /// Measure the norm of the hidden state at each step, which has to leave the device for it.
+    /// Measure the hidden state behind the prompt and behind each step, which copies it from the device: its norm, and whether
+    /// it holds NaN or infinities. [`ThinkMetrics::diagnostics`] then reports them in place of an error, as in the peer: the first
+    /// NaN ends the thinking, and its context is of no use.
     pub diagnostics: bool,
-    /// Read the prompt from the first token on, and not behind the context: what the two begin with in common is taken from
-    /// the context, and only the rest is computed. A context whose tokens are not known saves nothing.
+    /// Read the prompt from its first token on, and not behind the context: the beginning that both have in common is taken
+    /// from the context, and only the rest is computed. A context whose tokens are not known saves nothing.
     pub reuse_prefix: bool,
 }
 
@@ -55,7 +54,7 @@ impl Default for ThinkOptions {
         Self {
             steps: 20,
             temperature: 1.0,
-            output: OutputType::Auto,
+            keep_context: true,
             timeout: None,
             diagnostics: false,
             reuse_prefix: false,
@@ -70,10 +69,11 @@ impl ThinkOptions {
     }
 }
 
-/// What thinking came to.
+/// The result of thinking.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Thought {
-    /// All that was read and thought; `None` where only the hidden state was to be kept.
+    /// The prompt and the latent steps as a KV-cache; `None` where [`ThinkOptions::keep_context`] was false.
     pub context: Option<Context>,
     /// The hidden state of the last position after the final norm, `[hidden_dim]`.
     pub last_hidden_state: Arc<[f32]>,
@@ -81,278 +81,222 @@ pub struct Thought {
     pub prompt_tokens: usize,
     /// Tokens of the prompt that were in the context already and were not evaluated again.
     pub reused_tokens: usize,
-    /// Tokens and latent steps of the context it went on from, none of them evaluated again; reused ones are among them.
+    /// Tokens and latent steps of the context that the prompt was read behind, none of them evaluated again; reused ones are
+    /// among them.
     pub context_tokens: usize,
     /// Latent steps taken.
     pub num_steps: usize,
-    /// Whether a hidden state that was looked at held NaN. Only [`Model::think_measured`] gives such a thought, and the first
-    /// NaN ended it; elsewhere it is an error.
-    pub has_nan: bool,
-    /// Whether one held an infinity.
-    pub has_inf: bool,
-    /// Euclidean norms of the last position's hidden state, behind the prompt and behind each step: `num_steps + 1` of
-    /// them where [`ThinkOptions::diagnostics`] asked for it, else none.
-    pub hidden_norms: Vec<f32>,
     /// From the first run to the end of the prompt.
     pub prompt_time: Duration,
     /// From the first run to the end.
     pub total_time: Duration,
     /// Time of the latent steps, from the end of the prompt to the end of the last.
     pub steps_time: StepsTime,
+    /// The call as `avp` 0.6 reports it.
+    pub metrics: ThinkMetrics,
 }
 
-/// Where the time of steps went, latent ones or tokens.
+impl Thought {
+    /// The context.
+    ///
+    /// # Errors
+    /// [`RunError::NoContext`] where [`ThinkOptions::keep_context`] was false.
+    pub fn into_context(self) -> Result<Context, RunError> {
+        self.context.ok_or(RunError::NoContext)
+    }
+}
+
+/// Time of latent steps or of token steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StepsTime {
     /// All of it.
     pub total: Duration,
-    /// Of it, inside ONNX Runtime. The rest is this crate's, and other calls' where several are in flight.
+    /// The part inside ONNX Runtime. The rest is this crate's, and other calls' where several are in flight.
     pub inside_runtime: Duration,
 }
 
-impl Model {
-    /// Reads `prompt` behind `context` and thinks for `steps` latent steps; gives all of it as a new context.
-    ///
-    /// A latent step feeds the model's expected next embedding back instead of a token. With 0 steps the prompt is only
-    /// read. `context` stays as it was and can be used again.
-    ///
-    /// # Errors
-    /// When the prompt is empty, does not fit the window with context and steps, the context is another model's, or the
-    /// model's last hidden state holds no finite numbers.
-    pub fn think(
-        &self,
-        prompt: impl Into<Prompt>,
-        steps: usize,
-        context: Option<&Context>,
-    ) -> Result<Context, RunError> {
-        let thought = self.think_with(prompt, ThinkOptions::steps(steps), context)?;
-        thought.context.ok_or(RunError::Stopped)
-    }
-
-    /// As [`think`](Self::think), with every option; waits for a place in the model's queue.
-    ///
-    /// # Errors
-    /// As [`think`](Self::think), [`RunError::Option`] for a temperature that the model cannot take, and
-    /// [`RunError::TimedOut`].
-    pub fn think_with(
-        &self,
-        prompt: impl Into<Prompt>,
-        options: ThinkOptions,
-        context: Option<&Context>,
-    ) -> Result<Thought, RunError> {
-        self.think_until(Deadline::new(options.timeout), &prompt.into(), options, context, false)
-    }
-
-    /// As [`think_with`](Self::think_with), by `deadline`, whatever `options` say. With `tells_not_finite`, and diagnostics, a
-    /// hidden state that holds other things than numbers is no error, but said of the thought.
-    pub(crate) fn think_until(
-        &self,
-        deadline: Option<Deadline>,
-        prompt: &Prompt,
-        options: ThinkOptions,
-        context: Option<&Context>,
-        tells_not_finite: bool,
-    ) -> Result<Thought, RunError> {
-        let tokens = self.tokenize(prompt)?;
-        let thinking = Thinking::new(self, Reading::tokens(tokens), options, context)?;
-        self.run(Thinking { tells_not_finite, ..thinking }, deadline)
-    }
-
-    /// As [`think_with`](Self::think_with), reading `vectors` where tokens would stand: `[length, hidden_dim]`, in the space
-    /// of the model's input embeddings. So is read what another model knows, once it is projected there.
-    ///
-    /// # Errors
-    /// As [`think_with`](Self::think_with), and when `vectors` are not whole ones or not finite.
-    pub fn think_vectors(
-        &self,
-        vectors: &[f32],
-        options: ThinkOptions,
-        context: Option<&Context>,
-    ) -> Result<Thought, RunError> {
-        let deadline = Deadline::new(options.timeout);
-        let hidden_dim = self.identity().hidden_dim as usize;
-        if !vectors.len().is_multiple_of(hidden_dim) {
-            return Err(RunError::Vectors { hidden_dim, got: vectors.len() });
-        }
-        if !vectors.iter().all(|value| value.is_finite()) {
-            return Err(RunError::NotFinite { step: 0 });
-        }
-        let reading = Reading::vectors(vectors.to_vec(), vectors.len() / hidden_dim);
-        self.run(Thinking::new(self, reading, options, context)?, deadline)
-    }
-
-    /// As [`think_with`](Self::think_with), without waiting: the answer is awaited, waited for, or cancelled.
-    ///
-    /// Every error is in the answer, [`RunError::Busy`] too: the model's queue was full.
-    pub fn start_think(
-        &self,
-        prompt: impl Into<Prompt>,
-        options: ThinkOptions,
-        context: Option<&Context>,
-    ) -> Pending<Thought> {
-        let deadline = Deadline::new(options.timeout);
-        let thinking = self
-            .tokenize(&prompt.into())
-            .and_then(|tokens| Thinking::new(self, Reading::tokens(tokens), options, context));
-        match thinking {
-            Ok(thinking) => self.start(thinking, deadline),
-            Err(error) => Pending::refused(error),
-        }
-    }
+/// A think call that has not begun.
+pub(crate) struct Thinking {
+    past: Past,
+    reading: Reading,
+    call: Call,
 }
 
-/// A think call on the model's thread.
-struct Thinking {
-    reading: Reading,
+/// The fixed part of a call.
+struct Call {
     options: ThinkOptions,
     identity: Arc<OwnedModelIdentity>,
     origin: Origin,
+    has_prior_context: bool,
     steps_before: usize,
     reused_tokens: usize,
     context_tokens: usize,
-    state: State,
-    /// Whether hidden states that hold other things than numbers are told of and no error.
-    tells_not_finite: bool,
-    has_nan: bool,
-    has_inf: bool,
-    hidden_norms: Vec<f32>,
     start: Instant,
-    prompt_time: Duration,
-    steps_time: StepsTime,
 }
 
-enum State {
-    Unread(Past),
-    Reading(Sequence),
-    Thinking { sequence: Sequence, latent: DynTensor, taken: usize },
-    Done,
+/// A think call that reads its prompt or takes steps.
+struct Running {
+    call: Call,
+    sequence: Sequence,
+    reading: Reading,
+    /// The next latent input; `None` until the prompt is read.
+    latent: Option<DynTensor>,
+    taken: usize,
+    first_run: Instant,
+    prompt_time: Duration,
+    steps_time: StepsTime,
+    norms: Vec<f32>,
+    has_nan: bool,
+    has_inf: bool,
 }
 
 impl Thinking {
-    fn new(
-        model: &Model,
+    /// # Errors
+    /// When an option is out of range, or prompt and context do not fit the model.
+    pub(crate) fn new(
+        facts: &Facts,
         mut reading: Reading,
-        options: ThinkOptions,
         context: Option<&Context>,
-    ) -> Result<Self, RunError> {
-        check_temperature(options.temperature, model.is_tied())?;
-        let (before, reused_tokens) = match reading.unread_tokens() {
-            Some(tokens) if options.reuse_prefix => {
-                let before = model.reuse(context, tokens)?;
-                (before, before.seq_len())
-            }
-            _ => (Before::all(context), 0),
+        options: ThinkOptions,
+        start: Instant,
+    ) -> Result<Box<Self>, RunError> {
+        check_temperature(options.temperature, facts.tied)?;
+        let before = match reading.unread_tokens() {
+            Some(tokens) if options.reuse_prefix => facts.reuse(context, tokens)?,
+            _ => Before::all(context),
         };
-        reading.skip(reused_tokens);
-        let past = model.past(before, reading.left(), options.steps)?;
-        Ok(Self {
-            origin: Origin::new(model.fingerprint(), before, reading.unread_tokens(), options.steps),
-            reading,
-            identity: model.shared_identity(),
+        let reused_tokens = if options.reuse_prefix { reading.skip(before.seq_len()) } else { 0 };
+        let past = facts.past(before, reading.left(), options.steps)?;
+        let call = Call {
+            options,
+            identity: facts.identity.clone(),
+            origin: Origin::new(facts.fingerprint.clone(), before, reading.unread_tokens(), options.steps),
+            has_prior_context: context.is_some(),
             steps_before: before.num_steps(),
             reused_tokens,
             context_tokens: past.seq_len(),
-            state: State::Unread(past),
-            tells_not_finite: false,
-            has_nan: false,
-            has_inf: false,
-            hidden_norms: Vec::new(),
-            options,
-            start: Instant::now(),
-            prompt_time: Duration::ZERO,
-            steps_time: StepsTime::default(),
-        })
-    }
-
-    /// The last run gives the hidden state, each before it the next latent input.
-    fn want(&self, taken: usize) -> Want {
-        let last = taken == self.options.steps;
-        Want {
-            logits: false,
-            hidden: last || self.options.diagnostics,
-            next_latent: (!last).then_some(self.options.temperature),
-        }
-    }
-
-    fn finish(
-        &mut self,
-        decoder: &mut Decoder,
-        sequence: Sequence,
-        outputs: &Outputs,
-        steps: usize,
-    ) -> Result<Thought, RunError> {
-        let last_hidden_state = outputs.last_hidden()?;
-        if !self.tells_not_finite && !last_hidden_state.iter().all(|value| value.is_finite()) {
-            return Err(RunError::NotFinite { step: steps });
-        }
-        let context = match self.options.output {
-            OutputType::HiddenState => None,
-            OutputType::Auto | OutputType::KvCache => {
-                let cache = decoder.end(sequence)?;
-                let steps = self.steps_before + steps;
-                let context = Context::new(cache, self.identity.clone(), steps, last_hidden_state.clone());
-                Some(context.computed_from(&self.origin))
-            }
+            start,
         };
-        Ok(Thought {
-            context,
-            last_hidden_state: last_hidden_state.into(),
-            prompt_tokens: self.reading.len(),
-            reused_tokens: self.reused_tokens,
-            context_tokens: self.context_tokens,
-            num_steps: steps,
-            has_nan: self.has_nan,
-            has_inf: self.has_inf,
-            hidden_norms: std::mem::take(&mut self.hidden_norms),
-            prompt_time: self.prompt_time,
-            total_time: self.start.elapsed(),
-            steps_time: self.steps_time,
-        })
+        Ok(Box::new(Self { past, reading, call }))
     }
 }
 
 impl Task for Thinking {
     type Output = Thought;
 
-    fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<Thought>, RunError> {
-        let mut state = std::mem::replace(&mut self.state, State::Done);
-        if let State::Unread(past) = state {
-            self.start = Instant::now();
-            state = State::Reading(decoder.begin(past, self.reading.left() + self.options.steps)?);
-        }
-        let (sequence, mut outputs, taken) = match state {
-            State::Reading(mut sequence) => {
-                let want = self.want(0);
-                let Some(outputs) = decoder.read(&mut sequence, &mut self.reading, want)? else {
-                    self.state = State::Reading(sequence);
-                    return Ok(ControlFlow::Continue(()));
-                };
-                self.prompt_time = self.start.elapsed();
-                (sequence, outputs, 0)
-            }
-            State::Thinking { mut sequence, latent, taken } => {
-                let taken = taken + 1;
-                let outputs = decoder.run(&mut sequence, Input::Latent(&latent), self.want(taken))?;
-                self.steps_time.inside_runtime += outputs.run_time;
-                self.steps_time.total = self.start.elapsed().saturating_sub(self.prompt_time);
-                (sequence, outputs, taken)
-            }
-            // A task that has given its answer is not asked again.
-            State::Unread(_) | State::Done => return Err(RunError::Stopped),
+    fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<Thought>, RunError> {
+        let first_run = Instant::now();
+        let Self { past, reading, call } = *self;
+        let sequence = decoder.begin(past, reading.left() + call.options.steps)?;
+        let running = Running {
+            call,
+            sequence,
+            reading,
+            latent: None,
+            taken: 0,
+            first_run,
+            prompt_time: Duration::ZERO,
+            steps_time: StepsTime::default(),
+            norms: Vec::new(),
+            has_nan: false,
+            has_inf: false,
         };
-        if self.options.diagnostics {
+        Box::new(running).step(decoder)
+    }
+}
+
+impl Task for Running {
+    type Output = Thought;
+
+    fn step(mut self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<Thought>, RunError> {
+        let mut outputs = if let Some(latent) = self.latent.take() {
+            self.taken += 1;
+            let want = self.want();
+            let outputs = decoder.run(&mut self.sequence, Input::Latent(&latent), want)?;
+            self.steps_time.inside_runtime += outputs.run_time;
+            self.steps_time.total = self.first_run.elapsed().saturating_sub(self.prompt_time);
+            outputs
+        } else {
+            let want = self.want();
+            let Some(outputs) = decoder.read(&mut self.sequence, &mut self.reading, want)? else {
+                return Ok(ControlFlow::Continue(self));
+            };
+            self.prompt_time = self.first_run.elapsed();
+            outputs
+        };
+        if self.call.options.diagnostics {
             let hidden = outputs.last_hidden()?;
-            self.hidden_norms.push(norm(&hidden));
+            self.norms.push(norm(&hidden));
             self.has_nan |= hidden.iter().any(|value| value.is_nan());
             self.has_inf |= hidden.iter().any(|value| value.is_infinite());
         }
         // Behind a NaN there is nothing but NaN; the peer takes no more steps either.
-        if taken == self.options.steps || (self.tells_not_finite && self.has_nan) {
-            return self.finish(decoder, sequence, &outputs, taken).map(ControlFlow::Break);
+        if self.taken == self.call.options.steps || self.has_nan {
+            return self.finish(decoder, &outputs).map(ControlFlow::Break);
         }
-        let latent = outputs.take_next_latent()?;
-        self.state = State::Thinking { sequence, latent, taken };
-        Ok(ControlFlow::Continue(()))
+        self.latent = Some(outputs.take_next_latent()?);
+        Ok(ControlFlow::Continue(self))
+    }
+}
+
+impl Running {
+    /// The last run gives the hidden state, each before it the next latent input.
+    fn want(&self) -> Want {
+        let options = &self.call.options;
+        let last = self.taken == options.steps;
+        Want {
+            logits: false,
+            hidden: last || options.diagnostics,
+            next_latent: (!last).then_some(options.temperature),
+        }
+    }
+
+    fn finish(self, decoder: &mut Decoder, outputs: &Outputs) -> Result<Thought, RunError> {
+        let Self { call, taken, .. } = self;
+        let options = call.options;
+        let last_hidden_state = outputs.last_hidden()?;
+        if !options.diagnostics && !last_hidden_state.iter().all(|value| value.is_finite()) {
+            return Err(RunError::NotFinite { step: taken });
+        }
+        let context = if options.keep_context {
+            let cache = decoder.end(self.sequence)?;
+            let steps = call.steps_before + taken;
+            let context = Context::new(cache, call.identity.clone(), steps, last_hidden_state.clone());
+            Some(context.computed_from(&call.origin))
+        } else {
+            None
+        };
+        let prompt_tokens = self.reading.len();
+        let model = Some(call.identity.model_id.clone());
+        let diagnostics = options.diagnostics.then(|| TransferDiagnostics {
+            target_model: model.clone(),
+            transfer_mode: "latent".to_owned(),
+            prompt_tokens,
+            has_nan: self.has_nan,
+            has_inf: self.has_inf,
+            norm_trajectory: Some(self.norms),
+            ..TransferDiagnostics::default()
+        });
+        let seconds = call.start.elapsed().as_secs_f64();
+        Ok(Thought {
+            context,
+            last_hidden_state: last_hidden_state.into(),
+            prompt_tokens,
+            reused_tokens: call.reused_tokens,
+            context_tokens: call.context_tokens,
+            num_steps: taken,
+            prompt_time: self.prompt_time,
+            total_time: self.first_run.elapsed(),
+            steps_time: self.steps_time,
+            metrics: ThinkMetrics {
+                model,
+                steps: options.steps,
+                has_prior_context: call.has_prior_context,
+                duration_s: seconds,
+                think_duration_s: seconds,
+                diagnostics,
+            },
+        })
     }
 }
 
@@ -376,7 +320,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{LoadOptions, Runtime};
+    use crate::{LoadOptions, Model, Runtime};
 
     #[test]
     fn a_prompt_that_is_read_one_by_one_leaves_other_calls_their_turns() {
@@ -385,14 +329,17 @@ mod tests {
         let model = Model::load(&Runtime::find().unwrap(), folder, &LoadOptions::default()).unwrap();
         let steps_of = |context: Option<&Context>| {
             let reading = Reading::tokens(vec![5, 9, 17, 8]);
-            let mut thinking = Thinking::new(&model, reading, ThinkOptions::steps(2), context).unwrap();
+            let options = ThinkOptions::steps(2);
+            let mut task: Box<dyn Task<Output = Thought>> =
+                Thinking::new(model.facts(), reading, context, options, Instant::now()).unwrap();
             let steps = model.with_decoder(move |decoder| {
                 let mut steps = 1;
                 loop {
-                    match thinking.step(decoder)? {
-                        ControlFlow::Continue(()) => steps += 1,
+                    match task.step(decoder)? {
+                        ControlFlow::Continue(next) => task = next,
                         ControlFlow::Break(thought) => return Ok((steps, thought)),
                     }
+                    steps += 1;
                 }
             });
             steps.unwrap()

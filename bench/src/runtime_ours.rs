@@ -74,7 +74,7 @@ fn try_serve(arguments: &[OsString]) -> Result<()> {
         threads.to_str().and_then(|text| text.parse().ok()).context("expected a number of threads")?;
     let runtime = Runtime::find()?;
     let model = Model::load(&runtime, folder, &LoadOptions { threads, ..LoadOptions::default() })?;
-    model.think("warm up", 1, None)?;
+    model.think("warm up", None, &ThinkOptions::steps(1))?;
     let mut bench = Bench { prompt: prompt_of(&model, TOKENS)?, runtime, model, kept: None };
     say(&[("ready", 1.0)])?;
     for line in stdin().lines() {
@@ -134,7 +134,7 @@ fn tail() -> Prompt {
 
 impl Bench {
     fn context(&self) -> Result<Context> {
-        Ok(self.model.think(self.prompt.as_str(), 0, None)?)
+        Ok(self.model.think(self.prompt.as_str(), None, &ThinkOptions::steps(0))?.into_context()?)
     }
 
     fn kept(&mut self) -> Result<Context> {
@@ -158,7 +158,7 @@ impl Bench {
     }
 
     fn steps_behind(&self, context: &Context) -> Result<StepsTime> {
-        Ok(self.model.think_with(tail(), ThinkOptions::steps(STEPS), Some(context))?.steps_time)
+        Ok(self.model.think(tail(), Some(context), &ThinkOptions::steps(STEPS))?.steps_time)
     }
 
     fn decode(&self) -> Result<()> {

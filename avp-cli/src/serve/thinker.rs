@@ -111,10 +111,7 @@ impl Thinker {
         context: Option<Context>,
         options: GenerateOptions,
     ) -> Result<Generation, Refusal> {
-        let model = self.model.clone();
-        // A chat template may take its time.
-        let pending = apart(move || Ok(model.start_generate(prompt, context.as_ref(), &options))).await?;
-        pending.await.map_err(|error| fault::of_run(&error))
+        self.stream(prompt, context, options).await?.await.map_err(|error| fault::of_run(&error))
     }
 
     /// The answer piece by piece.
@@ -125,8 +122,9 @@ impl Thinker {
         options: GenerateOptions,
     ) -> Result<GenerationStream, Refusal> {
         let model = self.model.clone();
+        // Rendering a chat template takes time.
         apart(move || {
-            let stream = model.generate_stream(prompt, context.as_ref(), &options);
+            let stream = model.start_generate(prompt, context.as_ref(), &options);
             stream.map_err(|error| fault::of_run(&error))
         })
         .await
@@ -141,7 +139,7 @@ impl Thinker {
     ) -> Result<(Thought, Arc<StoredContext>), Refusal> {
         let model = self.model.clone();
         let options = ThinkOptions::steps(steps);
-        let pending = apart(move || Ok(model.start_think(prompt, options, context.as_ref()))).await?;
+        let pending = apart(move || Ok(model.start_think(prompt, context.as_ref(), &options))).await?;
         let mut thought = pending.await.map_err(|error| fault::of_run(&error))?;
         let context = thought.context.take().ok_or_else(Refusal::internal)?;
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };

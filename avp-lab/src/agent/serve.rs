@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::Result;
-use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, GenerateOptions, Model, Runtime};
+use avp_runtime_ort::{
+    Context, FrameOptions, FrameReadOptions, GenerateOptions, Model, Runtime, ThinkOptions,
+};
 use bytes::Bytes;
 
 use super::protocol::{Generated, Request, Response, Thought, receive, send};
@@ -45,7 +47,7 @@ fn answer(
 ) -> Result<(Response, Bytes)> {
     match request {
         Request::Think { prompt, steps } => {
-            let context = model.think(prompt.as_str(), steps, None)?;
+            let context = model.think(prompt.as_str(), None, &ThinkOptions::steps(steps))?.into_context()?;
             let options = FrameOptions { source_agent_id: name.to_owned(), ..FrameOptions::default() };
             let thought = Thought { tokens: context.seq_len() };
             Ok((Response::Thought(thought), context.to_bytes(&options)?))

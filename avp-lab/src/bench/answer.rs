@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use avp_runtime_ort::{
     Context, ContextError, Finish, FrameOptions, FrameReadOptions, GenerateOptions, Model, RunError, Runtime,
+    ThinkOptions,
 };
 use bytes::Bytes;
 
@@ -117,7 +118,10 @@ impl Agents<'_> {
             let received = self.receive(frame)?;
             let imported = turn_start.elapsed();
             let known = received.as_ref().map_or(0, Context::seq_len);
-            let context = self.model.think(turn.behind_context.as_str(), steps, received.as_ref())?;
+            let context = self
+                .model
+                .think(turn.behind_context.as_str(), received.as_ref(), &ThinkOptions::steps(steps))?
+                .into_context()?;
             let export = Instant::now();
             frame = context
                 .to_bytes(&FrameOptions { source_agent_id: turn.agent.clone(), ..FrameOptions::default() })?;

@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::Result;
-use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, GenerateOptions, Model, Prompt, Runtime};
+use avp_runtime_ort::{
+    Context, FrameOptions, FrameReadOptions, GenerateOptions, Model, Prompt, Runtime, ThinkOptions,
+};
 use console::style;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -115,7 +117,7 @@ impl Speed {
         };
         let bench = Measured { runtime: loaded.runtime, model, repeats, steps };
         // A warm-up for the pages of the model and the first allocations of ONNX Runtime.
-        model.think(raw(WORD), 1, None)?;
+        model.think(raw(WORD), None, &ThinkOptions::steps(1))?;
         let tail = model.tokenize(&raw(TAIL))?.len();
         for length in lengths.into_iter().map(NonZeroUsize::get) {
             progress.set_message(format!("{length} tokens"));
@@ -144,8 +146,9 @@ impl Measured<'_> {
     fn at(&self, length: usize) -> Result<Length> {
         let text = text_of(self.model, length)?;
         let tokens = self.model.tokenize(&raw(&text))?.len();
-        let think =
-            |steps, context: Option<&Context>, text: &str| self.model.think(raw(text), steps, context);
+        let think = |steps, context: Option<&Context>, text: &str| {
+            self.model.think(raw(text), context, &ThinkOptions::steps(steps))?.into_context()
+        };
         let context = think(0, None, &text)?;
         let prefill_ms = self.median(|| timed(|| think(0, None, &text)))?;
         // The same call with and without the steps: the difference is the time of the steps.

@@ -1,4 +1,4 @@
-//! What a model is asked to read.
+//! Prompts.
 
 use std::borrow::Cow;
 
@@ -7,19 +7,30 @@ use serde_json::{Map, Value};
 use super::{ChatTemplate, Message};
 use crate::RunError;
 
-/// What a model is asked to read.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Prompt {
-    /// Rendered by the model's chat template.
-    Chat(Chat),
-    /// Tokenized as it stands.
-    Raw(String),
-}
-
-/// A conversation, and what a chat template may be told beside it: the arguments of Transformers' `apply_chat_template`.
+/// The input of a call.
 ///
 /// ```
-/// # use avp_runtime_ort::{Chat, Message};
+/// use avp_runtime_ort::{Message, Prompt};
+///
+/// let prompt = Prompt::from("Hi");
+/// assert_eq!(prompt, Prompt::from(vec![Message::new("user", "Hi")]));
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prompt {
+    /// Messages, rendered by the model's chat template.
+    Chat(Chat),
+    /// Text, tokenized without a template.
+    Raw(String),
+    /// Vectors in the space of the model's input embeddings, `[length, hidden_dim]`, read in place of tokens: another model's
+    /// state, once it is projected there.
+    Vectors(Vec<f32>),
+}
+
+/// A conversation and the other arguments of Transformers' `apply_chat_template`.
+///
+/// ```
+/// use avp_runtime_ort::{Chat, Message};
+///
 /// let tool = serde_json::json!({"type": "function", "function": {"name": "now", "parameters": {}}});
 /// let chat = Chat { tools: vec![tool], ..Chat::from(vec![Message::new("user", "What time is it?")]) };
 /// assert!(chat.add_generation_prompt);
@@ -28,23 +39,27 @@ pub enum Prompt {
 pub struct Chat {
     /// The messages.
     pub messages: Vec<Message>,
-    /// Functions that the model may call, as JSON schemas; templates that do not know tools leave them out.
+    /// Functions that the model may call, as JSON schemas; templates without tool support ignore them.
     pub tools: Vec<Value>,
-    /// Texts to answer from, each with a `title` and a `text`, for templates that know them.
+    /// Texts to answer from, each with a `title` and a `text`; templates without support for them ignore them.
     pub documents: Vec<Value>,
-    /// Which of several templates; `None` takes `tool_use` where there are tools and such a template, else `default`.
+    /// The name of the template, where the model has several; `None` takes `tool_use` where there are tools and such a template, else `default`.
     pub template: Option<String>,
-    /// Whether the template opens the assistant's turn, so that the model answers; true unless said otherwise.
+    /// Whether the template opens the assistant's turn, so that the model answers; true by default.
     pub add_generation_prompt: bool,
-    /// What else the template looks at, such as `enable_thinking`.
+    /// Further variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Value>,
 }
 
 impl Prompt {
-    /// The text that is tokenized.
+    /// The text to tokenize.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or the prompt is vectors.
     pub(crate) fn text(&self, template: Option<&ChatTemplate>) -> Result<Cow<'_, str>, RunError> {
         match (self, template) {
             (Self::Raw(text), _) => Ok(text.into()),
+            (Self::Vectors(_), _) => Err(RunError::NotText),
             (Self::Chat(chat), Some(template)) => template.render(chat).map(Cow::Owned),
             (Self::Chat(chat), None) => chat.plain().map(Cow::Owned),
         }
@@ -55,7 +70,8 @@ impl Chat {
     /// The peer's own form for models without a chat template, so that both sides of a hand-over read the same tokens.
     fn plain(&self) -> Result<String, RunError> {
         if !self.tools.is_empty() || !self.documents.is_empty() || self.template.is_some() {
-            let message = "the model has none to tell it of tools or documents".to_owned();
+            let message =
+                "the model has no chat template, so it takes no tools, documents or template name".to_owned();
             return Err(RunError::Template { line: None, message });
         }
         let mut text = String::new();
@@ -123,5 +139,10 @@ mod tests {
     fn without_a_template_tools_are_refused_not_dropped() {
         let chat = Chat { tools: vec![Value::Null], ..Chat::from(Vec::new()) };
         assert!(matches!(Prompt::from(chat).text(None), Err(RunError::Template { .. })));
+    }
+
+    #[test]
+    fn vectors_have_no_text() {
+        assert_eq!(Prompt::Vectors(vec![1.0]).text(None), Err(RunError::NotText));
     }
 }

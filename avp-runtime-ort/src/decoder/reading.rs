@@ -1,18 +1,20 @@
-//! What a call reads before it thinks or writes.
+//! Reading a prompt.
 //!
-//! Most graphs read all of it in one run. Some read one token at a time behind a cache: then each is a run, and other calls
-//! have their turn between two of them.
+//! Most graphs read all of it in one run. Some read one token at a time behind a cache: then each token is a run, and other
+//! calls have their turn in between.
 
 use super::{Decoder, Input, Outputs, Sequence, Want};
 use crate::RunError;
 
-/// Tokens, or vectors in their place, and how many of them are read.
+/// A prompt of tokens, or of vectors in their place, and how many of them are read.
+#[derive(Clone)]
 pub(crate) struct Reading {
     source: Source,
     len: usize,
     read: usize,
 }
 
+#[derive(Clone)]
 enum Source {
     Tokens(Vec<u32>),
     /// `[len, hidden_size]`.
@@ -29,9 +31,10 @@ impl Reading {
         Self { source: Source::Vectors(values), len, read: 0 }
     }
 
-    /// Takes the first `count` as read: a context holds them already.
-    pub(crate) fn skip(&mut self, count: usize) {
+    /// Takes the first `count` as read, where there are as many: a context holds them already. Returns how many.
+    pub(crate) fn skip(&mut self, count: usize) -> usize {
         self.read = count.min(self.len);
+        self.read
     }
 
     /// Of all of it, whether read or not.

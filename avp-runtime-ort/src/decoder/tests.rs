@@ -6,7 +6,9 @@ use ort::memory::Allocator;
 use serde::Deserialize;
 
 use super::*;
-use crate::{LoadOptions, Model, Prompt, context::Before, prepare::names, prepare_report};
+use crate::{
+    LoadOptions, Model, Prompt, ThinkOptions, context::Before, prepare::names, prepare_report,
+};
 
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
@@ -69,7 +71,7 @@ fn read_pieces(decoder: &mut Decoder, record: &Record, past: Past, expected: usi
 #[test]
 fn one_buffer_for_past_and_present_gives_what_growing_gives() {
     let model = shared_buffers();
-    let past = model.past(Before::default(), 1, 0).unwrap();
+    let past = model.facts().past(Before::default(), 1, 0).unwrap();
     let (grown, shared) = model
         .with_decoder(move |decoder| {
             let record = record();
@@ -104,7 +106,7 @@ fn exports_of_the_genai_builder_share_buffers_and_give_what_growing_gives() {
         let folder = vectors(&format!("models/genai-{name}"));
         let promised = prepare_report(&folder, &LoadOptions::default()).unwrap().shared_buffers;
         let model = Model::load(runtime(), folder, &LoadOptions::default()).unwrap();
-        let past = model.past(Before::default(), 1, 0).unwrap();
+        let past = model.facts().past(Before::default(), 1, 0).unwrap();
         let shared = model.with_decoder(move |decoder| {
             let shares = decoder.shares_buffers;
             let [shared, grown] = [(); 2].map(|()| {
@@ -137,13 +139,25 @@ fn a_context_is_copied_before_it_is_written_behind() {
     let model = shared_buffers();
     let bytes =
         |cache: &KvCache| -> Vec<u8> { cache.planes().flat_map(|plane| plane.unwrap().to_vec()).collect() };
-    let context = model.think(Prompt::Raw("Rosa".into()), 2, None).unwrap();
-    let cache = model.past(Before::all(Some(&context)), 1, 0).unwrap();
+    let context = model
+        .think(Prompt::Raw("Rosa".into()), None, &ThinkOptions::steps(2))
+        .unwrap()
+        .into_context()
+        .unwrap();
+    let cache = model.facts().past(Before::all(Some(&context)), 1, 0).unwrap();
     let before = bytes(cache.cache());
-    let one = model.think(Prompt::Raw("lives".into()), 3, Some(&context)).unwrap();
-    let two = model.think(Prompt::Raw("lives".into()), 3, Some(&context)).unwrap();
+    let one = model
+        .think(Prompt::Raw("lives".into()), Some(&context), &ThinkOptions::steps(3))
+        .unwrap()
+        .into_context()
+        .unwrap();
+    let two = model
+        .think(Prompt::Raw("lives".into()), Some(&context), &ThinkOptions::steps(3))
+        .unwrap()
+        .into_context()
+        .unwrap();
     assert!(bytes(cache.cache()) == before);
-    let cache_of = |context| bytes(model.past(Before::all(Some(context)), 1, 0).unwrap().cache());
+    let cache_of = |context| bytes(model.facts().past(Before::all(Some(context)), 1, 0).unwrap().cache());
     assert!(cache_of(&one) == cache_of(&two));
 }
 
@@ -151,7 +165,7 @@ fn a_context_is_copied_before_it_is_written_behind() {
 fn vectors_from_the_host_are_read_as_the_devices_own() {
     let model = growing();
     let ids = model.tokenize(&Prompt::Raw("Rosa lives".into())).unwrap();
-    let past = model.past(Before::default(), ids.len(), 3).unwrap();
+    let past = model.facts().past(Before::default(), ids.len(), 3).unwrap();
     model
         .with_decoder(move |decoder| {
             let next = Want { next_latent: Some(1.0), ..Want::default() };
@@ -180,7 +194,7 @@ fn to_host(latent: &DynTensor) -> Vec<f32> {
 #[test]
 fn a_run_that_is_ended_leaves_its_sequence_and_the_session_as_they_were() {
     for model in [growing(), shared_buffers()] {
-        let past = model.past(Before::default(), 3, 0).unwrap();
+        let past = model.facts().past(Before::default(), 3, 0).unwrap();
         model
             .with_decoder(move |decoder| {
                 let mut sequence = decoder.begin(past, 8)?;
@@ -208,7 +222,7 @@ fn a_run_that_is_ended_leaves_its_sequence_and_the_session_as_they_were() {
 #[test]
 fn however_much_is_read_only_its_last_row_leaves_the_device() {
     let model = growing();
-    let past = model.past(Before::default(), 1, 0).unwrap();
+    let past = model.facts().past(Before::default(), 1, 0).unwrap();
     model
         .with_decoder(move |decoder| {
             let rows = |output: &ort::value::Outlet| output.dtype().tensor_shape().map(|shape| shape[1]);
@@ -234,7 +248,7 @@ fn however_much_is_read_only_its_last_row_leaves_the_device() {
 #[test]
 fn what_was_not_asked_for_is_an_error_and_nothing_stays_bound_after_it() {
     let model = growing();
-    let past = model.past(Before::default(), 1, 0).unwrap();
+    let past = model.facts().past(Before::default(), 1, 0).unwrap();
     model
         .with_decoder(move |decoder| {
             let mut sequence = decoder.begin(past, 4)?;
@@ -263,7 +277,7 @@ fn memory_that_cannot_be_had_is_told_from_other_errors() {
 #[test]
 fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
     let model = growing();
-    let past = model.past(Before::default(), 1, 0).unwrap();
+    let past = model.facts().past(Before::default(), 1, 0).unwrap();
     model
         .with_decoder(move |decoder| {
             let want = Want { logits: true, hidden: true, next_latent: None };
@@ -299,11 +313,15 @@ fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
 #[test]
 fn the_beginning_of_a_cache_is_cut_where_it_lies_and_gives_what_its_tokens_give() {
     for model in [growing(), shared_buffers()] {
-        let context = model.think(Prompt::Raw("Rosa lives in Lisbon".into()), 3, None).unwrap();
-        let all = model.past(Before::all(Some(&context)), 1, 0).unwrap();
+        let context = model
+            .think(Prompt::Raw("Rosa lives in Lisbon".into()), None, &ThinkOptions::steps(3))
+            .unwrap()
+            .into_context()
+            .unwrap();
+        let all = model.facts().past(Before::all(Some(&context)), 1, 0).unwrap();
         let ids: Vec<u32> = context.tokens().unwrap().map_while(|id| id).take(3).collect();
         let before = context.cache_layout();
-        let nothing = model.past(Before::default(), 1, 0).unwrap();
+        let nothing = model.facts().past(Before::default(), 1, 0).unwrap();
         model
             .with_decoder(move |decoder| {
                 let past = Past::new(all.cache().clone(), ids.len());

@@ -1,4 +1,4 @@
-//! One call: what is to be done for it, where its answer goes, and how it is stopped early.
+//! One call: its task, its answer, and how it is stopped early.
 
 use std::{
     ops::ControlFlow,
@@ -13,19 +13,19 @@ use crate::RunError;
 /// The worker's end of a call.
 pub(super) struct Call<T>(Arc<Shared<T>>);
 
-/// What a call has to do, and its place in the queue.
+/// The task of a call, and its place in the queue.
 pub(super) type Work<T> = (Box<dyn Task<Output = T>>, Place);
 
-/// What worker, waiting caller, cancellers and watchdog have in common.
+/// Shared by the worker, the waiting caller, cancellers and the watchdog.
 struct Shared<T> {
-    /// Taken by whoever answers first.
+    /// Taken by the first answer.
     answer: Mutex<Option<oneshot::Sender<Result<T, RunError>>>>,
     held: Mutex<Held<T>>,
     /// Of every run made for this call; `None` where ONNX Runtime had none to give, and a run can only be awaited.
     run_options: Option<Arc<RunOptions>>,
 }
 
-/// What a call keeps from others while it waits. One that is stopped lets go of it at once, however long its turn is off.
+/// What a call occupies while it waits. A stopped call releases it at once, before its turn comes.
 struct Held<T> {
     /// `None` while the worker takes a step of it, and when it is done or stopped.
     task: Option<Box<dyn Task<Output = T>>>,
@@ -65,7 +65,7 @@ impl<T: Send + 'static> Call<T> {
         self.0.run_options.clone()
     }
 
-    /// The call is in flight: its place is another's.
+    /// The call is in flight: its place is free.
     pub(super) fn leave_queue(&self) {
         let _place = self.0.held().place.take();
     }

@@ -1,10 +1,10 @@
-//! When a call has to be answered.
+//! The time by which a call has to be answered.
 
 use std::time::{Duration, Instant};
 
 use crate::RunError;
 
-/// The end of a call's time. Taken at the very beginning of a call, it counts all that the call does.
+/// The end of a call's time, taken at the beginning of the call, so that rendering and tokenizing count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Instant,
@@ -12,7 +12,7 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// `timeout` from now; `None` where there is none. A time so far away that it has no name never comes.
+    /// `timeout` from now. A timeout that overflows `Instant` means no deadline.
     pub(crate) fn new(timeout: Option<Duration>) -> Option<Self> {
         let after = timeout?;
         Some(Self { at: Instant::now().checked_add(after)?, after })
@@ -26,7 +26,7 @@ impl Deadline {
         self.at <= Instant::now()
     }
 
-    /// What a call gets that is not done by then.
+    /// The error of a call that is not done in time.
     pub(super) fn error(self) -> RunError {
         RunError::TimedOut { after: self.after }
     }

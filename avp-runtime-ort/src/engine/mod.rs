@@ -1,8 +1,8 @@
 //! One worker thread per session, behind a handle that any thread may use.
 //!
-//! ONNX Runtime runs a session for one caller at a time, so one thread owns it. What callers want done comes to it as a
-//! [`Task`], through a queue of so many places. The worker takes one step of each task in turn: a step is one run of the decoder, so
-//! that a long answer and a short one get on side by side.
+//! ONNX Runtime runs a session for one caller at a time, so one thread owns it. Calls come to it as [`Task`]s through a bounded
+//! queue. The worker takes one step of each task in turn; a step is one run of the decoder, so that a long answer does not hold up
+//! a short one.
 //!
 //! ```text
 //! callers ── queue (places)  ── worker: task, task, task, task, ... one step each, in turn ── decoder
@@ -10,8 +10,8 @@
 //!    └──────────────── Pending: the answer ────────────────┘
 //! ```
 //!
-//! A task that panics takes no other with it: its caller gets [`RunError::Panicked`]. Should the thread itself end, every
-//! call, waiting or new, gets [`RunError::Stopped`]: nobody waits for an answer that cannot come.
+//! A task that panics ends alone: its caller gets [`RunError::Panicked`]. Should the thread itself end, every call, waiting or
+//! new, gets [`RunError::Stopped`].
 
 mod call;
 mod deadline;
@@ -41,17 +41,20 @@ use self::{
 };
 use crate::{RunError, decoder::Decoder};
 
-/// Work that needs the decoder, cut into steps. Dropped by whoever stops its call, on any thread, or by the worker.
+/// Work that needs the decoder, cut into steps. Dropped on the thread that stops its call, or on the worker.
 pub(crate) trait Task: Send + 'static {
-    /// What it gives in the end.
+    /// The answer.
     type Output: Send + 'static;
 
-    /// Takes one step, at most one run of the decoder; others have their turn before the next.
+    /// Takes one step, at most one run of the decoder; other tasks have their turn before the next.
     ///
     /// # Errors
     /// End the task, and become its answer. Where the call was cancelled or its time is up, that is the answer instead.
-    fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<Self::Output>, RunError>;
+    fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<Self::Output>, RunError>;
 }
+
+/// The answer, or the task that takes the next step towards it.
+pub(crate) type Progress<T> = ControlFlow<T, Box<dyn Task<Output = T>>>;
 
 /// The handle to a worker. Dropping it waits for the work accepted so far.
 #[derive(Debug)]
@@ -80,36 +83,47 @@ impl Engine {
     }
 
     /// Hands `task` over, to be answered by `deadline`. Never waits: a full queue is the answer.
-    pub(crate) fn start<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Pending<T::Output> {
-        match self.places.try_take() {
-            Ok(place) => self.enqueue(task, place, deadline),
-            Err(busy) => Pending::refused(busy),
-        }
+    pub(crate) fn start<T: Send + 'static>(
+        &self,
+        task: Box<dyn Task<Output = T>>,
+        deadline: Option<Deadline>,
+    ) -> Pending<T> {
+        self.try_start(task, deadline).unwrap_or_else(Pending::refused)
+    }
+
+    /// As [`start`](Self::start), with a full queue as an error at once.
+    ///
+    /// # Errors
+    /// [`RunError::Busy`].
+    pub(crate) fn try_start<T: Send + 'static>(
+        &self,
+        task: Box<dyn Task<Output = T>>,
+        deadline: Option<Deadline>,
+    ) -> Result<Pending<T>, RunError> {
+        let place = self.places.try_take()?;
+        Ok(self.enqueue(task, place, deadline))
     }
 
     /// Does `task` and gives its answer by `deadline`, after waiting for a place in the queue where there is none.
     ///
     /// # Errors
     /// The task's own, [`RunError::TimedOut`], [`RunError::Panicked`] and [`RunError::Stopped`].
-    pub(crate) fn run<T: Task>(&self, task: T, deadline: Option<Deadline>) -> Result<T::Output, RunError> {
-        self.start_when_free(task, deadline)?.wait()
-    }
-
-    /// Hands `task` over, to be answered by `deadline`, after waiting for a place in the queue where there is none.
-    ///
-    /// # Errors
-    /// [`RunError::TimedOut`] where no place is free before `deadline`.
-    pub(crate) fn start_when_free<T: Task>(
+    pub(crate) fn run<T: Send + 'static>(
         &self,
-        task: T,
+        task: Box<dyn Task<Output = T>>,
         deadline: Option<Deadline>,
-    ) -> Result<Pending<T::Output>, RunError> {
+    ) -> Result<T, RunError> {
         let place = self.places.take(deadline)?;
-        Ok(self.enqueue(task, place, deadline))
+        self.enqueue(task, place, deadline).wait()
     }
 
-    fn enqueue<T: Task>(&self, task: T, place: Place, deadline: Option<Deadline>) -> Pending<T::Output> {
-        let (call, pending) = pending(Some((Box::new(task), place)), deadline);
+    fn enqueue<T: Send + 'static>(
+        &self,
+        task: Box<dyn Task<Output = T>>,
+        place: Place,
+        deadline: Option<Deadline>,
+    ) -> Pending<T> {
+        let (call, pending) = pending(Some((task, place)), deadline);
         // Where nobody takes it, it is dropped, and that is answered.
         let _taken = self.queue.as_ref().map(|queue| queue.send(Box::new(call)));
         self.stop_if_ended(&pending);
@@ -150,12 +164,12 @@ impl<T: Send + 'static> Job for Call<T> {
     }
 
     fn step(&self, decoder: &mut Decoder) -> ControlFlow<()> {
-        let Some(mut task) = self.take_task() else { return ControlFlow::Break(()) };
+        let Some(task) = self.take_task() else { return ControlFlow::Break(()) };
         decoder.set_run_options(self.run_options());
-        // Unwind safe: the task is dropped, and the decoder forgets what it had bound.
+        // Unwind safe: the task is gone, and the decoder forgets what it had bound.
         let step = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.step(decoder)));
         let answer = match step {
-            Ok(Ok(ControlFlow::Continue(()))) => return self.put_back(task),
+            Ok(Ok(ControlFlow::Continue(task))) => return self.put_back(task),
             Ok(Ok(ControlFlow::Break(output))) => Ok(output),
             Ok(Err(error)) => Err(error),
             Err(panic) => {

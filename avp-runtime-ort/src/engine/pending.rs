@@ -1,4 +1,4 @@
-//! The caller's end of a call: waited for, awaited, or cancelled.
+//! The caller's end of a call: blocking wait, future, cancellation.
 
 use std::{
     fmt,
@@ -20,11 +20,11 @@ use crate::RunError;
 /// An answer on its way: [`wait`](Self::wait) for it, or `.await` it in any async runtime. Dropping it cancels the call.
 ///
 /// ```
-/// # use avp_runtime_ort::{Error, LoadOptions, Model, Runtime, ThinkOptions};
-/// # let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
-/// let pending = model.start_think("Rosa lives in Lisbon.", ThinkOptions::steps(4), None);
-/// let thought = pending.wait()?;
-/// assert_eq!(thought.num_steps, 4);
+/// use avp_runtime_ort::{Error, LoadOptions, Model, Runtime, ThinkOptions};
+///
+/// let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
+/// let pending = model.start_think("Rosa lives in Lisbon.", None, &ThinkOptions::steps(4));
+/// assert_eq!(pending.wait()?.num_steps, 4);
 /// # Ok::<(), Error>(())
 /// ```
 #[must_use = "dropping it cancels the call"]
@@ -40,7 +40,7 @@ pub struct PendingFuture<T> {
     _cancel: CancelOnDrop,
 }
 
-/// Cancels a call from anywhere; cheap to clone, and it keeps nothing alive.
+/// Cancels a call; any thread may use it. Cheap to clone; it does not keep the call alive.
 #[derive(Clone)]
 pub struct Canceller(Weak<dyn Stop>);
 
@@ -57,8 +57,13 @@ pub(super) fn pending<T: Send + 'static>(
 impl<T: Send + 'static> Pending<T> {
     /// A call that was refused before it began.
     pub(crate) fn refused(reason: RunError) -> Self {
+        Self::ready(Err(reason))
+    }
+
+    /// A call whose answer is known.
+    pub(crate) fn ready(answer: Result<T, RunError>) -> Self {
         let (call, pending) = pending(None, None);
-        call.answer(Err(reason));
+        call.answer(answer);
         pending
     }
 }
@@ -76,11 +81,11 @@ impl<T> Pending<T> {
         answer
     }
 
-    /// Waits for the answer, at most `time`; gives itself back where it has not come. The call goes on: to end it, drop
-    /// what is given back, or set a time when starting it.
+    /// Waits for the answer, at most `time`. The call goes on after that: to end it, drop the `Pending`, or start it with a
+    /// timeout.
     ///
     /// # Errors
-    /// Itself, still pending. The answer within is as [`wait`](Self::wait) gives it.
+    /// The `Pending` itself, where the answer has not come. Inside `Ok` is the result of [`wait`](Self::wait).
     pub fn wait_timeout(self, time: Duration) -> Result<Result<T, RunError>, Self> {
         match self.answer.recv_timeout(time) {
             Ok(answer) => Ok(answer),
@@ -94,7 +99,7 @@ impl<T> Pending<T> {
         self.answer.has_message() || self.answer.is_closed()
     }
 
-    /// What cancels this call from another place.
+    /// A handle that cancels this call from another thread.
     pub fn canceller(&self) -> Canceller {
         self.cancel.0.clone()
     }

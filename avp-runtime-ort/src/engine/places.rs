@@ -5,12 +5,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Deadline;
 use crate::RunError;
 
-/// So many places. A call holds one while it waits, and gives it back when it waits no longer, for whatever reason.
+/// A counting semaphore. A call holds a place while it waits, and gives it back when it begins or is stopped.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Holds a mark for each place that is taken.
+    /// Holds a permit for each place that is taken.
     taken: Sender<()>,
-    marks: Receiver<()>,
+    permits: Receiver<()>,
     count: usize,
 }
 
@@ -19,8 +19,8 @@ pub(super) struct Place(Receiver<()>);
 
 impl Places {
     pub(super) fn new(count: usize) -> Self {
-        let (taken, marks) = bounded(count);
-        Self { taken, marks, count }
+        let (taken, permits) = bounded(count);
+        Self { taken, permits, count }
     }
 
     /// A place that is free now.
@@ -38,7 +38,7 @@ impl Places {
     /// [`RunError::TimedOut`] where none is before `deadline`.
     pub(super) fn take(&self, deadline: Option<Deadline>) -> Result<Place, RunError> {
         match deadline {
-            // The other end is here, so it is there.
+            // The receiver is a field, so the channel is open.
             None => self.taken.send(()).map_err(|_| RunError::Stopped)?,
             Some(deadline) => self.taken.send_deadline((), deadline.at()).map_err(|_| deadline.error())?,
         }
@@ -46,13 +46,13 @@ impl Places {
     }
 
     fn place(&self) -> Place {
-        Place(self.marks.clone())
+        Place(self.permits.clone())
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // All marks are alike, and its own is among them.
+        // All permits are alike, and its own is among them.
         let _mark = self.0.try_recv();
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use super::*;
 use crate::{
-    GenerateOptions, GenerationStream, LoadOptions, Model, Prompt, Runtime,
+    GenerateOptions, GenerationStream, LoadOptions, Model, Prompt, Runtime, ThinkOptions,
     context::Before,
     decoder::{Input, Want},
     kv::Past,
@@ -32,13 +32,20 @@ fn within(after: Duration) -> Option<Deadline> {
 }
 
 fn works(model: &Model) -> bool {
-    model.think(Prompt::Raw("a".into()), 1, None).is_ok()
+    model.think(Prompt::Raw("a".into()), None, &ThinkOptions::steps(1)).is_ok()
 }
 
 /// What must come comes sooner; what hangs is found out.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A task made of a closure, called until it breaks.
+fn steps<T, F>(step: F) -> Box<Steps<F>>
+where
+    F: FnMut() -> Result<ControlFlow<T>, RunError> + Send + 'static,
+{
+    Box::new(Steps(step))
+}
+
 struct Steps<F>(F);
 
 impl<T, F> Task for Steps<F>
@@ -48,16 +55,19 @@ where
 {
     type Output = T;
 
-    fn step(&mut self, _decoder: &mut Decoder) -> Result<ControlFlow<T>, RunError> {
-        (self.0)()
+    fn step(mut self: Box<Self>, _decoder: &mut Decoder) -> Result<Progress<T>, RunError> {
+        Ok(match (self.0)()? {
+            ControlFlow::Continue(()) => ControlFlow::Continue(self),
+            ControlFlow::Break(output) => ControlFlow::Break(output),
+        })
     }
 }
 
 /// A task of one step that lasts until the sender is dropped, and a receiver that hears when it has begun.
-fn held() -> (impl Task<Output = ()>, Sender<()>, Receiver<()>) {
+fn held() -> (Box<dyn Task<Output = ()>>, Sender<()>, Receiver<()>) {
     let (release, held) = mpsc::channel::<()>();
     let (begin, begun) = mpsc::channel();
-    let task = Steps(move || {
+    let task = steps(move || {
         let _nobody_listens = begin.send(());
         let _released = held.recv();
         Ok(ControlFlow::Break(()))
@@ -72,10 +82,10 @@ fn tasks_in_flight_take_turns() {
     let gate = model.start(gate, None);
     begun.recv().unwrap();
     let log = Arc::new(Mutex::new(String::new()));
-    let steps = |name: char, count: usize| {
+    let log_steps = |name: char, count: usize| {
         let (log, mut left) = (log.clone(), count);
         model.start(
-            Steps(move || {
+            steps(move || {
                 log.lock().unwrap().push(name);
                 left -= 1;
                 Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -83,7 +93,7 @@ fn tasks_in_flight_take_turns() {
             None,
         )
     };
-    let pending = [steps('a', 4), steps('b', 2), steps('c', 3)];
+    let pending = [log_steps('a', 4), log_steps('b', 2), log_steps('c', 3)];
     drop(release);
     gate.wait().unwrap();
     for pending in pending {
@@ -98,20 +108,19 @@ fn a_full_queue_refuses_what_is_started_and_keeps_waiting_what_blocks() {
     let (gate, release, begun) = held();
     let gate = model.start(gate, None);
     begun.recv().unwrap();
-    let queued = model.start(Steps(|| Ok(ControlFlow::Break(1))), None);
-    let refused = model.start(Steps(|| Ok(ControlFlow::Break(2))), None);
+    let queued = model.start(steps(|| Ok(ControlFlow::Break(1))), None);
+    let refused = model.start(steps(|| Ok(ControlFlow::Break(2))), None);
     assert_eq!(refused.wait(), Err(RunError::Busy { places: 1 }));
 
     let after = Duration::from_millis(20);
-    let no_place = model.run(Steps(|| Ok(ControlFlow::Break(3))), within(after));
+    let no_place = model.run(steps(|| Ok(ControlFlow::Break(3))), within(after));
     assert_eq!(no_place, Err(RunError::TimedOut { after }));
-    let streamed = GenerateOptions { timeout: Some(after), ..GenerateOptions::default() };
-    let no_place = model.generate_stream("x", None, &streamed);
-    assert_eq!(no_place.err(), Some(RunError::TimedOut { after }));
+    let no_place = model.start_generate("x", None, &GenerateOptions::default());
+    assert_eq!(no_place.err(), Some(RunError::Busy { places: 1 }));
 
     let waiting = thread::spawn({
         let model = model.clone();
-        move || model.run(Steps(|| Ok(ControlFlow::Break(4))), None)
+        move || model.run(steps(|| Ok(ControlFlow::Break(4))), None)
     });
     drop(release);
     assert_eq!((gate.wait(), queued.wait(), waiting.join().unwrap()), (Ok(()), Ok(1), Ok(4)));
@@ -124,11 +133,11 @@ fn a_call_that_waits_is_cancelled_and_timed_out_at_once() {
     let gate = model.start(gate, None);
     begun.recv().unwrap();
     // The worker is held, so these answers do not come from it.
-    let cancelled = model.start(Steps(|| Ok(ControlFlow::Break(()))), None);
+    let cancelled = model.start(steps(|| Ok(ControlFlow::Break(()))), None);
     cancelled.canceller().cancel();
     assert_eq!(cancelled.wait(), Err(RunError::Cancelled));
     let after = Duration::from_millis(5);
-    let late = model.start(Steps(|| Ok(ControlFlow::Break(()))), within(after));
+    let late = model.start(steps(|| Ok(ControlFlow::Break(()))), within(after));
     assert_eq!(late.wait(), Err(RunError::TimedOut { after }));
     drop(release);
     gate.wait().unwrap();
@@ -144,7 +153,7 @@ fn a_stopped_call_gives_back_its_place_and_its_task_before_its_turn() {
     for deadline in [None, within(Duration::from_millis(5))] {
         let (alive, dropped) = mpsc::channel::<()>();
         let stopped = model.start(
-            Steps(move || {
+            steps(move || {
                 let _kept_alive = &alive;
                 Ok(ControlFlow::Break(1))
             }),
@@ -157,7 +166,7 @@ fn a_stopped_call_gives_back_its_place_and_its_task_before_its_turn() {
         }
         assert_eq!(dropped.try_recv(), Err(TryRecvError::Disconnected));
     }
-    let queued = model.start(Steps(|| Ok(ControlFlow::Break(2))), None);
+    let queued = model.start(steps(|| Ok(ControlFlow::Break(2))), None);
     drop(release);
     assert_eq!((gate.wait(), queued.wait()), (Ok(()), Ok(2)));
 }
@@ -167,8 +176,8 @@ fn a_call_that_comes_without_time_does_not_begin() {
     let model = model(&LoadOptions::default());
     let after = Duration::ZERO;
     let began = || -> Result<ControlFlow<()>, RunError> { panic!("it began") };
-    assert_eq!(model.run(Steps(began), within(after)), Err(RunError::TimedOut { after }));
-    assert_eq!(model.start(Steps(began), within(after)).wait(), Err(RunError::TimedOut { after }));
+    assert_eq!(model.run(steps(began), within(after)), Err(RunError::TimedOut { after }));
+    assert_eq!(model.start(steps(began), within(after)).wait(), Err(RunError::TimedOut { after }));
 }
 
 /// How a stream ends while the worker is held.
@@ -186,21 +195,21 @@ fn a_stream_that_waits_for_its_turn_ends_at_once_when_it_is_stopped() {
     let (first, release_first, first_begun) = held();
     let first = model.start(first, None);
     first_begun.recv().unwrap();
-    let unread = model.generate_stream("x", None, &endless).unwrap();
-    unread.canceller().unwrap().cancel();
+    let unread = model.start_generate("x", None, &endless).unwrap();
+    unread.canceller().cancel();
     assert_eq!(end_of(unread), RunError::Cancelled);
     let after = Duration::from_millis(5);
     let late = GenerateOptions { timeout: Some(after), ..endless.clone() };
-    let late = model.generate_stream("x", None, &late).unwrap();
+    let late = model.start_generate("x", None, &late).unwrap();
     assert_eq!(end_of(late), RunError::TimedOut { after });
 
     // This one has had a turn before the worker is held again.
-    let begun = model.generate_stream("x", None, &endless).unwrap();
+    let begun = model.start_generate("x", None, &endless).unwrap();
     let (second, release_second, second_begun) = held();
     let second = model.start(second, None);
     drop(release_first);
     second_begun.recv().unwrap();
-    begun.canceller().unwrap().cancel();
+    begun.canceller().cancel();
     assert_eq!(end_of(begun), RunError::Cancelled);
     drop(release_second);
     assert_eq!((first.wait(), second.wait()), (Ok(()), Ok(())));
@@ -212,9 +221,9 @@ fn the_first_time_that_is_up_is_not_kept_waiting_by_a_later_one() {
     let (gate, release, begun) = held();
     let gate = model.start(gate, None);
     begun.recv().unwrap();
-    let hour = model.start(Steps(|| Ok(ControlFlow::Break(7))), within(Duration::from_secs(3600)));
+    let hour = model.start(steps(|| Ok(ControlFlow::Break(7))), within(Duration::from_secs(3600)));
     let after = Duration::from_millis(5);
-    let soon = model.start(Steps(|| Ok(ControlFlow::Break(7))), within(after));
+    let soon = model.start(steps(|| Ok(ControlFlow::Break(7))), within(after));
     assert_eq!(soon.wait(), Err(RunError::TimedOut { after }));
     drop(release);
     assert_eq!((gate.wait(), hour.wait()), (Ok(()), Ok(7)));
@@ -225,7 +234,7 @@ fn dropping_the_answer_cancels_the_call() {
     let model = model(&LoadOptions::default());
     let (alive, dropped) = mpsc::channel::<()>();
     let endless = model.start(
-        Steps(move || -> Result<ControlFlow<()>, RunError> {
+        steps(move || -> Result<ControlFlow<()>, RunError> {
             let _kept_alive = &alive;
             Ok(ControlFlow::Continue(()))
         }),
@@ -246,7 +255,7 @@ fn cancelling_ends_the_run_that_is_under_way() {
     }
     impl Task for CancelledRun {
         type Output = ();
-        fn step(&mut self, decoder: &mut Decoder) -> Result<ControlFlow<()>, RunError> {
+        fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<()>, RunError> {
             self.canceller.recv().unwrap().cancel();
             let mut sequence = decoder.begin(self.past.clone(), 1)?;
             let outputs = decoder.run(&mut sequence, Input::Tokens(&[5]), Want::LOGITS);
@@ -257,8 +266,8 @@ fn cancelling_ends_the_run_that_is_under_way() {
     let model = model(&LoadOptions::default());
     let (give, take) = mpsc::channel();
     let (tell, hear) = mpsc::channel();
-    let past = model.past(Before::default(), 1, 0).unwrap();
-    let pending = model.start(CancelledRun { past, canceller: take, ran: tell }, None);
+    let past = model.facts().past(Before::default(), 1, 0).unwrap();
+    let pending = model.start(Box::new(CancelledRun { past, canceller: take, ran: tell }), None);
     give.send(pending.canceller()).unwrap();
     assert_eq!(pending.wait(), Err(RunError::Cancelled));
     assert!(!hear.recv().unwrap(), "the run went on");
@@ -271,11 +280,11 @@ fn a_task_that_panics_is_reported_and_the_others_go_on() {
     let (gate, release, begun) = held();
     let gate = model.start(gate, None);
     begun.recv().unwrap();
-    let panics = model.start(Steps(|| -> Result<ControlFlow<()>, RunError> { panic!("on purpose") }), None);
+    let panics = model.start(steps(|| -> Result<ControlFlow<()>, RunError> { panic!("on purpose") }), None);
     let number = 7;
     let formats = model
-        .start(Steps(move || -> Result<ControlFlow<()>, RunError> { panic!("on purpose {number}") }), None);
-    let sound = model.start(Steps(|| Ok(ControlFlow::Break(5))), None);
+        .start(steps(move || -> Result<ControlFlow<()>, RunError> { panic!("on purpose {number}") }), None);
+    let sound = model.start(steps(|| Ok(ControlFlow::Break(5))), None);
     drop(release);
     gate.wait().unwrap();
     assert_eq!(panics.wait(), Err(RunError::Panicked { message: "on purpose".into() }));
@@ -287,8 +296,8 @@ fn a_task_that_panics_is_reported_and_the_others_go_on() {
 #[test]
 fn nobody_waits_for_a_thread_that_has_ended() {
     /// Takes the thread with it.
-    struct Mine;
-    impl Drop for Mine {
+    struct Fatal;
+    impl Drop for Fatal {
         fn drop(&mut self) {
             panic!("on purpose");
         }
@@ -297,24 +306,28 @@ fn nobody_waits_for_a_thread_that_has_ended() {
     let (gate, release, begun) = held();
     let gate = model.start(gate, None);
     begun.recv().unwrap();
-    let mine = Mine;
+    let (release_fatal, held_fatal) = mpsc::channel::<()>();
+    let (begin, fatal_begun) = mpsc::channel();
     let fatal = model.start(
-        Steps(move || {
-            let _kept = &mine;
-            Ok(ControlFlow::Break(1))
+        steps(move || {
+            begin.send(()).unwrap();
+            let _released = held_fatal.recv();
+            Ok(ControlFlow::Break(Fatal))
         }),
         None,
     );
     let in_flight =
-        model.start(Steps(|| -> Result<ControlFlow<()>, RunError> { Ok(ControlFlow::Continue(())) }), None);
-    let queued = model.start(Steps(|| Ok(ControlFlow::Break(2))), None);
+        model.start(steps(|| -> Result<ControlFlow<()>, RunError> { Ok(ControlFlow::Continue(())) }), None);
+    let queued = model.start(steps(|| Ok(ControlFlow::Break(2))), None);
     drop(release);
     gate.wait().unwrap();
-    // Its own answer came before the fault.
-    assert_eq!(fatal.wait(), Ok(1));
+    fatal_begun.recv().unwrap();
+    // Its output has no caller any more, so the worker drops it.
+    drop(fatal);
+    drop(release_fatal);
     assert_eq!((in_flight.wait(), queued.wait()), (Err(RunError::Stopped), Err(RunError::Stopped)));
-    assert_eq!(model.run(Steps(|| Ok(ControlFlow::Break(3))), None), Err(RunError::Stopped));
-    assert_eq!(model.start(Steps(|| Ok(ControlFlow::Break(4))), None).wait(), Err(RunError::Stopped));
+    assert_eq!(model.run(steps(|| Ok(ControlFlow::Break(3))), None), Err(RunError::Stopped));
+    assert_eq!(model.start(steps(|| Ok(ControlFlow::Break(4))), None).wait(), Err(RunError::Stopped));
 }
 
 #[test]
@@ -326,7 +339,7 @@ fn a_task_may_hold_the_last_handle_of_its_model() {
     let (tell, hear) = mpsc::channel();
     let own = model.clone();
     let pending = model.start(
-        Steps(move || {
+        steps(move || {
             tell.send(own.window()).unwrap();
             Ok(ControlFlow::Break(own.window()))
         }),

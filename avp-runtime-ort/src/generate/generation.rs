@@ -1,16 +1,17 @@
-//! What a generation gives: the text, why it ended, and what it took.
+//! The result of a generation.
 
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::think::StepsTime;
+use super::machine::Usage;
+use crate::{metrics::GenerateMetrics, think::StepsTime};
 
-/// Generated text and what it took.
+/// Generated text.
 ///
-/// Serialized, it has these fields but [`steps_time`](Self::steps_time) in this order, then `generated_tokens` and `tokens_per_second`; times are in seconds,
-/// as `first_token_s` and `total_s`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Serialized, it has the fields from [`text`](Self::text) to [`total_time`](Self::total_time) in this order, then
+/// `generated_tokens` and `tokens_per_second`; times are in seconds, as `first_token_s` and `total_s`.
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Generation {
     /// The text, without what ended it.
@@ -31,6 +32,8 @@ pub struct Generation {
     pub total_time: Duration,
     /// Time of the tokens behind the first, which comes with the prompt.
     pub steps_time: StepsTime,
+    /// The call as `avp` 0.6 reports it.
+    pub metrics: GenerateMetrics,
 }
 
 /// Why a generation ended.
@@ -51,7 +54,24 @@ pub enum Finish {
 }
 
 impl Generation {
-    /// Tokens generated in a second, from the first to the last: reading the prompt is not in it. `None` before the second.
+    /// An answer without text yet.
+    pub(super) fn begun(usage: Usage) -> Self {
+        Self {
+            text: String::new(),
+            tokens: Vec::new(),
+            finish: Finish::Stopped,
+            prompt_tokens: usage.prompt_tokens,
+            reused_tokens: usage.reused_tokens,
+            context_tokens: usage.context_tokens,
+            first_token_time: Duration::ZERO,
+            total_time: Duration::ZERO,
+            steps_time: StepsTime::default(),
+            metrics: GenerateMetrics::default(),
+        }
+    }
+
+    /// Tokens generated in a second, from the first to the last: the time of reading the prompt does not count. `None`
+    /// before the second.
     pub fn tokens_per_second(&self) -> Option<f64> {
         let seconds = self.total_time.saturating_sub(self.first_token_time).as_secs_f64();
         let steps = self.tokens.len().checked_sub(1).filter(|&steps| steps > 0)?;
@@ -105,6 +125,7 @@ mod tests {
             first_token_time: Duration::from_millis(500),
             total_time: Duration::from_millis(1500),
             steps_time: StepsTime { total: Duration::from_secs(1), inside_runtime: Duration::ZERO },
+            metrics: GenerateMetrics::default(),
         }
     }
 

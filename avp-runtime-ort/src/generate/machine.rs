@@ -157,15 +157,13 @@ impl Generating {
             text: self.answer.text,
             tokens: self.answer.tokens,
             finish: self.answer.finish.unwrap_or(Finish::Stopped),
-            prompt_tokens: self.usage.prompt_tokens,
-            reused_tokens: self.usage.reused_tokens,
-            context_tokens: self.usage.context_tokens,
             first_token_time: first.duration_since(self.start),
             total_time: self.last.duration_since(self.start),
             steps_time: StepsTime {
                 total: self.last.duration_since(first),
                 inside_runtime: self.inside_runtime,
             },
+            ..Generation::begun(self.usage)
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a generation is asked for.
+//! How to generate.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +7,8 @@ use crate::RunError;
 /// How to generate. The default is greedy: the same prompt gives the same text.
 ///
 /// ```
-/// # use avp_runtime_ort::GenerateOptions;
+/// use avp_runtime_ort::GenerateOptions;
+///
 /// let options = GenerateOptions { temperature: 0.7, top_k: 40, seed: 1, ..GenerateOptions::default() };
 /// assert_eq!((options.max_tokens, options.top_p), (512, 1.0));
 /// ```
@@ -54,11 +55,19 @@ pub struct GenerateOptions {
     pub ignore_end_of_turn: bool,
     /// Seeds the draw.
     pub seed: u64,
-    /// Give up after this time, counted from the call; `None` takes what it takes.
+    /// Time limit, counted from the call; `None` waits without limit.
     pub timeout: Option<Duration>,
-    /// Read the prompt from the first token on, and not behind the context: what the two begin with in common is taken from
-    /// the context, and only the rest is computed. A context whose tokens are not known saves nothing.
+    /// Read the prompt from its first token on, and not behind the context: the beginning that both have in common is taken
+    /// from the context, and only the rest is computed. A context whose tokens are not known saves nothing.
     pub reuse_prefix: bool,
+    /// Latent steps to take on the prompt before it is answered, as `avp.generate` does; 0 by default.
+    pub steps: usize,
+    /// Fill [`GenerateMetrics::diagnostics`](crate::GenerateMetrics::diagnostics): of the answer, and of the hidden state behind
+    /// the prompt and each latent step.
+    pub diagnostics: bool,
+    /// Answer once more without the context, and report in the diagnostics how many words both answers share. Takes as long
+    /// again.
+    pub compare: bool,
 }
 
 impl Default for GenerateOptions {
@@ -79,6 +88,9 @@ impl Default for GenerateOptions {
             seed: 0,
             timeout: None,
             reuse_prefix: false,
+            steps: 0,
+            diagnostics: false,
+            compare: false,
         }
     }
 }

@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ContextError, LoadOptions, Model, Prompt, Runtime,
+        ContextError, LoadOptions, Model, Prompt, Runtime, ThinkOptions,
         onnx::{GraphProto, ModelProto, TensorProto, float_tensor, node},
     };
 
@@ -237,7 +237,13 @@ mod tests {
         let source = vectors.join("genai-qwen2-fp32");
         let runtime = Runtime::find().unwrap();
         let load = |folder: &Path| Model::load(&runtime, folder, &LoadOptions::default()).unwrap();
-        let think = |model: &Model| model.think(Prompt::Raw("Rosa".into()), 1, None).unwrap();
+        let think = |model: &Model| {
+            model
+                .think(Prompt::Raw("Rosa".into()), None, &ThinkOptions::steps(1))
+                .unwrap()
+                .into_context()
+                .unwrap()
+        };
         for name in ["genai-qwen2-fp32", "genai-llama-fp16", "genai-llama-fp16-cuda", "genai-gemma-int4"] {
             let context = think(&load(&vectors.join(name)));
             let fingerprint = context.fingerprint().unwrap();

@@ -5,9 +5,7 @@ use super::{
     RosettaError, TransferQuality, ValidateOptions, Validation, assess_transfer, calibrate,
     connect::LoadedSide, projector::check_end, validate,
 };
-use crate::{
-    Context, GenerateOptions, Generation, Model, OutputType, Prompt, ThinkOptions, TransferDiagnostics,
-};
+use crate::{Context, GenerateOptions, Generation, Model, Prompt, ThinkOptions, TransferDiagnostics};
 
 /// Two models, and a map from the hidden states of the first to the input space of the second. Any thread may use it.
 ///
@@ -143,7 +141,7 @@ impl Rosetta {
     }
 
     /// As [`transfer`](Self::transfer), of a hidden state after the source's final norm that was kept alone
-    /// ([`OutputType::HiddenState`]) or received; `prompt_tokens` and `num_steps` say how the source came to it.
+    /// ([`ThinkOptions::keep_context`]) or received; `prompt_tokens` and `num_steps` say how the source came to it.
     ///
     /// # Errors
     /// When the state has another width or is not finite.
@@ -172,8 +170,8 @@ impl Rosetta {
         options: &GenerateOptions,
     ) -> Result<CrossGeneration, RosettaError> {
         let prompt = prompt.into();
-        let think = ThinkOptions { output: OutputType::HiddenState, ..ThinkOptions::steps(steps) };
-        let thought = self.source().think_with(prompt.clone(), think, None)?;
+        let think = ThinkOptions { keep_context: false, ..ThinkOptions::steps(steps) };
+        let thought = self.source().think(prompt.clone(), None, &think)?;
         let transfer = self.transfer_state(&thought.last_hidden_state, thought.prompt_tokens, steps)?;
         let generation = self.target().generate(prompt, Some(&transfer.context), options)?;
         Ok(CrossGeneration { generation, transfer })

@@ -9,7 +9,7 @@ use super::{
     calibrate::{MAX_TEXT_TOKENS, Side},
 };
 use crate::{
-    Context, Model, RunError, ThinkOptions,
+    Context, Model, Prompt, RunError, ThinkOptions,
     decoder::{Decoder, Input, Sequence, Want},
     kv::KvCache,
     onnx,
@@ -40,17 +40,17 @@ impl LoadedSide {
     /// When the vector has another length, or the model makes no finite numbers of it.
     pub(super) fn read_vector(&self, vector: &[f32], num_steps: usize) -> Result<Context, RunError> {
         let model = &self.model;
-        let read = model.think_vectors(vector, ThinkOptions::steps(0), None)?;
-        let cache = read.context.ok_or(RunError::Stopped)?.cache_in(model.cache_layout().dtype)?;
+        let read = model.think(Prompt::Vectors(vector.to_vec()), None, &ThinkOptions::steps(0))?;
         let hidden = read.last_hidden_state.to_vec();
-        Ok(Context::new(cache, model.shared_identity(), num_steps, hidden))
+        let cache = read.into_context()?.cache_in(model.cache_layout().dtype)?;
+        Ok(Context::new(cache, model.facts().identity.clone(), num_steps, hidden))
     }
 
     fn tables(&self) -> Result<&Tables, RosettaError> {
         if let Some(tables) = self.tables.get() {
             return Ok(tables);
         }
-        let tables = read_tables(self.model.graph_path())?;
+        let tables = read_tables(&self.model.facts().graph_path)?;
         Ok(self.tables.get_or_init(|| tables))
     }
 
@@ -80,7 +80,7 @@ impl Side for LoadedSide {
     }
 
     fn vocabulary(&self) -> Vocabulary {
-        self.model.tokens().vocabulary()
+        self.model.facts().tokens.vocabulary()
     }
 
     fn embedding(&self) -> Result<&dyn Rows, RosettaError> {
@@ -92,7 +92,7 @@ impl Side for LoadedSide {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, RosettaError> {
-        let mut ids = self.model.tokens().encode_with_special_tokens(text)?;
+        let mut ids = self.model.facts().tokens.encode_with_special_tokens(text)?;
         ids.truncate(MAX_TEXT_TOKENS);
         if ids.is_empty() { Err(RunError::EmptyPrompt.into()) } else { Ok(ids) }
     }

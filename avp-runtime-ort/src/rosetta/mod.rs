@@ -5,7 +5,7 @@
 //! # let runtime = Runtime::find()?;
 //! # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
 //! # let (source, target) = (load("parity/tiny-qwen2")?, load("rosetta/tiny-other")?);
-//! let thought = source.think("Rosa lives in Lisbon.", 8, None)?;
+//! let thought = source.think("Rosa lives in Lisbon.", None, &ThinkOptions::steps(8))?.into_context()?;
 //! let handed_over = Rosetta::between(&source, &target)?.transfer(&thought)?;
 //! let answer = target.generate("Where?", Some(&handed_over.context), &GenerateOptions::default())?;
 //! # assert_eq!((handed_over.context.seq_len(), handed_over.context.num_steps()), (1, 8));

@@ -9,7 +9,7 @@ use super::{
 use crate::{Context, Model, RunError};
 
 /// A model with a map from its hidden states to another model's input space. The other model may be in another process: it
-/// reads the vector with [`Model::think_vectors`].
+/// reads the vector as [`Prompt::Vectors`](crate::Prompt::Vectors).
 ///
 /// ```
 /// # use avp_runtime_ort::{*, rosetta::{AvpMap, Projector}};
@@ -17,10 +17,10 @@ use crate::{Context, Model, RunError};
 /// # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
 /// let map = AvpMap::load("../test-vectors/rosetta/peer.avp-map".as_ref()).map_err(rosetta::RosettaError::from)?;
 /// let source = Projector::new(&load("parity/tiny-qwen2")?, map)?;
-/// let thought = source.model().think("Rosa has a parrot.", 2, None)?;
+/// let thought = source.model().think("Rosa has a parrot.", None, &ThinkOptions::steps(2))?.into_context()?;
 /// let vector = source.project_context(&thought)?.vector;
 /// // Elsewhere:
-/// let read = load("rosetta/tiny-other")?.think_vectors(&vector, ThinkOptions::steps(0), None)?;
+/// let read = load("rosetta/tiny-other")?.think(Prompt::Vectors(vector), None, &ThinkOptions::steps(0))?;
 /// # assert_eq!(read.context.map(|context| context.seq_len()), Some(1));
 /// # Ok::<(), Error>(())
 /// ```

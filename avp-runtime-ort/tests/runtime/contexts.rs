@@ -20,7 +20,7 @@ use avp_runtime_ort::{
 };
 use bytes::Bytes;
 
-use crate::common::{load, runtime};
+use crate::common::{load, runtime, think};
 
 const TEXT: &str = "Rosa lives in Lisbon. Rosa has a parrot.";
 const SCAN: FrameReadOptions =
@@ -93,7 +93,7 @@ fn watched(bytes: &[u8], offset: usize) -> (Bytes, Arc<AtomicBool>) {
 #[test]
 fn an_aligned_frame_is_used_where_it_lies_and_any_other_copied() {
     let model = qwen();
-    let context = model.think(TEXT, 3, None).unwrap();
+    let context = think(&model, TEXT, 3, None);
     let expected = answer(&model, &context);
     for (offset, copied) in [(0, false), (4, false), (2, true)] {
         let (bytes, gone) = watched(&full(&context), offset);
@@ -109,7 +109,7 @@ fn an_aligned_frame_is_used_where_it_lies_and_any_other_copied() {
 
 #[test]
 fn what_is_written_to_a_stream_is_the_frame() {
-    let context = qwen().think(TEXT, 3, None).unwrap();
+    let context = think(&qwen(), TEXT, 3, None);
     for dialect in [Dialect::V0_2, Dialect::V0_3] {
         for compression in [Compression::None, Compression::Fast] {
             for alignment in [1, 64, 4096] {
@@ -137,7 +137,7 @@ fn what_is_written_to_a_stream_is_the_frame() {
 
 #[test]
 fn a_checksum_is_written_and_verified_as_asked() {
-    let context = qwen().think(TEXT, 0, None).unwrap();
+    let context = think(&qwen(), TEXT, 0, None);
     let without = FrameOptions { checksum: Some(false), ..FrameOptions::default() };
     let without = context.to_frame(&without).unwrap();
     assert!(Frame::decode(&without).unwrap().metadata().payload_checksum().is_none());
@@ -152,7 +152,7 @@ fn a_checksum_is_written_and_verified_as_asked() {
 
 #[test]
 fn a_frame_tells_tokens_and_weights_only_when_asked_to() {
-    let context = qwen().think(TEXT, 3, None).unwrap();
+    let context = think(&qwen(), TEXT, 3, None);
     let plain = read(frame(&context)).unwrap();
     assert!(plain.tokens().is_none() && plain.fingerprint().is_none());
     let keys = |frame: &[u8]| {
@@ -196,11 +196,11 @@ fn a_saved_context_is_loaded_with_all_it_knew() {
     let path = folder.path().join("context.avp");
     for name in ["test-vectors/parity/tiny-qwen2", "test-vectors/parity/tiny-llama"] {
         let model = load(name);
-        let context = model.think(TEXT, 5, None).unwrap();
+        let context = think(&model, TEXT, 5, None);
         context.save(&path).unwrap();
         let loaded = Context::load(runtime(), &path, &SCAN).unwrap();
         // The name can be written again while the old file is loaded.
-        model.think("Another text.", 0, None).unwrap().save(&path).unwrap();
+        think(&model, "Another text.", 0, None).save(&path).unwrap();
         assert_eq!(model.accepts(&loaded), Ok(Rule::HashMatch));
         assert_eq!(full(&loaded), full(&context));
         assert_eq!(answer(&model, &loaded).tokens, answer(&model, &context).tokens);
@@ -217,7 +217,7 @@ fn a_saved_context_is_loaded_with_all_it_knew() {
 fn an_ordinary_tool_reads_a_saved_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("context.avp");
-    let context = qwen().think(TEXT, 5, None).unwrap();
+    let context = think(&qwen(), TEXT, 5, None);
     let options = FrameOptions { session_id: "s-1".into(), ..FrameOptions::default() };
     context.save_with(&path, &options).unwrap();
     let bytes = fs::read(&path).unwrap();
@@ -235,7 +235,7 @@ fn everything() -> FrameOptions {
 #[test]
 fn a_model_that_differs_from_the_saved_context_in_anything_is_told_the_field() {
     let model = qwen();
-    let saved = full(&model.think(TEXT, 2, None).unwrap());
+    let saved = full(&think(&model, TEXT, 2, None));
     let refused = |frame: Vec<u8>| {
         let context = read(frame).unwrap();
         let error = model.accepts(&context).unwrap_err();
@@ -260,7 +260,7 @@ fn a_model_that_differs_from_the_saved_context_in_anything_is_told_the_field() {
     let without_ids = rewrite(&saved, &[("token_ids", "")], |_| ());
     assert!(matches!(read(without_ids), Err(ContextError::Extra { field: "token_ids" })));
     // Shapes of as many bytes, so that only the model can tell: one axis twice as long, another half.
-    let even = model.think(TEXT, 2, None).unwrap().truncate(20).unwrap();
+    let even = think(&model, TEXT, 2, None).truncate(20).unwrap();
     let even = even.to_frame(&FrameOptions { token_ids: false, ..everything() }).unwrap();
     let reshaped = |doubled: usize, halved: usize| {
         rewrite(&even, &[], |body| {
@@ -286,7 +286,7 @@ fn a_model_that_differs_from_the_saved_context_in_anything_is_told_the_field() {
 fn a_file_cut_anywhere_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("context.avp");
-    qwen().think("x", 0, None).unwrap().save(&path).unwrap();
+    think(&qwen(), "x", 0, None).save(&path).unwrap();
     let whole = fs::read(&path).unwrap();
     for len in (0..whole.len()).step_by(7).chain([whole.len() - 1]) {
         fs::write(&path, &whole[..len]).unwrap();
@@ -308,7 +308,7 @@ fn a_file_cut_anywhere_is_refused() {
 #[test]
 fn a_wrong_byte_anywhere_is_refused_or_changes_nothing_that_is_computed_from() {
     let model = qwen();
-    let whole = full(&model.think("x", 0, None).unwrap());
+    let whole = full(&think(&model, "x", 0, None));
     let cache = |bytes: &[u8]| Frame::decode(bytes).unwrap().payload().unwrap().to_vec();
     let expected = cache(&whole);
     let mut taken = 0;
@@ -328,7 +328,7 @@ fn a_wrong_byte_anywhere_is_refused_or_changes_nothing_that_is_computed_from() {
 
 #[test]
 fn lengths_that_lie_are_refused_without_making_room_for_them() {
-    let honest = frame(&qwen().think("x", 0, None).unwrap());
+    let honest = frame(&think(&qwen(), "x", 0, None));
     for (at, value) in [(0, u32::MAX), (4, 1 << 31), (8, u32::MAX), (12, u32::MAX), (12, 0), (0, 0)] {
         let lying = rewrite(&honest, &[], |body| {
             body[at..at + 4].copy_from_slice(&value.to_le_bytes());
@@ -347,7 +347,7 @@ fn lengths_that_lie_are_refused_without_making_room_for_them() {
     }
     // A body that unpacks to more than the reader will hold.
     let options = FrameOptions { compression: Compression::Fast, ..FrameOptions::default() };
-    let packed = qwen().think("x", 0, None).unwrap().to_frame(&options).unwrap();
+    let packed = think(&qwen(), "x", 0, None).to_frame(&options).unwrap();
     let limit = FrameReadOptions { payload_limit: 100, ..FrameReadOptions::default() };
     assert!(matches!(
         Context::from_bytes(runtime(), packed, &limit),
@@ -371,7 +371,7 @@ fn what_is_no_file_or_no_context_is_refused_by_name() {
 #[test]
 fn a_save_that_fails_leaves_what_was_there() {
     let folder = tempfile::tempdir().unwrap();
-    let context = qwen().think("x", 0, None).unwrap();
+    let context = think(&qwen(), "x", 0, None);
     let missing = folder.path().join("none/context.avp");
     assert!(matches!(context.save(&missing), Err(ContextError::File { path, .. }) if path == missing));
     // The name is taken by something that a file cannot replace.
@@ -389,7 +389,7 @@ fn a_saved_context_is_its_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("context.avp");
-    qwen().think("x", 0, None).unwrap().save(&path).unwrap();
+    think(&qwen(), "x", 0, None).save(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -404,7 +404,7 @@ fn a_stream_that_fails_is_an_error() {
             Ok(())
         }
     }
-    let context = qwen().think("x", 0, None).unwrap();
+    let context = think(&qwen(), "x", 0, None);
     assert!(matches!(
         context.write_to(&mut Full, &FrameOptions::default()),
         Err(ContextError::Io { message }) if message.contains("storage")
@@ -414,7 +414,7 @@ fn a_stream_that_fails_is_an_error() {
 #[test]
 fn a_scan_finds_the_first_number_that_is_none_and_says_where() {
     let model = qwen();
-    let context = model.think(TEXT, 2, None).unwrap();
+    let context = think(&model, TEXT, 2, None);
     assert_eq!(context.check_finite(), Ok(()));
     let seq_len = context.seq_len();
     let layout = context.cache_layout();
@@ -457,10 +457,10 @@ fn difference(one: &Context, other: &Context) -> f32 {
 fn a_context_cut_short_is_what_the_model_makes_of_the_beginning() {
     for name in ["test-vectors/parity/tiny-qwen2", "test-vectors/parity/tiny-llama"] {
         let model = load(name);
-        let whole = model.think(Prompt::Raw(TEXT.into()), 3, None).unwrap();
+        let whole = think(&model, Prompt::Raw(TEXT.into()), 3, None);
         let tokens = model.tokenize(&Prompt::Raw(TEXT.into())).unwrap();
         let short = whole.truncate(tokens.len()).unwrap();
-        let read = model.think(Prompt::Raw(TEXT.into()), 0, None).unwrap();
+        let read = think(&model, Prompt::Raw(TEXT.into()), 0, None);
         assert!(difference(&short, &read) < 1e-5);
         assert_eq!((short.num_steps(), whole.truncate(tokens.len() + 1).unwrap().num_steps()), (0, 1));
         assert!(short.tokens().unwrap().eq(tokens.iter().copied().map(Some)));
@@ -483,8 +483,8 @@ fn a_context_cut_short_is_what_the_model_makes_of_the_beginning() {
 #[test]
 fn a_tail_goes_back_behind_what_it_was_cut_from_and_nowhere_else() {
     let model = qwen();
-    let first = model.think(TEXT, 2, None).unwrap();
-    let whole = model.think("More.", 3, Some(&first)).unwrap();
+    let first = think(&model, TEXT, 2, None);
+    let whole = think(&model, "More.", 3, Some(&first));
     let tail = whole.tail(first.seq_len()).unwrap();
     assert_eq!((tail.position_offset(), tail.num_steps()), (first.seq_len(), 3));
     // As it would be sent: only what is new.
@@ -499,10 +499,10 @@ fn a_tail_goes_back_behind_what_it_was_cut_from_and_nowhere_else() {
     assert_eq!(first.append(&first).unwrap_err(), position(len, 0));
     assert_eq!(first.truncate(len - 1).unwrap().append(&sent).unwrap_err(), position(len - 1, len));
     let text = "Tomas is a baker in a small town, far away from any sea, and he has no parrot at all.";
-    let other = model.think(text, 0, None).unwrap().truncate(len).unwrap();
+    let other = think(&model, text, 0, None).truncate(len).unwrap();
     assert_eq!(other.append(&sent).unwrap_err(), ContextError::OtherPrefix { seq_len: len });
     assert!(matches!(
-        load("test-vectors/parity/tiny-llama").think(TEXT, 2, None).unwrap().append(&sent),
+        think(&load("test-vectors/parity/tiny-llama"), TEXT, 2, None).append(&sent),
         Err(ContextError::OtherModel { field: "num_layers", .. })
     ));
     assert!(matches!(whole.tail(whole.seq_len()), Err(ContextError::Empty { seq_len: 0, .. })));
@@ -511,7 +511,7 @@ fn a_tail_goes_back_behind_what_it_was_cut_from_and_nowhere_else() {
 #[test]
 fn layers_are_dropped_for_a_model_that_has_fewer() {
     let model = qwen();
-    let context = model.think(TEXT, 1, None).unwrap();
+    let context = think(&model, TEXT, 1, None);
     let first = context.layers(0..1).unwrap();
     assert_eq!((first.cache_layout().num_layers, first.identity().num_layers), (1, 1));
     assert!(first.fingerprint().is_none());
@@ -526,11 +526,11 @@ fn a_model_cut_short_goes_on_from_the_layers_that_it_has() {
     let whole = load("test-vectors/models/genai-qwen2-fp32");
     let short = load("test-vectors/engine/one-layer");
     // Of text alone: latent steps come from the last layer, and the models have different ones.
-    let context = whole.think(TEXT, 0, None).unwrap();
+    let context = think(&whole, TEXT, 0, None);
     assert!(matches!(short.accepts(&context), Err(ContextError::OtherModel { field: "num_layers", .. })));
     let first = context.layers(0..1).unwrap();
     assert_eq!(short.accepts(&first), Ok(Rule::StructuralMatch));
-    let own = short.think(TEXT, 0, None).unwrap();
+    let own = think(&short, TEXT, 0, None);
     let expected = answer(&short, &own).tokens;
     assert_eq!(answer(&short, &first).tokens, expected);
     // As a frame, too; and it is the first layer that does it.
@@ -550,7 +550,7 @@ fn a_model_cut_short_goes_on_from_the_layers_that_it_has() {
 fn a_longer_prompt_reuses_what_it_begins_with_and_always_reads_its_last_token() {
     let model = qwen();
     let text = |text: &str| Prompt::Raw(text.into());
-    let context = model.think(text(TEXT), 2, None).unwrap();
+    let context = think(&model, text(TEXT), 2, None);
     let ids = |prompt: &str| model.tokenize(&text(prompt)).unwrap();
     let (short, longer) = (ids(TEXT), ids(&format!("{TEXT} And a cat.")));
     assert_eq!(longer[..short.len()], short);
@@ -558,8 +558,8 @@ fn a_longer_prompt_reuses_what_it_begins_with_and_always_reads_its_last_token() 
     assert_eq!(context.common_prefix(&longer), short.len());
     let reused = context.reusable(&longer).unwrap().unwrap();
     assert_eq!(reused.seq_len(), short.len());
-    let rest = model.think(text(" And a cat."), 0, Some(&reused)).unwrap();
-    let whole = model.think(text(&format!("{TEXT} And a cat.")), 0, None).unwrap();
+    let rest = think(&model, text(" And a cat."), 0, Some(&reused));
+    let whole = think(&model, text(&format!("{TEXT} And a cat.")), 0, None);
     assert!(rest.tokens().unwrap().eq(whole.tokens().unwrap()));
     assert!(difference(&rest, &whole) < 1e-5);
     // The very prompt, a shorter one, another one, none.
@@ -577,13 +577,13 @@ fn a_longer_prompt_reuses_what_it_begins_with_and_always_reads_its_last_token() 
 #[test]
 fn thinking_on_a_longer_prompt_computes_the_rest_alone_and_comes_to_the_same() {
     let model = qwen();
-    let context = model.think(Prompt::Raw(TEXT.into()), 4, None).unwrap();
+    let context = think(&model, Prompt::Raw(TEXT.into()), 4, None);
     let longer = Prompt::Raw(format!("{TEXT} And a cat, named Ida."));
     let known = model.tokenize(&Prompt::Raw(TEXT.into())).unwrap().len();
     let all = model.tokenize(&longer).unwrap().len();
     let options = ThinkOptions { reuse_prefix: true, ..ThinkOptions::steps(2) };
-    let reusing = model.think_with(longer.clone(), options.clone(), Some(&context)).unwrap();
-    let fresh = model.think_with(longer.clone(), options.clone(), None).unwrap();
+    let reusing = model.think(longer.clone(), Some(&context), &options).unwrap();
+    let fresh = model.think(longer.clone(), None, &options).unwrap();
     assert_eq!((reusing.prompt_tokens, reusing.reused_tokens, reusing.context_tokens), (all, known, known));
     assert_eq!((fresh.prompt_tokens, fresh.reused_tokens, fresh.context_tokens), (all, 0, 0));
     let (reusing, fresh) = (reusing.context.unwrap(), fresh.context.unwrap());
@@ -592,22 +592,22 @@ fn thinking_on_a_longer_prompt_computes_the_rest_alone_and_comes_to_the_same() {
     assert!(difference(&reusing, &fresh) < 1e-5);
     assert!(reusing.tokens().unwrap().eq(fresh.tokens().unwrap()));
     // The same prompt again: its last token is evaluated, for what comes of it.
-    let again = model.think_with(Prompt::Raw(TEXT.into()), options.clone(), Some(&context)).unwrap();
+    let again = model.think(Prompt::Raw(TEXT.into()), Some(&context), &options).unwrap();
     assert_eq!((again.prompt_tokens, again.reused_tokens), (known, known - 1));
     // Nothing in common, or nothing known: all of it is read, and the context is left out.
     let unknown = read(frame(&context)).unwrap();
-    for context in [&model.think("Tomas.", 0, None).unwrap().tail(0).unwrap(), &unknown] {
-        let thought = model.think_with(Prompt::Raw("Ida?".into()), options.clone(), Some(context)).unwrap();
+    for context in [&think(&model, "Tomas.", 0, None).tail(0).unwrap(), &unknown] {
+        let thought = model.think(Prompt::Raw("Ida?".into()), Some(context), &options).unwrap();
         assert_eq!((thought.reused_tokens, thought.context_tokens), (0, 0));
     }
-    let other = load("test-vectors/parity/tiny-llama").think("x", 0, None).unwrap();
-    assert!(matches!(model.think_with(longer, options, Some(&other)), Err(RunError::Context(_))));
+    let other = think(&load("test-vectors/parity/tiny-llama"), "x", 0, None);
+    assert!(matches!(model.think(longer, Some(&other), &options), Err(RunError::Context(_))));
 }
 
 #[test]
 fn generating_from_a_longer_prompt_gives_the_answer_of_all_of_it() {
     let model = qwen();
-    let context = model.think(Prompt::Raw(TEXT.into()), 4, None).unwrap();
+    let context = think(&model, Prompt::Raw(TEXT.into()), 4, None);
     let longer = Prompt::Raw(format!("{TEXT} And a cat, named"));
     let known = model.tokenize(&Prompt::Raw(TEXT.into())).unwrap().len();
     let options = GenerateOptions {
@@ -628,10 +628,9 @@ fn generating_from_a_longer_prompt_gives_the_answer_of_all_of_it() {
 #[test]
 fn a_fork_leaves_its_origin_as_it_was() {
     let model = qwen();
-    let origin = model.think(TEXT, 1, None).unwrap();
+    let origin = think(&model, TEXT, 1, None);
     let before = full(&origin);
-    let forks =
-        [origin.clone(), origin.clone()].map(|fork| model.think("And then?", 2, Some(&fork)).unwrap());
+    let forks = [origin.clone(), origin.clone()].map(|fork| think(&model, "And then?", 2, Some(&fork)));
     assert_eq!(full(&forks[0]), full(&forks[1]));
     assert_eq!(full(&origin), before);
 }
@@ -639,7 +638,7 @@ fn a_fork_leaves_its_origin_as_it_was() {
 #[test]
 fn a_context_in_half_precision_stays_so_and_is_taken_by_a_model_in_another() {
     let model = qwen();
-    let context = model.think(TEXT, 0, None).unwrap();
+    let context = think(&model, TEXT, 0, None);
     let half = {
         let bytes = frame(&context);
         let decoded = Frame::decode(&bytes).unwrap();

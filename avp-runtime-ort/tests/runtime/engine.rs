@@ -11,11 +11,11 @@ use std::{
 };
 
 use avp_runtime_ort::{
-    Context, Device, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError, OutputType, Prompt,
-    RunError, ThinkOptions,
+    Context, Device, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError, Prompt, RunError,
+    ThinkOptions,
 };
 
-use crate::common::{load, repository, runtime};
+use crate::common::{load, repository, runtime, think};
 
 fn model() -> Model {
     load("test-vectors/parity/tiny-qwen2")
@@ -31,8 +31,7 @@ fn handles_are_shared_by_threads_and_each_gets_what_it_would_get_alone() {
     is_shared::<Model>();
     let model = model();
     let prompts = ["Rosa lives in Lisbon.", "Tom has a parrot.", "Where?", "Who?"];
-    let alone: Vec<_> =
-        prompts.iter().map(|&prompt| bytes(&model.think(prompt, 12, None).unwrap())).collect();
+    let alone: Vec<_> = prompts.iter().map(|&prompt| bytes(&think(&model, prompt, 12, None))).collect();
     let answers: Vec<_> = prompts
         .iter()
         .map(|&prompt| model.generate(prompt, None, &GenerateOptions::default()).unwrap().text)
@@ -40,7 +39,7 @@ fn handles_are_shared_by_threads_and_each_gets_what_it_would_get_alone() {
     thread::scope(|scope| {
         for ((prompt, alone), answer) in prompts.into_iter().zip(&alone).zip(&answers) {
             let (one, two) = (model.clone(), model.clone());
-            scope.spawn(move || assert!(bytes(&one.think(prompt, 12, None).unwrap()) == *alone));
+            scope.spawn(move || assert!(bytes(&think(&one, prompt, 12, None)) == *alone));
             scope.spawn(move || {
                 let generation = two.generate(prompt, None, &GenerateOptions::default()).unwrap();
                 assert_eq!(generation.text, *answer);
@@ -52,9 +51,9 @@ fn handles_are_shared_by_threads_and_each_gets_what_it_would_get_alone() {
 #[test]
 fn started_calls_are_waited_for_in_any_order_and_outlive_their_model() {
     let model = model();
-    let expected = bytes(&model.think("Who?", 3, None).unwrap());
-    let long = model.start_think("Who?", ThinkOptions::steps(60), None);
-    let short = model.start_think("Who?", ThinkOptions::steps(3), None);
+    let expected = bytes(&think(&model, "Who?", 3, None));
+    let long = model.start_think("Who?", None, &ThinkOptions::steps(60));
+    let short = model.start_think("Who?", None, &ThinkOptions::steps(3));
     // Waits for what was accepted.
     drop(model);
     assert!(short.is_ready() && long.is_ready());
@@ -83,14 +82,14 @@ fn block_on<F: IntoFuture>(future: F) -> F::Output {
 #[test]
 fn answers_are_awaited_in_any_async_runtime() {
     let model = model();
-    let expected = bytes(&model.think("Who?", 5, None).unwrap());
+    let expected = bytes(&think(&model, "Who?", 5, None));
     let thought = block_on(async {
-        let first = model.start_think("Who?", ThinkOptions::steps(2), None).await?;
-        model.start_think("Where?", ThinkOptions::steps(4), first.context.as_ref()).await?;
-        model.start_think("Who?", ThinkOptions::steps(5), None).await
+        let first = model.start_think("Who?", None, &ThinkOptions::steps(2)).await?;
+        model.start_think("Where?", first.context.as_ref(), &ThinkOptions::steps(4)).await?;
+        model.start_think("Who?", None, &ThinkOptions::steps(5)).await
     });
     assert!(bytes(&thought.unwrap().context.unwrap()) == expected);
-    let refused = block_on(model.start_think(Prompt::Raw(String::new()), ThinkOptions::default(), None));
+    let refused = block_on(model.start_think(Prompt::Raw(String::new()), None, &ThinkOptions::default()));
     assert_eq!(refused.unwrap_err(), RunError::EmptyPrompt);
 }
 
@@ -99,28 +98,28 @@ fn a_call_without_time_ends_with_the_time_it_had_and_the_model_goes_on() {
     let model = model();
     let after = Duration::ZERO;
     let options = ThinkOptions { timeout: Some(after), ..ThinkOptions::steps(300) };
-    assert_eq!(model.think_with("Who?", options.clone(), None).unwrap_err(), RunError::TimedOut { after });
-    assert_eq!(model.start_think("Who?", options, None).wait().unwrap_err(), RunError::TimedOut { after });
+    assert_eq!(model.think("Who?", None, &options).unwrap_err(), RunError::TimedOut { after });
+    assert_eq!(model.start_think("Who?", None, &options).wait().unwrap_err(), RunError::TimedOut { after });
     let enough = ThinkOptions { timeout: Some(Duration::MAX), ..ThinkOptions::steps(2) };
-    assert_eq!(model.think_with("Who?", enough, None).unwrap().num_steps, 2);
+    assert_eq!(model.think("Who?", None, &enough).unwrap().num_steps, 2);
 }
 
 #[test]
 fn a_cancelled_call_ends_and_leaves_its_context_usable() {
     let model = model();
-    let context = model.think("Rosa lives in Lisbon.", 2, None).unwrap();
+    let context = think(&model, "Rosa lives in Lisbon.", 2, None);
     let before = bytes(&context);
-    let pending = model.start_think("Who?", ThinkOptions::steps(400), Some(&context));
+    let pending = model.start_think("Who?", Some(&context), &ThinkOptions::steps(400));
     pending.canceller().cancel();
     assert_eq!(pending.wait().unwrap_err(), RunError::Cancelled);
     assert!(bytes(&context) == before);
-    assert!(model.think("Who?", 2, Some(&context)).is_ok());
+    assert!(model.think("Who?", Some(&context), &ThinkOptions::steps(2)).is_ok());
 }
 
 #[test]
 fn an_answer_that_has_not_come_in_time_can_be_waited_for_again() {
     let model = model();
-    let mut pending = model.start_think("Who?", ThinkOptions::steps(100), None);
+    let mut pending = model.start_think("Who?", None, &ThinkOptions::steps(100));
     let thought = loop {
         match pending.wait_timeout(Duration::from_micros(50)) {
             Ok(answer) => break answer.unwrap(),
@@ -133,9 +132,9 @@ fn an_answer_that_has_not_come_in_time_can_be_waited_for_again() {
 #[test]
 fn a_hidden_state_alone_is_that_of_the_whole_context() {
     let model = model();
-    let whole = model.think_with("Who?", ThinkOptions::steps(3), None).unwrap();
-    let options = ThinkOptions { output: OutputType::HiddenState, ..ThinkOptions::steps(3) };
-    let alone = model.think_with("Who?", options, None).unwrap();
+    let whole = model.think("Who?", None, &ThinkOptions::steps(3)).unwrap();
+    let options = ThinkOptions { keep_context: false, ..ThinkOptions::steps(3) };
+    let alone = model.think("Who?", None, &options).unwrap();
     assert!(alone.context.is_none());
     assert_eq!(alone.last_hidden_state, whole.last_hidden_state);
     assert_eq!(whole.context.unwrap().last_hidden_state(), Some(&*alone.last_hidden_state));
@@ -146,12 +145,9 @@ fn a_temperature_changes_latent_steps_and_nothing_else() {
     let model = model();
     let think = |temperature, steps| {
         let options = ThinkOptions { temperature, ..ThinkOptions::steps(steps) };
-        model.think_with("Who?", options, None).unwrap().last_hidden_state
+        model.think("Who?", None, &options).unwrap().last_hidden_state
     };
-    assert_eq!(
-        think(1.0, 3),
-        model.think_with("Who?", ThinkOptions::steps(3), None).unwrap().last_hidden_state
-    );
+    assert_eq!(think(1.0, 3), model.think("Who?", None, &ThinkOptions::steps(3)).unwrap().last_hidden_state);
     assert_ne!(think(0.2, 3), think(1.0, 3));
     assert_eq!(think(0.2, 0), think(1.0, 0));
 }
@@ -160,7 +156,7 @@ fn a_temperature_changes_latent_steps_and_nothing_else() {
 fn a_temperature_that_a_model_cannot_take_is_refused() {
     let refused = |model: &Model, temperature| {
         let options = ThinkOptions { temperature, ..ThinkOptions::steps(1) };
-        model.think_with("Who?", options, None).unwrap_err().to_string()
+        model.think("Who?", None, &options).unwrap_err().to_string()
     };
     let tied = model();
     assert_eq!(refused(&tied, 0.0), "temperature must be above 0, got 0");
@@ -174,17 +170,18 @@ fn a_temperature_that_a_model_cannot_take_is_refused() {
 #[test]
 fn diagnostics_give_the_norm_behind_the_prompt_and_each_step() {
     let model = model();
-    let plain = model.think_with("Who?", ThinkOptions::steps(4), None).unwrap();
-    assert!(plain.hidden_norms.is_empty());
+    let plain = model.think("Who?", None, &ThinkOptions::steps(4)).unwrap();
+    assert_eq!(plain.metrics.diagnostics, None);
     let options = ThinkOptions { diagnostics: true, ..ThinkOptions::steps(4) };
-    let thought = model.think_with("Who?", options, None).unwrap();
+    let thought = model.think("Who?", None, &options).unwrap();
     assert_eq!(thought.last_hidden_state, plain.last_hidden_state);
     let norm_after = |steps| {
-        let hidden = model.think("Who?", steps, None).unwrap();
+        let hidden = think(&model, "Who?", steps, None);
         hidden.last_hidden_state().unwrap().iter().map(|value| value * value).sum::<f32>().sqrt()
     };
-    assert_eq!(thought.hidden_norms.len(), 5);
-    for (steps, norm) in thought.hidden_norms.into_iter().enumerate() {
+    let norms = thought.metrics.diagnostics.unwrap().norm_trajectory.unwrap();
+    assert_eq!(norms.len(), 5);
+    for (steps, norm) in norms.into_iter().enumerate() {
         assert!((norm - norm_after(steps)).abs() < 1e-4, "{steps} steps: {norm}");
     }
 }
@@ -194,12 +191,15 @@ fn vectors_stand_where_tokens_would() {
     let model = model();
     let hidden_dim = model.identity().hidden_dim as usize;
     let vectors: Vec<f32> = (0..3 * hidden_dim).map(|index| (index as f32).sin() / 10.0).collect();
-    let context = model.think("Who?", 0, None).unwrap();
-    let at_once = model.think_vectors(&vectors, ThinkOptions::steps(0), Some(&context)).unwrap();
+    let context = think(&model, "Who?", 0, None);
+    let at_once =
+        model.think(Prompt::Vectors(vectors.to_vec()), Some(&context), &ThinkOptions::steps(0)).unwrap();
     assert_eq!((at_once.prompt_tokens, at_once.context_tokens), (3, context.seq_len()));
     let mut one_by_one = context;
     for vector in vectors.chunks(hidden_dim) {
-        let thought = model.think_vectors(vector, ThinkOptions::steps(0), Some(&one_by_one)).unwrap();
+        let thought = model
+            .think(Prompt::Vectors(vector.to_vec()), Some(&one_by_one), &ThinkOptions::steps(0))
+            .unwrap();
         one_by_one = thought.context.unwrap();
     }
     let expected = one_by_one.last_hidden_state().unwrap();
@@ -207,7 +207,9 @@ fn vectors_stand_where_tokens_would() {
         assert!((actual - expected).abs() <= 1e-5, "{actual} and {expected}");
     }
 
-    let refused = |vectors: &[f32]| model.think_vectors(vectors, ThinkOptions::steps(0), None).unwrap_err();
+    let refused = |vectors: &[f32]| {
+        model.think(Prompt::Vectors(vectors.to_vec()), None, &ThinkOptions::steps(0)).unwrap_err()
+    };
     assert_eq!(refused(&vectors[1..]), RunError::Vectors { hidden_dim, got: 3 * hidden_dim - 1 });
     assert_eq!(refused(&vec![f32::NAN; hidden_dim]), RunError::NotFinite { step: 0 });
     assert_eq!(refused(&[]), RunError::EmptyPrompt);
@@ -234,7 +236,7 @@ fn a_profile_names_the_operators_that_ran_and_a_place_it_cannot_go_is_refused() 
     };
     let scratch = tempfile::tempdir().unwrap();
     let model = load(scratch.path().join("steps")).unwrap();
-    model.think(Prompt::Raw("abc".into()), 2, None).unwrap();
+    think(&model, Prompt::Raw("abc".into()), 2, None);
     drop(model);
     let mut files = std::fs::read_dir(scratch.path()).unwrap();
     let file = files.next().unwrap().unwrap();

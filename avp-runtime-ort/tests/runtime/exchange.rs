@@ -8,7 +8,7 @@ use avp_core::{Dialect, Frame};
 use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, GenerateOptions, Model};
 use serde::Deserialize;
 
-use crate::common::{load, repository, runtime};
+use crate::common::{load, repository, runtime, think};
 
 #[derive(Deserialize)]
 struct Record {
@@ -88,7 +88,7 @@ fn contexts_made_here_continue_in_the_package_as_they_do_here() {
 #[test]
 fn frames_are_still_written_as_the_package_read_them() {
     for (folder, model, record) in records() {
-        let context = model.think(record.prompt.as_str(), STEPS, None).unwrap();
+        let context = think(&model, record.prompt.as_str(), STEPS, None);
         for (name, dialect) in [("0.2", Dialect::V0_2), ("0.3", Dialect::V0_3)] {
             let exchanged = record.to_python.iter().find(|exchanged| exchanged.name == name).unwrap();
             let read = fs::read(folder.join(&exchanged.frame)).unwrap();

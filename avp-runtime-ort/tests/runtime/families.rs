@@ -9,11 +9,11 @@ use std::{fs, path::Path};
 use avp_core::{Frame, KvDType, KvView};
 use avp_runtime_ort::{
     CheckOptions, Context, Dtype, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError, Prompt,
-    check_prepared, prepare_report,
+    ThinkOptions, check_prepared, prepare_report,
 };
 use serde::Deserialize;
 
-use crate::common::{repository, runtime};
+use crate::common::{repository, runtime, think};
 
 #[derive(Deserialize)]
 struct Record {
@@ -231,7 +231,7 @@ fn every_number_format_stays_within_its_distance_to_transformers() {
             ..CheckOptions::default()
         };
         let logits = check_prepared(runtime(), fixture.folder(), &options).unwrap().logits;
-        let context = fixture.load().think(Prompt::Raw(fixture.record.prompt.clone()), 0, None).unwrap();
+        let context = think(&fixture.load(), Prompt::Raw(fixture.record.prompt.clone()), 0, None);
         let expected = fixture.transformers();
         for (what, own, expected) in [
             ("logits", &logits[..], &expected.logits),
@@ -249,7 +249,7 @@ fn half_precision_stays_half_precision_in_buffers_contexts_and_frames() {
     for fixture in fixtures().filter(|fixture| fixture.expected.0.ends_with("fp16-cuda")) {
         let (model, prompt) = (fixture.load(), Prompt::Raw(fixture.record.prompt.clone()));
         assert!(prepare_report(fixture.folder(), &fixture.options()).unwrap().shared_buffers);
-        let context = model.think(prompt, fixture.record.steps, None).unwrap();
+        let context = think(&model, prompt, fixture.record.steps, None);
         let frame = context.to_frame(&FrameOptions::default()).unwrap();
         let received = Context::from_frame(runtime(), &frame).unwrap();
         for context in [&context, &received] {
@@ -262,7 +262,7 @@ fn half_precision_stays_half_precision_in_buffers_contexts_and_frames() {
         // Behind what came, the same bytes are written as behind what was made here.
         let [one, other] = [&context, &received].map(|before| {
             let question = Prompt::Raw(fixture.record.question.clone());
-            let behind = model.think(question, 2, Some(before)).unwrap();
+            let behind = think(&model, question, 2, Some(before));
             Frame::decode(&behind.to_frame(&FrameOptions::default()).unwrap())
                 .unwrap()
                 .payload()
@@ -280,9 +280,9 @@ fn hidden_states_latent_steps_and_greedy_tokens_equal_the_reference() {
         let prompt = || Prompt::Raw(record.prompt.clone());
         assert_eq!(model.tokenize(&prompt()).unwrap(), record.prompt_ids, "{}", fixture.name);
         assert_eq!(model.tokenize(&Prompt::Raw(record.question.clone())).unwrap(), record.question_ids);
-        let read = model.think(prompt(), 0, None).unwrap();
+        let read = think(&model, prompt(), 0, None);
         fixture.assert_close("hidden state", read.last_hidden_state().unwrap(), &graph.hidden);
-        let thought = model.think(prompt(), record.steps, None).unwrap();
+        let thought = think(&model, prompt(), record.steps, None);
         fixture.assert_close("latent steps", thought.last_hidden_state().unwrap(), &graph.latent_hidden);
         assert_greedy(&fixture, &model, &record.prompt, None, &graph.greedy);
         assert_greedy(&fixture, &model, &record.question, Some(&thought), &graph.answer);
@@ -329,5 +329,5 @@ fn a_downloaded_snapshot_loads_through_its_links() {
         symlink(blob, snapshot.join(name)).unwrap();
     }
     let model = Model::load(runtime(), &snapshot, &LoadOptions::default()).unwrap();
-    assert!(model.think(Prompt::Raw("x".into()), 1, None).is_ok());
+    assert!(model.think(Prompt::Raw("x".into()), None, &ThinkOptions::steps(1)).is_ok());
 }

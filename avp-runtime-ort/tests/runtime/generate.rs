@@ -2,16 +2,15 @@
 
 use std::{
     fs,
-    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
 use avp_runtime_ort::{
-    Chat, DebugConfig, Finish, GenerateOptions, LoadOptions, Message, Model, Prompt, RunError, ThinkOptions,
+    Chat, Finish, GenerateOptions, LoadOptions, Message, Model, Prompt, RunError, ThinkOptions,
 };
 use serde::Deserialize;
 
-use crate::common::{load, repository, runtime};
+use crate::common::{load, repository, runtime, think};
 
 const NOTES: &str = "Notes: Rosa lives in Lisbon. Rosa has a parrot.";
 const QUESTION: &str = "Where does Rosa live?";
@@ -82,33 +81,26 @@ fn every_way_to_ask_gives_the_same_answer() {
     for seed in 0..5 {
         let options = GenerateOptions { stop: vec!["e".into()], ..hot(seed) };
         let plain = model.generate("x", None, &options).unwrap();
-        let started = model.start_generate("x", None, &options).wait().unwrap();
-        let mut called = String::new();
-        let streamed = model
-            .generate_streaming("x", None, &options, |piece| {
-                called += piece;
-                ControlFlow::Continue(())
-            })
-            .unwrap();
-        let mut stream = model.generate_stream("x", None, &options).unwrap();
+        let started = model.start_generate("x", None, &options).unwrap().wait().unwrap();
+        let mut stream = model.start_generate("x", None, &options).unwrap();
         let iterated = stream.by_ref().collect::<Result<Vec<_>, _>>().unwrap();
         assert!(iterated.iter().all(|piece| !piece.is_empty()));
         assert!(stream.next().is_none());
-        let stream = stream.into_generation();
-        for other in [&started, &streamed, &stream] {
+        let read = stream.into_generation();
+        for other in [&started, &read] {
             assert_eq!(
                 (&other.text, &other.tokens, other.finish),
                 (&plain.text, &plain.tokens, plain.finish)
             );
         }
-        assert_eq!((called, iterated.concat()), (plain.text.clone(), plain.text));
+        assert_eq!(iterated.concat(), plain.text);
     }
 }
 
 #[test]
 fn a_text_to_stop_at_is_found_across_tokens() {
     let model = facts();
-    let context = model.think(NOTES, 0, None).unwrap();
+    let context = think(&model, NOTES, 0, None);
     let options = GenerateOptions { stop: vec!["lives in".into()], ..GenerateOptions::default() };
     let answer = model.generate(QUESTION, Some(&context), &options).unwrap();
     assert_eq!((answer.text.as_str(), answer.finish), ("Answer: Rosa ", Finish::Stop));
@@ -122,13 +114,12 @@ fn a_text_to_stop_at_is_found_across_tokens() {
 fn a_stream_that_is_left_keeps_what_was_read() {
     let model = load("test-vectors/parity/tiny-qwen2");
     let whole = model.generate("x", None, &hot(3)).unwrap();
+    let mut stream = model.start_generate("x", None, &hot(3)).unwrap();
     let mut read = String::new();
-    let left = model
-        .generate_streaming("x", None, &hot(3), |piece| {
-            read += piece;
-            if read.len() > 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .unwrap();
+    while read.len() <= 5 {
+        read += &stream.next().unwrap().unwrap();
+    }
+    let left = stream.into_generation();
     assert_eq!((&left.text, left.finish), (&read, Finish::Stopped));
     assert!(whole.text.starts_with(&read) && whole.tokens.starts_with(&left.tokens));
     assert!(left.tokens.len() < whole.tokens.len() && !left.tokens.is_empty());
@@ -140,11 +131,10 @@ fn a_stream_that_is_left_keeps_what_was_read() {
 fn a_stream_can_be_cancelled_from_elsewhere() {
     let model = load("test-vectors/parity/tiny-qwen2");
     let options = GenerateOptions { ignore_end_of_turn: true, max_tokens: 400, ..hot(1) };
-    let mut stream = model.generate_stream("x", None, &options).unwrap();
-    stream.canceller().unwrap().cancel();
+    let mut stream = model.start_generate("x", None, &options).unwrap();
+    stream.canceller().cancel();
     let last = stream.by_ref().last();
     assert_eq!(last, Some(Err(RunError::Cancelled)));
-    assert!(stream.canceller().is_none());
     assert_eq!(stream.into_generation().finish, Finish::Stopped);
 }
 
@@ -160,7 +150,7 @@ fn a_time_limit_is_an_error_and_no_harm() {
 #[test]
 fn usage_and_time_are_counted() {
     let model = facts();
-    let context = model.think(NOTES, 2, None).unwrap();
+    let context = think(&model, NOTES, 2, None);
     let prompt = model.tokenize(&QUESTION.into()).unwrap().len();
     let answer = model.generate(QUESTION, Some(&context), &GenerateOptions::default()).unwrap();
     assert_eq!((answer.prompt_tokens, answer.reused_tokens), (prompt, 0));
@@ -176,7 +166,7 @@ fn a_longer_prompt_reuses_what_the_context_begins_with_and_gives_the_same() {
         let all: Vec<_> = [NOTES].iter().chain(more).map(|text| Message::new("user", *text)).collect();
         Prompt::from(Chat { add_generation_prompt: !more.is_empty(), ..Chat::from(all) })
     };
-    let context = model.think(turns(&[]), 0, None).unwrap();
+    let context = think(&model, turns(&[]), 0, None);
     let reuse = GenerateOptions { reuse_prefix: true, ..GenerateOptions::default() };
     let fresh = model.generate(turns(&[QUESTION]), None, &reuse).unwrap();
     let reused = model.generate(turns(&[QUESTION]), Some(&context), &reuse).unwrap();
@@ -210,7 +200,7 @@ fn templated(template: &str) -> Model {
 }
 
 #[test]
-fn the_time_of_a_call_counts_from_its_beginning_and_once_for_all_it_does() {
+fn the_time_of_a_call_counts_from_its_beginning() {
     let model = templated("{% for a in range(300) %}{% for b in range(400) %}{% endfor %}{% endfor %}x");
     let rendering = || {
         let start = Instant::now();
@@ -222,26 +212,15 @@ fn the_time_of_a_call_counts_from_its_beginning_and_once_for_all_it_does() {
     let after = shortest / 10;
     let out_of_time = RunError::TimedOut { after };
     let think = ThinkOptions { timeout: Some(after), ..ThinkOptions::steps(0) };
-    assert_eq!(model.think_with("x", think.clone(), None).unwrap_err(), out_of_time);
-    assert_eq!(model.start_think("x", think, None).wait().unwrap_err(), out_of_time);
+    assert_eq!(model.think("x", None, &think).unwrap_err(), out_of_time);
+    assert_eq!(model.start_think("x", None, &think).wait().unwrap_err(), out_of_time);
     let options = GenerateOptions { max_tokens: 1, timeout: Some(after), ..GenerateOptions::default() };
     assert_eq!(model.generate("x", None, &options).unwrap_err(), out_of_time);
-    assert_eq!(model.start_generate("x", None, &options).wait().unwrap_err(), out_of_time);
-    let streamed = model.generate_stream("x", None, &options).unwrap().last();
+    assert_eq!(model.start_generate("x", None, &options).unwrap().wait().unwrap_err(), out_of_time);
+    let streamed = model.start_generate("x", None, &options).unwrap().last();
     assert_eq!(streamed.unwrap().unwrap_err(), out_of_time);
-
-    // Thinking and answering read the prompt once each. Half as much again as one reading takes is not enough for both, unless
-    // the machine was busy with something else during the reading that was measured, or during one of these: of many tries some
-    // are to tell.
-    let mut out_of_time = (0..50).filter(|_| {
-        let after = rendering() * 3 / 2;
-        let options = GenerateOptions { timeout: Some(after), ..options.clone() };
-        match model.generate_measured("x", 1, None, &options, None) {
-            Ok(_) => false,
-            Err(error) => error == RunError::TimedOut { after },
-        }
-    });
-    assert!(out_of_time.nth(9).is_some(), "each reading had the whole time");
+    let options = GenerateOptions { steps: 1, ..options };
+    assert_eq!(model.generate("x", None, &options).unwrap_err(), out_of_time);
 }
 
 #[test]
@@ -265,38 +244,40 @@ fn messages_tools_and_a_prompt_without_an_answers_beginning_are_rendered() {
 }
 
 #[test]
-fn measured_calls_say_what_they_took_and_how_the_norms_went() {
+fn diagnostics_report_durations_norms_and_a_comparison() {
     let model = facts();
-    let debug = Some(DebugConfig { compare: true });
-    let (thought, metrics) = model.think_measured(NOTES, ThinkOptions::steps(3), None, debug).unwrap();
-    let found = metrics.diagnostics.unwrap();
-    assert_eq!((metrics.steps, metrics.has_prior_context), (3, false));
+    let options = ThinkOptions { diagnostics: true, ..ThinkOptions::steps(3) };
+    let thought = model.think(NOTES, None, &options).unwrap();
+    let found = thought.metrics.diagnostics.as_ref().unwrap();
+    assert_eq!((thought.metrics.steps, thought.metrics.has_prior_context), (3, false));
     assert_eq!(found.norm_trajectory.as_deref().map(<[f32]>::len), Some(4));
     assert_eq!((found.transfer_mode.as_str(), found.prompt_tokens), ("latent", thought.prompt_tokens));
 
-    let context = thought.context.unwrap();
-    let options = GenerateOptions::default();
-    let (answer, metrics) = model.generate_measured(QUESTION, 2, Some(&context), &options, debug).unwrap();
-    let found = metrics.diagnostics.unwrap();
+    let context = thought.into_context().unwrap();
+    let options = GenerateOptions { steps: 2, compare: true, ..GenerateOptions::default() };
+    let answer = model.generate(QUESTION, Some(&context), &options).unwrap();
+    let (metrics, found) = (&answer.metrics, answer.metrics.diagnostics.as_ref().unwrap());
     assert!(found.healthy(), "{}", found.summary());
     assert!(metrics.has_prior_context && metrics.think_duration_s > 0.0 && metrics.generate_duration_s > 0.0);
+    assert!(metrics.duration_s > metrics.think_duration_s + metrics.generate_duration_s);
     assert_eq!(found.output_length, answer.text.trim().chars().count());
-    assert_eq!(found.norm_trajectory.map(|norms| norms.len()), Some(3));
+    assert_eq!(found.norm_trajectory.as_ref().map(Vec::len), Some(3));
     assert!(found.text_overlap.is_some() && found.text_baseline_output.is_some());
+    // The pieces are those of the answer, not of the one to compare with.
+    let streamed = model.start_generate(QUESTION, Some(&context), &options).unwrap();
+    assert_eq!(streamed.collect::<Result<String, _>>().unwrap(), answer.text);
 
-    // With no steps it is the plain call, and without a debug nothing is looked at.
-    let (plain, metrics) = model.generate_measured(QUESTION, 0, Some(&context), &options, None).unwrap();
-    assert_eq!(plain.text, model.generate(QUESTION, Some(&context), &options).unwrap().text);
-    assert_eq!(metrics.diagnostics, None);
+    let plain = model.generate(QUESTION, Some(&context), &GenerateOptions::default()).unwrap();
+    assert_eq!((plain.metrics.steps, plain.metrics.diagnostics), (0, None));
 }
 
 #[test]
-fn a_measured_answer_that_reuses_a_beginning_keeps_its_thoughts() {
+fn an_answer_behind_its_own_latent_steps_reads_the_whole_prompt_again() {
     let model = facts();
     let prompt = model.tokenize(&QUESTION.into()).unwrap().len();
-    let context = model.think(QUESTION, 0, None).unwrap();
-    let reuse = GenerateOptions { reuse_prefix: true, ..GenerateOptions::default() };
-    let (answer, _) = model.generate_measured(QUESTION, 2, Some(&context), &reuse, None).unwrap();
+    let context = think(&model, QUESTION, 0, None);
+    let reuse = GenerateOptions { reuse_prefix: true, steps: 2, ..GenerateOptions::default() };
+    let answer = model.generate(QUESTION, Some(&context), &reuse).unwrap();
     // The thinking read the prompt from its first token on, and the answer reads it once more behind both steps.
     assert_eq!((answer.context_tokens, answer.reused_tokens), (prompt + 2, 0));
 }

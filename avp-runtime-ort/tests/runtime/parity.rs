@@ -2,13 +2,13 @@
 //!
 //! `tools/parity/README.md` says how the records are made and what each field means.
 
-use std::{fs, ops::ControlFlow, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use avp_core::{KvView, OwnedModelIdentity};
 use avp_runtime_ort::{Context, Finish, FrameOptions, GenerateOptions, Generation, Model, Prompt};
 use serde::Deserialize;
 
-use crate::common::{load, repository, runtime};
+use crate::common::{load, repository, runtime, think};
 
 /// What the issue asks of float32 caches.
 const TOLERANCE: f32 = 1e-5;
@@ -156,7 +156,7 @@ fn caches_and_hidden_states_equal_the_peers_after_each_number_of_steps() {
         for case in &fixture.record.cases {
             for latent in &case.latent {
                 let what = format!("{} after {} steps", case.name, latent.steps);
-                let context = fixture.model.think(case.prompt.as_str(), latent.steps, None).unwrap();
+                let context = think(&fixture.model, case.prompt.as_str(), latent.steps, None);
                 assert_eq!((context.seq_len(), context.num_steps()), (latent.seq_len, latent.steps));
                 fixture.assert_cache(&what, &context, &latent.kv_cache);
                 assert_close(&what, context.last_hidden_state().unwrap(), &latent.hidden_state);
@@ -170,9 +170,8 @@ fn thinking_continues_from_a_context_as_the_peer_does() {
     for fixture in fixtures() {
         for case in &fixture.record.cases {
             let continued = &case.continued;
-            let first = fixture.model.think(case.prompt.as_str(), continued.first_steps, None).unwrap();
-            let second =
-                fixture.model.think(continued.question.as_str(), continued.steps, Some(&first)).unwrap();
+            let first = think(&fixture.model, case.prompt.as_str(), continued.first_steps, None);
+            let second = think(&fixture.model, continued.question.as_str(), continued.steps, Some(&first));
             assert_eq!(second.num_steps(), continued.first_steps + continued.steps);
             fixture.assert_cache(&case.name, &second, &continued.kv_cache);
             assert_close(&case.name, second.last_hidden_state().unwrap(), &continued.hidden_state);
@@ -201,12 +200,9 @@ fn streamed_pieces_make_the_text_that_is_returned() {
         for seed in 0..20 {
             let options =
                 GenerateOptions { max_tokens: 9, temperature: 5.0, seed, ..GenerateOptions::default() };
-            let mut streamed = String::new();
-            let generation = fixture.model.generate_streaming("x", None, &options, |piece| {
-                streamed += piece;
-                ControlFlow::Continue(())
-            });
-            assert_eq!(streamed, generation.unwrap().text, "seed {seed}");
+            let mut stream = fixture.model.start_generate("x", None, &options).unwrap();
+            let streamed = stream.by_ref().collect::<Result<String, _>>().unwrap();
+            assert_eq!(streamed, stream.into_generation().text, "seed {seed}");
         }
     }
 }
@@ -216,7 +212,7 @@ fn answers_behind_a_received_context_equal_transformers() {
     for fixture in fixtures() {
         for case in &fixture.record.cases {
             for handover in &case.handovers {
-                let context = fixture.model.think(case.prompt.as_str(), handover.steps, None).unwrap();
+                let context = think(&fixture.model, case.prompt.as_str(), handover.steps, None);
                 let frame = context.to_frame(&FrameOptions::default()).unwrap();
                 let received = Context::from_frame(runtime(), &frame).unwrap();
                 let options = options(&handover.tokens);

@@ -5,11 +5,11 @@ use std::{fs, path::Path};
 use avp_core::{DecodeError, Frame, FrameEncoder, KvHeader, MetadataFields, PayloadType, Rule, kv};
 use avp_runtime_ort::{
     CheckOptions, Context, ContextError, Finish, FrameOptions, GenerateOptions, LoadOptions, Model,
-    ModelError, PrepareError, Prompt, RunError, check_prepared,
+    ModelError, PrepareError, Prompt, RunError, ThinkOptions, check_prepared,
 };
 use tempfile::TempDir;
 
-use crate::common::{load, repository, runtime};
+use crate::common::{load, repository, runtime, think};
 
 /// A folder with the graph and config of `test-vectors/runtime/NAME` and a tokenizer that works.
 fn folder(name: &str) -> TempDir {
@@ -51,7 +51,7 @@ fn the_intact_graph_loads_so_that_the_others_are_refused_for_what_they_break() {
     let folder = folder("intact");
     let model = try_load(folder.path()).unwrap();
     assert_eq!(model.cache_layout().num_layers, 1);
-    assert_eq!(model.think(Prompt::Raw("a".into()), 2, None).unwrap().num_steps(), 2);
+    assert_eq!(think(&model, Prompt::Raw("a".into()), 2, None).num_steps(), 2);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn unusual_heads_are_prepared_and_say_what_the_export_says() {
         let keeps = check.report.inputs.iter().any(|input| input == "num_logits_to_keep");
         assert_eq!(keeps, name == "num-logits-to-keep");
         let model = try_load(folder.path()).unwrap();
-        let context = model.think(Prompt::Raw("a word or two".into()), 3, None).unwrap();
+        let context = think(&model, Prompt::Raw("a word or two".into()), 3, None);
         assert_eq!(context.num_steps(), 3);
     }
 }
@@ -205,20 +205,20 @@ fn a_prompt_longer_than_the_window_is_refused_with_both_numbers() {
     let long = "word ".repeat(window);
     let tokens = model.tokenize(&Prompt::from(long.as_str())).unwrap().len();
     let expected = RunError::PromptTooLong { tokens, window };
-    assert_eq!(model.think(long.as_str(), 0, None).unwrap_err(), expected);
+    assert_eq!(model.think(long.as_str(), None, &ThinkOptions::steps(0)).unwrap_err(), expected);
     assert_eq!(model.generate(long.as_str(), None, &GenerateOptions::default()).unwrap_err(), expected);
 }
 
 #[test]
 fn a_context_that_leaves_no_room_is_refused_and_stays_usable() {
     let model = load("test-vectors/parity/tiny-qwen2");
-    let context = model.think("Rosa lives in Lisbon.", 0, None).unwrap();
+    let context = think(&model, "Rosa lives in Lisbon.", 0, None);
     let prompt = model.tokenize(&Prompt::from("Where?")).unwrap().len();
     let steps = model.window();
     let expected =
         RunError::ContextTooLong { context: context.seq_len(), prompt, steps, window: model.window() };
-    assert_eq!(model.think("Where?", steps, Some(&context)).unwrap_err(), expected);
-    assert!(model.think("Where?", 1, Some(&context)).is_ok());
+    assert_eq!(model.think("Where?", Some(&context), &ThinkOptions::steps(steps)).unwrap_err(), expected);
+    assert!(model.think("Where?", Some(&context), &ThinkOptions::steps(1)).is_ok());
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn generation_stops_where_the_window_is_full() {
     let prompt = || Prompt::Raw("x".into());
     let tokens = model.tokenize(&prompt()).unwrap().len();
     let room = 40;
-    let context = model.think(prompt(), model.window() - 2 * tokens - room, None).unwrap();
+    let context = think(&model, prompt(), model.window() - 2 * tokens - room, None);
     let options =
         GenerateOptions { max_tokens: 1000, temperature: 5.0, seed: 4, ..GenerateOptions::default() };
     let generation = model.generate(prompt(), Some(&context), &options).unwrap();
@@ -239,7 +239,10 @@ fn generation_stops_where_the_window_is_full() {
 #[test]
 fn empty_prompts_and_options_out_of_range_are_refused() {
     let model = load("test-vectors/parity/tiny-qwen2");
-    assert_eq!(model.think(Prompt::Raw(String::new()), 1, None).unwrap_err(), RunError::EmptyPrompt);
+    assert_eq!(
+        model.think(Prompt::Raw(String::new()), None, &ThinkOptions::steps(1)).unwrap_err(),
+        RunError::EmptyPrompt
+    );
     let options = GenerateOptions { max_tokens: 0, ..GenerateOptions::default() };
     let error = model.generate("x", None, &options).unwrap_err();
     assert!(matches!(error, RunError::Option { option: "max_tokens", .. }), "{error}");
@@ -249,7 +252,7 @@ fn empty_prompts_and_options_out_of_range_are_refused() {
 fn a_context_of_another_model_is_refused_by_the_field_that_differs() {
     let qwen2 = load("test-vectors/parity/tiny-qwen2");
     let llama = load("test-vectors/parity/tiny-llama");
-    let context = qwen2.think("x", 0, None).unwrap();
+    let context = think(&qwen2, "x", 0, None);
     match llama.generate("y", Some(&context), &GenerateOptions::default()) {
         Err(RunError::Context(ContextError::OtherModel { field, expected, got })) => {
             assert_eq!((field, &*expected, &*got), ("num_layers", "3", "2"));
@@ -274,7 +277,7 @@ fn a_frame_of_the_python_package_is_taken_by_its_structure() {
 #[test]
 fn our_own_frame_is_taken_by_its_hash() {
     let model = load("test-vectors/parity/tiny-qwen2");
-    let context = model.think("x", 3, None).unwrap();
+    let context = think(&model, "x", 3, None);
     let received =
         Context::from_frame(runtime(), &context.to_frame(&FrameOptions::default()).unwrap()).unwrap();
     assert_eq!(model.accepts(&received), Ok(Rule::HashMatch));
@@ -284,7 +287,7 @@ fn our_own_frame_is_taken_by_its_hash() {
 #[test]
 fn frames_that_are_cut_or_changed_are_refused() {
     let model = load("test-vectors/parity/tiny-qwen2");
-    let frame = model.think("x", 1, None).unwrap().to_frame(&FrameOptions::default()).unwrap();
+    let frame = think(&model, "x", 1, None).to_frame(&FrameOptions::default()).unwrap();
     for length in [0, 5, 11, 40, frame.len() - 1] {
         let error = Context::from_frame(runtime(), &frame[..length]).unwrap_err();
         assert!(matches!(error, ContextError::Decode(DecodeError::Truncated { .. })), "{length}: {error}");

@@ -15,7 +15,7 @@ use avp_runtime_ort::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::common::{load, repository, runtime};
+use crate::common::{load, repository, runtime, think};
 
 /// What the issue asks of projected vectors.
 const TOLERANCE: f32 = 1e-5;
@@ -157,7 +157,7 @@ fn projected_vectors_and_their_metrics_equal_the_peers() {
             ] {
                 assert_close(&format!("{what}, {name}"), value, case.metrics[name], TOLERANCE);
             }
-            let thought = source.think(case.prompt.as_str(), case.steps, None).unwrap();
+            let thought = think(source, case.prompt.as_str(), case.steps, None);
             let difference =
                 largest_difference(&rosetta.transfer(&thought).unwrap().projection.vector, &case.projected);
             assert!(difference <= TOLERANCE, "{what}, from the prompt on: {difference}");
@@ -170,7 +170,7 @@ fn answers_behind_another_models_thought_equal_the_peers() {
     for_each::<Transferred>("0.6.2", |source, target, pair| {
         let rosetta = Rosetta::calibrate(source, target, &CalibrateOptions::default()).unwrap();
         for case in &pair.cases {
-            let thought = source.think(case.prompt.as_str(), case.steps, None).unwrap();
+            let thought = think(source, case.prompt.as_str(), case.steps, None);
             let transfer = rosetta.transfer(&thought).unwrap();
             let context = &transfer.context;
             assert_eq!((context.seq_len(), context.num_steps()), (case.seq_len, case.num_steps));
@@ -203,7 +203,7 @@ fn one_call_thinks_on_one_model_and_answers_on_the_other() {
         let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
         let answer = rosetta.generate("Where does Rosa live?", 8, &options).unwrap();
         assert_eq!(answer.transfer.method, method, "{what}");
-        let thought = source.think("Where does Rosa live?", 8, None).unwrap();
+        let thought = think(&source, "Where does Rosa live?", 8, None);
         let context = rosetta.transfer(&thought).unwrap().context;
         let by_hand = target.generate("Where does Rosa live?", Some(&context), &options).unwrap();
         assert_eq!(answer.generation.tokens, by_hand.tokens, "{what}");
@@ -342,7 +342,7 @@ fn ridge_maps_from_the_same_anchors_project_as_the_peers_do() {
             assert!(difference <= TOLERANCE * 2., "{what}: {difference}");
             let difference = largest_difference(&projection.vector, &case.projected);
             assert!(difference <= 2e-3, "{what}, as the peer solves it: {difference}");
-            let thought = source.think(case.prompt.as_str(), 0, None).unwrap();
+            let thought = think(source, case.prompt.as_str(), 0, None);
             let ours = rosetta.transfer(&thought).unwrap().projection.vector;
             assert!(largest_difference(&ours, &case.projected_float64) <= TOLERANCE * 2., "{what}");
         }
@@ -354,7 +354,7 @@ fn a_stored_map_does_what_the_map_it_was_made_from_does() {
     let (source, target) = (model("tiny-llama"), model("tiny-other"));
     let root = tempfile::tempdir().unwrap();
     let folder = MapFolder::at(root.path());
-    let thought = source.think("Rosa has a parrot.", 2, None).unwrap();
+    let thought = think(&source, "Rosa has a parrot.", 2, None);
     for method in [None, Some(Method::Ridge)] {
         let options = CalibrateOptions { method, ..CalibrateOptions::default() };
         let made = Rosetta::calibrate(&source, &target, &options).unwrap();
@@ -386,7 +386,7 @@ fn the_transfer_tells_when_the_prompt_is_too_long_and_happens_all_the_same() {
     let quality = QualityConfig { max_prompt_tokens: 3, ..QualityConfig::default() };
     let options = TransferOptions { quality, ..TransferOptions::default() };
     let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
-    let thought = source.think("Rosa has a parrot.", 5, None).unwrap();
+    let thought = think(&source, "Rosa has a parrot.", 5, None);
     let advice = rosetta.transfer(&thought).unwrap().quality;
     assert_eq!((advice.recommend_latent, advice.prompt_tokens), (true, thought.seq_len() - 5));
     let transfer = rosetta.with_options(options).transfer(&thought).unwrap();
@@ -400,7 +400,7 @@ fn a_smaller_tail_reads_more_rows_and_comes_as_close_as_it_says() {
         let project = ProjectOptions { tail, ..ProjectOptions::default() };
         let options = TransferOptions { project, ..TransferOptions::default() };
         let rosetta = Rosetta::calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
-        let thought = source.think("Rosa has a parrot.", 2, None).unwrap();
+        let thought = think(&source, "Rosa has a parrot.", 2, None);
         rosetta.with_options(options).transfer(&thought).unwrap().projection
     };
     let all = project(0.);
@@ -432,9 +432,9 @@ fn what_cannot_be_handed_over_is_refused_by_name() {
     assert!(matches!(refused(&qwen, &wide, &four), RosettaError::Method { method: Method::Ridge, .. }));
 
     let rosetta = Rosetta::calibrate(&qwen, &wide, &default).unwrap();
-    let theirs = other.think("text", 1, None).unwrap();
+    let theirs = think(&other, "text", 1, None);
     assert!(matches!(rosetta.transfer(&theirs), Err(RosettaError::Run(_))));
-    let frame = qwen.think("text", 1, None).unwrap().to_frame(&FrameOptions::default()).unwrap();
+    let frame = think(&qwen, "text", 1, None).to_frame(&FrameOptions::default()).unwrap();
     let received = Context::from_frame(runtime(), &frame).unwrap();
     assert!(matches!(rosetta.transfer(&received), Err(RosettaError::NoHiddenState)));
     let map = rosetta.map().clone();

@@ -85,23 +85,27 @@ pub fn model_think<'env>(
         (Model::clone(model), context.map(|one| Context::clone(one)), Arc::clone(stop));
     promised(env, move || {
         let (prompt, options) = (Prompt::from(parsed::<Ask>(&prompt)?), parsed::<Think>(&options)?);
-        let thought = stop.wait(model.start_think(prompt, options.into(), context.as_ref()))?;
+        let thought = stop.wait(model.start_think(prompt, context.as_ref(), &options.into()))?;
         thinking(thought)
     })
 }
 
 fn thinking(thought: Thought) -> Result<Thinking, Failure> {
+    if !thought.last_hidden_state.iter().all(|value| value.is_finite()) {
+        return Err(RunError::NotFinite { step: thought.num_steps }.into());
+    }
+    let diagnostics = thought.metrics.diagnostics.as_ref();
     let about = written(&ThoughtInfo {
         prompt_tokens: thought.prompt_tokens,
         reused_tokens: thought.reused_tokens,
         context_tokens: thought.context_tokens,
         num_steps: thought.num_steps,
-        hidden_norms: &thought.hidden_norms,
+        hidden_norms: diagnostics.and_then(|found| found.norm_trajectory.as_deref()).unwrap_or_default(),
         prompt_time: millis(thought.prompt_time),
         total_time: millis(thought.total_time),
     })?;
-    let context = thought.context.ok_or(RunError::Stopped)?;
     let last_hidden_state = Float32Array::with_data_copied(&thought.last_hidden_state);
+    let context = thought.into_context()?;
     Ok(Thinking { context: held(context), last_hidden_state, about })
 }
 
@@ -163,8 +167,8 @@ pub fn model_generate(
         let tell = |event| _ = listener.call(event, ThreadsafeFunctionCallMode::NonBlocking);
         let answer = answered(|| {
             let (prompt, options) = (Prompt::from(parsed::<Ask>(&prompt)?), parsed::<Generate>(&options)?);
-            let mut stream = model.generate_stream(prompt, context.as_ref(), &options.into())?;
-            stream.canceller().into_iter().for_each(|canceller| stop.watch(canceller));
+            let mut stream = model.start_generate(prompt, context.as_ref(), &options.into())?;
+            stop.watch(stream.canceller());
             for piece in &mut stream {
                 match piece {
                     Ok(text) => tell(Event::piece(text)),

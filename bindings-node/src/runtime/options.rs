@@ -153,6 +153,7 @@ impl From<Generate> for GenerateOptions {
             seed: given.seed.unwrap_or(default.seed),
             timeout: given.timeout.map(millis),
             reuse_prefix: given.reuse_prefix,
+            ..default
         }
     }
 }

@@ -29,7 +29,7 @@ const SILENCE: Duration = Duration::from_secs(15);
 pub(super) struct Events {
     events: Receiver<Bytes>,
     signs_of_life: Interval,
-    canceller: Option<Canceller>,
+    canceller: Canceller,
 }
 
 impl Events {
@@ -103,8 +103,6 @@ impl Body for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        if let Some(canceller) = &self.canceller {
-            canceller.cancel();
-        }
+        self.canceller.cancel();
     }
 }

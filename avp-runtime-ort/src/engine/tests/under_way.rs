@@ -10,7 +10,7 @@ use std::{
 
 use prost::Message;
 
-use super::{Steps, works};
+use super::{steps, works};
 use crate::{
     LoadOptions, Model, Prompt, RunError, Runtime, ThinkOptions,
     onnx::{
@@ -69,7 +69,7 @@ fn endless() -> Model {
 fn a_run_that_is_under_way_ends_when_its_call_is_cancelled_or_out_of_time() {
     let model = endless();
     let thread =
-        model.run(Steps(|| Ok(ControlFlow::Break(fs::read_link("/proc/thread-self").unwrap()))), None);
+        model.run(steps(|| Ok(ControlFlow::Break(fs::read_link("/proc/thread-self").unwrap()))), None);
     let thread = Path::new("/proc").join(thread.unwrap()).join("stat");
     // In ticks: the 14th and 15th field, counted behind the name in brackets, which is the second.
     let busy = || -> u64 {
@@ -83,7 +83,7 @@ fn a_run_that_is_under_way_ends_when_its_call_is_cancelled_or_out_of_time() {
     assert!(works(&model) && model.tokenize(&two()).unwrap().len() > 1);
 
     let before = busy();
-    let pending = model.start_think(two(), ThinkOptions::steps(0), None);
+    let pending = model.start_think(two(), None, &ThinkOptions::steps(0));
     let begun = Instant::now();
     while busy() < before + ticks_of_a_run {
         assert!(begun.elapsed() < Duration::from_secs(120), "the run is not under way");
@@ -99,7 +99,7 @@ fn a_run_that_is_under_way_ends_when_its_call_is_cancelled_or_out_of_time() {
     loop {
         let before = busy();
         let options = ThinkOptions { timeout: Some(after), ..ThinkOptions::steps(0) };
-        let error = model.think_with(two(), options, None).unwrap_err();
+        let error = model.think(two(), None, &options).unwrap_err();
         assert_eq!(error, RunError::TimedOut { after });
         let was_under_way = busy() >= before + ticks_of_a_run;
         assert!(works(&model));

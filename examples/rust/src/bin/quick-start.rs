@@ -1,13 +1,16 @@
 //! One agent reads, the other answers: `cargo run -p avp-examples --bin quick-start`.
 
-use avp_runtime_ort::{Context, Error, FrameOptions, GenerateOptions, LoadOptions, Model, Runtime};
+use avp_runtime_ort::{
+    Context, Error, FrameOptions, GenerateOptions, LoadOptions, Model, Runtime, ThinkOptions,
+};
 
 fn main() -> Result<(), Error> {
     let runtime = Runtime::find()?;
     let model = Model::load(&runtime, "models/facts", &LoadOptions::default())?;
 
     // Agent A reads the notes and takes eight latent steps.
-    let context = model.think("Notes: Rosa lives in Lisbon. Rosa has a parrot.", 8, None)?;
+    let notes = "Notes: Rosa lives in Lisbon. Rosa has a parrot.";
+    let context = model.think(notes, None, &ThinkOptions::steps(8))?.into_context()?;
     let frame = context.to_frame(&FrameOptions::default())?;
     println!("{} bytes", frame.len());
 

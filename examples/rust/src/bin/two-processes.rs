@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use avp_runtime_ort::{Context, FrameOptions, GenerateOptions, LoadOptions, Model, Runtime};
+use avp_runtime_ort::{Context, FrameOptions, GenerateOptions, LoadOptions, Model, Runtime, ThinkOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
     match std::env::args().nth(1) {
@@ -19,7 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn think() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::find()?;
     let model = Model::load(&runtime, "models/facts", &LoadOptions::default())?;
-    let context = model.think("Notes: Rosa lives in Lisbon. Rosa has a parrot.", 8, None)?;
+    let notes = "Notes: Rosa lives in Lisbon. Rosa has a parrot.";
+    let context = model.think(notes, None, &ThinkOptions::steps(8))?.into_context()?;
 
     let mut other = Command::new(std::env::current_exe()?)
         .arg("Which pet does Rosa have?")
