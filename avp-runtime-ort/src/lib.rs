@@ -36,6 +36,7 @@ mod cache_folder;
 mod chat;
 mod config;
 mod context;
+mod conventions;
 mod decoder;
 mod engine;
 mod error;

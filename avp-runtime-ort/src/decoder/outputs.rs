@@ -8,7 +8,10 @@ use ort::{
 };
 
 use super::device::Memory;
-use crate::{RunError, prepare::names};
+use crate::{
+    RunError,
+    conventions::{LOGITS, prepared as names},
+};
 
 /// What a run is asked for beside the cache. What is not asked for does not leave the device, and `next_latent` is not even
 /// computed.
@@ -27,7 +30,7 @@ impl Want {
 
     pub(super) fn bind(self, binding: &mut IoBinding, memory: &Memory) -> ort::Result<()> {
         if self.logits {
-            binding.bind_output_to_device("logits", &memory.host)?;
+            binding.bind_output_to_device(LOGITS, &memory.host)?;
         }
         if self.hidden {
             binding.bind_output_to_device(names::LAST_HIDDEN, &memory.host)?;
@@ -59,7 +62,7 @@ impl Outputs {
             Ok(value.map(ort::value::Value::downcast).transpose()?)
         };
         Ok(Self {
-            logits: take(want.logits, "logits")?,
+            logits: take(want.logits, LOGITS)?,
             hidden: take(want.hidden, names::LAST_HIDDEN)?,
             next_latent: take(want.next_latent.is_some(), names::NEXT_LATENT)?,
             run_time,
@@ -71,7 +74,7 @@ impl Outputs {
     /// # Errors
     /// When they were not asked for.
     pub(crate) fn logits(&self) -> Result<Cow<'_, [f32]>, RunError> {
-        to_f32(self.logits.as_ref().ok_or_else(|| missing("logits"))?)
+        to_f32(self.logits.as_ref().ok_or_else(|| missing(LOGITS))?)
     }
 
     /// The hidden state of the last position, `[hidden_size]`.

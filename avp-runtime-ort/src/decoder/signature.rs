@@ -1,4 +1,4 @@
-//! The inputs and outputs of a prepared graph by name, and what each run binds to them.
+//! The inputs and outputs of a prepared graph, and the values that each run binds to them.
 
 use std::ops::Range;
 
@@ -11,14 +11,15 @@ use ort::{
 use super::{Input, Want, device::Memory};
 use crate::{
     ModelError, RunError,
-    prepare::{CacheLayout, names},
+    conventions::{INPUT_IDS, RunInput, past, prepared as names, present, row},
+    prepare::CacheLayout,
 };
 
 /// The names a run binds, and the values that are bound again and again.
 pub(super) struct Signature {
     cache_names: Vec<CacheNames>,
-    takes_attention_mask: bool,
-    takes_position_ids: bool,
+    /// The inputs that the positions of a run determine.
+    run_inputs: Vec<RunInput>,
     takes_temperature: bool,
     constants: Constants,
     /// What the binding holds already of the inputs that rarely change.
@@ -37,8 +38,6 @@ struct Constants {
     mask: [Tensor<bool>; 2],
     step: [Tensor<bool>; 2],
     any_id: Tensor<i64>,
-    /// Where the graph takes it.
-    num_logits_to_keep: Option<Tensor<i64>>,
 }
 
 /// Which of the constants a run binds.
@@ -67,14 +66,10 @@ impl Signature {
             mask: [flag(&[1, 1, 1], false)?, flag(&[1, 1, 1], true)?],
             step: [flag(&[1], false)?, flag(&[1], true)?],
             any_id: row(vec![0])?,
-            num_logits_to_keep: takes("num_logits_to_keep")
-                .then(|| Tensor::from_array((Vec::<i64>::new(), vec![1i64])))
-                .transpose()?,
         };
         Ok(Self {
             cache_names: (0..layout.num_layers).map(CacheNames::of_layer).collect(),
-            takes_attention_mask: takes("attention_mask"),
-            takes_position_ids: takes("position_ids"),
+            run_inputs: RunInput::ALL.into_iter().filter(|input| takes(input.name())).collect(),
             takes_temperature: takes(names::LATENT_TEMPERATURE),
             constants,
             bound: None,
@@ -102,29 +97,26 @@ impl Signature {
             if !switches.latent {
                 binding.bind_input(names::LATENT_EMBEDS, &constants.unused_latent)?;
             }
-            if let Some(count) = &constants.num_logits_to_keep {
-                binding.bind_input("num_logits_to_keep", count)?;
+            for input in self.run_inputs.iter().filter(|input| input.is_constant()) {
+                binding.bind_input(input.name(), &input.value(&range)?)?;
             }
             self.bound = Some(switches);
         }
         match input {
             Input::Tokens(tokens) => {
-                binding.bind_input("input_ids", &row(tokens.iter().map(|&id| i64::from(id)).collect())?)?;
+                binding.bind_input(INPUT_IDS, &row(tokens.iter().map(|&id| i64::from(id)).collect())?)?;
             }
             Input::Latent(latent) => {
                 binding.bind_input(names::LATENT_EMBEDS, latent)?;
                 // Any id will do: the mask puts the vector in its place.
                 match range.len() {
-                    1 => binding.bind_input("input_ids", &self.constants.any_id)?,
-                    length => binding.bind_input("input_ids", &row(vec![0; length])?)?,
+                    1 => binding.bind_input(INPUT_IDS, &self.constants.any_id)?,
+                    length => binding.bind_input(INPUT_IDS, &row(vec![0; length])?)?,
                 }
             }
         }
-        if self.takes_attention_mask {
-            binding.bind_input("attention_mask", &row(vec![1; range.end])?)?;
-        }
-        if self.takes_position_ids {
-            binding.bind_input("position_ids", &row((range.start as i64..range.end as i64).collect())?)?;
+        for input in self.run_inputs.iter().filter(|input| !input.is_constant()) {
+            binding.bind_input(input.name(), &input.value(&range)?)?;
         }
         Ok(())
     }
@@ -194,13 +186,6 @@ impl Signature {
 
 impl CacheNames {
     fn of_layer(layer: usize) -> Self {
-        Self {
-            past: ["key", "value"].map(|part| format!("past_key_values.{layer}.{part}")),
-            present: ["key", "value"].map(|part| format!("present.{layer}.{part}")),
-        }
+        Self { past: [0, 1].map(|part| past(layer, part)), present: [0, 1].map(|part| present(layer, part)) }
     }
-}
-
-fn row(values: Vec<i64>) -> ort::Result<Tensor<i64>> {
-    Tensor::from_array(([1, values.len()], values))
 }

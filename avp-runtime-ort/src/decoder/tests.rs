@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::*;
 use crate::{
-    LoadOptions, Model, Prompt, ThinkOptions, context::Before, prepare::names, prepare_report,
+    LoadOptions, Model, Prompt, ThinkOptions, context::Before, conventions::prepared as names, prepare_report,
 };
 
 fn runtime() -> &'static Runtime {

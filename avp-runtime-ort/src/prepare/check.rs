@@ -12,9 +12,10 @@ use ort::{
 use prost::Message;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
-use super::{Cache, PrepareError, PrepareReport, PreparedModel, names, prepare_cached};
+use super::{Cache, PrepareError, PrepareReport, PreparedModel, prepare_cached};
 use crate::{
     Dtype, LoadOptions, ModelError, RunError, Runtime, config,
+    conventions::{InputName, LOGITS, prepared as names, present, row},
     decoder::to_f32,
     folder, identity,
     kv::KvCache,
@@ -142,9 +143,9 @@ fn compare(
         for length in lengths {
             let (piece, rest) = left.split_at(length);
             left = rest;
-            let (expected, cache) = run(&mut export, &check.report, &past_of_export, piece, "logits", 1.0)?;
+            let (expected, cache) = run(&mut export, &check.report, &past_of_export, piece, LOGITS, 1.0)?;
             past_of_export = cache;
-            let (logits, cache) = run(&mut prepared, &check.report, &past, piece, "logits", 1.0)?;
+            let (logits, cache) = run(&mut prepared, &check.report, &past, piece, LOGITS, 1.0)?;
             past = cache;
 
             let absolute = largest(logits.iter().zip(&expected).map(|(one, other)| one - other));
@@ -223,7 +224,6 @@ pub(super) fn run(
     temperature: f32,
 ) -> Result<(Vec<f32>, KvCache), ModelError> {
     let (start, end) = (past.seq_len(), past.seq_len() + tokens.len());
-    let row = |values: Vec<i64>| Tensor::from_array(([1, values.len()], values));
     let flag = |shape: Vec<usize>, value| Tensor::from_array((shape, vec![value]));
     let latent = session.inputs().iter().find(|input| input.name() == names::LATENT_EMBEDS);
     let latent = match latent.and_then(|input| input.dtype().tensor_type()) {
@@ -235,10 +235,6 @@ pub(super) fn run(
     let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
     for name in session.inputs().iter().map(|input| input.name().to_owned()) {
         let value: SessionInputValue<'_> = match name.as_str() {
-            "input_ids" => row(tokens.iter().map(|&id| id.into()).collect())?.into(),
-            "attention_mask" => row(vec![1; end])?.into(),
-            "position_ids" => row((start as i64..end as i64).collect())?.into(),
-            "num_logits_to_keep" => Tensor::from_array((Vec::<i64>::new(), vec![1_i64]))?.into(),
             names::LATENT_MASK => flag(vec![1, 1, 1], false)?.into(),
             names::LATENT_STEP => flag(vec![1], output == names::NEXT_LATENT)?.into(),
             names::LATENT_TEMPERATURE => Tensor::from_array(([1], vec![temperature]))?.into(),
@@ -246,9 +242,13 @@ pub(super) fn run(
                 Some(latent) => latent.into(),
                 None => continue,
             },
-            slot => match cache_tensor(past, slot) {
-                Some(tensor) => tensor.into(),
-                None => return Err(PrepareError::UnknownInput { input: name }.into()),
+            exported => match InputName::parse(exported) {
+                InputName::InputIds => row(tokens.iter().map(|&id| id.into()).collect())?.into(),
+                InputName::Run(input) => input.value(&(start..end))?.into(),
+                InputName::Past { layer, part } if layer < past.layers().len() => {
+                    (&past.layers()[layer][part]).into()
+                }
+                _ => return Err(PrepareError::UnknownInput { input: name }.into()),
             },
         };
         inputs.push((name.into(), value));
@@ -264,15 +264,9 @@ pub(super) fn run(
     let last = values[values.len().saturating_sub(width)..].to_vec();
     let mut layers = Vec::new();
     for layer in 0..report.cache.num_layers {
-        layers.push([take(&format!("present.{layer}.key"))?, take(&format!("present.{layer}.value"))?]);
+        layers.push([take(&present(layer, 0))?, take(&present(layer, 1))?]);
     }
     Ok((last, KvCache::from_outputs(report.cache, end, layers.into_iter()).map_err(failed)?))
-}
-
-fn cache_tensor<'c>(cache: &'c KvCache, input: &str) -> Option<&'c DynTensor> {
-    let (layer, part) = input.strip_prefix("past_key_values.")?.split_once('.')?;
-    let part = ["key", "value"].iter().position(|&known| known == part)?;
-    cache.layers().get(layer.parse::<usize>().ok()?)?.get(part)
 }
 
 #[cfg(test)]

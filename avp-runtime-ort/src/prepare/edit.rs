@@ -5,13 +5,18 @@ use super::{
     embedding::Embedding,
     head::{Cut, Head},
     latent::LatentStep,
-    names::{LAST_HIDDEN, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT},
     realign::Realignment,
     soft_embedding::{self, cast},
 };
-use crate::onnx::{
-    GraphProto, NodeProto, constant, float_tensor, if_node, int64_tensor, node, set_dim,
-    tensor_proto::DataType, tensor_value,
+use crate::{
+    conventions::{
+        LOGITS,
+        prepared::{LAST_HIDDEN, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT},
+    },
+    onnx::{
+        GraphProto, NodeProto, constant, float_tensor, if_node, int64_tensor, node, set_dim,
+        tensor_proto::DataType, tensor_value,
+    },
 };
 
 /// # Errors
@@ -90,16 +95,16 @@ fn keep_last_row(graph: &mut GraphProto, head: &Head) {
         }
         Cut::Logits => {
             let outputs = graph.node.iter_mut().flat_map(|node| &mut node.output);
-            for output in outputs.filter(|output| *output == "logits") {
+            for output in outputs.filter(|output| *output == LOGITS) {
                 ALL_LOGITS.clone_into(output);
             }
             // The latent step, which reads the logits, is the last node by now.
             let end = graph.node.len().saturating_sub(1);
-            graph.node.insert(end, last_row(ALL_LOGITS, "logits"));
+            graph.node.insert(end, last_row(ALL_LOGITS, LOGITS));
         }
     }
     graph.node.splice(head.position..head.position, added);
-    if let Some(logits) = graph.output.iter_mut().find(|output| output.name() == "logits") {
+    if let Some(logits) = graph.output.iter_mut().find(|output| output.name() == LOGITS) {
         set_dim(logits, 1, 1);
     }
     // What exporters noted about values behind the head no longer holds.

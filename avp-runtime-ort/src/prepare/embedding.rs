@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use super::PrepareError;
-use crate::onnx::{Blocks, GraphIndex, NodeProto, Stored, TensorProto, Weights, tensor_proto::DataType};
+use crate::{
+    conventions::INPUT_IDS,
+    onnx::{Blocks, GraphIndex, NodeProto, Stored, TensorProto, Weights, tensor_proto::DataType},
+};
 
 /// The token embedding of a graph.
 pub(super) struct Embedding {
@@ -38,7 +41,7 @@ impl Embedding {
 pub(super) fn find(index: &GraphIndex<'_>, weights: &Weights<'_>) -> Result<Embedding, PrepareError> {
     let (position, node) = match readers_of_ids(index)[..] {
         [one] => one,
-        [] => return Err(refuse("input_ids", "a Gather that reads a table by input_ids")),
+        [] => return Err(refuse(INPUT_IDS, "a Gather that reads a table by input_ids")),
         [(_, node), ..] => return Err(refuse(node.name(), "one Gather fed by input_ids, but found several")),
     };
     let embedding = match node.op_type() {
@@ -204,8 +207,8 @@ fn behind<'g>(
 fn readers_of_ids<'g>(index: &GraphIndex<'g>) -> Vec<(usize, &'g NodeProto)> {
     let mut readers: Vec<(usize, &NodeProto)> = Vec::new();
     // Each value is followed once: a hostile graph may lead in circles, or to one value by very many ways.
-    let mut seen = HashSet::from(["input_ids"]);
-    let mut ahead = vec!["input_ids"];
+    let mut seen = HashSet::from([INPUT_IDS]);
+    let mut ahead = vec![INPUT_IDS];
     while let Some(value) = ahead.pop() {
         for (position, node) in index.consumers(value) {
             let reads_rows_by_it = node.input.get(1).is_some_and(|input| input == value);

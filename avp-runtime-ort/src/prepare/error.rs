@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::conventions::PAST_NAMES;
+
 /// A graph that cannot be prepared, with the expected property and the node, input or tensor without it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -30,9 +32,7 @@ pub enum PrepareError {
         missing: String,
     },
     /// The graph has state other than a KV-cache.
-    #[error(
-        "input {input:?} belongs to another cache family; only past_key_values.N.key and .value are supported"
-    )]
+    #[error("input {input:?} belongs to another cache family; only {} are supported", PAST_NAMES)]
     UnsupportedCache {
         /// The input's name.
         input: String,

@@ -4,7 +4,10 @@ use super::{
     PrepareError,
     embedding::{stored_bytes, stored_matrix},
 };
-use crate::onnx::{Blocks, Codebook, GraphIndex, NodeProto, Stored, tensor_proto::DataType};
+use crate::{
+    conventions::LOGITS,
+    onnx::{Blocks, Codebook, GraphIndex, NodeProto, Stored, tensor_proto::DataType},
+};
 
 /// The language-model head: the last matrix product before `logits`.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(super) enum Cut {
 /// # Errors
 /// When the walk meets an operator that is neither element-wise nor a known matrix product; it is named.
 pub(super) fn find(index: &GraphIndex<'_>) -> Result<Head, PrepareError> {
-    let mut value = "logits".to_owned();
+    let mut value = LOGITS.to_owned();
     // What has been passed on the way, for heads whose product is scaled behind them.
     let mut scaled = None;
     let mut reshaped = false;
@@ -109,7 +112,7 @@ fn head(
         let flattened = index.producer(state).filter(|(_, node)| node.op_type() == "Reshape");
         let (_, flatten) = flattened
             .ok_or_else(|| refuse(node.name(), node.op_type(), "a Reshape that flattens the state"))?;
-        (Cut::Logits, input(flatten, 0)?, "logits".to_owned())
+        (Cut::Logits, input(flatten, 0)?, LOGITS.to_owned())
     } else {
         (Cut::Input(activation.to_owned()), state, product)
     };

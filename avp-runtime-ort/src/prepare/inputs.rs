@@ -1,9 +1,10 @@
-//! What a decoder export takes and gives, read from the names, types and shapes of its inputs.
+//! The KV-cache layout of a decoder export, read from the names, types and shapes of its inputs.
 
 use avp_core::KvDType;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    conventions::{INPUT_IDS, InputName, LOGITS, past, present},
     onnx::{GraphProto, ValueInfoProto, tensor_proto::DataType, type_proto},
     prepare::PrepareError,
 };
@@ -21,11 +22,8 @@ pub struct CacheLayout {
     pub dtype: KvDType,
 }
 
-/// Inputs other than the cache that exporters are known to write.
-const KNOWN_INPUTS: [&str; 4] = ["input_ids", "attention_mask", "position_ids", "num_logits_to_keep"];
-
 impl CacheLayout {
-    /// Reads the layout from the inputs `past_key_values.N.key` and `.value`, and checks that nothing else is asked for.
+    /// Reads the layout from the cache inputs, and checks that every other input is known.
     ///
     /// Some exporters leave `head_dim` a symbol; then it is `head_dim`, from the model's config.
     ///
@@ -35,36 +33,37 @@ impl CacheLayout {
         let initialized = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
         let inputs: Vec<&ValueInfoProto> =
             graph.input.iter().filter(|input| !initialized(input.name())).collect();
-        require(inputs.iter().any(|input| input.name() == "input_ids"), "input named input_ids")?;
-        require(graph.output.iter().any(|output| output.name() == "logits"), "output named logits")?;
+        if !inputs.iter().any(|input| input.name() == INPUT_IDS) {
+            return Err(missing(format!("input named {INPUT_IDS}")));
+        }
+        if !graph.output.iter().any(|output| output.name() == LOGITS) {
+            return Err(missing(format!("output named {LOGITS}")));
+        }
 
         let mut layers: Vec<[Option<(usize, usize, KvDType)>; 2]> = Vec::new();
         for input in &inputs {
-            let name = input.name();
-            if let Some((layer, part)) = cache_slot(name) {
-                if layer >= inputs.len() {
-                    return Err(PrepareError::CacheInput {
-                        input: name.to_owned(),
-                        expected: "layers numbered from 0",
-                    });
+            let name = input.name().to_owned();
+            match InputName::parse(&name) {
+                InputName::InputIds | InputName::Run(_) => {}
+                InputName::Past { layer, .. } if layer >= inputs.len() => {
+                    return Err(PrepareError::CacheInput { input: name, expected: "layers numbered from 0" });
                 }
-                if layers.len() <= layer {
-                    layers.resize(layer + 1, [None; 2]);
+                InputName::Past { layer, part } => {
+                    if layers.len() <= layer {
+                        layers.resize(layer + 1, [None; 2]);
+                    }
+                    layers[layer][part] = Some(cache_shape(input, head_dim)?);
                 }
-                layers[layer][part] = Some(cache_shape(input, head_dim)?);
-            } else if name.starts_with("past_") || name.starts_with("cache_") {
-                return Err(PrepareError::UnsupportedCache { input: name.to_owned() });
-            } else if !KNOWN_INPUTS.contains(&name) {
-                return Err(PrepareError::UnknownInput { input: name.to_owned() });
+                InputName::OtherCache => return Err(PrepareError::UnsupportedCache { input: name }),
+                InputName::Unknown => return Err(PrepareError::UnknownInput { input: name }),
             }
         }
         let Some(&[Some((num_kv_heads, head_dim, dtype)), _]) = layers.first() else {
-            return Err(missing("input named past_key_values.0.key".to_owned()));
+            return Err(missing(format!("input named {}", past(0, 0))));
         };
         for (layer, parts) in layers.iter().enumerate() {
-            for (part, shape) in ["key", "value"].into_iter().zip(parts) {
-                let input = format!("past_key_values.{layer}.{part}");
-                let output = format!("present.{layer}.{part}");
+            for (part, shape) in parts.iter().enumerate() {
+                let (input, output) = (past(layer, part), present(layer, part));
                 match shape {
                     None => return Err(missing(format!("input named {input}"))),
                     Some(shape) if *shape != (num_kv_heads, head_dim, dtype) => {
@@ -84,19 +83,8 @@ impl CacheLayout {
     }
 }
 
-fn require(found: bool, what: &str) -> Result<(), PrepareError> {
-    if found { Ok(()) } else { Err(missing(what.to_owned())) }
-}
-
 fn missing(missing: String) -> PrepareError {
     PrepareError::NotADecoder { missing }
-}
-
-/// `past_key_values.3.value` is layer 3, part 1.
-fn cache_slot(name: &str) -> Option<(usize, usize)> {
-    let (layer, part) = name.strip_prefix("past_key_values.")?.split_once('.')?;
-    let part = ["key", "value"].iter().position(|&known| known == part)?;
-    Some((layer.parse().ok()?, part))
 }
 
 fn cache_shape(

@@ -48,16 +48,6 @@ pub(crate) use tables::{Tables, read_tables};
 
 use crate::onnx::{GraphIndex, ModelProto, Weights, external_locations};
 
-/// The inputs and outputs that preparing adds.
-pub(crate) mod names {
-    pub(crate) const LATENT_MASK: &str = "latent_mask";
-    pub(crate) const LATENT_EMBEDS: &str = "latent_embeds";
-    pub(crate) const LATENT_STEP: &str = "latent_step";
-    pub(crate) const LATENT_TEMPERATURE: &str = "latent_temperature";
-    pub(crate) const LAST_HIDDEN: &str = "avp.last_hidden";
-    pub(crate) const NEXT_LATENT: &str = "next_latent";
-}
-
 /// The operator set from which the operators that preparing adds mean what they mean here.
 const MIN_OPSET: i64 = 13;
 

@@ -9,6 +9,7 @@ use super::{
     CacheLayout, PrepareError, embedding::Embedding, head::Head, latent::LatentStep, rotary::Rotary,
     sharing::shares_buffers,
 };
+use crate::conventions::InputName;
 use crate::onnx::{GraphIndex, tensor_proto::DataType};
 
 /// The parts of a prepared graph.
@@ -83,7 +84,10 @@ impl PrepareReport {
             hidden_size: embedding.hidden_size,
             dtype,
             cache,
-            inputs: inputs.filter(|name| !name.starts_with("past_key_values.")).map(str::to_owned).collect(),
+            inputs: inputs
+                .filter(|name| !matches!(InputName::parse(name), InputName::Past { .. }))
+                .map(str::to_owned)
+                .collect(),
             shared_buffers: shares_buffers(index, &cache),
             one_token_behind_cache: has("MultiHeadAttention"),
             rotary,

@@ -1,17 +1,16 @@
 //! Whether a KV-cache can be made longer where it lies.
 
 use super::CacheLayout;
-use crate::onnx::GraphIndex;
+use crate::{conventions, onnx::GraphIndex};
 
 /// Whether past and present may be one buffer: `GroupQueryAttention`, and nothing else, reads each past and writes the
 /// present of the same layer. Other operators would take the room behind the past for tokens.
 pub(super) fn shares_buffers(index: &GraphIndex<'_>, layout: &CacheLayout) -> bool {
-    /// Where the operator takes the past, and where it gives the present.
-    const SLOTS: [(&str, usize, usize); 2] = [("key", 3, 1), ("value", 4, 2)];
+    /// The operator's input for the past and its output for the present, of keys and of values.
+    const SLOTS: [(usize, usize); 2] = [(3, 1), (4, 2)];
     (0..layout.num_layers).all(|layer| {
-        SLOTS.iter().all(|&(part, input, output)| {
-            let past = format!("past_key_values.{layer}.{part}");
-            let present = format!("present.{layer}.{part}");
+        SLOTS.iter().enumerate().all(|(part, &(input, output))| {
+            let (past, present) = (conventions::past(layer, part), conventions::present(layer, part));
             let mut readers = index.consumers(&past);
             let reader = readers.next().map(|(_, node)| node);
             readers.next().is_none()

@@ -6,8 +6,11 @@
 //! probability times the longest row of the embedding. (Scaling up would double that bound.) Of a vocabulary of 151,936,
 //! 4,096 rows are 3 % of the reads.
 
-use super::{embedding::Embedding, names::LATENT_TEMPERATURE};
-use crate::onnx::{GraphProto, NodeProto, Stored, constant, int64_tensor, node, tensor_proto::DataType};
+use super::embedding::Embedding;
+use crate::{
+    conventions::prepared::LATENT_TEMPERATURE,
+    onnx::{GraphProto, NodeProto, Stored, constant, int64_tensor, node, tensor_proto::DataType},
+};
 
 /// The most rows of the embedding that one latent step reads.
 pub(super) const MAX_ROWS: usize = 4096;
@@ -91,9 +94,10 @@ mod tests {
 
     use crate::{
         Runtime,
+        conventions::prepared::NEXT_LATENT,
         kv::KvCache,
         onnx::{GraphIndex, ModelProto, Weights},
-        prepare::{check::run, embedding, names::NEXT_LATENT, prepare_with},
+        prepare::{check::run, embedding, prepare_with},
     };
 
     const PROMPT: [u32; 5] = [40, 271, 3, 12, 99];
