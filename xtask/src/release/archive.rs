@@ -62,7 +62,7 @@ fn write_checksum(archive: &Path) -> Result<()> {
     fs::write(&file, line + "\n").with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Writes what `avp` is made of, as CycloneDX.
+/// Writes the bill of materials of `avp`, in CycloneDX.
 fn write_materials(root: &Path, file: &Path) -> Result<()> {
     run_aside(
         CYCLONEDX
@@ -71,7 +71,18 @@ fn write_materials(root: &Path, file: &Path) -> Result<()> {
             .args(["--spec-version", "1.5", "--describe", "binaries", "--target", &host()?]),
     )?;
     let written = root.join("avp-cli").join("avp_bin.cdx.json");
-    fs::rename(&written, file).with_context(|| format!("cannot move {}", written.display()))
+    fs::rename(&written, file).with_context(|| format!("cannot move {}", written.display()))?;
+    // The tool writes one for each program and library of the workspace, beside its manifest.
+    for folder in fs::read_dir(root)?.chain(fs::read_dir(root.join("examples"))?) {
+        let folder = folder?.path();
+        for other in fs::read_dir(&folder).into_iter().flatten() {
+            let other = other?.path();
+            if other.to_string_lossy().ends_with(".cdx.json") {
+                fs::remove_file(other)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Installs from the files that were just made, and fails where a changed archive is installed too.
