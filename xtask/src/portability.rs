@@ -15,6 +15,9 @@ const WASM_TARGET: &str = "wasm32-wasip1";
 /// 64 bits, big-endian.
 const BIG_ENDIAN_TARGET: &str = "s390x-unknown-linux-gnu";
 
+/// The cores' tests that start no process and measure no allocation.
+const TESTS: [&str; 2] = ["--lib", "--test=conformance"];
+
 const FEATURES: &str = "--features=aacp/workflows,avp-core/serde,avp-core/std,avp-core/zstd";
 
 const CORES: [&str; 2] = ["--package=aacp", "--package=avp-core"];
@@ -26,16 +29,11 @@ const CORES: [&str; 2] = ["--package=aacp", "--package=avp-core"];
 pub(crate) fn wasm32(root: &Path) -> Result<Option<String>> {
     run(Command::new("rustup").args(["target", "add", WASM_TARGET]))?;
     let runner = format!("node --no-warnings {}", root.join("xtask/wasi.mjs").display());
-    // Unit tests without threads, which this target lacks, and without zstd, whose tests crash Node 20; the vectors cover it.
-    let without_threads = "--features=aacp/workflows,avp-core/alloc,avp-core/serde";
-    for (features, tests) in [(without_threads, "--lib"), (FEATURES, "--test=conformance")] {
-        run(cargo(root)
-            .args(["test", "--locked", "--target", WASM_TARGET, features, tests])
-            .args(CORES)
-            // One of the hostile frames claims more bytes than 32 bits can count, and has another error here.
-            .args(["--", "--skip", "hostile_bytes"])
-            .env("CARGO_TARGET_WASM32_WASIP1_RUNNER", &runner))?;
-    }
+    run(cargo(root)
+        .args(["test", "--locked", "--target", WASM_TARGET, FEATURES])
+        .args(CORES)
+        .args(TESTS)
+        .env("CARGO_TARGET_WASM32_WASIP1_RUNNER", runner))?;
     Ok(None)
 }
 

@@ -102,7 +102,7 @@ struct Guard {
 
 /// Options of storage.
 #[derive(Args)]
-#[command(next_help_heading = "ContextStore")]
+#[command(next_help_heading = "Contexts")]
 struct Keep {
     /// Folder for contexts, not shared with other servers [default: memory]
     #[arg(long, value_name = "DIR")]
