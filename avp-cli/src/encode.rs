@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result};
-use avp_core::{Chunk, Compression, DType, Dialect, FrameEncoder, MetadataFields, Mode, PayloadType, hybrid};
+use avp_core::{Chunk, Compression, Dialect, FrameEncoder, Metadata, Mode, hybrid};
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::output::{Input, Output};
@@ -37,28 +37,17 @@ pub(crate) struct Encode {
 }
 
 /// The metadata that a caller chooses; every field has a default.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
 struct Meta {
     dialect: Option<String>,
-    session_id: String,
-    source_agent_id: String,
-    target_agent_id: String,
-    model_id: String,
-    hidden_dim: u32,
-    num_layers: u32,
-    payload_type: PayloadType,
-    dtype: DType,
-    tensor_shape: Vec<u32>,
-    mode: Mode,
-    avp_map_id: String,
-    extra: BTreeMap<String, String>,
-    confidence_score: Option<f32>,
     text: Option<String>,
+    tensor_shape: Vec<u32>,
+    extra: BTreeMap<String, String>,
+    /// The other fields of [`Metadata`], under its names.
+    rest: Value,
 }
 
 /// Keys of `avp inspect --json` that are derived from others: ignored, so that its output can be used unchanged.
-const DERIVED: [&str; 12] = [
+const DERIVED: [&str; 13] = [
     "aacp",
     "file",
     "version",
@@ -67,6 +56,7 @@ const DERIVED: [&str; 12] = [
     "metadata_length",
     "compressed",
     "checksum",
+    "payload_checksum",
     "payload_bytes",
     "payload_sha256",
     "kv_cache",
@@ -77,6 +67,13 @@ impl Encode {
     pub(crate) fn run(&self) -> Result<()> {
         self.output.check()?;
         let meta = Meta::read(&self.meta).context("--meta")?;
+        let extra: Vec<(&str, &str)> =
+            meta.extra.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let mut metadata = Metadata {
+            tensor_shape: meta.tensor_shape.as_slice().into(),
+            extra: extra.as_slice().into(),
+            ..Metadata::deserialize(&meta.rest).context("--meta")?
+        };
         let payload = self.payload.read()?;
         let dialect = match (self.dialect, &meta.dialect) {
             (Some(dialect), _) => dialect,
@@ -84,37 +81,23 @@ impl Encode {
                 parse_dialect(name).map_err(anyhow::Error::msg).context("--meta: dialect")?
             }
             // Only dialect 0.2 has a confidence score.
-            (None, None) if meta.confidence_score.is_some() => Dialect::V0_2,
+            (None, None) if metadata.confidence_score.is_some() => Dialect::V0_2,
             (None, None) => Dialect::V0_3,
         };
         let text = self.text.as_ref().or(meta.text.as_ref());
-        let mode = if text.is_some() { Mode::Hybrid } else { meta.mode };
-        let extra: Vec<(&str, &str)> =
-            meta.extra.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let fields = MetadataFields {
-            session_id: &meta.session_id,
-            source_agent_id: &meta.source_agent_id,
-            target_agent_id: &meta.target_agent_id,
-            model_id: &meta.model_id,
-            hidden_dim: meta.hidden_dim,
-            num_layers: meta.num_layers,
-            payload_type: meta.payload_type,
-            dtype: meta.dtype,
-            tensor_shape: &meta.tensor_shape,
-            mode,
-            confidence_score: meta.confidence_score,
-            avp_map_id: &meta.avp_map_id,
-            extra: &extra,
-        };
-        let body = match (mode, text) {
-            (Mode::Hybrid, text) => {
-                let latent = Chunk::latent(&payload, meta.confidence_score.unwrap_or_default());
-                let text = text.map(|text| Chunk::text(text, meta.confidence_score.unwrap_or_default()));
+        if text.is_some() {
+            metadata.mode = Mode::Hybrid;
+        }
+        let body = match metadata.mode {
+            Mode::Hybrid => {
+                let confidence = metadata.confidence_score.unwrap_or_default();
+                let latent = Chunk::latent(&payload, confidence);
+                let text = text.map(|text| Chunk::text(text, confidence));
                 hybrid::encode(&[latent].into_iter().chain(text).collect::<Vec<_>>())
             }
             _ => payload,
         };
-        let encoder = FrameEncoder::new(fields)
+        let encoder = FrameEncoder::new(metadata)
             .dialect(dialect)
             .compression(self.zstd.unwrap_or(Compression::None))
             .align(self.align);
@@ -133,8 +116,20 @@ impl Meta {
         };
         let mut object: Map<String, Value> = serde_json::from_str(&text)?;
         object.retain(|key, _| !DERIVED.contains(&key.as_str()));
-        Ok(serde_json::from_value(Value::Object(object))?)
+        Ok(Self {
+            dialect: take(&mut object, "dialect")?,
+            text: take(&mut object, "text")?,
+            tensor_shape: take(&mut object, "tensor_shape")?,
+            extra: take(&mut object, "extra")?,
+            rest: Value::Object(object),
+        })
     }
+}
+
+/// The value under `key`, or its default.
+fn take<T: DeserializeOwned + Default>(object: &mut Map<String, Value>, key: &str) -> Result<T> {
+    let Some(value) = object.remove(key) else { return Ok(T::default()) };
+    serde_json::from_value(value).with_context(|| key.to_owned())
 }
 
 pub(crate) fn parse_dialect(name: &str) -> Result<Dialect, String> {

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use avp_core::{
-    Compression, DEFAULT_PAYLOAD_LIMIT, DType, DecodeError, Dialect, Frame, FrameEncoder, KvDType, KvHeader,
-    KvView, MetadataFields, Mode, kv::KvSelection,
+    Compression, DEFAULT_PAYLOAD_LIMIT, DecodeError, Frame, FrameEncoder, KvDType, KvHeader, KvView,
+    Metadata, Mode, kv::KvSelection,
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -118,7 +118,7 @@ fn rewrite(
     let frame = Frame::decode(&bytes).with_context(|| input.to_string())?;
     let metadata = frame.metadata();
     ensure!(
-        metadata.mode() != Mode::Hybrid,
+        metadata.mode != Mode::Hybrid,
         "{input}: the text of a hybrid frame would no longer match its cache"
     );
     let payload = payload(&frame).with_context(|| input.to_string())?;
@@ -127,26 +127,15 @@ fn rewrite(
     let header = selection.header();
     // The shape in the metadata describes the whole cache.
     let is_whole = KvHeader { dtype: view.header().dtype, ..header } == *view.header();
-    let tensor_shape: Vec<u32> = metadata.tensor_shape().filter(|_| is_whole).collect();
-    let extra: Vec<(&str, &str)> = metadata.extra().collect();
-    let fields = MetadataFields {
-        session_id: metadata.session_id(),
-        source_agent_id: metadata.source_agent_id(),
-        target_agent_id: metadata.target_agent_id(),
-        model_id: metadata.model_id(),
-        hidden_dim: metadata.hidden_dim(),
+    let metadata = Metadata {
         num_layers: header.num_layers,
-        payload_type: metadata.payload_type(),
-        dtype: DType::from(header.dtype),
-        tensor_shape: &tensor_shape,
-        mode: metadata.mode(),
-        confidence_score: metadata.confidence_score(),
-        avp_map_id: metadata.avp_map_id(),
-        extra: &extra,
+        dtype: header.dtype.into(),
+        tensor_shape: if is_whole { metadata.tensor_shape } else { Default::default() },
+        ..metadata
     };
     let compression = if frame.is_compressed() { Compression::Balanced } else { Compression::None };
     let encoder =
-        FrameEncoder::new(fields).dialect(frame.dialect().unwrap_or(Dialect::V0_3)).compression(compression);
+        FrameEncoder::new(metadata).dialect(frame.dialect().unwrap_or_default()).compression(compression);
     output.write(&encoder.encode(&selection.to_vec()?)?)
 }
 

@@ -5,7 +5,7 @@
 use std::{hint::black_box, time::Duration};
 
 use avp_core::{
-    Frame, FrameEncoder, KvDType, KvHeader, KvView, MetadataFields, PayloadType,
+    Frame, FrameEncoder, KvDType, KvHeader, KvView, Metadata, PayloadType,
     kv::{BlockShape, BlockTable},
 };
 use criterion::{
@@ -15,8 +15,8 @@ use criterion::{
 /// 128 MiB: a KV-cache of some thousand tokens.
 const BODY: usize = 128 << 20;
 
-fn fields() -> MetadataFields<'static> {
-    MetadataFields {
+fn fields() -> Metadata<'static> {
+    Metadata {
         session_id: "0f8fad5bd9cb469fa165708867a3b7f1",
         source_agent_id: "researcher",
         target_agent_id: "writer",
@@ -24,8 +24,8 @@ fn fields() -> MetadataFields<'static> {
         hidden_dim: 3584,
         num_layers: 28,
         payload_type: PayloadType::KvCache,
-        tensor_shape: &[28, 2, 4, 4096, 128],
-        extra: &[("model_family", "qwen2"), ("num_steps", "20")],
+        tensor_shape: (&[28, 2, 4, 4096, 128]).into(),
+        extra: (&[("model_family", "qwen2"), ("num_steps", "20")]).into(),
         ..Default::default()
     }
 }
@@ -40,7 +40,7 @@ fn group<'c>(criterion: &'c mut Criterion, name: &str, bytes: usize) -> Benchmar
 fn decode(criterion: &mut Criterion) {
     let frame = FrameEncoder::new(fields()).encode(&vec![1; BODY]).expect("a frame");
     criterion.bench_function("decode/header and metadata of 128 MiB", |bencher| {
-        bencher.iter(|| Frame::decode(black_box(&frame)).map(|frame| frame.metadata().hidden_dim()));
+        bencher.iter(|| Frame::decode(black_box(&frame)).map(|frame| frame.metadata().hidden_dim));
     });
     group(criterion, "decode", BODY).bench_function("payload of 128 MiB, verified", |bencher| {
         bencher.iter(|| Frame::decode(black_box(&frame)).and_then(|frame| frame.payload().map(<[u8]>::len)));

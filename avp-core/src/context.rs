@@ -8,14 +8,12 @@ use crate::Metadata;
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{ContextFields, Frame, FrameEncoder, MetadataFields};
-/// # let mut buffer = [0; 128];
+/// use avp_core::{ContextFields, Metadata};
+///
 /// let context = ContextFields { model_hash: "", model_family: "qwen2", num_steps: Some(8) };
 /// let extra = context.to_extra();
-/// let fields = MetadataFields { extra: &extra.entries(), ..Default::default() };
-/// # let len = FrameEncoder::new(fields).encode_into(b"", &mut buffer).unwrap();
-/// # let frame = Frame::decode(&buffer[..len]).unwrap();
-/// assert_eq!(frame.metadata().context(), context);
+/// let metadata = Metadata { extra: (&extra.entries()).into(), ..Metadata::default() };
+/// assert_eq!(metadata.context(), context);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ContextFields<'a> {
@@ -64,7 +62,7 @@ impl<'a> Metadata<'a> {
     /// What `extra` says about the context: see [`ContextFields`].
     #[must_use]
     pub fn context(&self) -> ContextFields<'a> {
-        ContextFields::from_lookup(|key| self.extra_value(key))
+        ContextFields::from_lookup(|key| self.extra.get(key))
     }
 }
 

@@ -16,7 +16,7 @@ use core::fmt;
 use crate::{
     DecodeError, Mode,
     header::Flags,
-    metadata::{EnumNumber, RawMetadata},
+    metadata::{EnumNumber, Undecided},
 };
 
 /// Which generation of peers wrote a frame, or shall read it.
@@ -104,18 +104,18 @@ impl fmt::Display for Dialect {
 }
 
 /// The dialect that `flags` and `metadata` have in common, or `None` where both fit.
-pub(crate) fn decide(flags: Flags, metadata: &RawMetadata<'_>) -> Result<Option<Dialect>, DecodeError> {
-    check_compression(flags, metadata)?;
-    let EnumNumber { value: mode, offset } = metadata.mode;
+pub(crate) fn decide(flags: Flags, read: &Undecided<'_>) -> Result<Option<Dialect>, DecodeError> {
+    check_compression(flags, read)?;
+    let EnumNumber { value: mode, offset } = read.mode;
     if !(0..=2).contains(&mode) {
         return Err(DecodeError::UnknownEnum { field: "mode", value: mode, offset });
     }
     // What each dialect would have written; `None` where it could not have written this metadata.
     let flags_in = |dialect: Dialect| {
         let mode = dialect.mode_from_wire(mode)?;
-        let possible = dialect.has_checksum() || metadata.payload_checksum.is_none();
-        possible
-            .then(|| dialect.flags(mode, !metadata.avp_map_id.is_empty(), metadata.payload_type.value == 1))
+        let possible = dialect.has_checksum() || read.metadata.payload_checksum.is_none();
+        let has_map = !read.metadata.avp_map_id.is_empty();
+        possible.then(|| dialect.flags(mode, has_map, read.payload_type.value == 1))
     };
     let (dialect_0_2, dialect_0_3) = (flags_in(Dialect::V0_2), flags_in(Dialect::V0_3));
     let hints = Some(flags.bits() & !Flags::COMPRESSED);
@@ -136,8 +136,8 @@ pub(crate) fn decide(flags: Flags, metadata: &RawMetadata<'_>) -> Result<Option<
 }
 
 /// Bit 0 and field 11 say the same thing twice; every peer writes both.
-fn check_compression(flags: Flags, metadata: &RawMetadata<'_>) -> Result<(), DecodeError> {
-    let named = match metadata.compression {
+fn check_compression(flags: Flags, read: &Undecided<'_>) -> Result<(), DecodeError> {
+    let named = match read.compression {
         None => false,
         Some(name) if name.text.is_empty() => false,
         Some(name) if name.text == "zstd" => true,
@@ -153,15 +153,18 @@ fn check_compression(flags: Flags, metadata: &RawMetadata<'_>) -> Result<(), Dec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::Located;
+    use crate::{Metadata, metadata::Located};
 
-    fn metadata(mode: i32, map: bool, kv: bool, checksum: bool) -> RawMetadata<'static> {
-        RawMetadata {
+    fn metadata(mode: i32, map: bool, kv: bool, checksum: bool) -> Undecided<'static> {
+        Undecided {
+            metadata: Metadata {
+                avp_map_id: if map { "vocab:0123" } else { "" },
+                payload_checksum: checksum.then_some(0),
+                ..Metadata::default()
+            },
             mode: EnumNumber { value: mode, offset: 0 },
-            avp_map_id: if map { "vocab:0123" } else { "" },
             payload_type: EnumNumber { value: i32::from(kv), offset: 0 },
-            payload_checksum: checksum.then_some(0),
-            ..RawMetadata::default()
+            ..Undecided::default()
         }
     }
 
@@ -214,7 +217,7 @@ mod tests {
         assert!(decide(Flags::from_bits(1), &plain).is_err());
         assert!(decide(Flags::from_bits(0), &zstd(plain)).is_err());
         assert_eq!(decide(Flags::from_bits(1), &zstd(plain)), Ok(None));
-        let other = RawMetadata { compression: Some(Located { text: "lz4", offset: 9 }), ..plain };
+        let other = Undecided { compression: Some(Located { text: "lz4", offset: 9 }), ..plain };
         assert_eq!(decide(Flags::from_bits(1), &other), Err(DecodeError::UnknownCompression { offset: 9 }));
     }
 
@@ -226,7 +229,7 @@ mod tests {
         assert_eq!(Dialect::from_avp_version("0.10.0"), Some(Dialect::V0_3));
     }
 
-    fn zstd(metadata: RawMetadata<'static>) -> RawMetadata<'static> {
-        RawMetadata { compression: Some(Located { text: "zstd", offset: 0 }), ..metadata }
+    fn zstd(metadata: Undecided<'static>) -> Undecided<'static> {
+        Undecided { compression: Some(Located { text: "zstd", offset: 0 }), ..metadata }
     }
 }

@@ -51,12 +51,19 @@ pub enum DecodeError {
         /// Payload length from the header, in bytes.
         payload_len: u32,
     },
-    /// The frame is longer than the limit of a `StreamDecoder`.
-    FrameTooLarge {
+    /// The metadata is longer than the receiver's limit.
+    MetadataTooLarge {
         /// The limit, in bytes.
         limit: usize,
+        /// Metadata length from the header, in bytes.
+        got: u32,
+    },
+    /// The frame is longer than the receiver's limit.
+    FrameTooLarge {
+        /// The limit, in bytes.
+        limit: u64,
         /// Length of the frame from the header, in bytes.
-        frame_len: u64,
+        got: u64,
     },
     /// There are bytes after the end of the structure.
     TrailingBytes {
@@ -174,6 +181,7 @@ impl DecodeError {
             Self::UnsupportedVersion { .. } => "unsupported_version",
             Self::MetadataLength { .. } => "metadata_length",
             Self::FrameLength { .. } => "frame_length",
+            Self::MetadataTooLarge { .. } => "metadata_too_large",
             Self::FrameTooLarge { .. } => "frame_too_large",
             Self::TrailingBytes { .. } => "trailing_bytes",
             Self::ContradictoryFlags { .. } => "contradictory_flags",
@@ -209,7 +217,7 @@ impl DecodeError {
             Self::UnsupportedVersion { .. } => 2,
             Self::ContradictoryFlags { .. } | Self::WrongBody { .. } => 3,
             Self::FrameLength { .. } | Self::FrameTooLarge { .. } => 4,
-            Self::MetadataLength { .. } => 8,
+            Self::MetadataLength { .. } | Self::MetadataTooLarge { .. } => 8,
             Self::Truncated { offset, .. }
             | Self::TrailingBytes { offset, .. }
             | Self::UnknownEnum { offset, .. }
@@ -240,8 +248,11 @@ impl fmt::Display for DecodeError {
             Self::FrameLength { payload_len } => {
                 write!(f, "a payload of {payload_len} bytes is more than this machine can address")
             }
-            Self::FrameTooLarge { limit, frame_len } => {
-                write!(f, "a frame of {frame_len} bytes is more than the limit of {limit}")
+            Self::MetadataTooLarge { limit, got } => {
+                write!(f, "metadata of {got} bytes is more than the limit of {limit}")
+            }
+            Self::FrameTooLarge { limit, got } => {
+                write!(f, "a frame of {got} bytes is more than the limit of {limit}")
             }
             Self::TrailingBytes { what, offset, extra } => {
                 write!(f, "{what} ends at byte {offset}, but {extra} more bytes follow")
@@ -322,6 +333,13 @@ pub enum EncodeError {
         /// Its length in bytes.
         len: usize,
     },
+    /// The source of a payload gave another number of bytes than announced.
+    SourceLength {
+        /// Bytes announced.
+        expected: u64,
+        /// Bytes given.
+        got: u64,
+    },
     /// An alignment that is no power of two up to 4096.
     Alignment {
         /// The alignment asked for, in bytes.
@@ -357,6 +375,7 @@ impl EncodeError {
             Self::NotInDialect { .. } => "not_in_dialect",
             Self::BufferTooSmall { .. } => "buffer_too_small",
             Self::TooLarge { .. } => "too_large",
+            Self::SourceLength { .. } => "source_length",
             Self::Alignment { .. } => "bad_alignment",
             Self::KvTensor { .. } => "kv_tensor",
             Self::KvLayers { .. } => "kv_layers",
@@ -374,6 +393,9 @@ impl fmt::Display for EncodeError {
             }
             Self::TooLarge { what, len } => {
                 write!(f, "{what} of {len} bytes is longer than a frame can say (4294967295)")
+            }
+            Self::SourceLength { expected, got } => {
+                write!(f, "expected a payload of {expected} bytes, got {got}")
             }
             Self::Alignment { got } => {
                 write!(f, "expected an alignment of a power of two up to 4096, got {got}")

@@ -1,8 +1,10 @@
 //! Whole frames, read in place: header, metadata, body.
 
+use core::fmt;
+
 use crate::{
     Checksum, DecodeError, Dialect, Header, Hybrid, KvView, Metadata, Mode, PayloadType, checksum, dialect,
-    metadata::RawMetadata,
+    metadata::Undecided,
 };
 
 /// The part of a frame in front of its body: header, metadata and dialect.
@@ -12,16 +14,14 @@ use crate::{
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{FrameHead, FrameEncoder, MetadataFields};
-/// # let mut buffer = [0; 128];
-/// # let fields = MetadataFields { target_agent_id: "b", ..Default::default() };
-/// # let len = FrameEncoder::new(fields).encode_into(b"a body that is still on its way", &mut buffer).unwrap();
-/// # let arrived = &buffer[..len - 20];
-/// let head = FrameHead::decode(arrived).unwrap();
-/// assert_eq!(head.metadata().target_agent_id(), "b");
-/// assert_eq!(head.header().body_len(), 31);
+/// use avp_core::FrameHead;
+///
+/// let head = FrameHead::decode(b"AV\x01\0\x09\0\0\0\x03\0\0\0\x1a\x01bpart of a body, and")?;
+/// assert_eq!(head.metadata().target_agent_id, "b");
+/// assert_eq!(head.header().body_len(), 6);
+/// # Ok::<(), avp_core::DecodeError>(())
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FrameHead<'a> {
     header: Header,
     metadata: Metadata<'a>,
@@ -29,6 +29,12 @@ pub struct FrameHead<'a> {
 }
 
 impl<'a> FrameHead<'a> {
+    /// The head of an empty frame.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn empty() -> Self {
+        Self { header: Header::EMPTY, metadata: Metadata::default(), dialect: None }
+    }
+
     /// Reads header and metadata from the start of `bytes`; whatever follows is not looked at.
     ///
     /// # Errors
@@ -42,9 +48,9 @@ impl<'a> FrameHead<'a> {
         let Some(metadata) = bytes.get(Header::LEN..needed) else {
             return Err(DecodeError::Truncated { what: "metadata", offset: bytes.len(), needed });
         };
-        let raw = RawMetadata::decode(metadata, Header::LEN)?;
-        let dialect = dialect::decide(header.flags(), &raw)?;
-        Ok(Self { header, metadata: raw.resolve(dialect)?, dialect })
+        let read = Undecided::decode(metadata, Header::LEN)?;
+        let dialect = dialect::decide(header.flags(), &read)?;
+        Ok(Self { header, metadata: read.resolve(dialect)?, dialect })
     }
 
     /// The header.
@@ -55,14 +61,20 @@ impl<'a> FrameHead<'a> {
 
     /// The metadata.
     #[must_use]
-    pub const fn metadata(&self) -> &Metadata<'a> {
-        &self.metadata
+    pub const fn metadata(&self) -> Metadata<'a> {
+        self.metadata
     }
 
     /// The dialect this frame is in, or `None` where both read it the same.
     #[must_use]
     pub const fn dialect(&self) -> Option<Dialect> {
         self.dialect
+    }
+
+    /// Whether the body is compressed.
+    #[must_use]
+    pub const fn is_compressed(&self) -> bool {
+        self.header.flags().is_compressed()
     }
 
     /// Where the body starts, in bytes from the start of the frame.
@@ -87,12 +99,12 @@ impl<'a> FrameHead<'a> {
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{Frame, FrameEncoder, MetadataFields};
-/// # let mut buffer = [0; 128];
-/// # let len = FrameEncoder::new(MetadataFields::default()).encode_into(b"tensor", &mut buffer).unwrap();
-/// # let bytes = &buffer[..len];
-/// let frame = Frame::decode(bytes).unwrap();
-/// assert_eq!(frame.payload().unwrap(), b"tensor");
+/// use avp_core::Frame;
+///
+/// let frame = Frame::decode(b"AV\x01\0\x09\0\0\0\x03\0\0\0\x1a\x01btensor")?;
+/// assert_eq!(frame.metadata().target_agent_id, "b");
+/// assert_eq!(frame.payload()?, b"tensor");
+/// # Ok::<(), avp_core::DecodeError>(())
 /// ```
 ///
 /// # What is checked when
@@ -100,13 +112,19 @@ impl<'a> FrameHead<'a> {
 /// [`decode`](Self::decode) reads header and metadata and never touches the body, so it takes the same time for any
 /// body. [`payload`](Self::payload), and `decompress` with the `zstd` feature, check the checksum; [`body`](Self::body)
 /// hands out the bytes as they are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub struct Frame<'a> {
     head: FrameHead<'a>,
     body: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
+    /// A frame without metadata and body.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn empty() -> Self {
+        Self { head: FrameHead::empty(), body: &[] }
+    }
+
     /// Reads `bytes` as exactly one frame, in whichever dialect it is.
     ///
     /// # Errors
@@ -151,8 +169,8 @@ impl<'a> Frame<'a> {
 
     /// The metadata.
     #[must_use]
-    pub const fn metadata(&self) -> &Metadata<'a> {
-        &self.head.metadata
+    pub const fn metadata(&self) -> Metadata<'a> {
+        self.head.metadata
     }
 
     /// The dialect this frame is in, or `None` where both read it the same.
@@ -170,7 +188,7 @@ impl<'a> Frame<'a> {
     /// Whether the body is compressed.
     #[must_use]
     pub const fn is_compressed(&self) -> bool {
-        self.head.header.flags().is_compressed()
+        self.head.is_compressed()
     }
 
     /// The body as it is on the wire: maybe compressed, its checksum not looked at.
@@ -231,7 +249,7 @@ impl<'a> Frame<'a> {
     /// none.
     #[must_use]
     pub fn checksum(&self, payload: &[u8]) -> Option<Checksum> {
-        let expected = self.metadata().payload_checksum()?;
+        let expected = self.metadata().payload_checksum?;
         Some(Checksum { expected, actual: checksum::crc32(payload) })
     }
 
@@ -251,7 +269,11 @@ impl<'a> Frame<'a> {
     /// [`DecodeError::WrongBody`] where the metadata says the body is something else, and every error of
     /// [`KvView::decode`].
     pub fn kv_cache<'p>(&self, payload: &'p [u8]) -> Result<KvView<'p>, DecodeError> {
-        kv_cache(self.metadata().payload_type(), self.metadata().mode(), payload)
+        let got = self.head.metadata.payload_type;
+        if got != PayloadType::KvCache {
+            return Err(DecodeError::WrongBody { expected: "kv_cache", got: got.as_str() });
+        }
+        KvView::decode(self.tensor(payload)?)
     }
 
     /// Reads `payload`, this frame's uncompressed body, as latent and text chunks.
@@ -260,26 +282,29 @@ impl<'a> Frame<'a> {
     ///
     /// [`DecodeError::WrongBody`] where the frame is not hybrid, and every error of [`Hybrid::decode`].
     pub fn hybrid<'p>(&self, payload: &'p [u8]) -> Result<Hybrid<'p>, DecodeError> {
-        hybrid(self.metadata().mode(), payload)
+        match self.head.metadata.mode {
+            Mode::Hybrid => Hybrid::decode(payload),
+            got => Err(DecodeError::WrongBody { expected: "hybrid", got: got.as_str() }),
+        }
+    }
+
+    /// The tensor bytes of `payload`, this frame's uncompressed body: all of it, or a hybrid frame's latent chunk.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Hybrid::decode`].
+    pub fn tensor<'p>(&self, payload: &'p [u8]) -> Result<&'p [u8], DecodeError> {
+        match self.head.metadata.mode {
+            Mode::Hybrid => Ok(Hybrid::decode(payload)?.latent().unwrap_or_default()),
+            Mode::Latent | Mode::Json => Ok(payload),
+        }
     }
 }
 
-/// `payload` as the KV-cache that metadata says it is.
-pub(crate) fn kv_cache(got: PayloadType, mode: Mode, payload: &[u8]) -> Result<KvView<'_>, DecodeError> {
-    if got != PayloadType::KvCache {
-        return Err(DecodeError::WrongBody { expected: "kv_cache", got: got.as_str() });
-    }
-    match mode {
-        Mode::Hybrid => KvView::decode(Hybrid::decode(payload)?.latent().unwrap_or_default()),
-        Mode::Latent | Mode::Json => KvView::decode(payload),
-    }
-}
-
-/// `payload` as the chunks that metadata says it is.
-pub(crate) fn hybrid(got: Mode, payload: &[u8]) -> Result<Hybrid<'_>, DecodeError> {
-    match got {
-        Mode::Hybrid => Hybrid::decode(payload),
-        Mode::Latent | Mode::Json => Err(DecodeError::WrongBody { expected: "hybrid", got: got.as_str() }),
+// A derived one would print the payload.
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("head", &self.head).field("body_len", &self.body.len()).finish()
     }
 }
 

@@ -38,6 +38,9 @@ impl Header {
     /// The only header version there is; both dialects share it.
     pub const VERSION: u8 = 1;
 
+    /// The header of a frame without metadata and body.
+    pub(crate) const EMPTY: Self = Self { flags: Flags(0), payload_len: 0, metadata_len: 0 };
+
     /// Reads a header from the start of `bytes`; more may follow.
     ///
     /// # Errors

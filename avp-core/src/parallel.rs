@@ -1,29 +1,31 @@
-//! Large copies, shared among threads where there are any: under `std`.
+//! Copies on several threads, under `std`.
 //!
-//! One thread does not fill the memory of today's machines. Threads change how long a copy takes and nothing else.
+//! One thread does not fill the memory bandwidth of current machines. Threads change the duration of a copy and nothing
+//! else; the caller says how many.
 
-/// From this many bytes on, a copy is shared. Starting a thread takes some 40 us, asking how many there may be another
-/// 30: two threads break even at 2 MiB, and at 8 MiB they take two thirds of the time of one.
+/// From this many bytes on, a copy is worth several threads. Starting a thread takes some 40 us, asking how many there
+/// may be another 30: two threads break even at 2 MiB, and at 8 MiB they take two thirds of the time of one.
 pub(crate) const LARGE: usize = 8 << 20;
 
-/// Two threads copy 1.6 times what one does and nearly fill the memory of the machine this was measured on; a few
-/// more for wider ones, and not dozens for some milliseconds' work.
+/// Two threads copy 1.6 times as fast as one and nearly fill the memory bandwidth of the machine this was measured on.
 #[cfg(feature = "std")]
 const MAX_THREADS: usize = 4;
 
-/// How many threads a copy of `bytes` is worth here, the caller's own among them.
+/// How many threads a copy of so many bytes is worth on this machine, the caller's among them: 1 below 8 MiB, at most 4.
+/// For [`FrameEncoder::threads`](crate::FrameEncoder::threads) and [`BlockTable::threads`](crate::kv::BlockTable::threads).
+///
+/// ```
+/// assert_eq!(avp_core::copy_threads(1000), 1);
+/// ```
+///
+/// Only available when `std` is enabled.
 #[cfg(feature = "std")]
-pub(crate) fn threads_for(bytes: usize) -> usize {
+#[must_use]
+pub fn copy_threads(bytes: usize) -> usize {
     if bytes < LARGE {
         return 1;
     }
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
-}
-
-/// How many threads a copy of `bytes` is worth here: without `std`, the caller's own.
-#[cfg(not(feature = "std"))]
-pub(crate) const fn threads_for(_bytes: usize) -> usize {
-    1
 }
 
 /// Does `work` on every one of `pieces`, in no order, on up to `threads` threads.
@@ -86,9 +88,10 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "std")]
     #[test]
-    fn small_copies_stay_on_the_callers_thread() {
-        assert_eq!(threads_for(LARGE - 1), 1);
-        assert!((1..=4).contains(&threads_for(usize::MAX)));
+    fn small_copies_are_worth_one_thread() {
+        assert_eq!(copy_threads(LARGE - 1), 1);
+        assert!((1..=4).contains(&copy_threads(usize::MAX)));
     }
 }

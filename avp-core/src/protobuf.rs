@@ -334,15 +334,15 @@ impl<'b> Writer<'b> {
 
     /// A `uint32` field without presence: zero is left out.
     pub(crate) fn uint32(&mut self, number: u32, value: u32) {
-        if value != 0 {
-            self.optional_uint32(number, value);
-        }
+        self.optional_uint32(number, Some(value).filter(|&value| value != 0));
     }
 
     /// A `uint32` field with presence: zero is written too.
-    pub(crate) fn optional_uint32(&mut self, number: u32, value: u32) {
-        self.key(number, VARINT);
-        self.varint(u64::from(value));
+    pub(crate) fn optional_uint32(&mut self, number: u32, value: Option<u32>) {
+        if let Some(value) = value {
+            self.key(number, VARINT);
+            self.varint(u64::from(value));
+        }
     }
 
     /// An enum field: zero is left out, negative numbers take ten bytes.
@@ -363,7 +363,12 @@ impl<'b> Writer<'b> {
 
     /// A `bytes` or `string` field without presence: empty is left out.
     pub(crate) fn bytes(&mut self, number: u32, value: &[u8]) {
-        if !value.is_empty() {
+        self.optional_bytes(number, Some(value).filter(|value| !value.is_empty()));
+    }
+
+    /// A `bytes` or `string` field with presence: empty is written too.
+    pub(crate) fn optional_bytes(&mut self, number: u32, value: Option<&[u8]>) {
+        if let Some(value) = value {
             self.delimited(number, value.len());
             self.raw(value);
         }
@@ -376,12 +381,11 @@ impl<'b> Writer<'b> {
     }
 
     /// A `repeated uint32` field, packed: no elements are left out entirely.
-    pub(crate) fn packed_uint32(&mut self, number: u32, values: &[u32]) {
-        if !values.is_empty() {
-            self.delimited(number, values.iter().map(|&value| varint_len(u64::from(value))).sum());
-            for &value in values {
-                self.varint(u64::from(value));
-            }
+    pub(crate) fn packed_uint32(&mut self, number: u32, values: impl Iterator<Item = u32> + Clone) {
+        let len: usize = values.clone().map(|value| varint_len(u64::from(value))).sum();
+        if len > 0 {
+            self.delimited(number, len);
+            values.for_each(|value| self.varint(u64::from(value)));
         }
     }
 

@@ -11,21 +11,21 @@ use std::{
 };
 
 use avp_core::{
-    Chunk, Compression, DType, Dialect, FrameEncoder, KvDType, KvHeader, MetadataFields, Mode, PayloadType,
-    crc32, hybrid, kv,
+    Chunk, Compression, DType, Dialect, FrameEncoder, KvDType, KvHeader, Metadata, Mode, PayloadType, crc32,
+    hybrid, kv,
 };
 use serde_json::{Value, json};
 
 /// What a frame is made of, and so what the peer must read.
 struct Case {
-    fields: MetadataFields<'static>,
+    fields: Metadata<'static>,
     payload: Vec<u8>,
     compression: Compression,
     text: Option<&'static str>,
 }
 
 fn cases(dialect: Dialect) -> Vec<Case> {
-    let full = MetadataFields {
+    let full = Metadata {
         session_id: "s-1",
         source_agent_id: "réseau",
         target_agent_id: "智能体 🤝",
@@ -33,15 +33,15 @@ fn cases(dialect: Dialect) -> Vec<Case> {
         hidden_dim: 896,
         num_layers: 24,
         dtype: DType::Float16,
-        tensor_shape: &[1, 300, u32::MAX],
+        tensor_shape: (&[1, 300, u32::MAX]).into(),
         avp_map_id: "vocab:0123456789abcdef",
-        extra: &[("num_steps", "8"), ("model_hash", "ab"), ("", "line\nbreak")],
-        ..MetadataFields::default()
+        extra: (&[("num_steps", "8"), ("model_hash", "ab"), ("", "line\nbreak")]).into(),
+        ..Metadata::default()
     };
     let header =
         KvHeader { num_layers: 1, num_kv_heads: 2, head_dim: 3, seq_len: 2, dtype: KvDType::Float32 };
     let cache = kv::encode(header, [([1; 48], [2; 48])]).unwrap();
-    let kv_cache = MetadataFields { payload_type: PayloadType::KvCache, dtype: DType::Float32, ..full };
+    let kv_cache = Metadata { payload_type: PayloadType::KvCache, dtype: DType::Float32, ..full };
     let case = |fields, payload: &[u8]| Case {
         fields,
         payload: payload.to_vec(),
@@ -49,18 +49,18 @@ fn cases(dialect: Dialect) -> Vec<Case> {
         text: None,
     };
     let mut cases = vec![
-        case(MetadataFields::default(), b""),
+        case(Metadata::default(), b""),
         case(full, &[7; 1000]),
         case(kv_cache, &cache),
-        case(MetadataFields { mode: Mode::Json, ..full }, br#"{"content":"hi"}"#),
+        case(Metadata { mode: Mode::Json, ..full }, br#"{"content":"hi"}"#),
     ];
     for compression in [Compression::Fast, Compression::Balanced, Compression::Max] {
         cases.push(Case { compression, ..case(kv_cache, &cache) });
     }
     if dialect == Dialect::V0_2 {
-        let hybrid = MetadataFields { mode: Mode::Hybrid, confidence_score: Some(0.5), ..full };
+        let hybrid = Metadata { mode: Mode::Hybrid, confidence_score: Some(0.5), ..full };
         cases.push(Case { text: Some("résumé"), ..case(hybrid, b"latent bytes") });
-        cases.push(case(MetadataFields { payload_type: PayloadType::Embedding, ..full }, &[1; 16]));
+        cases.push(case(Metadata { payload_type: PayloadType::Embedding, ..full }, &[1; 16]));
     }
     cases
 }
@@ -77,7 +77,7 @@ impl Case {
     fn expect(&self, dialect: Dialect) -> Value {
         let fields = &self.fields;
         let extra: serde_json::Map<String, Value> =
-            fields.extra.iter().map(|&(key, value)| (key.to_owned(), value.into())).collect();
+            fields.extra.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         let mut expected = json!({
             "version": 1,
             "session_id": fields.session_id,

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use avp_core::{
     Chunk, ChunkKind, Compression, DType, Dialect, Frame, FrameEncoder, FrameHead, Hybrid, KvDType, KvHeader,
-    KvView, MetadataFields, Mode, PayloadType, hybrid,
+    KvView, Metadata, Mode, PayloadType, hybrid,
     kv::{self, BlockShape, BlockTable},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -67,7 +67,7 @@ fn dialect_and_fields() -> impl Strategy<Value = (Dialect, Fields)> {
 impl Fields {
     fn encode(&self, dialect: Dialect, compression: Compression, payload: &[u8]) -> Vec<u8> {
         let extra: Vec<(&str, &str)> = self.extra.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let encoder = FrameEncoder::new(MetadataFields {
+        let encoder = FrameEncoder::new(Metadata {
             session_id: &self.texts[0],
             source_agent_id: &self.texts[1],
             target_agent_id: &self.texts[2],
@@ -76,11 +76,12 @@ impl Fields {
             num_layers: self.numbers[1],
             payload_type: self.payload_type,
             dtype: self.dtype,
-            tensor_shape: &self.tensor_shape,
+            tensor_shape: self.tensor_shape.as_slice().into(),
             mode: self.mode,
             confidence_score: self.confidence_score,
             avp_map_id: &self.texts[4],
-            extra: &extra,
+            extra: extra.as_slice().into(),
+            ..Metadata::default()
         });
         encoder
             .dialect(dialect)
@@ -103,21 +104,21 @@ proptest! {
         prop_assert_eq!(&*frame.decompress(LIMIT).unwrap(), &payload[..]);
 
         let metadata = frame.metadata();
-        prop_assert_eq!(metadata.session_id(), &fields.texts[0]);
-        prop_assert_eq!(metadata.source_agent_id(), &fields.texts[1]);
-        prop_assert_eq!(metadata.target_agent_id(), &fields.texts[2]);
-        prop_assert_eq!(metadata.model_id(), &fields.texts[3]);
-        prop_assert_eq!([metadata.hidden_dim(), metadata.num_layers()], fields.numbers);
-        prop_assert_eq!(metadata.payload_type(), fields.payload_type);
-        prop_assert_eq!(metadata.dtype(), fields.dtype);
-        prop_assert!(metadata.tensor_shape().eq(fields.tensor_shape.iter().copied()));
-        prop_assert_eq!(metadata.mode(), fields.mode);
-        prop_assert_eq!(metadata.avp_map_id(), &fields.texts[4]);
-        prop_assert_eq!(metadata.payload_checksum().is_some(), dialect.has_checksum());
+        prop_assert_eq!(metadata.session_id, &fields.texts[0]);
+        prop_assert_eq!(metadata.source_agent_id, &fields.texts[1]);
+        prop_assert_eq!(metadata.target_agent_id, &fields.texts[2]);
+        prop_assert_eq!(metadata.model_id, &fields.texts[3]);
+        prop_assert_eq!([metadata.hidden_dim, metadata.num_layers], fields.numbers);
+        prop_assert_eq!(metadata.payload_type, fields.payload_type);
+        prop_assert_eq!(metadata.dtype, fields.dtype);
+        prop_assert!(metadata.tensor_shape.iter().eq(fields.tensor_shape.iter().copied()));
+        prop_assert_eq!(metadata.mode, fields.mode);
+        prop_assert_eq!(metadata.avp_map_id, &fields.texts[4]);
+        prop_assert_eq!(metadata.payload_checksum.is_some(), dialect.has_checksum());
         let bits = |score: Option<f32>| score.unwrap_or_default().to_bits();
-        prop_assert_eq!(bits(metadata.confidence_score()), bits(fields.confidence_score));
+        prop_assert_eq!(bits(metadata.confidence_score), bits(fields.confidence_score));
         let extra: std::collections::BTreeMap<_, _> = fields.extra.iter().cloned().collect();
-        prop_assert!(metadata.extra().map(|(k, v)| (k.to_owned(), v.to_owned())).eq(extra));
+        prop_assert!(metadata.extra.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).eq(extra));
     }
 
     #[test]
@@ -237,7 +238,7 @@ fn bodies_large_enough_to_be_shared_among_threads_are_written_whole() {
     table.scatter(&cache, &mut targets).expect("room");
     assert!(scattered == pools);
 
-    let encoder = FrameEncoder::new(MetadataFields { session_id: "s", ..Default::default() });
+    let encoder = FrameEncoder::new(Metadata { session_id: "s", ..Default::default() });
     let frame = encoder.encode(&body).expect("a frame");
     let head = encoder.encode_head(&[&body]).expect("a head");
     assert!(frame[..head.len()] == head && frame[head.len()..] == body);
@@ -254,7 +255,7 @@ fn read_everything(bytes: &[u8]) {
     let _ = FrameHead::decode(bytes);
     let Ok(frame) = Frame::decode(bytes) else { return };
     let metadata = frame.metadata();
-    let _ = (metadata.tensor_shape().count(), metadata.extra().count(), metadata.confidence_score());
+    let _ = (metadata.tensor_shape.iter().count(), metadata.extra.iter().count());
     let _ = (frame.payload(), frame.decompress(LIMIT));
     if let Ok(payload) = frame.decompress_unverified(LIMIT) {
         let _ = Hybrid::decode(&payload).map(|hybrid| hybrid.chunks().count());

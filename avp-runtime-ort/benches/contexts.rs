@@ -7,7 +7,7 @@
 
 use std::{hint::black_box, time::Duration};
 
-use avp_core::{Compression, FrameEncoder, KvDType, KvHeader, MetadataFields, PayloadType};
+use avp_core::{Compression, FrameEncoder, KvDType, KvHeader, Metadata, PayloadType};
 use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, Runtime};
 use bytes::Bytes;
 use criterion::{
@@ -22,11 +22,11 @@ fn frame(alignment: usize) -> Vec<u8> {
     let elements = HEADER.tensors_len().expect("a shape that fits memory") / 4;
     let mut body = HEADER.encode().to_vec();
     body.extend((0..elements).flat_map(|index| ((index % 1000) as f32 * 0.5 - 250.0).to_le_bytes()));
-    let fields = MetadataFields {
+    let fields = Metadata {
         hidden_dim: 896,
         num_layers: HEADER.num_layers,
         payload_type: PayloadType::KvCache,
-        ..MetadataFields::default()
+        ..Metadata::default()
     };
     FrameEncoder::new(fields).align(alignment).encode(&body).expect("a frame")
 }

@@ -1,7 +1,7 @@
 //! How much memory a hand-over takes: counted, not timed.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use avp_core::{FrameEncoder, KvDType, KvHeader, MetadataFields, PayloadType};
+use avp_core::{FrameEncoder, KvDType, KvHeader, Metadata, PayloadType};
 use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, Runtime};
 
 /// 12 MiB: small beside what a model needs, large beside everything else here.
@@ -11,7 +11,7 @@ const HEADER: KvHeader =
 fn frame() -> Vec<u8> {
     let mut body = HEADER.encode().to_vec();
     body.resize(HEADER.body_len().unwrap(), 1);
-    let fields = MetadataFields { payload_type: PayloadType::KvCache, ..MetadataFields::default() };
+    let fields = Metadata { payload_type: PayloadType::KvCache, ..Metadata::default() };
     FrameEncoder::new(fields).align(64).encode(&body).unwrap()
 }
 

@@ -21,7 +21,6 @@
 //! | receive frames and store them | [`server`], [`store`] | `server` |
 //! | send and fetch frames | [`client`] | `client` |
 //! | put frames into A2A and MCP messages | [`carriers`], and `docs/carriers.md` | `carriers` |
-//! | read a frame that arrives in chunks, without sockets | [`reader`] | |
 //! | see the paths, headers and JSON on the wire | [`wire`], and `docs/transport.md` | |
 //!
 //! All features are enabled by default, and each works without the others.
@@ -31,7 +30,7 @@
 //!
 //! # Hostile input
 //!
-//! Everything received has limits before memory is allocated for it: see [`server::Limits`] and [`reader::FrameLimits`].
+//! Everything received has limits before memory is allocated for it: see [`server::Limits`] and [`avp_core::FrameLimits`].
 //! An incomplete frame, or one with a wrong checksum, is never visible; and responses, logs and metrics contain no
 //! payload data.
 
@@ -46,7 +45,6 @@ pub mod client;
 mod files;
 #[cfg(any(feature = "carriers", feature = "client", feature = "server"))]
 mod id;
-pub mod reader;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]

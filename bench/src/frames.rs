@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use anyhow::{Result, ensure};
-use avp_core::{DType, Dialect, Frame, FrameEncoder, MetadataFields, PayloadType, crc32};
+use avp_core::{DType, Dialect, Frame, FrameEncoder, Metadata, PayloadType, copy_threads, crc32};
 
 use crate::{
     peer::Peer,
@@ -20,21 +20,18 @@ const LARGE: usize = 128 << 20;
 const HEAD: usize = 1024;
 
 /// The same metadata as in `peer.py`.
-const FIELDS: MetadataFields<'static> = MetadataFields {
-    session_id: "bench",
-    source_agent_id: "",
-    target_agent_id: "",
-    model_id: "Qwen/Qwen2.5-0.5B",
-    hidden_dim: 896,
-    num_layers: 24,
-    payload_type: PayloadType::KvCache,
-    dtype: DType::Float16,
-    tensor_shape: &[],
-    mode: avp_core::Mode::Latent,
-    confidence_score: None,
-    avp_map_id: "",
-    extra: &[("num_steps", "8")],
-};
+fn metadata() -> Metadata<'static> {
+    Metadata {
+        session_id: "bench",
+        model_id: "Qwen/Qwen2.5-0.5B",
+        hidden_dim: 896,
+        num_layers: 24,
+        payload_type: PayloadType::KvCache,
+        dtype: DType::Float16,
+        extra: (&[("num_steps", "8")]).into(),
+        ..Metadata::default()
+    }
+}
 
 /// Each peer beside this library in the peer's dialect: 0.2 without a checksum, 0.3 with one.
 pub(crate) fn against_peers(peers: &[Peer]) -> Result<Table> {
@@ -48,7 +45,7 @@ pub(crate) fn against_peers(peers: &[Peer]) -> Result<Table> {
         let mut head = [0; HEAD];
         for peer in peers {
             let Some(dialect) = Dialect::from_avp_version(&peer.version) else { continue };
-            let encoder = FrameEncoder::new(FIELDS).dialect(dialect);
+            let encoder = FrameEncoder::new(metadata()).dialect(dialect).threads(copy_threads(bytes));
             let frame = encoder.encode(&payload)?;
             ensure!(Frame::decode(&frame)?.payload()? == payload, "our own frame reads back differently");
             let ours = [
@@ -90,7 +87,7 @@ pub(crate) fn against_memory() -> Result<Table> {
         &["work", "takes", "speed", "yardstick", "yardstick takes", "share"],
     );
     let payload = pattern(LARGE);
-    let encoder = FrameEncoder::new(FIELDS);
+    let encoder = FrameEncoder::new(metadata()).threads(copy_threads(LARGE));
     let unsummed = encoder.checksum(false);
     let mut out = vec![0; LARGE + HEAD];
     let mut copy = vec![0; LARGE];

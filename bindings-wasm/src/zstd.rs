@@ -1,17 +1,6 @@
-//! zstd bodies that come and go in pieces.
-//!
-//! The core unpacks a body that lies in memory as a whole, which here it never does. What is accepted is the same.
+//! zstd bodies that come and go in pieces: the module never holds one as a whole.
 
-use avp_core::DecodeError;
-use ruzstd::{
-    decoding::{BlockDecodingStrategy, FrameDecoder, errors::FrameDecoderError},
-    encoding::{CompressionLevel, compress},
-    io::{Error, Read, Write},
-};
-
-/// Windows that the core accepts, in bytes: every decoder must take the first (RFC 8878, 3.1.1.1.2), none takes more than
-/// the second.
-const WINDOWS: (u64, u64) = (8 << 20, 128 << 20);
+use avp_core::{Compression, DecodeError, EncodeError, compress_stream, decompress_stream};
 
 /// Takes the next bytes of the input; 0 at its end.
 pub type Pull<'a> = &'a mut dyn FnMut(&mut [u8]) -> usize;
@@ -19,109 +8,49 @@ pub type Pull<'a> = &'a mut dyn FnMut(&mut [u8]) -> usize;
 /// Hands out the next bytes of the output.
 pub type Push<'a> = &'a mut dyn FnMut(&[u8]);
 
-/// Unpacks one zstd frame of at most `limit` bytes, for a body that starts at `offset` in its frame.
-///
-/// Memory: one window of the frame's own choice, at most `max(limit, 8 MiB)` and 128 MiB, and one block.
+/// Decompresses one body of at most `limit` bytes, which starts at `offset` in its frame.
 ///
 /// # Errors
-/// [`DecodeError::Decompress`] or [`DecodeError::DecompressedTooLarge`], as the core has them. Some of the output may have
-/// been handed out by then.
+/// Those of [`decompress_stream`]. Some of the output may have been handed out by then.
 pub fn unpack(limit: usize, offset: usize, pull: Pull<'_>, push: Push<'_>) -> Result<(), DecodeError> {
-    let corrupt = DecodeError::Decompress { offset };
-    let too_large = DecodeError::DecompressedTooLarge { limit, offset };
-    let mut source = Source(pull);
-    let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size((limit as u64).clamp(WINDOWS.0, WINDOWS.1));
-    decoder.init(&mut source).map_err(|error| match error {
-        FrameDecoderError::WindowSizeTooBig { .. } => too_large,
-        _ => corrupt,
-    })?;
-    if decoder.content_size() > limit as u64 {
-        return Err(too_large);
-    }
-    let (mut total, mut chunk) = (0_usize, Vec::new());
-    while !decoder.is_finished() {
-        decoder.decode_blocks(&mut source, BlockDecodingStrategy::UptoBlocks(1)).map_err(|_| corrupt)?;
-        let ready = decoder.can_collect();
-        if ready > limit - total {
-            return Err(too_large);
-        }
-        chunk.resize(ready, 0);
-        decoder.read_exact(&mut chunk).map_err(|_| corrupt)?;
-        push(&chunk);
-        total += ready;
-    }
-    let intact = match decoder.get_checksum_from_data() {
-        Some(expected) => decoder.get_calculated_checksum() == Some(expected),
-        None => true,
-    };
-    let ended = source.read(&mut [0]).is_ok_and(|read| read == 0);
-    if intact && ended { Ok(()) } else { Err(corrupt) }
+    decompress_stream(
+        limit,
+        offset,
+        |buffer| Ok(pull(buffer)),
+        |piece| {
+            push(piece);
+            Ok(())
+        },
+    )
 }
 
-/// Packs `len` bytes into one zstd frame that says how much it holds.
-pub fn pack(len: u64, pull: Pull<'_>, push: Push<'_>) {
-    compress(Source(pull), Sized { push, len, start: Vec::new() }, CompressionLevel::Fastest);
-}
-
-struct Source<'a>(Pull<'a>);
-
-impl Read for Source<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        Ok((self.0)(buffer).min(buffer.len()))
-    }
-}
-
-/// Puts the content size into the header of the frame that passes, which `ruzstd` leaves out and the peers need.
-struct Sized<'a> {
-    push: Push<'a>,
-    len: u64,
-    /// The frame's first bytes, until there are enough of them.
-    start: Vec<u8>,
-}
-
-/// Bytes in front of the first block as `ruzstd` writes them: magic, descriptor, window (RFC 8878, 3.1.1.1).
-const HEADER: usize = 6;
-const DESCRIPTOR: usize = 4;
-const CHECKSUM_FLAG: u8 = 0x04;
-const CONTENT_SIZE_8_BYTES: u8 = 0xc0;
-
-impl Write for Sized<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
-        if self.start.len() >= HEADER {
-            (self.push)(bytes);
-            return Ok(bytes.len());
-        }
-        self.start.extend_from_slice(bytes);
-        if self.start.len() >= HEADER {
-            let (header, blocks) = self.start.split_at_mut(HEADER);
-            // A later `ruzstd` may write the size itself.
-            let lacks_size = header[DESCRIPTOR] & !CHECKSUM_FLAG == 0;
-            if lacks_size {
-                header[DESCRIPTOR] |= CONTENT_SIZE_8_BYTES;
-            }
-            (self.push)(header);
-            if lacks_size {
-                (self.push)(&self.len.to_le_bytes());
-            }
-            (self.push)(blocks);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
+/// Compresses a payload of `len` bytes to one body.
+///
+/// # Errors
+/// Those of [`compress_stream`].
+pub fn pack(len: u64, pull: Pull<'_>, push: Push<'_>) -> Result<(), EncodeError> {
+    compress_stream(
+        Compression::Fast,
+        len,
+        |buffer| Ok(pull(buffer)),
+        |piece| {
+            push(piece);
+            Ok(())
+        },
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     fn packed(mut input: &[u8]) -> Vec<u8> {
         let mut output = Vec::new();
         let len = input.len() as u64;
-        pack(len, &mut |buffer| input.read(buffer).unwrap(), &mut |bytes| output.extend_from_slice(bytes));
+        pack(len, &mut |buffer| input.read(buffer).unwrap(), &mut |bytes| output.extend_from_slice(bytes))
+            .unwrap();
         output
     }
 
@@ -137,8 +66,8 @@ mod tests {
 
     #[test]
     fn the_core_reads_what_is_packed_and_the_other_way_round() {
-        let fields = avp_core::MetadataFields::default();
-        let encoder = avp_core::FrameEncoder::new(fields).compression(avp_core::Compression::Fast);
+        let fields = avp_core::Metadata::default();
+        let encoder = avp_core::FrameEncoder::new(fields).compression(Compression::Fast);
         for len in [0, 1, 6, 255, 65_791, 131_073, 400_000] {
             let payload: Vec<u8> = (0..len).map(|i: usize| ((i * i) >> 7) as u8).collect();
             let body = packed(&payload);

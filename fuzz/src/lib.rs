@@ -5,8 +5,8 @@
 //! includes this file.
 
 use avp_core::{
-    DecodeError, DecodeOptions, Frame, FrameEncoder, FrameHead, Hybrid, KvDType, KvView, Message, Mode,
-    StreamDecoder, hash, hybrid,
+    DecodeError, Frame, FrameEncoder, FrameHead, FrameLimits, FrameReader, Hybrid, KvDType, KvView, Metadata,
+    OwnedFrame, hash, hybrid,
     json::Json,
     kv,
     messages::{FallbackRequest, Hello, JsonMessage},
@@ -15,7 +15,7 @@ use avp_core::{
 /// Little enough that unpacking a bomb stops soon.
 const LIMIT: usize = 1 << 20;
 
-/// A frame: every accessor of every view on it; read again as an owned message; written again from that.
+/// A frame: every view of it, borrowed and owned; its metadata written again.
 pub fn frame(data: &[u8]) {
     let _ = FrameHead::decode(data);
     let frame = match Frame::decode(data) {
@@ -27,42 +27,49 @@ pub fn frame(data: &[u8]) {
         }
     };
     let metadata = frame.metadata();
-    let _ = (metadata.tensor_shape().count(), metadata.context(), frame.payload().map(<[u8]>::len));
+    let _ = (metadata.context(), frame.payload().map(<[u8]>::len));
 
-    let options = DecodeOptions { payload_limit: LIMIT, verify_checksum: false };
-    let Ok(message) = Message::decode(data.to_vec().into(), &options) else { return };
-    assert_eq!(message.verify_checksum(), frame.verify_checksum(message.payload()));
-    let owned = message.metadata();
-    assert!(owned.tensor_shape().iter().copied().eq(metadata.tensor_shape()));
-    assert!(owned.extra().iter().all(|(key, value)| metadata.extra_value(key) == Some(value)));
-    let _ = message.kv_cache().map(|cache| cache.layers().count());
+    let owned = OwnedFrame::decode(data.to_vec().into()).expect("a frame");
+    assert_eq!(owned.frame(), frame);
+    assert_eq!(owned.head().head(), *frame.head());
+    let Ok(payload) = frame.decompress_unverified(LIMIT) else { return };
+    let verified = owned.payload(LIMIT).map(|payload| payload.len());
+    assert_eq!(verified, frame.verify_checksum(&payload).map(|()| payload.len()));
+    let _ = frame.kv_cache(&payload).map(|cache| cache.layers().count());
+    let _ = frame.tensor(&payload).map(<[u8]>::len);
 
-    // Whatever was read can be written in its dialect, and reads back the same.
+    // Metadata that was read can be written in its dialect, and reads back the same.
     let Some(dialect) = frame.dialect() else { return };
-    let again = owned
-        .with_fields(|fields| FrameEncoder::new(fields).dialect(dialect).encode(message.payload()))
-        .expect("the dialect has what it gave");
-    let again = Frame::decode(&again).expect("what is written reads back");
-    assert_eq!(again.payload().expect("uncompressed"), &message.payload()[..]);
-    assert_eq!((again.metadata().mode(), again.metadata().dtype()), (owned.mode(), owned.dtype()));
-    assert_eq!(again.metadata().session_id(), owned.session_id());
-    if owned.mode() == Mode::Hybrid {
-        let _ = message.tensor();
-    }
+    let again =
+        FrameEncoder::new(metadata).dialect(dialect).encode(&payload).expect("the dialect has what it gave");
+    let again = Frame::decode(&again).expect("a written frame reads back");
+    assert_eq!(again.payload().expect("uncompressed"), &payload[..]);
+    let rewritten = again.metadata();
+    assert!(metadata.extra.iter().all(|(key, _)| rewritten.extra.get(key) == metadata.extra.get(key)));
+    let bits = |score: Option<f32>| score.map(f32::to_bits);
+    assert_eq!(bits(rewritten.confidence_score), bits(metadata.confidence_score));
+    let rest = |metadata| Metadata {
+        extra: Default::default(),
+        confidence_score: None,
+        payload_checksum: None,
+        ..metadata
+    };
+    assert_eq!(rest(rewritten), rest(metadata));
 }
 
 /// A stream in pieces whose lengths the first byte decides; must give the frames that reading it whole gives.
 pub fn stream(data: &[u8]) {
     let Some((&piece, mut rest)) = data.split_first() else { return };
-    let mut decoder = StreamDecoder::new(LIMIT);
+    let limits = FrameLimits { frame: LIMIT as u64, ..FrameLimits::NONE };
+    let mut reader = FrameReader::new(limits);
     let mut in_pieces = Vec::new();
     let mut failed = false;
     for bytes in rest.chunks(usize::from(piece).max(1)) {
-        decoder.feed(bytes);
-        let _ = decoder.head().map(|head| head.map(|head| head.metadata().extra().count()));
+        reader.feed(bytes);
+        let _ = reader.head().map(|head| head.map(|head| head.metadata().extra.iter().count()));
         while !failed {
-            match decoder.next_frame() {
-                Ok(Some(frame)) => in_pieces.push(frame),
+            match reader.next_frame() {
+                Ok(Some(frame)) => in_pieces.push(frame.into_bytes()),
                 Ok(None) => break,
                 Err(error) => {
                     assert!(error.missing().is_none());

@@ -63,7 +63,7 @@ impl Inspect {
         let decoded = Frame::decode(&bytes).and_then(|frame| {
             let payload = frame.decompress_unverified(self.limit)?;
             let record = Record::new(&name, &frame, &payload)?;
-            Ok((record, tensor_range(&frame, &payload)?.to_vec()))
+            Ok((record, frame.tensor(&payload)?.to_vec()))
         });
         match decoded {
             Ok((record, payload)) => {
@@ -105,13 +105,5 @@ impl Inspect {
             }
         }
         Ok(())
-    }
-}
-
-/// The bytes that the payload type in the metadata describes: the payload, or the latent chunk of a hybrid frame.
-fn tensor_range<'p>(frame: &Frame<'_>, payload: &'p [u8]) -> Result<&'p [u8], avp_core::DecodeError> {
-    match frame.metadata().mode() {
-        avp_core::Mode::Hybrid => Ok(frame.hybrid(payload)?.latent().unwrap_or_default()),
-        _ => Ok(payload),
     }
 }

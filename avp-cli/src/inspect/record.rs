@@ -1,14 +1,11 @@
 //! A frame as `avp inspect --json` prints it.
 
-use std::collections::BTreeMap;
-
 use avp_core::{
-    DecodeError, Dialect, Frame, KvDType, KvHeader, KvView, Mode, PayloadType, messages::JsonMessage,
+    DecodeError, Dialect, Frame, KvDType, KvHeader, KvView, Metadata, Mode, PayloadType,
+    messages::JsonMessage,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-
-use super::tensor_range;
 
 /// One frame. The keys are a contract: `docs/cli.md` lists them.
 #[derive(Serialize)]
@@ -21,19 +18,8 @@ pub(super) struct Record<'a> {
     pub(super) payload_length: u32,
     pub(super) metadata_length: u32,
     pub(super) compressed: bool,
-    pub(super) session_id: &'a str,
-    pub(super) source_agent_id: &'a str,
-    pub(super) target_agent_id: &'a str,
-    pub(super) model_id: &'a str,
-    pub(super) hidden_dim: u32,
-    pub(super) num_layers: u32,
-    pub(super) payload_type: &'static str,
-    pub(super) dtype: &'static str,
-    pub(super) tensor_shape: Vec<u32>,
-    pub(super) mode: &'static str,
-    pub(super) avp_map_id: &'a str,
-    pub(super) extra: BTreeMap<&'a str, &'a str>,
-    pub(super) confidence_score: Option<f64>,
+    #[serde(flatten)]
+    pub(super) metadata: Metadata<'a>,
     pub(super) text: Option<String>,
     pub(super) checksum: Option<ChecksumState>,
     pub(super) payload_bytes: usize,
@@ -85,12 +71,12 @@ impl<'a> Record<'a> {
     /// When a hybrid body does not decode.
     pub(super) fn new(file: &'a str, frame: &Frame<'a>, payload: &[u8]) -> Result<Self, DecodeError> {
         let (header, metadata) = (frame.header(), frame.metadata());
-        let tensors = tensor_range(frame, payload)?;
-        let text = match metadata.mode() {
+        let tensors = frame.tensor(payload)?;
+        let text = match metadata.mode {
             Mode::Hybrid => frame.hybrid(payload)?.text().map(str::to_owned),
             _ => None,
         };
-        let cache = match metadata.payload_type() {
+        let cache = match metadata.payload_type {
             PayloadType::KvCache => Some(KvView::decode(tensors).map(|view| *view.header())),
             _ => None,
         };
@@ -99,7 +85,7 @@ impl<'a> Record<'a> {
             Some(Err(error)) => (None, Some(Failure::decode(error))),
             None => (None, None),
         };
-        let aacp = match metadata.mode() {
+        let aacp = match metadata.mode {
             Mode::Json => std::str::from_utf8(payload).ok().and_then(|json| {
                 let message = JsonMessage::parse(json).ok()?;
                 explain(message.content.as_str())
@@ -115,20 +101,7 @@ impl<'a> Record<'a> {
             payload_length: header.payload_len(),
             metadata_length: header.metadata_len(),
             compressed: frame.is_compressed(),
-            session_id: metadata.session_id(),
-            source_agent_id: metadata.source_agent_id(),
-            target_agent_id: metadata.target_agent_id(),
-            model_id: metadata.model_id(),
-            hidden_dim: metadata.hidden_dim(),
-            num_layers: metadata.num_layers(),
-            payload_type: metadata.payload_type().as_str(),
-            dtype: metadata.dtype().as_str(),
-            tensor_shape: metadata.tensor_shape().collect(),
-            mode: metadata.mode().as_str(),
-            avp_map_id: metadata.avp_map_id(),
-            extra: metadata.extra().collect(),
-            // Widened, so that other languages read the exact value.
-            confidence_score: metadata.confidence_score().map(f64::from),
+            metadata,
             text,
             checksum: frame.checksum(payload).map(|sum| ChecksumState {
                 expected: sum.expected,

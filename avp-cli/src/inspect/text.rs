@@ -2,12 +2,14 @@
 
 use std::io::{Result, Write};
 
+use avp_core::Metadata;
 use console::style;
 
 use super::record::Record;
 
 /// Writes the fields of a frame; empty ones are left out.
 pub(super) fn write(out: &mut impl Write, record: &Record<'_>) -> Result<()> {
+    let metadata = &record.metadata;
     writeln!(out, "{}", style(record.file).bold())?;
     let mut line = |name: &str, value: String| -> Result<()> {
         if value.is_empty() { Ok(()) } else { writeln!(out, "  {:<12} {value}", style(name).dim()) }
@@ -15,19 +17,19 @@ pub(super) fn write(out: &mut impl Write, record: &Record<'_>) -> Result<()> {
     line("dialect", record.dialect.unwrap_or("0.2 or 0.3, with the same meaning").to_owned())?;
     line("flags", flags(record))?;
     line("size", format!("{} bytes of metadata, {} of body", record.metadata_length, body_length(record)))?;
-    line("session", quoted(record.session_id))?;
-    line("from", quoted(record.source_agent_id))?;
-    line("to", quoted(record.target_agent_id))?;
-    line("model", model(record))?;
-    line("mode", record.mode.to_owned())?;
-    line("map", quoted(record.avp_map_id))?;
+    line("session", quoted(metadata.session_id))?;
+    line("from", quoted(metadata.source_agent_id))?;
+    line("to", quoted(metadata.target_agent_id))?;
+    line("model", model(metadata))?;
+    line("mode", metadata.mode.to_string())?;
+    line("map", quoted(metadata.avp_map_id))?;
     line("payload", payload(record))?;
     line("text", record.text.as_ref().map(|text| format!("{text:?}")).unwrap_or_default())?;
     line("AACP", record.aacp.clone().unwrap_or_default())?;
     line("KV-cache", cache(record))?;
     line("checksum", checksum(record))?;
-    line("confidence", record.confidence_score.map(|score| score.to_string()).unwrap_or_default())?;
-    for (key, value) in &record.extra {
+    line("confidence", metadata.confidence_score.map(|score| score.to_string()).unwrap_or_default())?;
+    for (key, value) in metadata.extra {
         line("extra", format!("{key:?}: {value:?}"))?;
     }
     Ok(())
@@ -43,25 +45,26 @@ fn body_length(record: &Record<'_>) -> u32 {
     record.payload_length.saturating_sub(record.metadata_length)
 }
 
-fn model(record: &Record<'_>) -> String {
+fn model(metadata: &Metadata<'_>) -> String {
     let mut parts = Vec::new();
-    if !record.model_id.is_empty() {
-        parts.push(quoted(record.model_id));
+    if !metadata.model_id.is_empty() {
+        parts.push(quoted(metadata.model_id));
     }
-    if record.hidden_dim != 0 {
-        parts.push(format!("{} wide", record.hidden_dim));
+    if metadata.hidden_dim != 0 {
+        parts.push(format!("{} wide", metadata.hidden_dim));
     }
-    if record.num_layers != 0 {
-        parts.push(format!("{} layers", record.num_layers));
+    if metadata.num_layers != 0 {
+        parts.push(format!("{} layers", metadata.num_layers));
     }
     parts.join(", ")
 }
 
 fn payload(record: &Record<'_>) -> String {
+    let metadata = &record.metadata;
     let unpacked = if record.compressed { " unpacked" } else { "" };
     format!(
         "{}, {}, {} bytes{unpacked}, shape {:?}",
-        record.payload_type, record.dtype, record.payload_bytes, record.tensor_shape
+        metadata.payload_type, metadata.dtype, record.payload_bytes, metadata.tensor_shape
     )
 }
 

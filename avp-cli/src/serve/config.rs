@@ -95,7 +95,7 @@ mod tests {
         let serve = merged("", &[]).unwrap();
         let keeping = avp_transport::store::StoreOptions::default();
         assert_eq!((serve.keep.quota, serve.keep.ttl), (keeping.quota as u64, keeping.ttl));
-        assert_eq!(serve.keep.max_body, avp_transport::reader::DEFAULT_FRAME_LIMIT);
+        assert_eq!(serve.keep.max_body, avp_core::DEFAULT_FRAME_LIMIT);
     }
 
     #[test]

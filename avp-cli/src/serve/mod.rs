@@ -17,8 +17,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use avp_core::FrameLimits;
 use avp_transport::{
-    reader::FrameLimits,
     server::{ContextHandler, Handler, Limits, ServerOptions, Service, Tokens, serve},
     store::{ContextStore, StoreOptions},
 };

@@ -59,7 +59,7 @@ impl Fetch {
             client.delete_context(id).context("the context was fetched, but not removed from the server")?;
         }
         if self.json {
-            writeln!(stdout(), "{}", json!({ "bytes": head.frame_len(), "etag": etag }))?;
+            writeln!(stdout(), "{}", json!({ "bytes": head.header().frame_len(), "etag": etag }))?;
         }
         Ok(())
     }

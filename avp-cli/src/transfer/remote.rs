@@ -6,13 +6,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use avp_core::{Evidence, OwnedModelIdentity};
+use avp_core::{Evidence, FrameLimits, OwnedModelIdentity};
 use avp_runtime_ort::{read_identity, rosetta::MapFolder};
-use avp_transport::{
-    client::{
-        ClientOptions, EvidenceLookup, Roots, Timeouts, TlsIdentity, TlsOptions, Token, blocking::Client,
-    },
-    reader::FrameLimits,
+use avp_transport::client::{
+    ClientOptions, EvidenceLookup, Roots, Timeouts, TlsIdentity, TlsOptions, Token, blocking::Client,
 };
 use clap::Args;
 

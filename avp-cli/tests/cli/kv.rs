@@ -35,8 +35,8 @@ fn a_slice_keeps_just_what_was_asked_for() {
     let view = frame.kv_cache(frame.payload().unwrap()).unwrap();
     let header = view.header();
     assert_eq!((header.num_layers, header.num_kv_heads, header.seq_len), (2, 1, 4));
-    assert_eq!(frame.metadata().num_layers(), 2);
-    assert_eq!(frame.metadata().extra_value("num_steps"), Some("8"));
+    assert_eq!(frame.metadata().num_layers, 2);
+    assert_eq!(frame.metadata().extra.get("num_steps"), Some("8"));
     let width = header.head_dim as usize;
     assert_eq!(keys(&view, 0), [keys(&whole, 1)[2][5 * width..9 * width].to_vec()]);
 }
@@ -80,6 +80,6 @@ fn ranges_outside_the_cache_and_frames_without_one_are_refused() {
     };
     assert!(refuse(&["--tokens", "5..43"], &frame()).contains("tokens"));
     assert!(refuse(&["--layers", "2..1"], &frame()).contains("layers"));
-    let hidden = avp_core::FrameEncoder::new(avp_core::MetadataFields::default()).encode(b"x").unwrap();
+    let hidden = avp_core::FrameEncoder::new(avp_core::Metadata::default()).encode(b"x").unwrap();
     assert!(refuse(&[], &hidden).contains("kv_cache"));
 }

@@ -134,7 +134,7 @@ fn the_log_is_one_json_object_a_line_and_holds_nothing_of_a_payload_or_a_token()
         &tokens.display().to_string(),
     ]);
     let body = b"s3cret-payload, which is somebody's conversation";
-    let sound = avp_core::FrameEncoder::new(avp_core::MetadataFields::default()).encode(body).unwrap();
+    let sound = avp_core::FrameEncoder::new(avp_core::Metadata::default()).encode(body).unwrap();
     let mut damaged = sound.clone();
     *damaged.last_mut().unwrap() ^= 1;
     let token = "Authorization: Bearer s3cret-token\r\nAVP-Agent-ID: alice\r\n";

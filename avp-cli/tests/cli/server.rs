@@ -115,7 +115,7 @@ pub(crate) fn wait(mut until: impl FnMut() -> bool) {
 /// A frame whose body is `len` bytes, not all alike.
 pub(crate) fn frame(len: usize) -> Vec<u8> {
     let body: Vec<u8> = (0..len).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    avp_core::FrameEncoder::new(avp_core::MetadataFields::default()).encode(&body).unwrap()
+    avp_core::FrameEncoder::new(avp_core::Metadata::default()).encode(&body).unwrap()
 }
 
 /// How many files there are in a folder, by their ending.

@@ -4,7 +4,7 @@
 //! the keys, then the values. Entry `i` of a block table names the block that holds tokens `i * block_size` and on.
 
 use super::{KvDType, KvError, KvHeader, KvView, product};
-use crate::parallel::{copy, share, threads_for};
+use crate::parallel::{copy, share};
 
 /// The shape of one layer's blocks.
 ///
@@ -58,6 +58,7 @@ impl BlockShape {
 pub struct BlockTable<'a> {
     blocks: &'a [u32],
     shape: BlockShape,
+    threads: usize,
 }
 
 impl<'a> BlockTable<'a> {
@@ -78,31 +79,26 @@ impl<'a> BlockTable<'a> {
         }
         match first_repeated(blocks) {
             Some(index) => Err(KvError::BlockTwice { index, block: blocks[index] }),
-            None => Ok(Self { blocks, shape }),
+            None => Ok(Self { blocks, shape, threads: 1 }),
         }
+    }
+
+    /// Shares the layers among up to this many threads, the caller's among them, which end before a call returns. One by
+    /// default; `copy_threads` gives the number that a copy is worth on this machine. Without `std` there is only the
+    /// caller's.
+    #[must_use]
+    pub const fn threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
     }
 
     /// Collects the first `seq_len` tokens from each layer's blocks into a KV-cache body at the start of `out`, and
     /// returns its length in bytes.
-    ///
-    /// With `std`, the layers of a cache of 8 MiB or more are shared among up to four threads, which end before this
-    /// returns; [`scatter`](Self::scatter) does the same.
     ///
     /// # Errors
     ///
     /// [`KvError::Mismatch`] where the table has too few blocks or a layer the wrong length, [`KvError::Buffer`],
     /// [`KvError::Overflow`]. Nothing is written then.
     pub fn gather_into(&self, layers: &[&[u8]], seq_len: u32, out: &mut [u8]) -> Result<usize, KvError> {
-        self.gather_on(threads_for, layers, seq_len, out)
-    }
-
-    fn gather_on(
-        &self,
-        threads: impl Fn(usize) -> usize,
-        layers: &[&[u8]],
-        seq_len: u32,
-        out: &mut [u8],
-    ) -> Result<usize, KvError> {
         let header = self.header(layers.len(), seq_len)?;
         let body_len = header.body_len().ok_or(KvError::Overflow)?;
         self.check(layers.iter().map(|layer| layer.len()), seq_len)?;
@@ -114,7 +110,7 @@ impl<'a> BlockTable<'a> {
             return Ok(body_len);
         };
         let layers = layers.iter().zip(tensors.chunks_exact_mut(2 * tensor_len));
-        share(threads(body_len), layers, |(layer, target)| {
+        share(self.threads, layers, |(layer, target)| {
             for run in self.runs(seq_len) {
                 copy(&layer[run.paged], &mut target[run.contiguous]);
             }
@@ -146,15 +142,6 @@ impl<'a> BlockTable<'a> {
     ///
     /// [`KvError::Mismatch`] where cache, table and layers differ in shape. Nothing is written then.
     pub fn scatter(&self, cache: &KvView<'_>, layers: &mut [&mut [u8]]) -> Result<(), KvError> {
-        self.scatter_on(threads_for, cache, layers)
-    }
-
-    fn scatter_on(
-        &self,
-        threads: impl Fn(usize) -> usize,
-        cache: &KvView<'_>,
-        layers: &mut [&mut [u8]],
-    ) -> Result<(), KvError> {
         let header = cache.header();
         let shape = &self.shape;
         for (field, expected, got) in [
@@ -177,7 +164,7 @@ impl<'a> BlockTable<'a> {
         let tensor_len = header.tensor_len().unwrap_or(0);
         if tensor_len > 0 {
             let layers = layers.iter_mut().zip(cache.tensors().chunks_exact(2 * tensor_len));
-            share(threads(cache.tensors().len()), layers, |(layer, source)| {
+            share(self.threads, layers, |(layer, source)| {
                 for run in self.runs(header.seq_len) {
                     copy(&source[run.contiguous], &mut layer[run.paged]);
                 }
@@ -378,14 +365,14 @@ mod tests {
 
             let alone = table.gather(&layers, seq_len).unwrap();
             let mut together = std::vec![0xee; alone.len()];
-            prop_assert_eq!(table.gather_on(|_| threads, &layers, seq_len, &mut together), Ok(alone.len()));
+            prop_assert_eq!(table.threads(threads).gather_into(&layers, seq_len, &mut together), Ok(alone.len()));
             prop_assert_eq!(&together, &alone);
 
             let cache = KvView::decode(&alone).unwrap();
             let scattered = |threads: usize| {
                 let mut pools = std::vec![std::vec![0xee; layer_len]; num_layers];
                 let mut layers: Vec<&mut [u8]> = pools.iter_mut().map(Vec::as_mut_slice).collect();
-                table.scatter_on(|_| threads, &cache, &mut layers).map(|()| pools)
+                table.threads(threads).scatter(&cache, &mut layers).map(|()| pools)
             };
             prop_assert_eq!(scattered(threads), scattered(1));
         }

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use avp_core::{
     Chunk, ChunkKind, Compression, DEFAULT_PAYLOAD_LIMIT, DType, DecodeError, Dialect, EncodeError, Evidence,
-    Frame, FrameEncoder, Header, Hybrid, KvView, MetadataFields, Mode, OwnedModelIdentity, PayloadType, hash,
+    Frame, FrameEncoder, Header, Hybrid, KvView, Metadata, Mode, OwnedModelIdentity, PayloadType, hash,
     hybrid,
     json::ReadError,
     kv::{BlockShape, BlockTable},
     messages::{Hello, JsonMessage},
     resolve,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 type Answer = Result<Value, Value>;
 
@@ -51,31 +51,18 @@ fn decode_frame(frame: &[u8], limit: usize) -> Result<Value, DecodeError> {
     let (header, metadata) = (frame.header(), frame.metadata());
     let payload = frame.decompress_unverified(limit)?;
     frame.verify_checksum(&payload)?;
-    let hybrid = match metadata.mode() {
+    let hybrid = match metadata.mode {
         Mode::Hybrid => Some(frame.hybrid(&payload)?),
         _ => None,
     };
-    let tensor = hybrid.map_or(&payload[..], |hybrid| hybrid.latent().unwrap_or_default());
-    Ok(json!({
+    let tensor = frame.tensor(&payload)?;
+    let mut answer = json!({
         "dialect": frame.dialect().map(Dialect::as_str),
         "version": Header::VERSION,
         "flags": header.flags().bits(),
         "payload_length": header.payload_len(),
         "metadata_length": header.metadata_len(),
         "compressed": frame.is_compressed(),
-        "session_id": metadata.session_id(),
-        "source_agent_id": metadata.source_agent_id(),
-        "target_agent_id": metadata.target_agent_id(),
-        "model_id": metadata.model_id(),
-        "hidden_dim": metadata.hidden_dim(),
-        "num_layers": metadata.num_layers(),
-        "payload_type": metadata.payload_type().as_str(),
-        "dtype": metadata.dtype().as_str(),
-        "tensor_shape": metadata.tensor_shape().collect::<Vec<_>>(),
-        "mode": metadata.mode().as_str(),
-        "avp_map_id": metadata.avp_map_id(),
-        "extra": metadata.extra().map(|(key, value)| (key.to_owned(), value.into())).collect::<Map<_, _>>(),
-        "confidence_score": metadata.confidence_score(),
         "text": hybrid.and_then(|hybrid| hybrid.text()),
         "chunks": hybrid.as_ref().map(chunks),
         "checksum": frame.checksum(&payload).map(|sum| {
@@ -84,11 +71,14 @@ fn decode_frame(frame: &[u8], limit: usize) -> Result<Value, DecodeError> {
         "payload_bytes": tensor.len(),
         "payload_hex": hex(tensor),
         "payload_sha256": sha256(tensor),
-        "embedding_dim": metadata.embedding_dim(),
-        "data_type": metadata.data_type(),
-        "agent_id": metadata.agent_id(),
-        "task_id": metadata.task_id(),
-    }))
+        "embedding_dim": 0,
+        "data_type": "",
+        "agent_id": null,
+        "task_id": null,
+    });
+    let fields = serde_json::to_value(metadata).expect("metadata is JSON");
+    answer.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+    Ok(answer)
 }
 
 fn encode_frame(fields: &Value) -> Result<Vec<u8>, EncodeError> {
@@ -104,7 +94,7 @@ fn encode_frame(fields: &Value) -> Result<Vec<u8>, EncodeError> {
         .iter()
         .map(|(key, value)| (key.as_str(), value.as_str().expect("extra value")))
         .collect();
-    let encoder = FrameEncoder::new(MetadataFields {
+    let encoder = FrameEncoder::new(Metadata {
         session_id: text("session_id"),
         source_agent_id: text("source_agent_id"),
         target_agent_id: text("target_agent_id"),
@@ -113,11 +103,12 @@ fn encode_frame(fields: &Value) -> Result<Vec<u8>, EncodeError> {
         num_layers: number("num_layers"),
         payload_type: PayloadType::from_name(text("payload_type")).expect("payload_type"),
         dtype: DType::from_name(text("dtype")).expect("dtype"),
-        tensor_shape: &tensor_shape,
+        tensor_shape: tensor_shape.as_slice().into(),
         mode,
         confidence_score: fields["confidence_score"].as_f64().map(|score| score as f32),
         avp_map_id: text("avp_map_id"),
-        extra: &extra,
+        extra: extra.as_slice().into(),
+        ..Metadata::default()
     })
     .dialect(dialect)
     .checksum(!fields["checksum"].is_null())

@@ -7,7 +7,7 @@ use std::{
 
 use avp_core::{
     Compression, ContextFields, DEFAULT_PAYLOAD_LIMIT, DType, Dialect, Frame, FrameEncoder, KvHeader,
-    MetadataFields, OwnedModelIdentity, PayloadType,
+    Metadata, OwnedModelIdentity, PayloadType,
 };
 use bytes::Bytes;
 
@@ -196,7 +196,7 @@ impl Context {
             entries.push((key::ROPE_THETA, &fingerprint.rope_theta));
             entries.push((key::ROPE_SCALING, &fingerprint.rope_scaling));
         }
-        let fields = MetadataFields {
+        let fields = Metadata {
             session_id: &options.session_id,
             source_agent_id: &options.source_agent_id,
             target_agent_id: &options.target_agent_id,
@@ -205,12 +205,13 @@ impl Context {
             num_layers: header.num_layers,
             payload_type: PayloadType::KvCache,
             dtype: DType::from(header.dtype),
-            extra: &entries,
-            ..MetadataFields::default()
+            extra: (&entries[..]).into(),
+            ..Metadata::default()
         };
         let mut encoder = FrameEncoder::new(fields)
             .dialect(options.dialect)
             .align(options.alignment)
+            .threads(avp_core::copy_threads(header.body_len().unwrap_or_default()))
             .compression(options.compression);
         if let Some(checksum) = options.checksum {
             encoder = encoder.checksum(checksum);
@@ -248,8 +249,8 @@ impl Context {
         let bytes = bytes.into();
         let frame = Frame::decode(&bytes)?;
         let metadata = frame.metadata();
-        if metadata.payload_type() != PayloadType::KvCache {
-            return Err(ContextError::NotAKvCache { got: metadata.payload_type().as_str() });
+        if metadata.payload_type != PayloadType::KvCache {
+            return Err(ContextError::NotAKvCache { got: metadata.payload_type.as_str() });
         }
         // The limit guards against what unpacks; bytes that are here already cost nothing more.
         let payload = if frame.is_compressed() {
@@ -266,10 +267,10 @@ impl Context {
             let (num_layers, seq_len) = (header.num_layers as usize, header.seq_len as usize);
             return Err(ContextError::Empty { num_layers, seq_len });
         }
-        if metadata.num_layers() != 0 && metadata.num_layers() != header.num_layers {
+        if metadata.num_layers != 0 && metadata.num_layers != header.num_layers {
             return Err(ContextError::Contradiction {
                 field: "num_layers",
-                metadata: metadata.num_layers().into(),
+                metadata: metadata.num_layers.into(),
                 body: header.num_layers.into(),
             });
         }
@@ -283,15 +284,15 @@ impl Context {
         let made_by = metadata.context();
         let identity = OwnedModelIdentity {
             model_family: made_by.model_family.to_owned(),
-            model_id: metadata.model_id().to_owned(),
+            model_id: metadata.model_id.to_owned(),
             model_hash: made_by.model_hash.to_owned(),
-            hidden_dim: metadata.hidden_dim(),
+            hidden_dim: metadata.hidden_dim,
             num_layers: header.num_layers,
             num_kv_heads: header.num_kv_heads,
             head_dim: header.head_dim,
             tokenizer_hash: String::new(),
         };
-        let read = |field: &'static str| metadata.extra_value(field);
+        let read = |field: &'static str| metadata.extra.get(field);
         let num_steps = match (made_by.num_steps, read("num_steps")) {
             (Some(steps), _) => steps as usize,
             (None, None) => 0,
@@ -309,7 +310,7 @@ impl Context {
             num_steps,
             last_hidden_state: None,
             positions: positions.transpose()?,
-            fingerprint: Fingerprint::from_extra(|key| metadata.extra_value(key)).map(Arc::new),
+            fingerprint: Fingerprint::from_extra(|key| metadata.extra.get(key)).map(Arc::new),
             position_offset: position_offset as usize,
             prefix_hash: read(extra::PREFIX_HASH).map(Into::into),
         };
@@ -379,7 +380,7 @@ mod tests {
             // Checksums of one length and another, and so heads.
             let mut body = header.encode().to_vec();
             body.extend((0..192).map(|index| index ^ seed));
-            let fields = MetadataFields { payload_type: PayloadType::KvCache, ..MetadataFields::default() };
+            let fields = Metadata { payload_type: PayloadType::KvCache, ..Metadata::default() };
             let frame = FrameEncoder::new(fields).encode(&body).unwrap();
             let context = Context::from_frame(&runtime, &frame).unwrap();
             for alignment in [1, 64] {

@@ -11,8 +11,8 @@ use std::{
 };
 
 use avp_core::{
-    Compression, DType, DecodeError, Dialect, Frame, FrameEncoder, KvDType, KvError, KvHeader,
-    MetadataFields, PayloadType, Rule,
+    Compression, DType, DecodeError, Dialect, Frame, FrameEncoder, KvDType, KvError, KvHeader, Metadata,
+    PayloadType, Rule,
 };
 use avp_runtime_ort::{
     Context, ContextError, FrameOptions, FrameReadOptions, GenerateOptions, Generation, Model, Prompt,
@@ -54,14 +54,15 @@ fn rewrite(frame: &[u8], extra: &[(&str, &str)], body: impl Fn(&mut Vec<u8>)) ->
     let metadata = frame.metadata();
     let mut payload = frame.payload().unwrap().to_vec();
     body(&mut payload);
-    let kept = metadata.extra().filter(|(key, _)| extra.iter().all(|(other, _)| key != other));
-    let fields = MetadataFields {
-        model_id: metadata.model_id(),
-        hidden_dim: metadata.hidden_dim(),
+    let kept = metadata.extra.iter().filter(|(key, _)| extra.iter().all(|(other, _)| key != other));
+    let entries: Vec<_> = kept.chain(extra.iter().copied()).collect();
+    let fields = Metadata {
+        model_id: metadata.model_id,
+        hidden_dim: metadata.hidden_dim,
         num_layers: u32::from_le_bytes(payload[..4].try_into().unwrap()),
         payload_type: PayloadType::KvCache,
-        extra: &kept.chain(extra.iter().copied()).collect::<Vec<_>>(),
-        ..MetadataFields::default()
+        extra: entries.as_slice().into(),
+        ..Metadata::default()
     };
     FrameEncoder::new(fields).encode(&payload).unwrap()
 }
@@ -140,7 +141,7 @@ fn a_checksum_is_written_and_verified_as_asked() {
     let context = think(&qwen(), TEXT, 0, None);
     let without = FrameOptions { checksum: Some(false), ..FrameOptions::default() };
     let without = context.to_frame(&without).unwrap();
-    assert!(Frame::decode(&without).unwrap().metadata().payload_checksum().is_none());
+    assert!(Frame::decode(&without).unwrap().metadata().payload_checksum.is_none());
     let in_0_2 = FrameOptions { checksum: Some(true), dialect: Dialect::V0_2, ..FrameOptions::default() };
     assert!(matches!(context.to_frame(&in_0_2), Err(ContextError::Encode(_))));
     let mut wrong = frame(&context);
@@ -157,7 +158,7 @@ fn a_frame_tells_tokens_and_weights_only_when_asked_to() {
     assert!(plain.tokens().is_none() && plain.fingerprint().is_none());
     let keys = |frame: &[u8]| {
         let frame = Frame::decode(frame).unwrap();
-        frame.metadata().extra().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
+        frame.metadata().extra.iter().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(keys(&frame(&context)), ["_pad", "model_family", "model_hash", "num_steps"]);
     let told = read(full(&context)).unwrap();
@@ -173,11 +174,9 @@ fn token_ids_too_many_for_a_transport_are_refused_in_frames_and_kept_in_files() 
     body.resize(header.body_len().unwrap(), 0);
     // Four characters of base64 for three latent steps.
     let token_ids = "AAAA".repeat(46_083 / 3);
-    let fields = MetadataFields {
-        payload_type: PayloadType::KvCache,
-        extra: &[("token_ids", &token_ids)],
-        ..MetadataFields::default()
-    };
+    let entries = [("token_ids", &token_ids[..])];
+    let fields =
+        Metadata { payload_type: PayloadType::KvCache, extra: (&entries).into(), ..Metadata::default() };
     let context = read(FrameEncoder::new(fields).encode(&body).unwrap()).unwrap();
     assert!(context.tokens().unwrap().all(|token| token.is_none()));
     let options = FrameOptions { token_ids: true, ..FrameOptions::default() };
@@ -223,7 +222,7 @@ fn an_ordinary_tool_reads_a_saved_file() {
     let bytes = fs::read(&path).unwrap();
     assert_eq!(bytes, context.to_frame(&FrameOptions { session_id: "s-1".into(), ..everything() }).unwrap());
     let frame = Frame::decode(&bytes).unwrap();
-    assert_eq!(frame.metadata().session_id(), "s-1");
+    assert_eq!(frame.metadata().session_id, "s-1");
     assert_eq!((frame.body_offset() + KvHeader::LEN) % 64, 0);
     assert!(frame.kv_cache(frame.payload().unwrap()).is_ok());
 }
@@ -362,7 +361,7 @@ fn what_is_no_file_or_no_context_is_refused_by_name() {
     assert!(matches!(load(&folder.path().join("none")), ContextError::File { .. }));
     assert!(matches!(load(folder.path()), ContextError::File { .. }));
     let path = folder.path().join("frame.avp");
-    fs::write(&path, FrameEncoder::new(MetadataFields::default()).encode(&[0; 16]).unwrap()).unwrap();
+    fs::write(&path, FrameEncoder::new(Metadata::default()).encode(&[0; 16]).unwrap()).unwrap();
     assert_eq!(load(&path), ContextError::NotAKvCache { got: "hidden_state" });
     fs::write(&path, b"text, and long enough to be a frame").unwrap();
     assert!(matches!(load(&path), ContextError::Decode(DecodeError::BadMagic { .. })));
@@ -645,12 +644,12 @@ fn a_context_in_half_precision_stays_so_and_is_taken_by_a_model_in_another() {
         let view = decoded.kv_cache(decoded.payload().unwrap()).unwrap();
         let body = view.select().dtype(KvDType::Float16).to_vec().unwrap();
         let metadata = decoded.metadata();
-        let fields = MetadataFields {
-            hidden_dim: metadata.hidden_dim(),
+        let fields = Metadata {
+            hidden_dim: metadata.hidden_dim,
             payload_type: PayloadType::KvCache,
             dtype: DType::Float16,
-            extra: &metadata.extra().collect::<Vec<_>>(),
-            ..MetadataFields::default()
+            extra: metadata.extra,
+            ..Metadata::default()
         };
         read(FrameEncoder::new(fields).encode(&body).unwrap()).unwrap()
     };

@@ -97,7 +97,7 @@ fn frames_are_still_written_as_the_package_read_them() {
                 session_id: "exchange".into(),
                 source_agent_id: "agent-a".into(),
                 target_agent_id: "agent-b".into(),
-                model_hash: read.metadata().extra_value("model_hash").map(str::to_owned),
+                model_hash: read.metadata().extra.get("model_hash").map(str::to_owned),
                 dialect,
                 alignment: 1,
                 ..FrameOptions::default()
@@ -114,12 +114,12 @@ fn frames_are_still_written_as_the_package_read_them() {
 /// All of the metadata but the checksum: other processors round otherwise.
 fn said(frame: &Frame<'_>) -> impl PartialEq + Debug {
     let metadata = frame.metadata();
-    let agents = [metadata.session_id(), metadata.source_agent_id(), metadata.target_agent_id()];
+    let agents = [metadata.session_id, metadata.source_agent_id, metadata.target_agent_id];
     let mut extra: Vec<(String, String)> =
-        metadata.extra().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        metadata.extra.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     extra.sort();
-    let shape = (metadata.hidden_dim(), metadata.num_layers(), metadata.dtype(), metadata.mode());
-    (agents.map(str::to_owned), metadata.model_id().to_owned(), extra, shape)
+    let shape = (metadata.hidden_dim, metadata.num_layers, metadata.dtype, metadata.mode);
+    (agents.map(str::to_owned), metadata.model_id.to_owned(), extra, shape)
 }
 
 /// The largest difference between the numbers of two caches.

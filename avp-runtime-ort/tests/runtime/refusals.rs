@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use avp_core::{DecodeError, Frame, FrameEncoder, KvHeader, MetadataFields, PayloadType, Rule, kv};
+use avp_core::{DecodeError, Frame, FrameEncoder, KvHeader, Metadata, PayloadType, Rule, kv};
 use avp_runtime_ort::{
     CheckOptions, Context, ContextError, Finish, FrameOptions, GenerateOptions, LoadOptions, Model,
     ModelError, PrepareError, Prompt, RunError, ThinkOptions, check_prepared,
@@ -302,7 +302,7 @@ fn frames_that_are_cut_or_changed_are_refused() {
 #[test]
 fn frames_that_hold_something_else_or_contradict_themselves_are_refused() {
     let encode = |fields, body: &[u8]| FrameEncoder::new(fields).encode(body).unwrap();
-    let hidden = encode(MetadataFields::default(), b"tensor");
+    let hidden = encode(Metadata::default(), b"tensor");
     assert_eq!(
         Context::from_frame(runtime(), &hidden).unwrap_err(),
         ContextError::NotAKvCache { got: "hidden_state" }
@@ -316,20 +316,19 @@ fn frames_that_hold_something_else_or_contradict_themselves_are_refused() {
         dtype: avp_core::KvDType::Float32,
     };
     let body = kv::encode(header, [([0; 4], [0; 4]), ([0; 4], [0; 4])]).unwrap();
-    let fields =
-        MetadataFields { payload_type: PayloadType::KvCache, num_layers: 3, ..MetadataFields::default() };
+    let fields = Metadata { payload_type: PayloadType::KvCache, num_layers: 3, ..Metadata::default() };
     let error = Context::from_frame(runtime(), &encode(fields, &body)).unwrap_err();
     assert_eq!(error, ContextError::Contradiction { field: "num_layers", metadata: 3, body: 2 });
 
-    let fields = MetadataFields {
+    let fields = Metadata {
         payload_type: PayloadType::KvCache,
-        extra: &[("num_steps", "many")],
-        ..MetadataFields::default()
+        extra: (&[("num_steps", "many")]).into(),
+        ..Metadata::default()
     };
     let error = Context::from_frame(runtime(), &encode(fields, &body)).unwrap_err();
     assert_eq!(error, ContextError::Extra { field: "num_steps" });
 
-    let fields = MetadataFields { payload_type: PayloadType::KvCache, ..MetadataFields::default() };
+    let fields = Metadata { payload_type: PayloadType::KvCache, ..Metadata::default() };
     let empty = KvHeader { num_layers: 60_000, seq_len: 0, ..header };
     let error = Context::from_frame(runtime(), &encode(fields, &empty.encode())).unwrap_err();
     assert_eq!(error, ContextError::Empty { num_layers: 60_000, seq_len: 0 });

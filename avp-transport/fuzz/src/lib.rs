@@ -4,11 +4,8 @@
 //! The targets are plain functions, so that a finding also replays as an ordinary test: `tests/it/fuzz_smoke.rs` includes
 //! this file.
 
-use avp_core::{DecodeError, Frame};
-use avp_transport::{
-    carriers::{Limits, a2a, mcp, multipart::Related},
-    reader::{BodyReader, FrameError, FrameLimits, HeadReader, verify_packed},
-};
+use avp_core::{BodyReader, DecodeError, Frame, FrameLimits, HeadReader, verify_compressed};
+use avp_transport::carriers::{Limits, a2a, mcp, multipart::Related};
 use bytes::Bytes;
 
 /// Little enough that unpacking a bomb stops soon.
@@ -33,7 +30,8 @@ pub fn reader(data: &[u8]) {
         match reader.feed(piece) {
             Ok(None) => {}
             Ok(Some(found)) => break found,
-            Err(FrameError::Decode(error)) => {
+            Err(DecodeError::FrameTooLarge { .. } | DecodeError::MetadataTooLarge { .. }) => return,
+            Err(error) => {
                 let whole = Frame::decode(data).expect_err("refused in pieces");
                 // Of a frame cut short, nobody knows what else is wrong with it.
                 assert!(
@@ -42,10 +40,9 @@ pub fn reader(data: &[u8]) {
                 );
                 return;
             }
-            Err(_) => return,
         }
     };
-    let mut body = BodyReader::new(&head);
+    let mut body = BodyReader::new(&head.head());
     let fed = std::iter::once(first).chain(pieces).try_for_each(|piece| body.feed(&piece));
     let read = fed.and_then(|()| body.finish());
     match (Frame::decode(data), read) {
@@ -53,9 +50,14 @@ pub fn reader(data: &[u8]) {
         (Ok(frame), Ok(crc32)) => {
             assert_eq!(crc32, avp_core::crc32(frame.body()));
             assert_eq!(&data[..head.bytes().len()], &head.bytes()[..]);
-            if head.is_compressed() {
+            if frame.is_compressed() {
                 let whole = frame.decompress(LIMIT).map(drop);
-                let in_pieces = verify_packed(&head, frame.body(), LIMIT);
+                let mut rest = frame.body().chunks(usize::from(piece).max(1));
+                let in_pieces = verify_compressed(&head.head(), LIMIT, |buffer| {
+                    let Some(piece) = rest.next() else { return Ok(0) };
+                    buffer[..piece.len()].copy_from_slice(piece);
+                    Ok::<usize, DecodeError>(piece.len())
+                });
                 assert_eq!(whole.is_ok(), in_pieces.is_ok(), "{whole:?}, {in_pieces:?}");
             }
         }

@@ -1,23 +1,22 @@
 //! A context that its holder keeps, named so that another can fetch it.
 
-use avp_core::OwnedModelIdentity;
+use avp_core::{DecodeError, OwnedFrame, OwnedModelIdentity};
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    CarrierError, FrameBytes,
+    CarrierError,
     json::{Object, fetchable, to_value, wrong},
 };
-use crate::reader::FrameError;
 
 /// A reference to a kept context: where its frame lies, and what is known of it without fetching it.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, MetadataFields};
-/// # use avp_transport::carriers::{ContextRef, FrameBytes, Limits};
-/// # let fields = MetadataFields { session_id: "s1", ..Default::default() };
+/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// # use avp_transport::carriers::ContextRef;
+/// # let fields = Metadata { session_id: "s1", ..Default::default() };
 /// # let bytes = FrameEncoder::new(fields).encode(b"tensor").unwrap();
-/// # let frame = FrameBytes::decode(bytes.into(), &Limits::default()).unwrap();
+/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
 /// let url = "https://a.example/avp/v2/contexts/c1".parse()?;
 /// let context = ContextRef::new(url)?.describing(&frame);
 /// assert_eq!(context.session_id.as_deref(), Some("s1"));
@@ -56,11 +55,11 @@ impl ContextRef {
 
     /// The same reference with what `frame` says of itself: size, checksum and session.
     #[must_use]
-    pub fn describing(mut self, frame: &FrameBytes) -> Self {
+    pub fn describing(mut self, frame: &OwnedFrame) -> Self {
         let view = frame.frame();
         self.size = Some(frame.bytes().len() as u64);
-        self.crc32 = view.metadata().payload_checksum();
-        self.session_id = Some(view.metadata().session_id()).filter(|id| !id.is_empty()).map(str::to_owned);
+        self.crc32 = view.metadata().payload_checksum;
+        self.session_id = Some(view.metadata().session_id).filter(|id| !id.is_empty()).map(str::to_owned);
         self
     }
 
@@ -78,18 +77,17 @@ impl ContextRef {
     /// # Errors
     /// [`CarrierError::Frame`] for another checksum, [`CarrierError::Field`] for another size, or for a frame without
     /// a checksum where one was named.
-    pub fn verify(&self, frame: &FrameBytes) -> Result<(), CarrierError> {
+    pub fn verify(&self, frame: &OwnedFrame) -> Result<(), CarrierError> {
         if self.size.is_some_and(|size| size != frame.bytes().len() as u64) {
             return Err(wrong("size", "the length of the frame", "another number"));
         }
         let Some(expected) = self.crc32 else { return Ok(()) };
         let view = frame.frame();
-        match view.metadata().payload_checksum() {
+        match view.metadata().payload_checksum {
             Some(actual) if actual == expected => Ok(()),
             Some(actual) => {
-                let error =
-                    avp_core::DecodeError::ChecksumMismatch { expected, actual, offset: view.body_offset() };
-                Err(CarrierError::Frame { field: "crc32", error: FrameError::Decode(error) })
+                let error = DecodeError::ChecksumMismatch { expected, actual, offset: view.body_offset() };
+                Err(CarrierError::Frame { field: "crc32", error })
             }
             None => Err(wrong("crc32", "a frame with this checksum", "a frame without one")),
         }
@@ -128,7 +126,7 @@ impl ContextRef {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use avp_core::{FrameEncoder, MetadataFields};
+    use avp_core::{FrameEncoder, Metadata};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -156,9 +154,9 @@ pub(super) mod tests {
         )
     }
 
-    fn frame(body: &[u8]) -> FrameBytes {
-        let bytes = FrameEncoder::new(MetadataFields::default()).encode(body).unwrap();
-        FrameBytes::decode(bytes.into(), &Limits::default()).unwrap()
+    fn frame(body: &[u8]) -> OwnedFrame {
+        let bytes = FrameEncoder::new(Metadata::default()).encode(body).unwrap();
+        OwnedFrame::decode(bytes.into()).unwrap()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Why a message of another protocol gives no frame and no reference.
 
-use crate::reader::FrameError;
+use avp_core::DecodeError;
 
 /// Why something in a message is not what it should be. Holds no data of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,7 @@ pub enum CarrierError {
         field: &'static str,
         /// What is wrong with them.
         #[source]
-        error: FrameError,
+        error: DecodeError,
     },
     /// A `multipart/related` body is not put together as it should be.
     #[error("multipart body, byte {offset}: expected {expected}, got {got}")]

@@ -1,6 +1,6 @@
 //! Fields of JSON objects that strangers wrote.
 
-use avp_core::{Dialect, OwnedModelIdentity};
+use avp_core::{Dialect, OwnedFrame, OwnedModelIdentity};
 use base64::{
     DecodeError, Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
@@ -8,7 +8,7 @@ use base64::{
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{CarrierError, FrameBytes, Limits, frame_bytes::check_len};
+use super::{CarrierError, Limits};
 use crate::wire;
 
 /// Protobuf's JSON, and so A2A, may come in either alphabet, with or without padding.
@@ -122,10 +122,13 @@ impl<'a> Object<'a> {
     }
 
     /// A frame in base64.
-    pub(super) fn frame(&self, field: &'static str) -> Result<Option<FrameBytes>, CarrierError> {
+    pub(super) fn frame(&self, field: &'static str) -> Result<Option<OwnedFrame>, CarrierError> {
         let Some(text) = self.long_text(field)? else { return Ok(None) };
-        check_len(decoded_len(text) as u64, self.limits)
-            .map_err(|error| CarrierError::Frame { field, error })?;
+        let (limit, got) = (self.limits.frame.frame, decoded_len(text) as u64);
+        if got > limit {
+            let error = avp_core::DecodeError::FrameTooLarge { limit, got };
+            return Err(CarrierError::Frame { field, error });
+        }
         let url_safe = text.bytes().any(|byte| matches!(byte, b'-' | b'_'));
         let engine = if url_safe { READ_URL_SAFE } else { READ_STANDARD };
         let bytes = engine.decode(text).map_err(|error| CarrierError::Base64 {
@@ -135,7 +138,7 @@ impl<'a> Object<'a> {
                 DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len(),
             },
         })?;
-        FrameBytes::decode_field(field, bytes.into(), self.limits).map(Some)
+        frame(field, bytes.into(), self.limits).map(Some)
     }
 
     /// Whether `field` names the media type of a frame, with or without parameters.
@@ -152,8 +155,17 @@ impl<'a> Object<'a> {
     }
 }
 
+/// The frame in the bytes of `field`.
+pub(super) fn frame(
+    field: &'static str,
+    bytes: bytes::Bytes,
+    limits: &Limits,
+) -> Result<OwnedFrame, CarrierError> {
+    OwnedFrame::decode_within(bytes, &limits.frame).map_err(|error| CarrierError::Frame { field, error })
+}
+
 /// A frame in base64, as protobuf's JSON and MCP write it.
-pub(super) fn base64_text(frame: &FrameBytes) -> Value {
+pub(super) fn base64_text(frame: &OwnedFrame) -> Value {
     STANDARD.encode(frame.bytes()).into()
 }
 

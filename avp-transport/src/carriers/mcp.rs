@@ -3,11 +3,12 @@
 //! The field names are those of every revision from 2025-06-18, which brought `resource_link`, to 2026-07-28. What the
 //! last one asks for beside them (`resultType`, `ttlMs`, `cacheScope`), earlier peers pass over.
 
+use avp_core::OwnedFrame;
 use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    Carried, CarrierError, ContextRef, FrameBytes, Limits,
+    Carried, CarrierError, ContextRef, Limits,
     json::{Object, base64_text, wrong},
 };
 use crate::wire;
@@ -62,27 +63,27 @@ pub fn resource(context: &ContextRef) -> Value {
 /// What a resource holds: an entry in the answer to `resources/read`, and the inside of [`embedded_resource`].
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, MetadataFields};
-/// # use avp_transport::carriers::{FrameBytes, Limits, mcp};
-/// # let bytes = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
-/// # let frame = FrameBytes::decode(bytes.into(), &Limits::default()).unwrap();
+/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// # use avp_transport::carriers::mcp;
+/// # let bytes = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
+/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
 /// let contents = mcp::resource_contents(&"https://a.example/avp/v2/contexts/c1".parse()?, &frame);
 /// assert!(contents["blob"].as_str().unwrap().starts_with("QVYB")); // "AV", version 1
 /// assert_eq!(mcp::read_contents(&contents, &Limits::default())?, Some(frame));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
-pub fn resource_contents(uri: &Url, frame: &FrameBytes) -> Value {
+pub fn resource_contents(uri: &Url, frame: &OwnedFrame) -> Value {
     json!({ "uri": uri.as_str(), "mimeType": wire::FRAME, "blob": base64_text(frame) })
 }
 
 /// A content block with a frame in it.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, MetadataFields};
-/// # use avp_transport::carriers::{FrameBytes, Limits, mcp};
-/// # let bytes = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
-/// # let frame = FrameBytes::decode(bytes.into(), &Limits::default()).unwrap();
+/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// # use avp_transport::carriers::mcp;
+/// # let bytes = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
+/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
 /// let block = mcp::embedded_resource(&"https://a.example/avp/v2/contexts/c1".parse()?, &frame);
 /// assert_eq!(block["resource"]["mimeType"], "application/avp+binary");
 /// # Ok::<(), url::ParseError>(())
@@ -90,7 +91,7 @@ pub fn resource_contents(uri: &Url, frame: &FrameBytes) -> Value {
 ///
 /// Base64 makes it a third longer; a large frame is better kept, and sent as [`resource_link`].
 #[must_use]
-pub fn embedded_resource(uri: &Url, frame: &FrameBytes) -> Value {
+pub fn embedded_resource(uri: &Url, frame: &OwnedFrame) -> Value {
     json!({ "type": "resource", "resource": resource_contents(uri, frame) })
 }
 
@@ -198,11 +199,11 @@ pub fn read_resource(entry: &Value, limits: &Limits) -> Result<Option<ContextRef
 ///
 /// # Errors
 /// [`CarrierError`] where there is no frame in it.
-pub fn read_contents(contents: &Value, limits: &Limits) -> Result<Option<FrameBytes>, CarrierError> {
+pub fn read_contents(contents: &Value, limits: &Limits) -> Result<Option<OwnedFrame>, CarrierError> {
     read_blob(Object::of(contents, "contents", limits)?)
 }
 
-fn read_blob(contents: Object<'_>) -> Result<Option<FrameBytes>, CarrierError> {
+fn read_blob(contents: Object<'_>) -> Result<Option<OwnedFrame>, CarrierError> {
     if !contents.names_frame("mimeType")? {
         return Ok(None);
     }
@@ -220,14 +221,14 @@ fn private_result(name: &str, entries: impl IntoIterator<Item = Value>) -> Value
 
 #[cfg(test)]
 mod tests {
-    use avp_core::{FrameEncoder, MetadataFields};
+    use avp_core::{FrameEncoder, Metadata};
     use proptest::prelude::*;
 
     use super::{super::context_ref::tests::any_context, *};
 
-    fn frame(body: &[u8]) -> FrameBytes {
-        let bytes = FrameEncoder::new(MetadataFields::default()).encode(body).unwrap();
-        FrameBytes::decode(bytes.into(), &Limits::default()).unwrap()
+    fn frame(body: &[u8]) -> OwnedFrame {
+        let bytes = FrameEncoder::new(Metadata::default()).encode(body).unwrap();
+        OwnedFrame::decode(bytes.into()).unwrap()
     }
 
     fn read(content: Value) -> Result<Option<Carried>, CarrierError> {

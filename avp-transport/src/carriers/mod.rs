@@ -20,29 +20,27 @@
 //! # Hostile input
 //!
 //! Every reader takes [`Limits`]. The length of a frame is known from its base64 text, and compared, before memory is
-//! taken for it. Bytes become [`FrameBytes`] only where they are one whole frame; a checksum is verified by whoever reads
+//! taken for it. Bytes become [`OwnedFrame`] only where they are one whole frame; a checksum is verified by whoever reads
 //! the body. An address comes from a stranger: a [`ContextRef`] holds `http` and `https` alone, and where a program may
 //! fetch from remains for the program to say.
 
 pub mod a2a;
 mod context_ref;
 mod error;
-mod frame_bytes;
 mod json;
 pub mod mcp;
 pub mod multipart;
 
 pub use context_ref::ContextRef;
 pub use error::CarrierError;
-pub use frame_bytes::FrameBytes;
 
-use crate::reader::FrameLimits;
+use avp_core::{FrameLimits, OwnedFrame};
 
 /// What a message was found to carry.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Carried {
     /// A frame, inside the message.
-    Frame(FrameBytes),
+    Frame(OwnedFrame),
     /// A reference to a context that the sender keeps.
     Context(Box<ContextRef>),
     /// A frame in another part of the same `multipart/related` body: [`multipart::Related::frame`] has it.

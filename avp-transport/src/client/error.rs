@@ -2,7 +2,9 @@
 
 use std::{error::Error, fmt, io, time::Duration};
 
-use crate::{reader::FrameError, wire::Reply};
+use avp_core::DecodeError;
+
+use crate::wire::Reply;
 
 /// The most characters of a stranger's text that an error repeats.
 const TEXT_LIMIT: usize = 300;
@@ -76,7 +78,7 @@ pub enum ClientError {
     SessionExpired,
     /// The bytes, ours or theirs, are no frame.
     #[error(transparent)]
-    Frame(#[from] FrameError),
+    Frame(#[from] DecodeError),
     /// The server's answer is not one of this protocol.
     #[error("the answer is not AVP's: expected {expected}")]
     Protocol {

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use avp_core::{BodyReader, DecodeError, FrameLimits, HeadReader, OwnedHead};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
@@ -16,7 +17,6 @@ use super::{
     sink::{FileSink, MemorySink, Sink},
     upload::Reporter,
 };
-use crate::reader::{BodyReader, FrameError, FrameLimits, Head, HeadReader};
 
 /// A fetch that can be told more before it begins: see [`Client::fetch_context`].
 #[must_use = "nothing is fetched before `to_memory` or `to_file`"]
@@ -33,7 +33,7 @@ pub struct Fetched {
     /// The frame.
     pub frame: Bytes,
     /// Its head.
-    pub head: Head,
+    pub head: OwnedHead,
     /// The server's `ETag` for it.
     pub etag: Option<String>,
 }
@@ -42,7 +42,7 @@ pub struct Fetched {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchedFile {
     /// The frame's head.
-    pub head: Head,
+    pub head: OwnedHead,
     /// The server's `ETag` for it.
     pub etag: Option<String>,
 }
@@ -63,7 +63,7 @@ impl Client {
     /// ```no_run
     /// # async fn example(client: avp_transport::client::Client) -> Result<(), avp_transport::client::ClientError> {
     /// let fetched = client.fetch_context("c1").to_memory().await?;
-    /// println!("{} bytes from {}", fetched.frame.len(), fetched.head.metadata().source_agent_id());
+    /// println!("{} bytes from {}", fetched.frame.len(), fetched.head.metadata().source_agent_id);
     /// let progress = |done, total| println!("{done} of {total} bytes");
     /// client.fetch_context("c1").on_progress(progress).to_file("c1.avp").await?;
     /// # Ok(())
@@ -169,7 +169,7 @@ impl Fetch<'_> {
         Ok(FetchedFile { head, etag })
     }
 
-    async fn run<S: Sink>(self, mut sink: S) -> Result<(S::Output, Head, Option<String>), ClientError> {
+    async fn run<S: Sink>(self, mut sink: S) -> Result<(S::Output, OwnedHead, Option<String>), ClientError> {
         let options = &self.client.inner.options;
         let mut transfer = Transfer::new(options.limits);
         let mut retries = Retries::new(&options.retry);
@@ -233,7 +233,7 @@ struct Transfer {
 
 enum TransferState {
     Head(HeadReader),
-    Body(Box<(Head, BodyReader)>),
+    Body(Box<(OwnedHead, BodyReader)>),
 }
 
 impl Transfer {
@@ -255,16 +255,16 @@ impl Transfer {
     fn frame_len(&self) -> Option<u64> {
         match &self.state {
             TransferState::Head(_) => None,
-            TransferState::Body(body) => Some(body.0.frame_len()),
+            TransferState::Body(body) => Some(body.0.header().frame_len()),
         }
     }
 
-    fn feed(&mut self, bytes: &Bytes) -> Result<(), FrameError> {
+    fn feed(&mut self, bytes: &Bytes) -> Result<(), DecodeError> {
         self.received += bytes.len() as u64;
         match &mut self.state {
             TransferState::Head(reader) => {
                 if let Some((head, rest)) = reader.feed(bytes.clone())? {
-                    let mut body = BodyReader::new(&head);
+                    let mut body = BodyReader::new(&head.head());
                     body.feed(&rest)?;
                     self.state = TransferState::Body(Box::new((head, body)));
                 }
@@ -274,9 +274,9 @@ impl Transfer {
         Ok(())
     }
 
-    fn finish(self) -> Result<(Head, Option<String>), FrameError> {
+    fn finish(self) -> Result<(OwnedHead, Option<String>), DecodeError> {
         match self.state {
-            TransferState::Head(reader) => Err(reader.finish().into()),
+            TransferState::Head(reader) => Err(reader.finish()),
             TransferState::Body(body) => {
                 let (head, body) = *body;
                 body.finish()?;

@@ -1,13 +1,13 @@
 //! The client: hands frames and words to another agent's server, and fetches contexts from it.
 //!
 //! ```no_run
-//! use avp_core::{FrameEncoder, MetadataFields};
+//! use avp_core::{FrameEncoder, Metadata};
 //! use avp_transport::client::{Client, ClientOptions, Outgoing};
 //!
 //! # async fn example(frame: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::new("https://agent-b.example:8443", ClientOptions::default())?;
 //! let session = client.session().await?; // A handshake, the first time.
-//! let fields = MetadataFields { session_id: &session.id, ..Default::default() };
+//! let fields = Metadata { session_id: &session.id, ..Default::default() };
 //! let frame = FrameEncoder::new(fields).dialect(session.dialect).encode(b"tensor")?;
 //! let receipt = client.transmit(Outgoing::bytes(frame)).await?;
 //! println!("kept as {:?}", receipt.context_id());

@@ -6,7 +6,7 @@ use avp_core::{Dialect, Evidence, OwnedModelIdentity, json::Json};
 use http::HeaderValue;
 
 use super::{ClientError, RetryPolicy, TlsOptions};
-use crate::reader::FrameLimits;
+use avp_core::FrameLimits;
 
 /// What a [`Client`](super::Client) can be told. Every option has a default that suits a first try.
 ///

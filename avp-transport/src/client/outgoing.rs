@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use avp_core::{DecodeError, Header};
+use avp_core::{DecodeError, FrameLimits, HeadReader, Header, OwnedHead};
 use bytes::Bytes;
 use futures_util::Stream;
 
@@ -19,14 +19,13 @@ use super::{
     pieces::{BoxStream, Feeder, OnceSlot, PIECE, Pieces, ReaderPieces},
     upload::Reporter,
 };
-use crate::reader::{FrameError, FrameLimits, Head, HeadReader};
 
 /// A frame to be sent. Its head is read before a connection is made, so that what is no frame costs the server nothing.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, MetadataFields};
+/// # use avp_core::{FrameEncoder, Metadata};
 /// # use avp_transport::client::Outgoing;
-/// # let frame = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
+/// # let frame = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
 /// let outgoing = Outgoing::bytes(frame).on_progress(|sent, total| println!("{sent} of {total} bytes"));
 /// ```
 #[derive(Debug)]
@@ -146,7 +145,7 @@ impl fmt::Debug for Source<'_> {
 const OPEN_FAILED: fn(io::Error) -> ClientError =
     |source| ClientError::Io { action: "open the frame", source };
 
-fn open_file(path: &Path, mut reader: HeadReader) -> Result<(Head, File), ClientError> {
+fn open_file(path: &Path, mut reader: HeadReader) -> Result<(OwnedHead, File), ClientError> {
     let mut file = File::open(path).map_err(OPEN_FAILED)?;
     let len = file.metadata().map_err(OPEN_FAILED)?.len();
     let mut piece = vec![0; PIECE];
@@ -165,7 +164,7 @@ fn open_file(path: &Path, mut reader: HeadReader) -> Result<(Head, File), Client
     Ok((head, file))
 }
 
-async fn read_head(mut reader: HeadReader, mut pieces: Pieces) -> Result<(Head, Body), ClientError> {
+async fn read_head(mut reader: HeadReader, mut pieces: Pieces) -> Result<(OwnedHead, Body), ClientError> {
     loop {
         let piece = pieces.next().await.transpose().map_err(ClientError::io("read the frame"))?;
         let Some(piece) = piece else { return Err(no_head(&reader)) };
@@ -176,38 +175,38 @@ async fn read_head(mut reader: HeadReader, mut pieces: Pieces) -> Result<(Head, 
 }
 
 fn no_head(reader: &HeadReader) -> ClientError {
-    ClientError::Frame(reader.finish().into())
+    ClientError::Frame(reader.finish())
 }
 
 /// That there are as many bytes as the head announces.
-fn check_len(head: &Head, len: u64) -> Result<(), FrameError> {
-    let needed = head.frame_len();
+fn check_len(head: &OwnedHead, len: u64) -> Result<(), DecodeError> {
+    let needed = head.header().frame_len();
     let place = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
     Err(match len.cmp(&needed) {
         std::cmp::Ordering::Equal => return Ok(()),
         std::cmp::Ordering::Less => {
-            DecodeError::Truncated { what: "body", offset: place(len), needed: place(needed) }.into()
+            DecodeError::Truncated { what: "body", offset: place(len), needed: place(needed) }
         }
         std::cmp::Ordering::Greater => {
             let extra = place(len - needed);
-            DecodeError::TrailingBytes { what: "frame", offset: place(needed), extra }.into()
+            DecodeError::TrailingBytes { what: "frame", offset: place(needed), extra }
         }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use avp_core::{FrameEncoder, MetadataFields};
+    use avp_core::{FrameEncoder, Metadata};
 
     use super::*;
 
     fn frame(body: &[u8]) -> Vec<u8> {
-        FrameEncoder::new(MetadataFields { session_id: "s1", ..Default::default() }).encode(body).unwrap()
+        FrameEncoder::new(Metadata { session_id: "s1", ..Default::default() }).encode(body).unwrap()
     }
 
     async fn kind_of(outgoing: Outgoing<'_>) -> Result<u64, &'static str> {
         match outgoing.open(FrameLimits::default()).await {
-            Ok((parcel, _)) => Ok(parcel.head().frame_len()),
+            Ok((parcel, _)) => Ok(parcel.head().header().frame_len()),
             Err(error) => Err(error.kind()),
         }
     }

@@ -6,18 +6,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use avp_core::{Compression, EncodeError, FrameEncoder, MetadataFields};
+use avp_core::{Compression, EncodeError, FrameEncoder, Metadata, OwnedHead};
 use bytes::Bytes;
 
 use super::{
     pieces::{Feeder, FeederHandle, FileFrom, OnceSlot, Pieces, ReaderPieces},
     upload::{Meter, Reporter, Upload},
 };
-use crate::reader::Head;
 
 /// A frame to be sent.
 pub(super) struct Parcel {
-    head: Head,
+    head: OwnedHead,
     /// The head as it goes out.
     head_bytes: Bytes,
     /// The session it was put into.
@@ -36,18 +35,18 @@ pub(super) enum Body {
 }
 
 impl Parcel {
-    pub(super) fn new(head: Head, body: Body, reporter: Reporter) -> Self {
+    pub(super) fn new(head: OwnedHead, body: Body, reporter: Reporter) -> Self {
         Self { head_bytes: head.bytes().clone(), head, session_id: None, body, reporter }
     }
 
     /// The head as it was given.
-    pub(super) const fn head(&self) -> &Head {
+    pub(super) const fn head(&self) -> &OwnedHead {
         &self.head
     }
 
     /// The session that the frame is in as it goes out; `""` for none.
     pub(super) fn session_id(&self) -> &str {
-        self.session_id.as_deref().unwrap_or_else(|| self.head.metadata().session_id())
+        self.session_id.as_deref().unwrap_or_else(|| self.head.metadata().session_id)
     }
 
     /// Whether another attempt would find all of it.
@@ -61,17 +60,15 @@ impl Parcel {
     /// Puts the frame into another session. Its body, and with it the checksum, stay as they are; its alignment too, where the
     /// two ids are of one length.
     pub(super) fn enter(&mut self, session_id: &str) -> Result<(), EncodeError> {
-        let (metadata, body_len) = (self.head.metadata(), self.head.header().body_len() as usize);
-        let sum = metadata.payload_checksum();
-        let compression = if self.head.is_compressed() { Compression::Fast } else { Compression::None };
-        let head = metadata.with_fields(|fields| {
-            FrameEncoder::new(MetadataFields { session_id, ..fields })
-                .dialect(self.head.dialect().unwrap_or_default())
-                .checksum(sum.is_some())
-                .compression(compression)
-                .encode_head_for(body_len, sum.unwrap_or_default())
-        })?;
-        self.head_bytes = head.into();
+        let head = self.head.head();
+        let sum = head.metadata().payload_checksum;
+        let compression = if head.is_compressed() { Compression::Fast } else { Compression::None };
+        let entered = FrameEncoder::new(Metadata { session_id, ..head.metadata() })
+            .dialect(head.dialect().unwrap_or_default())
+            .checksum(sum.is_some())
+            .compression(compression)
+            .encode_head_for(head.header().body_len() as usize, sum.unwrap_or_default())?;
+        self.head_bytes = entered.into();
         self.session_id = Some(session_id.to_owned());
         Ok(())
     }
@@ -87,18 +84,18 @@ impl Parcel {
             Body::Lent(handle) => Feeder::begin(handle),
             Body::Once(slot) => Pieces::Once(slot.clone()),
         };
-        let len = self.head_bytes.len() as u64 + self.head.body_len();
+        let len = self.head_bytes.len() as u64 + u64::from(self.head.header().body_len());
         Upload::new(self.head_bytes.clone(), pieces, len, self.reporter.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use avp_core::{DecodeOptions, Dialect, Message, PayloadType};
+    use avp_core::{Dialect, FrameLimits, OwnedFrame, PayloadType};
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::{client::Outgoing, reader::FrameLimits};
+    use crate::client::Outgoing;
 
     async fn entered(frame: Vec<u8>, session_id: &str) -> Bytes {
         let (mut parcel, _) = Outgoing::bytes(frame).open(FrameLimits::default()).await.unwrap();
@@ -108,11 +105,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_enters_a_session_with_all_else_as_it_was() {
-        let fields = MetadataFields {
+        let fields = Metadata {
             session_id: "old",
             payload_type: PayloadType::KvCache,
             avp_map_id: "vocab:0123",
-            extra: &[("num_steps", "8")],
+            extra: (&[("num_steps", "8")]).into(),
             ..Default::default()
         };
         for encoder in [
@@ -124,15 +121,16 @@ mod tests {
             let body = vec![7; 1000];
             let frame = encoder.encode(&body).unwrap();
             let again = entered(frame.clone(), "new").await;
-            let message = Message::decode(again.clone(), &DecodeOptions::default()).unwrap();
-            assert_eq!((message.metadata().session_id(), message.payload()), ("new", &Bytes::from(body)));
+            let inside = OwnedFrame::decode(again.clone()).unwrap();
+            assert_eq!(inside.frame().metadata().session_id, "new");
+            assert_eq!(inside.payload(1000), Ok(Bytes::from(body)));
             assert_eq!(entered(again.to_vec(), "old").await, frame);
         }
     }
 
     #[tokio::test]
     async fn what_can_be_read_once_is_whole_until_it_is_read() {
-        let frame = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
+        let frame = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
         let reader = Outgoing::reader(std::io::Cursor::new(frame.clone()));
         let (parcel, _) = reader.open(FrameLimits::default()).await.unwrap();
         drop(parcel.upload());

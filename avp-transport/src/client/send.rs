@@ -185,7 +185,7 @@ impl Client {
         let key = ascii(&random_id());
         let session = self.kept_session();
         // A frame that both dialects read the same goes to the server in its own.
-        let dialect = parcel.head().dialect().unwrap_or_else(|| self.dialect());
+        let dialect = parcel.head().head().dialect().unwrap_or_else(|| self.dialect());
         let mut retries = Retries::new(&self.inner.options.retry);
         loop {
             let mut request = self.request(Method::POST, &["avp", "v2", "transmit"]);

@@ -5,16 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use avp_core::DecodeError;
+use avp_core::{OwnedHead, verify_compressed};
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::ClientError;
-use crate::{
-    files::{folder_of, sync_folder},
-    reader::{Head, verify_packed},
-};
+use crate::files::{folder_of, sync_folder};
 
 /// So much must have arrived before memory is set aside for a frame as long as its head says.
 const TRUST: u64 = 8 << 20;
@@ -40,7 +37,7 @@ pub(super) trait Sink: Send {
     /// Verifies what only shows when the body is unpacked, to at most `limit` bytes, and gives the frame out.
     fn finish(
         self,
-        head: &Head,
+        head: &OwnedHead,
         limit: usize,
     ) -> impl Future<Output = Result<Self::Output, ClientError>> + Send;
 }
@@ -74,9 +71,9 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn finish(self, head: &Head, limit: usize) -> Result<Bytes, ClientError> {
+    async fn finish(self, head: &OwnedHead, limit: usize) -> Result<Bytes, ClientError> {
         let frame = Bytes::from(self.0);
-        if head.is_compressed() {
+        if head.header().flags().is_compressed() {
             let (head, frame) = (head.clone(), frame.clone());
             blocking(move || verify(&head, &frame[head.bytes().len()..], limit)).await?;
         }
@@ -146,12 +143,12 @@ impl Sink for FileSink {
         Ok(())
     }
 
-    async fn finish(mut self, head: &Head, limit: usize) -> Result<(), ClientError> {
+    async fn finish(mut self, head: &OwnedHead, limit: usize) -> Result<(), ClientError> {
         self.flush().await?;
         let mut file = self.take_file().await?;
         let (head, target) = (head.clone(), self.target);
         blocking(move || {
-            if head.is_compressed() {
+            if head.header().flags().is_compressed() {
                 file.seek(SeekFrom::Start(head.bytes().len() as u64)).map_err(WRITE_FAILED)?;
                 verify(&head, BufReader::new(file.as_file_mut()), limit)?;
             }
@@ -163,8 +160,8 @@ impl Sink for FileSink {
     }
 }
 
-fn verify(head: &Head, body: impl io::Read, limit: usize) -> Result<(), ClientError> {
-    verify_packed(head, body, limit).map_err(|error: DecodeError| ClientError::Frame(error.into()))
+fn verify(head: &OwnedHead, mut body: impl io::Read, limit: usize) -> Result<(), ClientError> {
+    verify_compressed(&head.head(), limit, |piece| body.read(piece).map_err(WRITE_FAILED))
 }
 
 async fn blocking<T: Send + 'static>(

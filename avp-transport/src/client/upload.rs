@@ -184,14 +184,12 @@ impl Outflow {
 
     fn too_short(&self) -> ClientError {
         let (offset, needed) = (place(self.len - self.missing), place(self.len));
-        ClientError::Frame(DecodeError::Truncated { what: "body", offset, needed }.into())
+        ClientError::Frame(DecodeError::Truncated { what: "body", offset, needed })
     }
 
     fn too_long(&self, more: usize) -> ClientError {
         let extra = self.rest.len().saturating_sub(place(self.missing)) + more;
-        ClientError::Frame(
-            DecodeError::TrailingBytes { what: "frame", offset: place(self.len), extra }.into(),
-        )
+        ClientError::Frame(DecodeError::TrailingBytes { what: "frame", offset: place(self.len), extra })
     }
 }
 

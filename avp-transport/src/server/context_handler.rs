@@ -139,7 +139,7 @@ impl ContextHandler {
     /// Those of [`check_session`](Self::check_session) and [`IncomingFrame::store`]; 409 while a request with the same key
     /// is in progress; 422 where the key came with another frame.
     pub async fn store(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
-        self.check_session(frame.head().metadata().session_id())?;
+        self.check_session(frame.head().metadata().session_id)?;
         let Some(key) = &caller.idempotency_key else {
             return Ok(self.receipt(&*frame.store(&self.contexts).await?));
         };

@@ -20,7 +20,7 @@ use crate::{store::StoredContext, wire::Reply};
 ///
 /// impl Handler for Counter {
 ///     async fn transmit(&self, frame: IncomingFrame, _caller: &Caller) -> Result<Reply, Refusal> {
-///         if frame.head().metadata().model_id() != "ours" {
+///         if frame.head().metadata().model_id != "ours" {
 ///             return Err(Refusal::bad_request("other_model", "only frames of our model")); // the body is not read
 ///         }
 ///         let (bytes, _) = frame.into_bytes().await?;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use avp_core::DecodeError;
+use avp_core::{BodyReader, DecodeError, FrameLimits, OwnedHead, verify_compressed};
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
@@ -18,10 +18,7 @@ use super::{
     admission::{Admission, BodyPermit},
     request_body::RequestBody,
 };
-use crate::{
-    reader::{BodyReader, FrameError, FrameLimits, Head, verify_packed},
-    store::{ContextStore, StoredContext, part},
-};
+use crate::store::{ContextStore, StoredContext, part};
 
 /// Why a body was not received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +26,7 @@ use crate::{
 pub enum BodyError {
     /// The bytes do not match the frame's head.
     #[error(transparent)]
-    Frame(#[from] FrameError),
+    Frame(#[from] DecodeError),
     /// No byte arrived within the idle timeout.
     #[error("received no byte of the body for {} s", after.as_secs_f32())]
     Stalled {
@@ -73,12 +70,6 @@ impl BodyError {
     }
 }
 
-impl From<DecodeError> for BodyError {
-    fn from(error: DecodeError) -> Self {
-        Self::Frame(error.into())
-    }
-}
-
 impl From<io::Error> for BodyError {
     fn from(error: io::Error) -> Self {
         Self::Storage(error.kind())
@@ -90,7 +81,7 @@ impl From<io::Error> for BodyError {
 /// [`into_bytes`](Self::into_bytes), [`into_file`](Self::into_file) and [`store`](Self::store) verify length and checksum,
 /// and return the whole frame or an error.
 pub struct IncomingFrame {
-    head: Head,
+    head: OwnedHead,
     /// Bytes of the body that arrived together with the head.
     first: Bytes,
     body: RequestBody,
@@ -105,7 +96,7 @@ pub struct IncomingFrame {
 
 impl IncomingFrame {
     pub(super) fn new(
-        head: Head,
+        head: OwnedHead,
         first: Bytes,
         body: RequestBody,
         limits: FrameLimits,
@@ -113,13 +104,13 @@ impl IncomingFrame {
         metrics: Metrics,
         permit: BodyPermit,
     ) -> Self {
-        let reader = BodyReader::new(&head);
+        let reader = BodyReader::new(&head.head());
         Self { head, first, body, reader, crc32: 0, limits, admission, metrics, _permit: permit }
     }
 
     /// Header and metadata.
     #[must_use]
-    pub const fn head(&self) -> &Head {
+    pub const fn head(&self) -> &OwnedHead {
         &self.head
     }
 
@@ -158,7 +149,7 @@ impl IncomingFrame {
     /// # Errors
     /// [`BodyError`]; [`BodyError::NoRoom`] before anything is read.
     pub async fn into_bytes(mut self) -> Result<(Bytes, u32), BodyError> {
-        let len = self.head.frame_len();
+        let len = self.head.header().frame_len();
         let no_room = BodyError::NoRoom { needed: len };
         let _room = self.admission.reserve(len).ok_or(no_room)?;
         // Address space is reserved, pages only as bytes arrive. Each frame and all frames together have a limit.
@@ -171,10 +162,10 @@ impl IncomingFrame {
             return Err(no_room);
         }
         let frame = frame.into_bytes();
-        if self.head.is_compressed() {
+        if self.head.header().flags().is_compressed() {
             let (body, limit) = (frame.slice(self.head.bytes().len()..), self.limits.unpacked);
             let head = self.head;
-            blocking(move || Ok(verify_packed(&head, &body[..], limit)?)).await?;
+            blocking(move || verify(&head, &body[..], limit)).await?;
         }
         Ok((frame, self.crc32))
     }
@@ -194,12 +185,12 @@ impl IncomingFrame {
         }
         writer.flush().await?;
         writer.sync_data().await?;
-        if self.head.is_compressed() {
+        if self.head.header().flags().is_compressed() {
             let (head, limit, mut body) =
                 (self.head, self.limits.unpacked, io::BufReader::new(file.reopen()?));
             blocking(move || {
                 body.seek(io::SeekFrom::Start(head.bytes().len() as u64))?;
-                Ok(verify_packed(&head, body, limit)?)
+                verify(&head, body, limit)
             })
             .await?;
         }
@@ -211,7 +202,7 @@ impl IncomingFrame {
     /// # Errors
     /// Where it exceeds the quota, before the body is read; where the body is not received; where it is not stored.
     pub async fn store(self, contexts: &ContextStore) -> Result<Arc<StoredContext>, Refusal> {
-        contexts.check_len(self.head.frame_len())?;
+        contexts.check_len(self.head.header().frame_len())?;
         let head = self.head.clone();
         Ok(match contexts.folder() {
             None => {
@@ -233,6 +224,10 @@ impl fmt::Debug for IncomingFrame {
             .field("missing", &self.reader.missing())
             .finish_non_exhaustive()
     }
+}
+
+fn verify(head: &OwnedHead, mut body: impl io::Read, limit: usize) -> Result<(), BodyError> {
+    verify_compressed(&head.head(), limit, |piece| Ok(body.read(piece)?))
 }
 
 /// Runs blocking work on a thread for it.

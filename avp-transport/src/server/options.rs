@@ -2,8 +2,9 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use avp_core::FrameLimits;
+
 use super::{BodyTimeouts, Tokens};
-use crate::reader::FrameLimits;
 
 /// Options of a server.
 ///

@@ -2,10 +2,11 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+use avp_core::DecodeError;
 use http::StatusCode;
 
 use super::BodyError;
-use crate::{reader::FrameError, store::StoreError, wire::Reply};
+use crate::{store::StoreError, wire::Reply};
 
 /// Why a request was refused.
 ///
@@ -140,16 +141,14 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-impl From<FrameError> for Refusal {
-    fn from(error: FrameError) -> Self {
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Self {
         let status = match error {
-            FrameError::FrameTooLarge { .. } | FrameError::MetadataTooLarge { .. } => {
+            DecodeError::FrameTooLarge { .. } | DecodeError::MetadataTooLarge { .. } => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
-            FrameError::Decode(avp_core::DecodeError::DecompressedTooLarge { .. }) => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
-            FrameError::Decode(_) => StatusCode::BAD_REQUEST,
+            DecodeError::DecompressedTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.kind(), error.to_string())
     }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use avp_core::HeadReader;
 use axum::{Router, body::Body, extract::State, middleware::Next, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -23,10 +24,7 @@ use super::{
     admission::Admission, caller, drain::DrainOnDrop, metrics::Endpoint, request_body::RequestBody, response,
     routes,
 };
-use crate::{
-    reader::{FrameError, HeadReader},
-    wire,
-};
+use crate::wire;
 
 /// An error of any type, such as that of another server's request body.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -221,14 +219,15 @@ impl<H: Handler> Shared<H> {
                         break found;
                     }
                 }
-                None => return Err(FrameError::from(reader.finish()).into()),
+                None => return Err(reader.finish().into()),
             }
         };
         // A length that contradicts the frame's is known before the body is read.
         let announced = parts.headers.get(header::CONTENT_LENGTH);
         let announced = announced.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
-        if let Some(announced) = announced.filter(|announced| *announced != head.frame_len()) {
-            let message = format!("the frame is {} bytes long, the request {announced}", head.frame_len());
+        if let Some(announced) = announced.filter(|announced| *announced != head.header().frame_len()) {
+            let message =
+                format!("the frame is {} bytes long, the request {announced}", head.header().frame_len());
             return Err(Refusal::bad_request("length_mismatch", message));
         }
         let (admission, metrics) = (self.admission.clone(), self.metrics.clone());

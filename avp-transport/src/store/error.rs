@@ -4,15 +4,13 @@ use std::io;
 
 use avp_core::DecodeError;
 
-use crate::reader::FrameError;
-
 /// Why a frame was not stored. Nothing of it is kept then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// The bytes are not a valid frame.
     #[error(transparent)]
-    Frame(#[from] FrameError),
+    Frame(#[from] DecodeError),
     /// The frame is larger than the whole store.
     #[error("frame of {needed} bytes exceeds the quota of {quota} bytes")]
     Quota {
@@ -35,12 +33,6 @@ impl StoreError {
             Self::Quota { .. } => "quota",
             Self::Io(_) => "storage",
         }
-    }
-}
-
-impl From<DecodeError> for StoreError {
-    fn from(error: DecodeError) -> Self {
-        Self::Frame(error.into())
     }
 }
 

@@ -6,20 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use avp_core::{BodyReader, DecodeError, FrameLimits, HeadReader, OwnedFrame, OwnedHead, verify_compressed};
 use bytes::Bytes;
 
 use super::{StoredContext, part};
-use crate::reader::{BodyReader, FrameError, FrameLimits, Head, HeadReader, verify_packed};
 
 /// The extension of a context's file.
 const EXTENSION: &str = ".avp";
 
 /// The lock file. It is never removed: that could remove the file that another process has just locked.
 const LOCK: &str = ".avp-lock";
-
-/// Stored frames passed the limits of their time, which may have changed since.
-const NO_LIMITS: FrameLimits =
-    FrameLimits { metadata: u32::MAX as usize, frame: u64::MAX, unpacked: usize::MAX };
 
 /// The number of bytes read at a time.
 const CHUNK: usize = 256 << 10;
@@ -101,51 +97,44 @@ fn is_id(id: &str) -> bool {
 }
 
 /// Verifies a frame in memory: its head, and the CRC-32 of its body on the wire.
-pub(super) fn read(frame: &Bytes) -> Result<(Head, u32), FrameError> {
-    let mut reader = HeadReader::new(NO_LIMITS);
-    let Some((head, _)) = reader.feed(frame.clone())? else {
-        return Err(reader.finish().into());
-    };
-    let mut body = BodyReader::new(&head);
-    let rest = &frame[head.bytes().len()..];
-    body.feed(rest)?;
+pub(super) fn read(frame: &Bytes) -> Result<(OwnedHead, u32), DecodeError> {
+    let owned = OwnedFrame::decode(frame.clone())?;
+    let frame = owned.frame();
+    let mut body = BodyReader::new(frame.head());
+    body.feed(frame.body())?;
     let crc32 = body.finish()?;
-    if head.is_compressed() {
-        verify_packed(&head, rest, NO_LIMITS.unpacked)?;
+    if frame.is_compressed() {
+        let mut rest = frame.body();
+        verify_compressed(frame.head(), usize::MAX, |chunk| {
+            rest.read(chunk).map_err(|_| DecodeError::Decompress { offset: frame.body_offset() })
+        })?;
     }
-    Ok((head, crc32))
+    // Copied, so that the head of a stored context does not keep its body in memory.
+    Ok((OwnedHead::decode(&Bytes::copy_from_slice(owned.head().bytes()))?, crc32))
 }
 
 /// Why a file is not a valid frame.
 enum VerifyError {
     /// It was read and is damaged.
-    Damaged(FrameError),
+    Damaged(DecodeError),
     /// It could not be read.
     Unreadable(io::Error),
 }
 
-impl<E: Into<FrameError>> From<E> for VerifyError {
+impl<E: Into<DecodeError>> From<E> for VerifyError {
     fn from(error: E) -> Self {
         Self::Damaged(error.into())
     }
 }
 
 /// As [`read`], for a frame in a file.
-fn verify(path: &Path) -> Result<(Head, u32), VerifyError> {
-    let mut file = RecordingFile { inner: File::open(path).map_err(VerifyError::Unreadable)?, error: None };
-    let outcome = verify_file(&mut file);
-    // The decompressor reports a failed read as damage.
-    match file.error {
-        Some(error) => Err(VerifyError::Unreadable(error)),
-        None => outcome,
-    }
-}
-
-fn verify_file(file: &mut RecordingFile) -> Result<(Head, u32), VerifyError> {
-    let mut reader = HeadReader::new(NO_LIMITS);
+fn verify(path: &Path) -> Result<(OwnedHead, u32), VerifyError> {
+    let mut file = File::open(path).map_err(VerifyError::Unreadable)?;
+    // Stored frames passed the limits of their time, which may have changed since.
+    let mut reader = HeadReader::new(FrameLimits::NONE);
     let mut chunk = vec![0; CHUNK];
     let head = loop {
-        match read_some(file, &mut chunk)? {
+        match read_some(&mut file, &mut chunk)? {
             0 => return Err(reader.finish().into()),
             read => {
                 if let Some((head, _)) = reader.feed(Bytes::copy_from_slice(&chunk[..read]))? {
@@ -154,53 +143,29 @@ fn verify_file(file: &mut RecordingFile) -> Result<(Head, u32), VerifyError> {
             }
         }
     };
-    file.rewind_to(&head)?;
-    let mut body = BodyReader::new(&head);
+    let body_start = SeekFrom::Start(head.bytes().len() as u64);
+    file.seek(body_start).map_err(VerifyError::Unreadable)?;
+    let mut body = BodyReader::new(&head.head());
     loop {
-        match read_some(file, &mut chunk)? {
+        match read_some(&mut file, &mut chunk)? {
             0 => break,
             read => body.feed(&chunk[..read])?,
         }
     }
     let crc32 = body.finish()?;
-    if head.is_compressed() {
-        file.rewind_to(&head)?;
-        verify_packed(&head, io::BufReader::new(file), NO_LIMITS.unpacked)?;
+    if head.header().flags().is_compressed() {
+        file.seek(body_start).map_err(VerifyError::Unreadable)?;
+        let mut body = io::BufReader::new(file);
+        verify_compressed(&head.head(), usize::MAX, |chunk| read_some(&mut body, chunk))?;
     }
     Ok((head, crc32))
 }
 
-fn read_some(file: &mut RecordingFile, chunk: &mut [u8]) -> Result<usize, VerifyError> {
+fn read_some(source: &mut impl io::Read, chunk: &mut [u8]) -> Result<usize, VerifyError> {
     loop {
-        match file.read(chunk) {
+        match source.read(chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             read => return read.map_err(VerifyError::Unreadable),
         }
-    }
-}
-
-/// A file that keeps the first error of reading it.
-struct RecordingFile {
-    inner: File,
-    error: Option<io::Error>,
-}
-
-impl RecordingFile {
-    /// Seeks to the start of the body.
-    fn rewind_to(&mut self, head: &Head) -> Result<(), VerifyError> {
-        let start = SeekFrom::Start(head.bytes().len() as u64);
-        self.inner.seek(start).map(drop).map_err(VerifyError::Unreadable)
-    }
-}
-
-impl io::Read for RecordingFile {
-    fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(chunk).map_err(|error| {
-            let kind = error.kind();
-            if kind != io::ErrorKind::Interrupted {
-                self.error.get_or_insert(error);
-            }
-            kind.into()
-        })
     }
 }

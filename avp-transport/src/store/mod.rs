@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use avp_core::context_store::{ContextStore as Cache, DEFAULT_CONTEXT_TTL};
+use avp_core::{
+    OwnedHead,
+    context_store::{ContextStore as Cache, DEFAULT_CONTEXT_TTL},
+};
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
@@ -23,7 +26,7 @@ pub use error::StoreError;
 pub use stored::StoredContext;
 
 use self::folder::Folder;
-use crate::{id::random_id, reader::Head};
+use crate::id::random_id;
 
 /// The default quota, in bytes: 8 GiB.
 pub const DEFAULT_QUOTA: usize = 8 << 30;
@@ -100,13 +103,13 @@ impl ContextStore {
     /// Verifies a frame and stores it.
     ///
     /// ```
-    /// use avp_core::{FrameEncoder, MetadataFields};
+    /// use avp_core::{FrameEncoder, Metadata};
     /// use avp_transport::store::{ContextStore, StoreOptions};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let store = ContextStore::in_memory(StoreOptions::default());
-    /// let frame = FrameEncoder::new(MetadataFields::default()).encode(b"tensor")?;
+    /// let frame = FrameEncoder::new(Metadata::default()).encode(b"tensor")?;
     /// let context = store.insert(frame.into()).await?;
     /// assert!(store.get(context.id()).is_some());
     /// # Ok(())
@@ -148,7 +151,7 @@ impl ContextStore {
     /// Stores a frame that has been verified as it arrived. `crc32` is that of its body on the wire.
     pub(crate) fn insert_bytes(
         &self,
-        head: Head,
+        head: OwnedHead,
         frame: Bytes,
         crc32: u32,
     ) -> Result<Arc<StoredContext>, StoreError> {
@@ -158,7 +161,7 @@ impl ContextStore {
     /// As [`insert_bytes`](Self::insert_bytes), for a synced [part file](part::create) of [`folder`](Self::folder).
     pub(crate) async fn insert_file(
         &self,
-        head: Head,
+        head: OwnedHead,
         file: NamedTempFile,
         crc32: u32,
     ) -> Result<Arc<StoredContext>, StoreError> {

@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncSeekExt as _},
 };
 
-use crate::reader::Head;
+use avp_core::OwnedHead;
 
 /// The length of a chunk that is read from a file, in bytes.
 const FILE_CHUNK: usize = 256 << 10;
@@ -24,7 +24,7 @@ const MEMORY_CHUNK: usize = 1 << 20;
 #[derive(Debug)]
 pub struct StoredContext {
     id: String,
-    head: Head,
+    head: OwnedHead,
     /// That of the body as stored.
     crc32: u32,
     etag: String,
@@ -38,12 +38,12 @@ enum Location {
 }
 
 impl StoredContext {
-    pub(super) fn in_memory(id: String, head: Head, bytes: Bytes, crc32: u32) -> Self {
+    pub(super) fn in_memory(id: String, head: OwnedHead, bytes: Bytes, crc32: u32) -> Self {
         let etag = etag(&head, crc32);
         Self { id, head, crc32, etag, location: Location::Memory(bytes) }
     }
 
-    pub(super) fn in_file(id: String, head: Head, path: PathBuf, crc32: u32) -> Self {
+    pub(super) fn in_file(id: String, head: OwnedHead, path: PathBuf, crc32: u32) -> Self {
         let etag = etag(&head, crc32);
         Self { id, head, crc32, etag, location: Location::File(path) }
     }
@@ -56,15 +56,15 @@ impl StoredContext {
 
     /// Header and metadata.
     #[must_use]
-    pub const fn head(&self) -> &Head {
+    pub const fn head(&self) -> &OwnedHead {
         &self.head
     }
 
     /// Length of the frame, in bytes.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a frame has a header")]
-    pub const fn len(&self) -> u64 {
-        self.head.frame_len()
+    pub fn len(&self) -> u64 {
+        self.head.header().frame_len()
     }
 
     /// The entity tag, quotes included: made of the checksums of head and body, and of the length.
@@ -143,6 +143,6 @@ impl ContextReader {
     }
 }
 
-fn etag(head: &Head, crc32: u32) -> String {
-    format!("\"{:08x}-{crc32:08x}-{:x}\"", avp_core::crc32(head.bytes()), head.frame_len())
+fn etag(head: &OwnedHead, crc32: u32) -> String {
+    format!("\"{:08x}-{crc32:08x}-{:x}\"", avp_core::crc32(head.bytes()), head.header().frame_len())
 }

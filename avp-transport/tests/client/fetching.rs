@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use avp_core::{Compression, FrameEncoder, MetadataFields};
+use avp_core::{Compression, FrameEncoder, Metadata};
 use avp_transport::{
     client::{Client, ClientError},
     wire::Reply,
@@ -75,7 +75,10 @@ async fn a_context_is_fetched_whole_into_memory_or_a_file() {
         let progress = move |done, total| log.lock().unwrap().push((done, total));
         let fetched = client.fetch_context("c1").on_progress(progress).to_memory().await.unwrap();
         assert!(fetched.frame == frame);
-        assert_eq!((fetched.head.frame_len(), fetched.etag.as_deref()), (frame.len() as u64, Some(TAG)));
+        assert_eq!(
+            (fetched.head.header().frame_len(), fetched.etag.as_deref()),
+            (frame.len() as u64, Some(TAG))
+        );
         let (seen, total) = (seen.lock().unwrap().clone(), frame.len() as u64);
         assert!(seen.is_sorted_by(|a, b| a.0 < b.0) && seen.last() == Some(&(total, total)));
         std::fs::write(&path, "what was there before").unwrap();
@@ -171,7 +174,7 @@ async fn a_transfer_that_breaks_too_often_leaves_nothing() {
 
 #[tokio::test]
 async fn what_is_damaged_is_not_given_out() {
-    let fields = MetadataFields::default();
+    let fields = Metadata::default();
     let plain = frame(&noise(100_000)).to_vec();
     let packed = FrameEncoder::new(fields).compression(Compression::Fast).encode(&[7; 100_000]).unwrap();
     let mut wrong = plain.clone();

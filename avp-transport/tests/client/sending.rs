@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use avp_core::{Dialect, Frame, FrameEncoder, MetadataFields, PayloadType, messages::JsonMessage};
+use avp_core::{Dialect, Frame, FrameEncoder, Metadata, PayloadType, messages::JsonMessage};
 use avp_transport::{
     client::{Client, ClientError, ClientOptions, HandedOver, Outgoing, Proxy, Session, Token},
     wire::Reply,
@@ -64,7 +64,7 @@ async fn a_frame_arrives_the_same_wherever_it_comes_from() {
 async fn a_frame_goes_out_as_the_binding_says() {
     let server = Server::start(keeper).await;
     let client = Client::new(&format!("{}/agents/b/", server.url()), options()).unwrap();
-    let fields = MetadataFields { payload_type: PayloadType::KvCache, ..Default::default() };
+    let fields = Metadata { payload_type: PayloadType::KvCache, ..Default::default() };
     let frame = FrameEncoder::new(fields).dialect(Dialect::V0_2).encode(b"tensor").unwrap();
     let receipt = client.transmit(Outgoing::bytes(frame)).await.unwrap();
     assert_eq!(
@@ -140,7 +140,7 @@ fn in_sessions(expired: usize, modes: &'static [&'static str]) -> impl Fn(Call) 
             let path = call.path.clone();
             let body = call.read().await?;
             let session = match path.ends_with("transmit") {
-                true => Frame::decode(&body).unwrap().metadata().session_id().to_owned(),
+                true => Frame::decode(&body).unwrap().metadata().session_id.to_owned(),
                 false => JsonMessage::parse(std::str::from_utf8(&body).unwrap()).unwrap().session_id,
             };
             let number: Option<usize> = session.strip_prefix('s').and_then(|number| number.parse().ok());
@@ -169,7 +169,7 @@ async fn a_hand_over_is_a_frame_where_the_handshake_says_latent() {
     assert_eq!(server.paths(), ["/avp/v2/handshake", "/avp/v2/transmit", "/avp/v2/transmit"]);
     let body = &server.seen()[1].body;
     let sent = Frame::decode(body).unwrap();
-    assert_eq!((sent.metadata().session_id(), sent.payload().unwrap()), ("s1", &b"tensor"[..]));
+    assert_eq!((sent.metadata().session_id, sent.payload().unwrap()), ("s1", &b"tensor"[..]));
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn a_frame_of_an_expired_session_goes_into_a_new_one() {
     );
     let seen = server.seen();
     let sent = Frame::decode(&seen[3].body).unwrap();
-    assert_eq!((sent.metadata().session_id(), sent.payload().unwrap()), ("s2", &b"tensor"[..]));
+    assert_eq!((sent.metadata().session_id, sent.payload().unwrap()), ("s2", &b"tensor"[..]));
     let keys = [1, 3].map(|number: usize| seen[number].header("idempotency-key"));
     assert_ne!(keys[0], keys[1], "it is another frame");
 }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use avp_core::{FrameEncoder, MetadataFields, OwnedModelIdentity};
+use avp_core::{FrameEncoder, Metadata, OwnedModelIdentity};
 use avp_transport::{
     client::{Client, ClientOptions, RetryPolicy, Token},
     wire::Reply,
@@ -201,7 +201,7 @@ pub(super) fn identity(hash: &str) -> OwnedModelIdentity {
 
 /// A frame in a session, with this body.
 pub(super) fn frame_in(session_id: &str, body: &[u8]) -> Bytes {
-    let fields = MetadataFields { session_id, ..Default::default() };
+    let fields = Metadata { session_id, ..Default::default() };
     FrameEncoder::new(fields).encode(body).unwrap().into()
 }
 

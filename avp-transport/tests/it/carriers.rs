@@ -9,9 +9,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use avp_core::{FrameEncoder, MetadataFields, OwnedModelIdentity};
+use avp_core::{FrameEncoder, Metadata, OwnedFrame, OwnedModelIdentity};
 use avp_transport::carriers::{
-    Carried, ContextRef, FrameBytes, Limits,
+    Carried, ContextRef, Limits,
     a2a::{self, AgentExtension},
     mcp,
     multipart::{ContentId, Related, RelatedBody},
@@ -108,14 +108,14 @@ fn told(carried: &Carried) -> Value {
     }
 }
 
-fn hex(frame: &FrameBytes) -> String {
+fn hex(frame: &OwnedFrame) -> String {
     frame.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn frame(body: &[u8]) -> FrameBytes {
-    let fields = MetadataFields { session_id: "s-1", model_id: "智能体 🤝", ..Default::default() };
+fn frame(body: &[u8]) -> OwnedFrame {
+    let fields = Metadata { session_id: "s-1", model_id: "智能体 🤝", ..Default::default() };
     let bytes = FrameEncoder::new(fields).encode(body).unwrap();
-    FrameBytes::decode(bytes.into(), &Limits::default()).unwrap()
+    OwnedFrame::decode(bytes.into()).unwrap()
 }
 
 fn identity() -> OwnedModelIdentity {
@@ -131,7 +131,7 @@ fn identity() -> OwnedModelIdentity {
     }
 }
 
-fn context(frame: &FrameBytes) -> ContextRef {
+fn context(frame: &OwnedFrame) -> ContextRef {
     let url = "https://a.example/avp/v2/contexts/réseau?x=1".parse().unwrap();
     let mut context = ContextRef::new(url).unwrap().describing(frame);
     context.id = "réseau".to_owned();

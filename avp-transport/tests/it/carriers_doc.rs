@@ -1,8 +1,8 @@
 //! The examples of `docs/carriers.md` are what this crate writes.
 
-use avp_core::{FrameEncoder, MetadataFields, OwnedModelIdentity};
+use avp_core::{FrameEncoder, Metadata, OwnedFrame, OwnedModelIdentity};
 use avp_transport::carriers::{
-    ContextRef, FrameBytes, Limits,
+    ContextRef,
     a2a::{self, AgentExtension},
     mcp,
     multipart::{ContentId, RelatedBody},
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::common::blocks;
 
-fn frame() -> FrameBytes {
-    let fields = MetadataFields { session_id: "s-1", ..Default::default() };
+fn frame() -> OwnedFrame {
+    let fields = Metadata { session_id: "s-1", ..Default::default() };
     let bytes = FrameEncoder::new(fields).encode(b"tensor").unwrap();
-    FrameBytes::decode(bytes.into(), &Limits::default()).unwrap()
+    OwnedFrame::decode(bytes.into()).unwrap()
 }
 
 fn identity() -> OwnedModelIdentity {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use avp_core::{FrameEncoder, MetadataFields};
+use avp_core::{FrameEncoder, Metadata};
 use avp_transport::{
     server::{ContextHandler, Handler, ListenOptions, ServerOptions, Service, serve},
     store::{ContextStore, StoreOptions},
@@ -109,9 +109,7 @@ pub(crate) fn frame(len: usize) -> Vec<u8> {
 }
 
 pub(crate) fn frame_of(body: &[u8], session_id: &str) -> Vec<u8> {
-    FrameEncoder::new(MetadataFields { session_id, model_id: "m", ..Default::default() })
-        .encode(body)
-        .unwrap()
+    FrameEncoder::new(Metadata { session_id, model_id: "m", ..Default::default() }).encode(body).unwrap()
 }
 
 /// Bytes that are not all alike.

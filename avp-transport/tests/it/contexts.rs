@@ -1,6 +1,6 @@
 //! Contexts that are stored, fetched and deleted.
 
-use avp_core::{Compression, FrameEncoder, MetadataFields};
+use avp_core::{Compression, FrameEncoder, Metadata};
 use avp_transport::{
     server::{ContextHandler, Limits, ListenOptions, ServerOptions, Service},
     store::{ContextStore, StoreOptions},
@@ -84,7 +84,7 @@ async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
         Running::start(service, ListenOptions::default()).await
     };
     let (first, second) = (frame(1 << 20), frame_of(&body(77), ""));
-    let packed = FrameEncoder::new(MetadataFields::default()).compression(Compression::Fast);
+    let packed = FrameEncoder::new(Metadata::default()).compression(Compression::Fast);
     let packed = packed.encode(&body(5000)).unwrap();
     let server = start().await;
     let (a, b) = (keep(&server, &first).await, keep(&server, &second).await);

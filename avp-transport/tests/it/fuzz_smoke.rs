@@ -1,6 +1,6 @@
 //! A short run of the fuzz targets on every change: good inputs, broken a little, some thousand times each.
 
-use avp_core::{Compression, Dialect, FrameEncoder, MetadataFields, PayloadType};
+use avp_core::{Compression, Dialect, FrameEncoder, Metadata, PayloadType};
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
 
 #[path = "../../fuzz/src/lib.rs"]
@@ -58,11 +58,11 @@ fn json_of(file: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn broken_frames_in_pieces_panic_nobody_and_say_what_whole_ones_say() {
-    let fields = MetadataFields {
+    let fields = Metadata {
         session_id: "s1",
         payload_type: PayloadType::KvCache,
         avp_map_id: "vocab:1",
-        extra: &[("a", "b")],
+        extra: (&[("a", "b")]).into(),
         ..Default::default()
     };
     let encoders = [
@@ -83,7 +83,7 @@ fn broken_messages_of_other_protocols_panic_nobody() {
 
 #[test]
 fn broken_multipart_bodies_panic_nobody() {
-    let frame = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
+    let frame = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
     let head = b"multipart/related; boundary=\"b\"; type=\"application/json\"; start=\"<root>\"\n\
         --b\r\nContent-Type: application/json\r\nContent-ID: <root>\r\n\r\n{\"parts\":[]}\r\n\
         --b\r\nContent-Type: application/avp+binary\r\nContent-ID: <f>\r\nContent-Transfer-Encoding: binary\r\n\r\n";

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use avp_core::{Compression, FrameEncoder, MetadataFields};
+use avp_core::{Compression, FrameEncoder, FrameLimits, Metadata};
 use avp_transport::{
-    reader::FrameLimits,
     server::{
         Caller, ContextHandler, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions,
         Service,
@@ -28,7 +27,7 @@ struct Clumsy {
 
 impl Handler for Clumsy {
     async fn transmit(&self, mut frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
-        match frame.head().metadata().model_id() {
+        match frame.head().metadata().model_id {
             "no" => Err(Refusal::bad_request("no", "not this model, whatever its body holds")),
             "panic within" => {
                 frame.chunk().await?;
@@ -69,7 +68,7 @@ async fn start(folder: Option<PathBuf>) -> Running {
 }
 
 fn of_model(model_id: &str) -> FrameEncoder<'_> {
-    FrameEncoder::new(MetadataFields { model_id, ..Default::default() })
+    FrameEncoder::new(Metadata { model_id, ..Default::default() })
 }
 
 /// Sends `bytes` with their length in front, or in pieces without one.

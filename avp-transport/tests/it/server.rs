@@ -2,9 +2,8 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use avp_core::{Compression, Dialect, FrameEncoder, MetadataFields, PayloadType};
+use avp_core::{Compression, Dialect, FrameEncoder, FrameLimits, Metadata, PayloadType};
 use avp_transport::{
-    reader::FrameLimits,
     server::{
         Caller, ContextHandler, Handler, IncomingBody, IncomingFrame, Limits, ListenOptions, Refusal,
         ResponseBody, ServerOptions, Service, Tokens,
@@ -84,8 +83,7 @@ async fn head_answers_as_get_without_a_body() {
 #[tokio::test]
 async fn a_frame_of_either_dialect_and_any_kind_is_taken() {
     let server = Running::stock(ServerOptions::default()).await;
-    let fields =
-        MetadataFields { payload_type: PayloadType::KvCache, avp_map_id: "vocab:1", ..Default::default() };
+    let fields = Metadata { payload_type: PayloadType::KvCache, avp_map_id: "vocab:1", ..Default::default() };
     for encoder in [
         FrameEncoder::new(fields),
         FrameEncoder::new(fields).dialect(Dialect::V0_2),
@@ -107,9 +105,10 @@ async fn what_is_not_right_is_refused_by_name_and_leaves_nothing() {
     };
     let server = Running::stock(limits(tight)).await;
     let extra = "x".repeat(1100);
-    let wordy = MetadataFields { extra: &[("note", &extra)], ..Default::default() };
+    let note = [("note", &extra[..])];
+    let wordy = Metadata { extra: (&note).into(), ..Default::default() };
     let long_metadata = FrameEncoder::new(wordy).encode(b"x").unwrap();
-    let bomb = FrameEncoder::new(MetadataFields::default()).compression(Compression::Max);
+    let bomb = FrameEncoder::new(Metadata::default()).compression(Compression::Max);
     let bomb = bomb.encode(&vec![0; 1 << 20]).unwrap();
     let mut wrong_sum = frame(100);
     *wrong_sum.last_mut().unwrap() ^= 1;
@@ -254,9 +253,8 @@ async fn an_idempotency_key_ends_with_its_context() {
 async fn another_body_under_the_same_head_is_another_frame() {
     let server = Running::stock(ServerOptions::default()).await;
     // Such a head names no checksum, so it is the same for both.
-    let frame = |body: &[u8]| {
-        FrameEncoder::new(MetadataFields::default()).dialect(Dialect::V0_2).encode(body).unwrap()
-    };
+    let frame =
+        |body: &[u8]| FrameEncoder::new(Metadata::default()).dialect(Dialect::V0_2).encode(body).unwrap();
     let (one, other) = (frame(&[1; 5000]), frame(&[2; 5000]));
     assert_eq!(one[..one.len() - 5000], other[..other.len() - 5000]);
     let send = |frame: &Vec<u8>| {
@@ -350,7 +348,7 @@ async fn bytes_are_counted_as_they_are_read_and_not_as_they_are_announced() {
     let service = Service::new(Moody, ServerOptions::default());
     let server = Running::start(service.clone(), ListenOptions::default()).await;
     for (model_id, so_far) in [("no", 0), ("unread", 0), ("yes", 5000)] {
-        let fields = MetadataFields { model_id, ..Default::default() };
+        let fields = Metadata { model_id, ..Default::default() };
         server.post(wire::TRANSMIT, FrameEncoder::new(fields).encode(&[0; 5000]).unwrap()).await;
         let text = service.metrics().text();
         assert!(text.contains(&format!("avp_received_bytes_total {so_far}\n")), "{model_id}: {text}");
@@ -362,7 +360,7 @@ struct Moody;
 
 impl Handler for Moody {
     async fn transmit(&self, mut frame: IncomingFrame, _: &Caller) -> Result<Reply, Refusal> {
-        match frame.head().metadata().model_id() {
+        match frame.head().metadata().model_id {
             "panic" => panic!("the handler's own fault"),
             "no" => Err(Refusal::bad_request("no", "not this model, whatever its body holds")),
             "unread" => Ok(Reply::new()),
@@ -382,9 +380,7 @@ async fn a_handler_may_refuse_by_the_head_stream_or_panic_and_the_server_goes_on
     let service = Service::new(Moody, ServerOptions::default());
     let server = Running::start(service, ListenOptions::default()).await;
     let body = crate::common::body(4 << 20);
-    let of = |model_id| {
-        FrameEncoder::new(MetadataFields { model_id, ..Default::default() }).encode(&body).unwrap()
-    };
+    let of = |model_id| FrameEncoder::new(Metadata { model_id, ..Default::default() }).encode(&body).unwrap();
     for _ in 0..2 {
         let (status, reply) = server.post(wire::TRANSMIT, of("panic")).await;
         assert_eq!((status, &reply["code"]), (500, &"internal".into()));

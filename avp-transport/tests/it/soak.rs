@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use avp_core::{Compression, Dialect, FrameEncoder, MetadataFields, PayloadType};
+use avp_core::{Compression, Dialect, FrameEncoder, Metadata, PayloadType};
 use avp_transport::{
     server::{ContextHandler, ListenOptions, ServerOptions, Service},
     store::{ContextStore, StoreOptions},
@@ -41,10 +41,11 @@ fn some_frame(random: &mut ChaCha8Rng) -> Vec<u8> {
     let mut body = vec![0; len];
     random.fill(&mut body[..len / 2]);
     let extra = format!("{}", random.random::<u64>());
-    let fields = MetadataFields {
+    let entries = [("n", &extra[..])];
+    let fields = Metadata {
         payload_type: if random.random() { PayloadType::KvCache } else { PayloadType::HiddenState },
         avp_map_id: if random.random() { "vocab:0123456789abcdef" } else { "" },
-        extra: &[("n", &extra)],
+        extra: (&entries).into(),
         ..Default::default()
     };
     let encoder = FrameEncoder::new(fields);
@@ -67,7 +68,7 @@ fn broken_frame(random: &mut ChaCha8Rng) -> (Vec<u8>, &'static str) {
     let len = if random.random_range(0..LARGE_EVERY) == 0 { LARGE } else { random.random_range(1..100_000) };
     let mut body = vec![0; len];
     random.fill(&mut body[..]);
-    let mut frame = FrameEncoder::new(MetadataFields::default()).encode(&body).unwrap();
+    let mut frame = FrameEncoder::new(Metadata::default()).encode(&body).unwrap();
     let place = frame.len() - 1 - random.random_range(0..len);
     frame[place] ^= 1;
     (frame, "checksum_mismatch")

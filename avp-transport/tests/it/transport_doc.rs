@@ -1,6 +1,6 @@
 //! The exchange in `docs/transport.md` is one that takes place.
 
-use avp_core::{FrameEncoder, MetadataFields};
+use avp_core::{FrameEncoder, Metadata};
 use avp_transport::server::{ContextHandler, ListenOptions, ServerOptions, Service};
 use avp_transport::store::{ContextStore, StoreOptions};
 use serde_json::Value;
@@ -94,8 +94,7 @@ async fn the_exchange_in_the_documentation_takes_place() {
     agreed.assert_is(&answer(session));
 
     let session_id = agreed.json()["session_id"].as_str().unwrap().to_owned();
-    let fields =
-        MetadataFields { session_id: &session_id, model_id: "Qwen/Qwen2.5-0.5B", ..Default::default() };
+    let fields = Metadata { session_id: &session_id, model_id: "Qwen/Qwen2.5-0.5B", ..Default::default() };
     let bytes = FrameEncoder::new(fields).encode(&body(56)).unwrap();
     let kept = ask(&server, parts(frame).0, &bytes).await;
     kept.assert_is(&answer(receipt));

@@ -6,8 +6,8 @@ use std::{
 };
 
 use avp_core::{
-    Chunk, Compression, DType, Dialect, FrameEncoder, MetadataFields, Mode, OwnedModelIdentity, PayloadType,
-    Rule, crc32, hybrid, json::Json, messages::JsonMessage,
+    Chunk, Compression, DType, Dialect, FrameEncoder, Metadata, Mode, OwnedModelIdentity, PayloadType, Rule,
+    crc32, hybrid, json::Json, messages::JsonMessage,
 };
 use avp_transport::client::{Client, ClientError, ClientOptions, HandedOver, Outgoing, Token, blocking};
 use bytes::Bytes;
@@ -79,14 +79,14 @@ fn identity() -> OwnedModelIdentity {
 }
 
 struct Kind {
-    fields: MetadataFields<'static>,
+    fields: Metadata<'static>,
     payload: Vec<u8>,
     compression: Compression,
     text: Option<&'static str>,
 }
 
 fn kinds(dialect: Dialect) -> Vec<Kind> {
-    let full = MetadataFields {
+    let full = Metadata {
         session_id: "s-1",
         source_agent_id: "réseau",
         target_agent_id: "智能体",
@@ -96,20 +96,21 @@ fn kinds(dialect: Dialect) -> Vec<Kind> {
         payload_type: PayloadType::KvCache,
         dtype: DType::Float16,
         avp_map_id: "vocab:0123456789abcdef",
-        extra: &[("num_steps", "8"), ("model_hash", "ab")],
+        extra: (&[("num_steps", "8"), ("model_hash", "ab")]).into(),
         ..Default::default()
     };
-    let hidden = MetadataFields { payload_type: PayloadType::HiddenState, tensor_shape: &[1, 896], ..full };
+    let hidden =
+        Metadata { payload_type: PayloadType::HiddenState, tensor_shape: (&[1, 896]).into(), ..full };
     let plain = |fields, len| Kind { fields, payload: body(len), compression: Compression::None, text: None };
-    let mut kinds = vec![plain(full, 300_000), plain(hidden, 3584), plain(MetadataFields::default(), 0)];
-    kinds.push(plain(MetadataFields { mode: Mode::Json, ..full }, 20));
+    let mut kinds = vec![plain(full, 300_000), plain(hidden, 3584), plain(Metadata::default(), 0)];
+    kinds.push(plain(Metadata { mode: Mode::Json, ..full }, 20));
     for compression in [Compression::Fast, Compression::Balanced, Compression::Max] {
         kinds.push(Kind { compression, ..plain(full, 300_000) });
     }
     if dialect == Dialect::V0_2 {
-        let mixed = MetadataFields { mode: Mode::Hybrid, ..full };
+        let mixed = Metadata { mode: Mode::Hybrid, ..full };
         kinds.push(Kind { text: Some("résumé"), ..plain(mixed, 5000) });
-        kinds.push(plain(MetadataFields { payload_type: PayloadType::Embedding, ..full }, 64));
+        kinds.push(plain(Metadata { payload_type: PayloadType::Embedding, ..full }, 64));
     }
     kinds
 }
@@ -128,7 +129,7 @@ impl Kind {
     fn check(&self, reply: &Value) {
         let fields = &self.fields;
         let extra: serde_json::Map<String, Value> =
-            fields.extra.iter().map(|&(key, value)| (key.to_owned(), value.into())).collect();
+            fields.extra.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         let expected = json!({
             "success": true,
             "session_id": fields.session_id,
@@ -216,7 +217,7 @@ async fn words(peer: Peer) {
     // Behind that, uvicorn closes the connection without having said so, and the client finds another.
     let missing = client.fetch_context("none").to_memory().await.unwrap_err();
     assert!(matches!(missing, ClientError::Refused { status: 404, .. }), "{missing}");
-    let encoder = FrameEncoder::new(MetadataFields::default()).dialect(peer.dialect);
+    let encoder = FrameEncoder::new(Metadata::default()).dialect(peer.dialect);
     let mut broken = encoder.compression(Compression::Fast).encode(&body(1000)).unwrap();
     *broken.last_mut().unwrap() ^= 1;
     match client.transmit(Outgoing::bytes(broken)).await.unwrap_err() {
@@ -235,7 +236,7 @@ async fn words(peer: Peer) {
 }
 
 fn frame(peer: Peer, model_id: &'static str) -> Outgoing<'static> {
-    let encoder = FrameEncoder::new(MetadataFields { model_id, ..Default::default() });
+    let encoder = FrameEncoder::new(Metadata { model_id, ..Default::default() });
     Outgoing::bytes(encoder.dialect(peer.dialect).encode(b"tensor").unwrap())
 }
 

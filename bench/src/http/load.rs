@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use avp_core::{FrameEncoder, MetadataFields};
+use avp_core::{FrameEncoder, Metadata};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -82,7 +82,7 @@ struct Turn {
 }
 
 async fn turn(address: SocketAddr) -> Result<Turn> {
-    let frame = FrameEncoder::new(MetadataFields::default()).encode(&pattern(SMALL))?;
+    let frame = FrameEncoder::new(Metadata::default()).encode(&pattern(SMALL))?;
     let mut request = format!(
         "POST /avp/v2/transmit HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/avp+binary\r\n\
          avp-version: 0.4\r\navp-agent-id: bench\r\ncontent-length: {}\r\n\r\n",

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use avp_core::{DType, FrameEncoder, MetadataFields, PayloadType};
+use avp_core::{DType, FrameEncoder, Metadata, PayloadType};
 use avp_transport::client::{Client, ClientOptions, Outgoing, Receipt, RetryPolicy, Roots, TlsOptions};
 use bytes::Bytes;
 
@@ -83,13 +83,13 @@ pub(crate) fn send(arguments: &[OsString]) -> Result<()> {
 
 /// Sends a payload, checksum included, as the peer's `transmit` does.
 async fn transmit(client: &Client, payload: Bytes) -> Result<Receipt> {
-    let fields = MetadataFields {
+    let fields = Metadata {
         model_id: "Qwen/Qwen2.5-0.5B",
         hidden_dim: 896,
         num_layers: 24,
         payload_type: PayloadType::KvCache,
         dtype: DType::Float16,
-        extra: &[("num_steps", "8")],
+        extra: (&[("num_steps", "8")]).into(),
         ..Default::default()
     };
     let head = FrameEncoder::new(fields).encode_head(&[&payload])?;

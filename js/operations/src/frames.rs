@@ -2,7 +2,7 @@
 
 use avp_core::{
     Chunk, ChunkKind, Compression, DType, DecodeError, Dialect, EncodeError, Flags, FrameEncoder, FrameHead,
-    Hybrid, KvDType, KvHeader, MetadataFields, Mode, PayloadType, hybrid,
+    Hybrid, KvDType, KvHeader, Metadata, Mode, PayloadType, hybrid,
 };
 
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) fn decode_head(bytes: &[u8], frame_len: Option<u64>) -> Outcome<Vec<u
     let mut answer = Numbers::about(bytes);
     answer.number(head.dialect().map_or(0, |dialect| 1 + dialect as u8)).number(header.flags().bits());
     answer.number(header.payload_len()).number(header.metadata_len());
-    write_metadata(head.metadata(), &mut answer);
+    write_metadata(&head.metadata(), &mut answer);
     Ok(answer.into_bytes())
 }
 
@@ -40,16 +40,16 @@ pub(crate) fn flag_names(number: u16, answer: &mut Answer) {
     answer.texts(Flags::from_bits(flags).names(dialect));
 }
 
-fn write_metadata(metadata: &avp_core::Metadata<'_>, answer: &mut Numbers<'_>) {
-    answer.text(metadata.session_id()).text(metadata.source_agent_id()).text(metadata.target_agent_id());
-    answer.text(metadata.model_id()).number(metadata.hidden_dim()).number(metadata.num_layers());
-    answer.number(metadata.payload_type() as u8).number(metadata.dtype() as u8).number(metadata.mode() as u8);
-    answer.text(metadata.avp_map_id()).number(metadata.embedding_dim()).text(metadata.data_type());
-    answer.option(metadata.agent_id(), Numbers::text).option(metadata.task_id(), Numbers::text);
-    answer.option(metadata.confidence_score(), Numbers::number);
-    answer.option(metadata.payload_checksum(), Numbers::number);
-    answer.list(metadata.tensor_shape(), Numbers::number);
-    answer.list(metadata.extra(), |answer, (key, value)| answer.text(key).text(value));
+fn write_metadata(metadata: &Metadata<'_>, answer: &mut Numbers<'_>) {
+    answer.text(metadata.session_id).text(metadata.source_agent_id).text(metadata.target_agent_id);
+    answer.text(metadata.model_id).number(metadata.hidden_dim).number(metadata.num_layers);
+    answer.number(metadata.payload_type as u8).number(metadata.dtype as u8).number(metadata.mode as u8);
+    answer.text(metadata.avp_map_id).number(metadata.embedding_dim).text(metadata.data_type);
+    answer.option(metadata.agent_id, Numbers::text).option(metadata.task_id, Numbers::text);
+    answer.option(metadata.confidence_score, Numbers::number);
+    answer.option(metadata.payload_checksum, Numbers::number);
+    answer.list(metadata.tensor_shape.iter(), Numbers::number);
+    answer.list(metadata.extra.iter(), |answer, (key, value)| answer.text(key).text(value));
 }
 
 /// The host hands over no more than header and metadata, so where the input ends is for it to say.
@@ -74,7 +74,7 @@ pub(crate) fn encode_head(mut request: Request<'_>) -> Outcome<Vec<u8>> {
     let tensor_shape = request.list(Request::u32)?;
     let extra = request.pairs()?;
     let confidence_score = request.option(Request::number)?.map(|score| score as f32);
-    let fields = MetadataFields {
+    let fields = Metadata {
         session_id,
         source_agent_id,
         target_agent_id,
@@ -83,11 +83,12 @@ pub(crate) fn encode_head(mut request: Request<'_>) -> Outcome<Vec<u8>> {
         num_layers,
         payload_type,
         dtype,
-        tensor_shape: &tensor_shape,
+        tensor_shape: tensor_shape.as_slice().into(),
         mode,
         confidence_score,
         avp_map_id,
-        extra: &extra,
+        extra: extra.as_slice().into(),
+        ..Metadata::default()
     };
     let mut encoder = FrameEncoder::new(fields)
         .dialect(Dialect::from_avp_version(request.text()?).unwrap_or_default())

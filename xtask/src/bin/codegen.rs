@@ -1,4 +1,4 @@
-//! Generates Rust types from the protobuf schemas in `proto/`. They are committed, so that no build needs a generator.
+//! Generates Rust types from ONNX's protobuf schema in `proto/`. They are committed, so that no build needs a generator.
 //!
 //! `cargo xtask codegen` writes them; `cargo xtask codegen --check` fails where a committed file is not what its
 //! schema gives.
@@ -28,26 +28,15 @@ struct RustFile {
     comments: bool,
 }
 
-const SCHEMAS: [Schema; 2] = [
-    Schema {
-        proto: "proto/onnx.proto",
-        package: "onnx",
-        rust: Some(RustFile {
-            path: "avp-runtime-ort/src/onnx/proto.rs",
-            shared_bytes: &[".onnx.TensorProto.raw_data"],
-            comments: false,
-        }),
-    },
-    Schema {
-        proto: "proto/avp.proto",
-        package: "avp.v1",
-        rust: Some(RustFile {
-            path: "avp-core/src/generated/avp.rs",
-            shared_bytes: &[".avp.v1.HybridChunk.data"],
-            comments: true,
-        }),
-    },
-];
+const SCHEMAS: [Schema; 1] = [Schema {
+    proto: "proto/onnx.proto",
+    package: "onnx",
+    rust: Some(RustFile {
+        path: "avp-runtime-ort/src/onnx/proto.rs",
+        shared_bytes: &[".onnx.TensorProto.raw_data"],
+        comments: false,
+    }),
+}];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -8,7 +8,7 @@ use core::ffi::c_int;
 
 use avp_core::{
     Chunk, Dialect, Evidence, Frame, FrameEncoder, Hybrid, KvDType, KvHeader, KvView, KvWriter,
-    MetadataFields, Mode, ModelIdentity, PayloadType, Rule, hybrid, kv, resolve,
+    Metadata, Mode, ModelIdentity, PayloadType, Rule, hybrid, kv, resolve,
 };
 
 // The start files of the platform call `main`; this is all that is wanted of its C library.
@@ -38,12 +38,12 @@ fn run() -> Option<()> {
     writer.layer(b"K0K1K2K3", b"V0V1V2V3").ok()?;
     let cache_len = writer.finish().ok()?;
 
-    let fields = MetadataFields {
+    let fields = Metadata {
         session_id: "session",
         model_id: "model",
         payload_type: PayloadType::KvCache,
-        tensor_shape: &[2, 1, 2, 2],
-        extra: &[("num_steps", "8"), ("model_family", "qwen2")],
+        tensor_shape: (&[2, 1, 2, 2]).into(),
+        extra: (&[("num_steps", "8"), ("model_family", "qwen2")]).into(),
         ..Default::default()
     };
     let mut buffer = [0; 256];
@@ -52,7 +52,7 @@ fn run() -> Option<()> {
     let metadata = frame.metadata();
     let view = frame.kv_cache(frame.payload().ok()?).ok()?;
     require(frame.dialect() == Some(Dialect::V0_3))?;
-    require(metadata.tensor_shape().eq([2, 1, 2, 2]) && metadata.extra_value("num_steps") == Some("8"))?;
+    require(metadata.tensor_shape.iter().eq([2, 1, 2, 2]) && metadata.extra.get("num_steps") == Some("8"))?;
     require(view.layer(1).value() == b"V0V1V2V3")?;
 
     let mut last_token = [0; 64];
@@ -73,7 +73,7 @@ fn run() -> Option<()> {
     let mut body = [0; 64];
     let chunks = [Chunk::latent(b"latent", 0.5), Chunk::text("text", 1.0)];
     let body_len = hybrid::encode_into(&chunks, &mut body).ok()?;
-    let fields = MetadataFields { mode: Mode::Hybrid, confidence_score: Some(0.5), ..Default::default() };
+    let fields = Metadata { mode: Mode::Hybrid, confidence_score: Some(0.5), ..Default::default() };
     let encoder = FrameEncoder::new(fields).dialect(Dialect::V0_2);
     let len = encoder.encode_into(&body[..body_len], &mut buffer).ok()?;
     let frame = Frame::decode(&buffer[..len]).ok()?;

@@ -6,10 +6,11 @@ mod extension;
 
 pub use extension::{AgentExtension, EXTENSIONS_HEADER, extensions_value, requested_extensions};
 
+use avp_core::OwnedFrame;
 use serde_json::{Value, json};
 
 use super::{
-    Carried, CarrierError, ContextRef, FrameBytes, Limits,
+    Carried, CarrierError, ContextRef, Limits,
     json::{Object, absolute, base64_text, wrong},
     multipart::ContentId,
 };
@@ -26,10 +27,10 @@ pub const CONTEXT_KEY: &str = "urn:agent-vector-protocol:a2a:v1/context";
 /// A part with a frame in it.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, MetadataFields};
-/// # use avp_transport::carriers::{FrameBytes, Limits, a2a};
-/// # let bytes = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
-/// # let frame = FrameBytes::decode(bytes.into(), &Limits::default()).unwrap();
+/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// # use avp_transport::carriers::a2a;
+/// # let bytes = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
+/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
 /// let part = a2a::frame_part(&frame);
 /// assert_eq!(part["mediaType"], "application/avp+binary");
 /// assert!(part["raw"].as_str().unwrap().starts_with("QVYB")); // "AV", version 1
@@ -37,7 +38,7 @@ pub const CONTEXT_KEY: &str = "urn:agent-vector-protocol:a2a:v1/context";
 ///
 /// Base64 makes it a third longer; a large frame is better kept, and sent as [`context_part`].
 #[must_use]
-pub fn frame_part(frame: &FrameBytes) -> Value {
+pub fn frame_part(frame: &OwnedFrame) -> Value {
     json!({ "raw": base64_text(frame), "mediaType": wire::FRAME })
 }
 
@@ -140,14 +141,14 @@ fn read_content(
 
 #[cfg(test)]
 mod tests {
-    use avp_core::{FrameEncoder, MetadataFields};
+    use avp_core::{FrameEncoder, Metadata};
     use proptest::prelude::*;
 
     use super::{super::context_ref::tests::any_context, *};
 
-    fn frame(body: &[u8]) -> FrameBytes {
-        let bytes = FrameEncoder::new(MetadataFields::default()).encode(body).unwrap();
-        FrameBytes::decode(bytes.into(), &Limits::default()).unwrap()
+    fn frame(body: &[u8]) -> OwnedFrame {
+        let bytes = FrameEncoder::new(Metadata::default()).encode(body).unwrap();
+        OwnedFrame::decode(bytes.into()).unwrap()
     }
 
     fn read(part: Value) -> Result<Option<Carried>, CarrierError> {

@@ -9,20 +9,20 @@ mod read;
 pub use content_id::ContentId;
 pub use read::{Related, RelatedPart};
 
+use avp_core::OwnedFrame;
 use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::Value;
 
-use super::FrameBytes;
 use crate::{id::random_id, wire};
 
 /// A body that is ready to be sent, in three pieces of which the middle one is the frame.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, MetadataFields};
-/// # use avp_transport::carriers::{FrameBytes, Limits, a2a, multipart::{ContentId, Related, RelatedBody}};
-/// # let bytes = FrameEncoder::new(MetadataFields::default()).encode(b"tensor").unwrap();
-/// # let frame = FrameBytes::decode(bytes.into(), &Limits::default()).unwrap();
+/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// # use avp_transport::carriers::{Limits, a2a, multipart::{ContentId, Related, RelatedBody}};
+/// # let bytes = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
+/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
 /// let id = ContentId::new("frame@a.example")?;
 /// let message = serde_json::json!({ "messageId": "1", "role": "ROLE_USER", "parts": [a2a::attached_part(&id)] });
 /// let body = RelatedBody::new(&message, &id, &frame);
@@ -42,7 +42,7 @@ pub struct RelatedBody {
 impl RelatedBody {
     /// A body with `root` first, which refers to the frame as [`ContentId::url`], and the frame behind it.
     #[must_use]
-    pub fn new(root: &Value, content_id: &ContentId, frame: &FrameBytes) -> Self {
+    pub fn new(root: &Value, content_id: &ContentId, frame: &OwnedFrame) -> Self {
         // 128 random bits: nobody can have written them into the frame.
         let boundary = random_id();
         let head = format!(

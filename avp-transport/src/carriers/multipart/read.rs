@@ -1,5 +1,6 @@
 //! Reading a whole `multipart/related` body.
 
+use avp_core::OwnedFrame;
 use bytes::Bytes;
 use mime::Mime;
 use serde_json::Value;
@@ -7,8 +8,8 @@ use serde_json::Value;
 use super::{ContentId, delimiters::Delimiters};
 use crate::{
     carriers::{
-        CarrierError, FrameBytes, Limits,
-        json::{check_size, is_frame_type, wrong},
+        CarrierError, Limits,
+        json::{self, check_size, is_frame_type, wrong},
     },
     wire,
 };
@@ -92,13 +93,13 @@ impl Related {
     ///
     /// # Errors
     /// [`CarrierError`] where there is no such part, or no frame in it.
-    pub fn frame(&self, id: &ContentId) -> Result<FrameBytes, CarrierError> {
+    pub fn frame(&self, id: &ContentId) -> Result<OwnedFrame, CarrierError> {
         let part = self.parts.iter().find(|part| part.content_id.as_ref() == Some(id));
         let part = part.ok_or(wrong("Content-ID", "the name of a part", "another name"))?;
         if !part.content_type.as_deref().is_some_and(is_frame_type) {
             return Err(wrong("Content-Type", wire::FRAME, "another type"));
         }
-        FrameBytes::decode_field("part", part.body.clone(), &self.limits)
+        json::frame("part", part.body.clone(), &self.limits)
     }
 }
 
@@ -179,7 +180,7 @@ fn is_json_type(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use avp_core::{FrameEncoder, MetadataFields};
+    use avp_core::{FrameEncoder, Metadata};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -202,9 +203,9 @@ mod tests {
         b"\xff\0",
     ];
 
-    fn frame(body: &[u8]) -> FrameBytes {
-        let bytes = FrameEncoder::new(MetadataFields::default()).encode(body).unwrap();
-        FrameBytes::decode(bytes.into(), &Limits::default()).unwrap()
+    fn frame(body: &[u8]) -> OwnedFrame {
+        let bytes = FrameEncoder::new(Metadata::default()).encode(body).unwrap();
+        OwnedFrame::decode(bytes.into()).unwrap()
     }
 
     fn id(text: &str) -> ContentId {

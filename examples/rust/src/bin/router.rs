@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let routes: Vec<String> = std::env::args().skip(1).collect();
     let to = forward(&mut io::stdin().lock(), |metadata| {
         let routes = routes.iter().filter_map(|route| route.split_once('='));
-        let file = routes.into_iter().find(|(agent, _)| *agent == metadata.target_agent_id())?.1;
+        let file = routes.into_iter().find(|(agent, _)| *agent == metadata.target_agent_id)?.1;
         Some(File::create(file))
     })?;
     to.sync_all()?;
@@ -37,7 +37,7 @@ fn forward<W: Write>(
     frame.read_exact(&mut bytes[Header::LEN..])?;
 
     let head = FrameHead::decode(bytes).map_err(invalid)?;
-    let mut to = route(head.metadata()).ok_or(io::ErrorKind::NotFound)??;
+    let mut to = route(&head.metadata()).ok_or(io::ErrorKind::NotFound)??;
     to.write_all(bytes)?;
     let mut missing = u64::from(header.body_len());
     while missing > 0 {
@@ -56,13 +56,13 @@ fn invalid(_: DecodeError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use avp_core::{FrameEncoder, MetadataFields};
+    use avp_core::FrameEncoder;
 
     const LEN: usize = 40_000;
 
     fn frame(target: &str) -> ([u8; LEN], usize) {
         let mut bytes = [0; LEN];
-        let metadata = MetadataFields { target_agent_id: target, ..MetadataFields::default() };
+        let metadata = Metadata { target_agent_id: target, ..Metadata::default() };
         let len = FrameEncoder::new(metadata).encode_into(&[7; LEN - 100], &mut bytes).unwrap();
         (bytes, len)
     }
@@ -73,7 +73,7 @@ mod tests {
         let mut out = [0; LEN];
         let allocations = allocation_counter::measure(|| {
             let rest = forward(&mut &bytes[..len], |metadata| {
-                assert_eq!(metadata.target_agent_id(), "reader");
+                assert_eq!(metadata.target_agent_id, "reader");
                 Some(Ok(&mut out[..]))
             });
             assert_eq!(rest.unwrap().len(), LEN - len);

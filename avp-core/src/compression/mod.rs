@@ -1,0 +1,438 @@
+//! zstd bodies: decompressed within limits, compressed at one of the protocol's levels; whole or in pieces.
+//!
+//! A body is one zstd frame. It is read by pulling its bytes from a source and pushing what they decompress to into a
+//! sink, so that neither side must hold all of it.
+
+use alloc::vec::Vec;
+
+use crate::{Compression, DecodeError, EncodeError, FrameHead};
+
+#[cfg(feature = "zstd-native")]
+#[path = "native.rs"]
+mod backend;
+#[cfg(not(feature = "zstd-native"))]
+#[path = "ruzstd.rs"]
+mod backend;
+
+/// Every zstd decoder must accept a window this large, in bytes (RFC 8878, 3.1.1.1.2).
+const MIN_WINDOW: usize = 8 << 20;
+
+/// No window larger than this is accepted, in bytes: the default limit of `zstd` itself.
+const MAX_WINDOW: usize = 128 << 20;
+
+/// Bytes that pass to a sink at a time: zstd's largest block.
+const PIECE: usize = 128 << 10;
+
+/// Decompresses `body`, which starts at `offset` in its frame, to at most `limit` bytes: [`Frame::decompress`] for callers
+/// that hold the body alone.
+///
+/// ```
+/// use avp_core::{Compression, compress_body, decompress_body};
+///
+/// let body = compress_body(&[7; 1000], Compression::Fast);
+/// assert_eq!(decompress_body(&body, 1000, 12), Ok(vec![7; 1000]));
+/// ```
+///
+/// Memory follows the bytes that were decompressed, never the length that the body claims.
+///
+/// Only available when `zstd` is enabled.
+///
+/// # Errors
+///
+/// [`DecodeError::Decompress`] or [`DecodeError::DecompressedTooLarge`], with this `offset`.
+///
+/// [`Frame::decompress`]: crate::Frame::decompress
+pub fn decompress_body(body: &[u8], limit: usize, offset: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut payload = Vec::new();
+    decompress_stream(limit, offset, from_parts(&[body]), |piece| {
+        payload.extend_from_slice(piece);
+        Ok::<(), DecodeError>(())
+    })?;
+    Ok(payload)
+}
+
+/// Decompresses a body that comes from `source` in pieces, and passes it on to `sink` in pieces: see
+/// [`decompress_body`].
+///
+/// `source` fills a buffer from its start and returns how many bytes it wrote, 0 at the end of the body. Memory holds one
+/// window of the body, at most `max(limit, 8 MiB)` and 128 MiB. Some of the payload may have passed before an error.
+///
+/// Only available when `zstd` is enabled.
+///
+/// # Errors
+///
+/// [`DecodeError::Decompress`] or [`DecodeError::DecompressedTooLarge`], or the error of `source` or `sink`.
+pub fn decompress_stream<E: From<DecodeError>>(
+    limit: usize,
+    offset: usize,
+    source: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let too_large = DecodeError::DecompressedTooLarge { limit, offset };
+    let mut left = limit;
+    let mut source = Source { pull: source, fault: None };
+    let ended = backend::decompress(&mut source, limit, |piece| {
+        left = left.checked_sub(piece.len()).ok_or(Fault::Ours(too_large.into()))?;
+        sink(piece).map_err(Fault::Ours)
+    });
+    match (source.fault, ended) {
+        (Some(fault), _) | (None, Err(Fault::Ours(fault))) => Err(fault),
+        (None, Ok(())) => Ok(()),
+        (None, Err(Fault::Corrupt)) => Err(DecodeError::Decompress { offset }.into()),
+        (None, Err(Fault::TooLarge)) => Err(too_large.into()),
+    }
+}
+
+/// Checks the compressed body after `head`, which comes from `source` in pieces: that it decompresses to at most `limit`
+/// bytes with the checksum of the metadata. See [`decompress_stream`].
+///
+/// It takes as long as decompressing, so call it where blocking is allowed.
+///
+/// Only available when `zstd` is enabled.
+///
+/// # Errors
+///
+/// [`DecodeError::Decompress`], [`DecodeError::DecompressedTooLarge`] or [`DecodeError::ChecksumMismatch`], or the error
+/// of `source`.
+pub fn verify_compressed<E: From<DecodeError>>(
+    head: &FrameHead<'_>,
+    limit: usize,
+    source: impl FnMut(&mut [u8]) -> Result<usize, E>,
+) -> Result<(), E> {
+    let offset = head.body_offset();
+    let mut sum = crc32fast::Hasher::new();
+    decompress_stream(limit, offset, source, |piece| {
+        sum.update(piece);
+        Ok(())
+    })?;
+    match (head.metadata().payload_checksum, sum.finalize()) {
+        (Some(expected), actual) if expected != actual => {
+            Err(DecodeError::ChecksumMismatch { expected, actual, offset }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Compresses a payload to the body of a frame, for callers that write the head themselves; a copy with
+/// [`Compression::None`].
+///
+/// Data that does not shrink is stored as it is, with three bytes for each 128 KiB.
+///
+/// Only available when `zstd` is enabled.
+#[must_use]
+pub fn compress_body(payload: &[u8], compression: Compression) -> Vec<u8> {
+    compress_parts(&[payload], compression)
+}
+
+/// [`compress_body`] for a payload in parts.
+pub(crate) fn compress_parts(parts: &[&[u8]], compression: Compression) -> Vec<u8> {
+    if compression == Compression::None {
+        return parts.concat();
+    }
+    let len = parts.iter().map(|part| part.len() as u64).sum();
+    let mut body = Vec::new();
+    compress_stream(compression, len, from_parts(parts), |piece| {
+        body.extend_from_slice(piece);
+        Ok::<(), EncodeError>(())
+    })
+    .expect("the parts are as long as they are together");
+    body
+}
+
+/// Compresses a payload of `len` bytes that comes from `source` in pieces, and passes the body on to `sink` in pieces:
+/// see [`compress_body`].
+///
+/// The body says how many bytes it holds, because the peers decompress it in one call. [`Compression::None`] counts as
+/// [`Compression::Fast`].
+///
+/// Only available when `zstd` is enabled.
+///
+/// # Errors
+///
+/// [`EncodeError::SourceLength`] if `source` gives more or fewer than `len` bytes, or the error of `source` or `sink`.
+pub fn compress_stream<E: From<EncodeError>>(
+    compression: Compression,
+    len: u64,
+    mut source: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    sink: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut given = 0_u64;
+    let mut source = Source {
+        pull: |buffer: &mut [u8]| {
+            let read = source(buffer)?;
+            given = given.saturating_add(read as u64);
+            // A longer source is cut where the difference shows.
+            if given > len {
+                Err(EncodeError::SourceLength { expected: len, got: given }.into())
+            } else {
+                Ok(read)
+            }
+        },
+        fault: None,
+    };
+    let level = compression.level().unwrap_or(1);
+    let ended = backend::compress(&mut source, len, level, sink);
+    if let Some(fault) = source.fault {
+        return Err(fault);
+    }
+    ended?;
+    if given < len {
+        return Err(EncodeError::SourceLength { expected: len, got: given }.into());
+    }
+    Ok(())
+}
+
+impl Compression {
+    /// The zstd level that this build writes: with `zstd-native` the protocol's level, with `zstd` alone 1 for every
+    /// setting, because `ruzstd` has no other. `None` for no compression.
+    ///
+    /// Only available when `zstd` is enabled.
+    #[must_use]
+    pub const fn effective_level(self) -> Option<i32> {
+        match self.level() {
+            Some(level) => Some(backend::effective_level(level)),
+            None => None,
+        }
+    }
+}
+
+/// A callback that is read from, and keeps the error that a reader's own error cannot carry.
+struct Source<F, E> {
+    pull: F,
+    fault: Option<E>,
+}
+
+impl<E, F: FnMut(&mut [u8]) -> Result<usize, E>> Source<F, E> {
+    /// `None` after an error, which is kept.
+    fn pull(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        if self.fault.is_some() {
+            return None;
+        }
+        match (self.pull)(buffer) {
+            Ok(read) => Some(read.min(buffer.len())),
+            Err(fault) => {
+                self.fault = Some(fault);
+                None
+            }
+        }
+    }
+}
+
+/// Why a backend stopped decompressing.
+enum Fault<E> {
+    Corrupt,
+    /// The frame claims more than the limit.
+    TooLarge,
+    Ours(E),
+}
+
+/// The largest window to accept. A decoder holds back one window of output, so a window larger than the payload may be
+/// could only hide that there is too much of it.
+fn window_limit(limit: usize) -> usize {
+    limit.clamp(MIN_WINDOW, MAX_WINDOW)
+}
+
+fn from_parts<'p, E>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<usize, E> + 'p {
+    let mut parts = parts.iter().copied();
+    let mut part: &[u8] = &[];
+    move |buffer| {
+        while part.is_empty() {
+            match parts.next() {
+                Some(next) => part = next,
+                None => return Ok(0),
+            }
+        }
+        let (now, later) = part.split_at(part.len().min(buffer.len()));
+        buffer[..now.len()].copy_from_slice(now);
+        part = later;
+        Ok(now.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FrameEncoder, Metadata};
+    use alloc::vec;
+
+    /// Bytes that no compressor shrinks.
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 0x1234_5678_9abc_def0_u64;
+        let mut step = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        (0..len).map(|_| (step() >> 32) as u8).collect()
+    }
+
+    fn too_large(limit: usize) -> Result<Vec<u8>, DecodeError> {
+        Err(DecodeError::DecompressedTooLarge { limit, offset: 12 })
+    }
+
+    const CORRUPT: Result<Vec<u8>, DecodeError> = Err(DecodeError::Decompress { offset: 12 });
+
+    #[test]
+    fn payloads_of_every_size_class_round_trip() {
+        for len in [0, 1, 255, 256, 65_791, 65_792, 131_072, 131_073, 400_000] {
+            let payload: Vec<u8> = (0..len).map(|i: usize| ((i * i) >> 7) as u8).collect();
+            let packed = compress_body(&payload, Compression::Max);
+            assert_eq!(decompress_body(&packed, len, 12), Ok(payload), "{len}");
+        }
+    }
+
+    #[test]
+    fn blocks_that_shrink_and_blocks_that_do_not_stand_side_by_side() {
+        let text: Vec<u8> =
+            b"some words, some words and others; ".iter().copied().cycle().take(90_000).collect();
+        // Almost noise: its literals shrink a little, the whole block may not.
+        let almost: Vec<u8> = noise(200_000).iter().map(|byte| byte & 0x7f | (byte >> 1) & 0x80).collect();
+        for order in
+            [[&noise(131_072), &text, &almost], [&almost, &noise(70_000), &text], [&text, &almost, &text]]
+        {
+            let payload = [&order[0][..], order[1], order[2], order[0]].concat();
+            let packed = compress_body(&payload, Compression::Balanced);
+            assert_eq!(decompress_body(&packed, payload.len(), 12), Ok(payload));
+        }
+    }
+
+    #[test]
+    fn data_that_does_not_shrink_is_stored_raw() {
+        for len in [100, 131_072, 1_000_000] {
+            let payload = noise(len);
+            let packed = compress_body(&payload, Compression::Fast);
+            // The header takes up to 14 bytes, the checksum 4.
+            assert!(packed.len() <= len + 18 + 3 * (len / PIECE + 2), "{len} bytes became {}", packed.len());
+            assert_eq!(decompress_body(&packed, len, 12), Ok(payload));
+        }
+    }
+
+    #[test]
+    fn the_level_that_is_written_is_reported() {
+        let told = [Compression::None, Compression::Fast, Compression::Balanced, Compression::Max]
+            .map(Compression::effective_level);
+        let native = [None, Some(1), Some(3), Some(19)];
+        assert_eq!(
+            told,
+            if cfg!(feature = "zstd-native") { native } else { [None, Some(1), Some(1), Some(1)] }
+        );
+    }
+
+    #[cfg(feature = "zstd-native")]
+    #[test]
+    fn levels_1_3_and_19_give_different_bytes() {
+        // Words of two letters and a space, in no order: matches of every length and distance.
+        let words = noise(100_000).into_iter().flat_map(|byte| [b'a' + byte % 16, b'a' + byte / 16, b' ']);
+        let payload: Vec<u8> = words.collect();
+        let [fast, balanced, max] = [Compression::Fast, Compression::Balanced, Compression::Max]
+            .map(|compression| compress_body(&payload, compression));
+        assert!(fast != balanced && balanced != max && fast != max);
+        assert!(max.len() < fast.len(), "{} {} {}", fast.len(), balanced.len(), max.len());
+    }
+
+    #[test]
+    fn a_limit_one_byte_short_stops_the_decompression() {
+        let packed = compress_body(&vec![7; 300_000], Compression::Fast);
+        assert_eq!(decompress_body(&packed, 299_999, 12), too_large(299_999));
+    }
+
+    #[test]
+    fn a_bomb_without_a_content_size_stops_at_the_limit() {
+        // A window of 8 MiB, then RLE blocks of 128 KiB: 4 bytes each decompress to 131072.
+        let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 13 << 3];
+        for _ in 0..8192 {
+            bomb.extend_from_slice(&[0x02, 0x00, 0x10, 0x00]);
+        }
+        assert_eq!(decompress_body(&bomb, 1 << 20, 12), too_large(1 << 20));
+        assert_eq!(decompress_body(&bomb, 1 << 24, 12), too_large(1 << 24));
+    }
+
+    #[test]
+    fn a_body_that_claims_more_than_the_limit_is_refused_by_its_claim() {
+        // One segment, a content size of 8 bytes (RFC 8878, 3.1.1.1), and no block.
+        let mut body = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
+        body.extend_from_slice(&(4_u64 << 20).to_le_bytes());
+        assert_eq!(decompress_body(&body, (4 << 20) - 1, 12), too_large((4 << 20) - 1));
+        assert_eq!(decompress_body(&body, 4 << 20, 12), CORRUPT);
+    }
+
+    #[test]
+    fn truncated_or_padded_bodies_are_corrupt() {
+        let packed = compress_body(b"the same words, the same words, the same words", Compression::Balanced);
+        for len in 0..packed.len() {
+            assert_eq!(decompress_body(&packed[..len], 1 << 20, 12), CORRUPT, "{len}");
+        }
+        let mut padded = packed;
+        padded.push(0);
+        assert_eq!(decompress_body(&padded, 1 << 20, 12), CORRUPT);
+    }
+
+    #[test]
+    fn pieces_give_the_bytes_of_the_whole() {
+        let payload: Vec<u8> = (0..300_000_usize).map(|i| ((i * i) >> 7) as u8).collect();
+        let whole = compress_body(&payload, Compression::Fast);
+        let mut rest = &payload[..];
+        let mut packed = vec![];
+        let few = |rest: &mut &[u8], buffer: &mut [u8]| {
+            let (now, later) = rest.split_at(rest.len().min(buffer.len()).min(1009));
+            buffer[..now.len()].copy_from_slice(now);
+            *rest = later;
+            now.len()
+        };
+        let len = payload.len() as u64;
+        compress_stream::<EncodeError>(
+            Compression::Fast,
+            len,
+            |buffer| Ok(few(&mut rest, buffer)),
+            |piece| {
+                packed.extend_from_slice(piece);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(decompress_body(&packed, payload.len(), 12).as_ref(), Ok(&payload));
+        let (mut rest, mut unpacked) = (&whole[..], vec![]);
+        decompress_stream::<DecodeError>(
+            payload.len(),
+            12,
+            |buffer| Ok(few(&mut rest, buffer)),
+            |piece| {
+                unpacked.extend_from_slice(piece);
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(unpacked, payload);
+    }
+
+    #[test]
+    fn a_source_of_another_length_is_refused() {
+        for (len, got) in [(5, 6), (7, 6)] {
+            let ended = compress_stream(Compression::Fast, len, from_parts(&[b"tensor"]), |_| Ok(()));
+            assert_eq!(ended, Err(EncodeError::SourceLength { expected: len, got }));
+        }
+    }
+
+    #[test]
+    fn a_compressed_body_is_verified_by_its_payload() {
+        let body = vec![7; 300_000];
+        let encoder = FrameEncoder::new(Metadata::default()).compression(Compression::Fast);
+        let mut frame = encoder.encode(&body).unwrap();
+        let offset = FrameHead::decode(&frame).unwrap().body_offset();
+        let verify = |frame: &[u8], end: usize, limit| {
+            let head = FrameHead::decode(frame).unwrap();
+            verify_compressed::<DecodeError>(&head, limit, from_parts(&[&frame[offset..end]]))
+                .map_err(|error| error.kind())
+        };
+        let end = frame.len();
+        assert_eq!(verify(&frame, end, 300_000), Ok(()));
+        assert_eq!(verify(&frame, end, 299_999), Err("decompressed_too_large"));
+        assert_eq!(verify(&frame, offset + 20, 300_000), Err("bad_compression"));
+        // A byte of the checksum in the metadata: the body is sound, but another one's.
+        let sum = crate::crc32(&body).to_le_bytes()[0] & 0x7f;
+        let place = frame[12..offset].iter().rposition(|byte| byte & 0x7f == sum).unwrap();
+        frame[12 + place] ^= 1;
+        assert_eq!(verify(&frame, end, 300_000), Err("checksum_mismatch"));
+    }
+}
