@@ -9,22 +9,22 @@
  * console.log(frame.metadata.modelId, unpack(frame).length);
  * ```
  *
- * Nothing here needs to be freed. Bytes are `Uint8Array`s of ordinary memory: a shared, resizable or detached buffer is a
- * `TypeError`, as is every argument of a wrong type. What is wrong with the data itself is an {@link AvpError}.
+ * Nothing needs to be freed. Bytes are `Uint8Array`s over ordinary memory: a shared, resizable or detached buffer throws a
+ * `TypeError`, and so does every argument of a wrong type. Invalid data throws an {@link AvpError}.
  * @packageDocumentation
  */
 
-/** Which generation of peers wrote a frame: `"0.2"` for avp 0.2.x, `"0.3"` for avp 0.3.0 to 0.6.x. */
+/** The wire dialect of a frame: `"0.2"` is that of avp 0.2.x, `"0.3"` that of avp 0.3.0 to 0.6.x. */
 export type Dialect = "0.2" | "0.3";
-/** What the tensor bytes of a frame are. Only avp 0.5 writes `"auto"`. */
+/** The contents of a frame's payload. Only avp 0.5 writes `"auto"`. */
 export type PayloadType = "hidden_state" | "kv_cache" | "embedding" | "auto";
 /** The number format of a tensor's elements. */
 export type DType = "float32" | "float16" | "bfloat16" | "int8";
 /** The number format of a KV-cache. */
 export type KvDType = "float32" | "float16" | "bfloat16";
-/** How two agents talk. Only dialect 0.2 has `"hybrid"`. */
+/** The communication mode of two agents. Only dialect 0.2 has `"hybrid"`. */
 export type Mode = "latent" | "hybrid" | "json";
-/** The rule by which two agents came to their mode. */
+/** The handshake rule that selected the mode. */
 export type Rule =
   | "hash_match"
   | "structural_match"
@@ -33,7 +33,7 @@ export type Rule =
   | "vocab_overlap"
   | "json_fallback";
 
-/** Metadata as a frame holds it. Absent text is `""`, absent numbers are 0. */
+/** The metadata of a frame. Absent text is `""`, absent numbers are 0. */
 export interface Metadata {
   sessionId: string;
   sourceAgentId: string;
@@ -43,17 +43,17 @@ export interface Metadata {
   hiddenDim: number;
   numLayers: number;
   payloadType: PayloadType;
-  /** For a KV-cache its own header is authoritative: avp 0.2 says `float32` here whatever the cache holds. */
+  /** For a KV-cache, its own header is authoritative: avp 0.2 always writes `float32` here. */
   dtype: DType;
   /** Outermost axis first. */
   tensorShape: number[];
   mode: Mode;
-  /** Id of the projection map that the tensors went through; `""` for none. */
+  /** Id of the projection map applied to the tensors; `""` for none. */
   avpMapId: string;
   extra: Record<string, string>;
-  /** 0 to 1, where the dialect has it; as it was sent, be it `NaN`. */
+  /** 0 to 1, in dialects that have it. A value out of range, such as `NaN`, is passed through. */
   confidenceScore: number | null;
-  /** CRC-32 of the uncompressed payload, where the sender gave one. */
+  /** CRC-32 of the uncompressed payload, if the sender wrote one. */
   payloadChecksum: number | null;
   /** Dialect 0.1's name for the hidden width. */
   embeddingDim: number;
@@ -67,18 +67,18 @@ export interface Metadata {
 
 /** The part of a frame in front of its payload. Lengths and offsets are in bytes. */
 export interface FrameHead {
-  /** `null` where both dialects read the frame the same. */
+  /** `null` if the frame means the same in both dialects. */
   dialect: Dialect | null;
   version: 1;
   flags: number;
   /** The names of the set flags, lowest bit first. */
   flagNames: string[];
-  /** Metadata and payload together, as the header says. */
+  /** Length of metadata and payload together, from the header. */
   payloadLength: number;
   metadataLength: number;
-  /** Where the payload starts in the frame. */
+  /** Offset of the payload in the frame. */
   payloadOffset: number;
-  /** The whole frame. */
+  /** Length of the whole frame. */
   frameLength: number;
   /** Whether the payload is compressed with zstd. */
   compressed: boolean;
@@ -87,52 +87,51 @@ export interface FrameHead {
 
 /** A whole frame. */
 export interface Frame extends FrameHead {
-  /** The payload as it lies in the frame: a view of the caller's bytes, neither copied nor verified. See {@link unpack}. */
+  /** The payload as it is in the frame: a view of the caller's bytes, neither copied nor verified. See {@link unpack}. */
   payload: Uint8Array;
 }
 
 /**
- * Reads one whole frame, in whichever dialect it is. The payload is not touched, so it takes the same time for any.
- * @throws {DecodeError} `truncated`, `trailing_bytes`, `bad_magic` and the core's other codes; `metadata_too_large` where
+ * Decodes one whole frame of either dialect. The payload is not read, so the time does not depend on its length.
+ * @throws {DecodeError} `truncated`, `trailing_bytes`, `bad_magic` and the core's other codes; `metadata_too_large` if
  * there is more than 1 MiB of metadata.
  */
 export declare function decode(bytes: Uint8Array): Frame;
 
 /**
- * Reads header and metadata from the start of `bytes`; whatever follows is not looked at.
- * @throws {DecodeError} `truncated` where more bytes may mend it; every other code is final. `metadata_too_large` where
- * there is more than 1 MiB of metadata.
+ * Decodes header and metadata at the start of `bytes` and ignores the rest.
+ * @throws {DecodeError} `truncated` if more bytes are needed; every other code is final. `metadata_too_large` if there is
+ * more than 1 MiB of metadata.
  */
 export declare function decodeHeader(bytes: Uint8Array): FrameHead;
 
 export interface UnpackOptions {
-  /** The most bytes that the payload may unpack to. @defaultValue 1073741824 (1 GiB) */
+  /** Longest uncompressed payload, in bytes. @defaultValue 1073741824 (1 GiB) */
   limit?: number;
-  /** Whether to compare the checksum, where there is one. @defaultValue true */
+  /** Whether to verify the checksum, if the frame has one. @defaultValue true */
   verify?: boolean;
 }
 
 /**
- * The payload as the sender meant it: uncompressed and verified. A view of the caller's bytes unless the frame is
- * compressed.
+ * The payload, decompressed and verified. A view of the caller's bytes unless the frame is compressed.
  * @throws {DecodeError} `checksum_mismatch`, `bad_compression` or `decompressed_too_large`.
  */
 export declare function unpack(frame: Frame, options?: UnpackOptions): Uint8Array;
 
-/** A frame's checksum beside the one that its payload has. */
+/** The checksum in a frame and that of its payload. */
 export interface Checksum {
   expected: number;
   actual: number;
   ok: boolean;
 }
 
-/** Compares a frame's checksum with that of `payload`, its uncompressed payload; `null` where the frame has none. */
+/** Compares a frame's checksum with that of `payload`, its uncompressed payload; `null` if the frame has no checksum. */
 export declare function checksum(frame: FrameHead, payload: Uint8Array): Checksum | null;
 
 /** CRC-32 (IEEE) of `bytes`, after bytes whose CRC-32 is `previous`. @defaultValue previous 0 */
 export declare function crc32(bytes: Uint8Array, previous?: number): number;
 
-/** Metadata to write. Everything may be left out. */
+/** Metadata to write. Every field is optional. */
 export interface MetadataInit {
   /** @defaultValue "" */
   sessionId?: string;
@@ -158,18 +157,18 @@ export interface MetadataInit {
   avpMapId?: string;
   /** Written sorted by key. @defaultValue \{\} */
   extra?: Readonly<Record<string, string>>;
-  /** 0 to 1; only dialect 0.2 has it. @defaultValue null */
+  /** 0 to 1; dialect 0.2 only. @defaultValue null */
   confidenceScore?: number | null;
 }
 
 export interface EncodeOptions {
   /** @defaultValue "0.3" */
   dialect?: Dialect;
-  /** Whether to write a checksum. @defaultValue whether the dialect has one */
+  /** Whether to write a checksum. @defaultValue `true` in dialect 0.3, which has one */
   checksum?: boolean;
   /**
-   * Pads the metadata so that the first tensor byte lies at a multiple of this many bytes in the frame, a power of two up
-   * to 4096. A receiver can then view tensors as typed arrays where they lie. @defaultValue 1
+   * Pads the metadata so that the first tensor byte is at a multiple of this offset in the frame: a power of two up to
+   * 4096. A receiver can then view tensors as typed arrays without copying. @defaultValue 1
    */
   alignment?: number;
   /** Whether to compress the payload with zstd. @defaultValue false */
@@ -177,7 +176,8 @@ export interface EncodeOptions {
 }
 
 /**
- * A frame with this payload, or with these parts joined. Metadata of more than 1 MiB, which peers read, {@link decode} refuses.
+ * Encodes a frame with this payload, or with these parts joined. {@link decode} refuses more than 1 MiB of metadata, which
+ * peers accept.
  * @throws {EncodeError} `not_in_dialect`, `too_large` or `bad_alignment`.
  */
 export declare function encode(
@@ -187,8 +187,8 @@ export declare function encode(
 ): Uint8Array;
 
 /**
- * The same frame, written into memory of yours: a view of the start of `target`. Who sends large frames one after another keeps
- * one buffer for all of them, since new memory costs more than what is written to it.
+ * Encodes the same frame into `target`, and returns a view of its start. Reuse one buffer for large frames: allocating
+ * memory takes longer than writing to it.
  * @throws {EncodeError} As {@link encode}, and `buffer_too_small`.
  */
 export declare function encodeInto(
@@ -199,7 +199,7 @@ export declare function encodeInto(
 ): Uint8Array;
 
 /**
- * Only header and metadata of an uncompressed frame. Send them in front of the payload: nothing is copied.
+ * Encodes header and metadata of an uncompressed frame. Send them before the payload, which is not copied.
  * @throws {EncodeError} As {@link encode}.
  */
 export declare function encodeHeader(
@@ -209,27 +209,27 @@ export declare function encodeHeader(
 ): Uint8Array;
 
 export interface FrameDecoderOptions {
-  /** The longest frame to take, in bytes. @defaultValue 1073741824 (1 GiB) */
+  /** Longest frame, in bytes. @defaultValue 1073741824 (1 GiB) */
   frameLimit?: number;
 }
 
 /**
- * Cuts a stream of bytes into frames. Memory follows what has arrived, never what a header announces. After an error
- * there is no telling where the next frame starts, so the same error comes again.
+ * Splits a stream of bytes into frames. Memory is allocated for bytes that have arrived, never for a length in a header.
+ * After an error the start of the next frame is unknown, so every later call throws the same error.
  */
 export declare class FrameDecoder {
   constructor(options?: FrameDecoderOptions);
-  /** Takes bytes that have arrived, and gives the frames that they complete. The bytes may be used again afterwards. */
+  /** Adds bytes and returns the frames that they complete. The chunk is copied. */
   feed(chunk: Uint8Array): Frame[];
-  /** Header and metadata of the frame that is arriving, as soon as they are there. */
+  /** Header and metadata of the frame that is arriving, once they are complete. */
   head(): FrameHead | null;
-  /** Bytes that have arrived and belong to no frame given out yet. */
+  /** Bytes that have arrived and are not yet part of a returned frame. */
   readonly buffered: number;
-  /** Ends the stream. @throws {DecodeError} `truncated` where it ends within a frame. */
+  /** Ends the stream. @throws {DecodeError} `truncated` if it ends within a frame. */
   finish(): void;
 }
 
-/** A Web `TransformStream` of chunks to frames: `response.body.pipeThrough(new FrameDecoderStream())`. */
+/** A Web `TransformStream` from chunks to frames: `response.body.pipeThrough(new FrameDecoderStream())`. */
 export declare class FrameDecoderStream {
   constructor(options?: FrameDecoderOptions);
   readonly readable: ReadableStream<Frame>;
@@ -238,11 +238,11 @@ export declare class FrameDecoderStream {
 
 /** One chunk of a hybrid payload (dialect 0.2). */
 export interface HybridChunk {
-  /** A number for a kind that the protocol does not define. */
+  /** A number if the protocol does not define the kind. */
   kind: "text" | "latent" | number;
   /** Tensor bytes or UTF-8: a view of the payload. */
   data: Uint8Array;
-  /** 0 to 1; 0 where the sender gave none. */
+  /** 0 to 1; 0 if the sender wrote none. */
   confidence: number;
 }
 
@@ -254,10 +254,10 @@ export interface Hybrid {
   latent: Uint8Array | null;
 }
 
-/** Reads the payload of a hybrid frame. @throws {DecodeError} `bad_protobuf` or `bad_utf8`. */
+/** Decodes the payload of a hybrid frame. @throws {DecodeError} `bad_protobuf` or `bad_utf8`. */
 export declare function decodeHybrid(payload: Uint8Array): Hybrid;
 
-/** A chunk to write; text may be given as a string. */
+/** A chunk to write. Text can be a string. */
 export interface HybridChunkInit {
   kind: "text" | "latent" | number;
   data: Uint8Array | string;
@@ -265,7 +265,7 @@ export interface HybridChunkInit {
   confidence?: number;
 }
 
-/** The payload of a hybrid frame. */
+/** Encodes the payload of a hybrid frame. */
 export declare function encodeHybrid(chunks: readonly HybridChunkInit[]): Uint8Array;
 
 /** The shape of a KV-cache. */
@@ -284,39 +284,39 @@ export interface KvLayer {
   value: Uint8Array;
 }
 
-/** A KV-cache where it lies: every tensor is a view of the bytes given. */
+/** A view of a KV-cache: every tensor is a view of the given bytes. */
 export declare class KvCacheView {
   /** @throws {DecodeError} `truncated`, `unknown_enum` or `kv_shape`. */
   constructor(payload: Uint8Array);
   readonly shape: Readonly<KvShape>;
   /** Bytes of one key or value tensor. */
   readonly tensorLength: number;
-  /** A layer's tensors as bytes. @throws {RangeError} If there is no such layer. */
+  /** A layer's tensors as bytes. @throws {RangeError} If `index` is out of range. */
   layer(index: number): KvLayer;
   /**
-   * A tensor as numbers over the same memory: `Float32Array`, or `Uint16Array` of the bits of half-precision numbers;
-   * `null` where the tensor is not aligned for it. Frames written with `alignment` are.
+   * A tensor as a typed array over the same memory: `Float32Array`, or `Uint16Array` with the bits of half-precision
+   * numbers. `null` if the tensor is not aligned; set `alignment` when encoding the frame.
    */
   typed(layer: number, tensor: "key" | "value"): Float32Array | Uint16Array | null;
-  /** A tensor as numbers of its own, widened to float32: a copy that always works. */
+  /** A copy of a tensor, converted to float32. */
   toFloat32(layer: number, tensor: "key" | "value"): Float32Array;
   /**
    * One head's rows for tokens `start` to `end`, exclusive, `[end - start, headDim]`: a view.
-   * @throws {RangeError} If there is no such layer, head or token.
+   * @throws {RangeError} If layer, head or token is out of range.
    * @defaultValue all tokens
    */
   head(layer: number, tensor: "key" | "value", head: number, start?: number, end?: number): Uint8Array;
-  /** A KV-cache payload of its own with tokens `start` to `end`, exclusive. @throws {RangeError} Outside of the cache. */
+  /** A new KV-cache payload with tokens `start` to `end`, exclusive. @throws {RangeError} If a token is out of range. */
   sliceTokens(start: number, end: number): Uint8Array;
 }
 
 /**
- * A KV-cache payload.
+ * Encodes a KV-cache payload.
  * @throws {EncodeError} `kv_tensor`, `kv_layers` or `kv_overflow`.
  */
 export declare function encodeKvCache(shape: KvShape, layers: readonly KvLayer[]): Uint8Array;
 
-/** Who computed a tensor. Absent text is `""`, absent numbers are 0. */
+/** The identity of the model that computed a tensor. Absent text is `""`, absent numbers are 0. */
 export interface ModelIdentity {
   modelFamily: string;
   modelId: string;
@@ -330,19 +330,19 @@ export interface ModelIdentity {
   tokenizerHash: string;
 }
 
-/** The identity of the model with this `config.json`, given as text. @throws {JsonError} `bad_json` or `bad_field`. */
+/** The identity of the model with this `config.json`, passed as text. @throws {JsonError} `bad_json` or `bad_field`. */
 export declare function identityFromConfig(config: string): ModelIdentity;
-/** SHA-256 of a config as Python's `json.dumps` writes it. Text, since numbers count as written. @throws {JsonError} */
+/** SHA-256 of a config as Python's `json.dumps` writes it. Pass the text: the hash depends on how numbers are written. @throws {JsonError} */
 export declare function modelHash(config: string): string;
-/** SHA-256 of a vocabulary, the text of an object from token to id. @throws {JsonError} */
+/** SHA-256 of a vocabulary: the JSON text of an object from token to id. @throws {JsonError} */
 export declare function tokenizerHash(vocabulary: string): string;
-/** The dialect of a peer that calls itself `version`, such as `"0.6.2"`; `null` for one that no dialect serves. */
+/** The dialect of a peer's version, such as `"0.6.2"`; `null` for an unsupported version. */
 export declare function dialectOf(version: string): Dialect | null;
 
 export interface Evidence {
   /** Whether a projection map is stored under {@link Resolution.storedMapId}. @defaultValue false */
   hasStoredMap?: boolean;
-  /** How many tokens the vocabularies share, where somebody counted. @defaultValue null */
+  /** Number of tokens that the vocabularies share, if known. @defaultValue null */
   sharedTokens?: number | null;
 }
 
@@ -358,7 +358,7 @@ export interface Resolution {
   differences: { field: keyof ModelIdentity; local: string | number; remote: string | number }[];
 }
 
-/** Decides how two models can exchange state. */
+/** Selects the mode in which two models can exchange state. */
 export declare function resolve(
   local: Partial<ModelIdentity>,
   remote: Partial<ModelIdentity>,
@@ -368,7 +368,7 @@ export declare function resolve(
 /** A value of JSON. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
 
-/** What an agent says of itself before the first frame. */
+/** An agent's handshake message, sent before the first frame. */
 export interface Hello {
   agentId: string;
   /** See {@link dialectOf}. */
@@ -378,12 +378,12 @@ export interface Hello {
 }
 /** @throws {JsonError} `bad_json` or `bad_field`. */
 export declare function parseHello(text: string): Hello;
-/** The text that the peers write. `avpVersion` is the newest peer's unless given. */
+/** The JSON text of a hello, as the peers write it. `avpVersion` defaults to that of the newest peer. */
 export declare function formatHello(
   hello: Partial<Omit<Hello, "identity">> & { identity?: Partial<ModelIdentity> | null },
 ): string;
 
-/** What an agent says in JSON where latent state does not serve. */
+/** A message in JSON, for agents that cannot exchange latent state. */
 export interface JsonMessage {
   avpVersion: string;
   sessionId: string;
@@ -394,10 +394,10 @@ export interface JsonMessage {
 }
 /** @throws {JsonError} `bad_json` or `bad_field`. */
 export declare function parseJsonMessage(text: string): JsonMessage;
-/** The text that the peers write. */
+/** The JSON text of a message, as the peers write it. */
 export declare function formatJsonMessage(message: Partial<JsonMessage>): string;
 
-/** A receiver's request to go on in JSON (dialect 0.2). */
+/** A receiver's request to continue in JSON (dialect 0.2). */
 export interface FallbackRequest {
   sessionId: string;
   reason: string;
@@ -405,7 +405,7 @@ export interface FallbackRequest {
 }
 /** @throws {JsonError} `bad_json` or `bad_field`. */
 export declare function parseFallbackRequest(text: string): FallbackRequest;
-/** The text that the peers write. */
+/** The JSON text of a request, as the peers write it. */
 export declare function formatFallbackRequest(request: Partial<FallbackRequest>): string;
 
 /** An agreement between agents. Times are in milliseconds. */
@@ -414,7 +414,7 @@ export interface Session {
   agents: string[];
   mode: Mode;
   avpMapId: string;
-  /** When it began, on the manager's clock. */
+  /** Creation time, on the manager's clock. */
   created: number;
   ttl: number;
 }
@@ -430,30 +430,30 @@ export interface SessionInit {
 }
 
 export interface SessionManagerOptions {
-  /** How long a session lives, in milliseconds. @defaultValue 3600000 (one hour) */
+  /** Lifetime of a session, in milliseconds. @defaultValue 3600000 (one hour) */
   ttl?: number;
-  /** The time in milliseconds since any moment. @defaultValue performance.now */
+  /** Returns the time in milliseconds since a fixed moment. @defaultValue performance.now */
   now?: () => number;
 }
 
 /** Sessions by id. */
 export declare class SessionManager {
   constructor(options?: SessionManagerOptions);
-  /** Begins a session with an id of its own: 32 hexadecimal digits that nobody can guess. */
+  /** Creates a session with a random id of 32 hexadecimal digits. */
   create(init: SessionInit): Session;
-  /** The session with this id, unless it has expired. */
+  /** The session with this id; `null` if there is none or it has expired. */
   get(id: string): Session | null;
-  /** The active sessions that an agent takes part in. */
+  /** The active sessions of an agent. */
   find(agent: string): Session[];
-  /** Removes a session; whether there was one. */
+  /** Removes a session, and returns whether it existed. */
   invalidate(id: string): boolean;
-  /** Removes every expired session, and returns how many there were. */
+  /** Removes expired sessions, and returns their number. */
   cleanupExpired(): number;
-  /** How many sessions are active. */
+  /** Number of active sessions. */
   readonly activeCount: number;
 }
 
-/** A place in a text: offsets as `String.prototype.slice` takes them. */
+/** A range in a text: offsets for `String.prototype.slice`. */
 export interface Span {
   start: number;
   end: number;
@@ -462,9 +462,9 @@ export interface Span {
 export interface PacketField {
   /** The key as written; `null` for a bare word. */
   key: string | null;
-  /** The key that AACP defines, in its own spelling; `null` for any other. */
+  /** The AACP field name of the key; `null` for an unknown key. */
   name: string | null;
-  /** The value as it was meant: without percent-encoding, where the packet uses it. */
+  /** The value, with percent-encoding decoded if the packet uses it. */
   value: string;
   /** The value as written. */
   raw: string;
@@ -475,12 +475,12 @@ export interface PacketField {
 export interface Packet {
   task: { value: string; span: Span };
   domain: { value: string; span: Span };
-  /** In their order, empty ones left out. */
+  /** In order, without empty fields. */
   fields: PacketField[];
   percentEncoded: boolean;
 }
 
-/** Reads an AACP packet; whether its parts are the right ones is for {@link validatePacket} to say. @throws {PacketError} */
+/** Parses an AACP packet without validating its fields; see {@link validatePacket}. @throws {PacketError} */
 export declare function parsePacket(text: string): Packet;
 
 /** Words beside AACP's own. */
@@ -494,11 +494,11 @@ export interface Vocabulary {
 }
 
 export interface ValidateOptions {
-  /** `"strict"` for what we send, `"lenient"` for what others send. @defaultValue "lenient" */
+  /** `"strict"` for packets to send, `"lenient"` for received packets. @defaultValue "lenient" */
   profile?: "lenient" | "strict";
   /** The current version. @defaultValue "1.2" */
   version?: string;
-  /** A release of the Python package `aacp` to ask too: `"1.1.0"` or `"1.4.0"`. @defaultValue null */
+  /** A release of the Python package `aacp` whose report is included: `"1.1.0"` or `"1.4.0"`. @defaultValue null */
   peer?: string | null;
   /** @defaultValue 256 */
   maxFields?: number;
@@ -511,10 +511,10 @@ export interface Finding {
   severity: "error" | "warning";
   /** `TASK`, `DOM`, a key, or `""` for the packet as a whole. */
   field: string;
-  /** Where; what is missing has an empty span at the end of the packet. */
+  /** Range in the text; for a missing field, an empty range at the end of the packet. */
   span: Span;
   message: string;
-  /** What would mend it, if anything is known. */
+  /** A fix, if one is known. */
   fix: {
     /** Replace the span by `text`; append `|` and a field that starts with `text`; remove the span; percent-encode all. */
     action: "replace" | "append" | "remove" | "encode";
@@ -526,11 +526,11 @@ export interface Finding {
 export interface Validation {
   valid: boolean;
   findings: Finding[];
-  /** What the release asked for in the options says, word for word. */
+  /** The report of the Python release named in the options, verbatim. */
   peer: { valid: boolean; errors: string[]; warnings: string[] } | null;
 }
 
-/** Says what is wrong with a packet, where, and what was likely meant. Any text may be given. */
+/** Validates a text as a packet: problems, their positions and likely fixes. */
 export declare function validatePacket(text: string, options?: ValidateOptions): Validation;
 
 export interface Explanation {
@@ -538,11 +538,11 @@ export interface Explanation {
   text: string;
   /** One sentence for the task and one for each field. */
   sentences: { field: string; text: string }[];
-  /** Whether all of the packet is in the sentences. */
+  /** Whether the sentences cover the whole packet. */
   complete: boolean;
 }
 
-/** A packet in English. @throws {PacketError} Where the text is no packet. */
+/** Explains a packet in English. @throws {PacketError} If the text is not a packet. */
 export declare function explainPacket(text: string): Explanation;
 
 export interface PacketInit {
@@ -553,15 +553,15 @@ export interface PacketInit {
   priority?: 1 | 2 | 3 | string | null;
   /** @defaultValue "1.2" */
   version?: string;
-  /** In the order to write them; a list is written with commas. @defaultValue \{\} */
+  /** In output order. A list is joined with commas. @defaultValue \{\} */
   fields?: Readonly<Record<string, string | number | readonly (string | number)[]>>;
   vocabulary?: Vocabulary;
 }
 
-/** A packet that the strict profile accepts; values that cannot be written plainly are percent-encoded. @throws {PacketError} */
+/** Builds a packet that passes strict validation. Values are percent-encoded if necessary. @throws {PacketError} */
 export declare function buildPacket(init: PacketInit): string;
 
-/** AACP's own words, and what each field holds. */
+/** The words that AACP defines, with a description of each field. */
 export declare function standardVocabulary(): {
   tasks: string[];
   domains: string[];
@@ -574,21 +574,21 @@ export type WorkflowArgument = null | boolean | number | string | readonly (stri
 
 export interface WorkflowInfo {
   name: string;
-  /** The Python class that it stands for. */
+  /** The equivalent Python class. */
   encoder: string;
   about: string;
   calls: {
     name: string;
     about: string;
     required: string[];
-    /** Arguments that may be left out, and what they are then. */
+    /** Optional arguments and their defaults. */
     optional: Record<string, null | boolean | number | string | string[]>;
   }[];
 }
 
 /**
- * Packets for known workflows, from a table. A whole number is written as an integer (`4500`); where a peer writes a float
- * (`4500.0`), give it as text.
+ * Packets for known workflows, from a table. A whole number is written as an integer (`4500`). Where a peer writes a float
+ * (`4500.0`), pass text.
  */
 export declare class Workflows {
   /** The published workflows, or those of a table in the same form, as JSON text. @throws {PacketError} `bad_table` and others. */
@@ -620,7 +620,7 @@ export interface Instruction {
   english: string;
   domain: string;
   returnAgent: string;
-  /** What the rule says, unless given. */
+  /** @defaultValue the priority in the rule */
   priority?: 1 | 2 | 3;
 }
 
@@ -628,41 +628,41 @@ export interface Instruction {
 export declare class Rules {
   /** @throws {PacketError} `bad_rules` where the text is not JSON in that format. */
   constructor(rules: string);
-  /** How many there are. */
+  /** Number of rules. */
   readonly count: number;
-  /** Rules left out when loading, by their place in the text, and why. */
+  /** Rules that were not loaded: index in the text and reason. */
   readonly refused: readonly { index: number; code: string }[];
-  /** The rules with most words of the query, best first. */
+  /** The rules that share most words with the query, best first. */
   find(query: string, options?: { domain?: string | null; task?: string | null; limit?: number }): {
     rule: PacketRule;
     score: number;
   }[];
-  /** A packet for an instruction that a rule covers. @throws {PacketError} `no_rule` where none does. */
+  /** The packet of the rule that covers an instruction. @throws {PacketError} `no_rule` if there is none. */
   encode(instruction: Instruction, options?: { version?: string; leastCoverage?: number }): {
     packet: string;
     /** The rule's id. */
     rule: string;
-    /** Which part of the instruction's words the rule has, from 0 to 1. */
+    /** Share of the instruction's words that the rule has, from 0 to 1. */
     coverage: number;
   };
 }
 
-/** How the Python package's log sees an instruction. */
+/** Normalised text, id and keywords of an instruction, as in the Python package's log. */
 export declare function describeInstruction(english: string): { normalised: string; id: string; keywords: string[] };
 
-/** What is wrong with data. It never holds any of the payload. */
+/** Invalid data. The message never contains payload. */
 export declare class AvpError extends Error {
   constructor(message: string, code: string, offset?: number | null);
   /** A stable name, the same in every binding. */
   readonly code: string;
-  /** Where: bytes from the start of what was decoded, or an index into a text; `null` where there is no such place. */
+  /** Offset in bytes of the input, or index into a text; `null` if the error has no position. */
   readonly offset: number | null;
 }
-/** Bytes that are not what they should be. */
+/** Bytes that cannot be decoded. */
 export declare class DecodeError extends AvpError {}
-/** A value that cannot be written. */
+/** A value that cannot be encoded. */
 export declare class EncodeError extends AvpError {}
-/** Text that is not the JSON it should be. */
+/** Invalid JSON, or JSON with a wrong field. */
 export declare class JsonError extends AvpError {}
-/** Text or parts that make no AACP packet. */
+/** An invalid AACP packet, workflow table or rule set. */
 export declare class PacketError extends AvpError {}

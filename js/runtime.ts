@@ -1,5 +1,5 @@
 /**
- * Models that think and generate, in Node: what `avp-node` has beside the API that it shares with `avp-wasm`.
+ * Models that think and generate in Node: the part of the `avp-node` API that `avp-wasm` lacks.
  *
  * ```js
  * import { Model } from "avp-node";
@@ -9,122 +9,122 @@
  * for await (const piece of model.generate("Where does Rosa live?", { context })) process.stdout.write(piece);
  * ```
  *
- * The work is done off the event loop, and nothing needs to be closed: memory is given back when nothing refers to it. Times
- * are in milliseconds. What goes wrong is a {@link RuntimeError}; a call that is aborted throws its signal's reason.
+ * Models run on their own threads, and nothing needs to be closed: memory is freed with the last reference. Times are in
+ * milliseconds. Failures throw a {@link RuntimeError}; an aborted call throws the reason of its signal.
  * @packageDocumentation
  */
 
 import type { AvpError, Dialect, KvShape, ModelIdentity, Rule } from "./api.js";
 
-/** A model that cannot be loaded, a run that did not finish, a context that cannot be used. `code` is the Rust runtime's name. */
+/** A failure of a model or context. `code` is the name of the error in the Rust runtime. */
 export declare class RuntimeError extends AvpError {}
 
-/** Where the ONNX Runtime library is, for the first call that needs it; the process then keeps it. */
+/** The location of the ONNX Runtime library. The first call that needs the library loads it for the whole process. */
 export interface LibraryOptions {
   /**
-   * The library's file. By default it is `ORT_DYLIB_PATH`, else looked for as the Rust runtime does (the `onnxruntime` package of
-   * the Python on the `PATH`, the system's loader), else in an installed `onnxruntime-node`.
+   * Path of the library. By default `ORT_DYLIB_PATH`, then the `onnxruntime` package of the Python on the `PATH`, then the
+   * system's loader, then an installed `onnxruntime-node`.
    */
   library?: string;
 }
 
 export interface LoadOptions extends LibraryOptions {
-  /** Threads of one run; 0 leaves it to ONNX Runtime, which takes the physical cores. @defaultValue 0 */
+  /** Threads of one run; 0 lets ONNX Runtime use the physical cores. @defaultValue 0 */
   threads?: number;
-  /** Which form of the model, where the folder holds several. @defaultValue that of `model.onnx` */
+  /** The variant of the model, if the folder has several. @defaultValue that of `model.onnx` */
   dtype?: "fp32" | "fp16" | "q4" | "q4f16" | "int8" | "uint8" | "bnb4" | "quantized";
-  /** Whether threads without work wait for it awake, which starts them sooner and takes a core. @defaultValue true */
+  /** Whether idle threads spin: they start sooner and occupy a core. @defaultValue true */
   spinning?: boolean;
-  /** Calls that may wait for their turn; one more is refused with `busy`. @defaultValue 64 */
+  /** Longest queue of waiting calls; a further call fails with `busy`. @defaultValue 64 */
   queue?: number;
-  /** Calls that take turns, token by token; each holds its KV-cache in memory. @defaultValue 8 */
+  /** Calls that run interleaved, token by token. Each has its KV-cache in memory. @defaultValue 8 */
   inFlight?: number;
 }
 
-/** A message as the chat APIs have it, with whatever else the model's chat template looks at. */
+/** A chat message. Further fields are passed to the model's chat template. */
 export interface Message {
-  /** `system`, `user`, `assistant`, `tool` or what else the template knows. */
+  /** `system`, `user`, `assistant`, `tool` or another role that the template supports. */
   role: string;
   content?: unknown;
   [field: string]: unknown;
 }
 
-/** A conversation, and what a chat template may be told beside it. */
+/** A conversation, with options of the chat template. */
 export interface Chat {
   messages: readonly Message[];
   /** Functions that the model may call, as JSON schemas. */
   tools?: readonly unknown[];
   /** Texts to answer from, each with a `title` and a `text`. */
   documents?: readonly unknown[];
-  /** Which of several templates. */
+  /** Name of the template, if the model has several. */
   template?: string;
   /** Whether the template opens the assistant's turn. @defaultValue true */
   addGenerationPrompt?: boolean;
-  /** What else the template looks at, such as `enable_thinking`. */
+  /** Further variables of the template, such as `enable_thinking`. */
   variables?: Readonly<Record<string, unknown>>;
 }
 
-/** Text as one user message, messages, a conversation, or text that passes no template. */
+/** Text as one user message, messages, a conversation, or raw text without a template. */
 export type Prompt = string | readonly Message[] | Chat | { raw: string };
 
 export interface CallOptions {
-  /** What is read before the prompt. It stays as it was and can be used again. */
+  /** The context before the prompt. It is not changed and can be reused. */
   context?: Context | null;
-  /** Ends the call. */
+  /** Aborts the call. */
   signal?: AbortSignal | null;
-  /** Give up after this many milliseconds, with `timed_out`. @defaultValue none */
+  /** Fails with `timed_out` after this many milliseconds. @defaultValue none */
   timeout?: number;
-  /** Read the prompt from its first token on: what it has in common with the context is not computed again. @defaultValue false */
+  /** Whether the prompt includes the text of the context; the common prefix is not computed again. @defaultValue false */
   reusePrefix?: boolean;
 }
 
 export interface ThinkOptions extends CallOptions {
-  /** Latent steps to take behind the prompt; with 0 it is only read. @defaultValue 20 */
+  /** Latent steps after the prompt; 0 only reads the prompt. @defaultValue 20 */
   steps?: number;
   /**
-   * What the logits are divided by in a latent step: below 1 it comes nearer to the likeliest token. Only models with tied
-   * embeddings take another than 1. @defaultValue 1
+   * Divides the logits in a latent step: values below 1 move the step towards the likeliest token. Models without tied
+   * embeddings support only 1. @defaultValue 1
    */
   temperature?: number;
   /** Whether to measure the norm of the hidden state at each step. @defaultValue false */
   diagnostics?: boolean;
 }
 
-/** What a call read. */
+/** Token counts of a call. */
 export interface Usage {
   promptTokens: number;
-  /** Tokens of the prompt that were in the context already. */
+  /** Tokens of the prompt that were already in the context. */
   reusedTokens: number;
-  /** Tokens of the context, none of them evaluated again. */
+  /** Tokens of the context, which are not evaluated again. */
   contextTokens: number;
 }
 
 export interface Thought extends Usage {
-  /** All that was read and thought. */
+  /** The context after the call: previous context, prompt and latent steps. */
   context: Context;
   /** The hidden state of the last position after the final norm: `hiddenDim` numbers. */
   lastHiddenState: Float32Array;
   numSteps: number;
-  /** With `diagnostics`, norms behind the prompt and behind each step; else none. */
+  /** With `diagnostics`, the norms after the prompt and after each step; otherwise empty. */
   hiddenNorms: number[];
-  /** From the first run to the end of the prompt. */
+  /** Time to read the prompt. */
   promptTime: number;
   totalTime: number;
 }
 
-/** How to generate. By default the same prompt gives the same text. The Rust documentation says what is applied in which order. */
+/** Sampling options. By default the same prompt gives the same text. The Rust documentation describes the order of the steps. */
 export interface GenerateOptions extends CallOptions {
   /** @defaultValue 512 */
   maxTokens?: number;
   /** 0 takes the likeliest token. @defaultValue 0 */
   temperature?: number;
-  /** Draw only from that many likeliest tokens; 0 takes all. @defaultValue 0 */
+  /** Sample from this many likeliest tokens; 0 for all. @defaultValue 0 */
   topK?: number;
-  /** Draw only from the likeliest tokens that together have this probability. @defaultValue 1 */
+  /** Sample from the likeliest tokens with this total probability. @defaultValue 1 */
   topP?: number;
-  /** Draw only from tokens at least this fraction as likely as the likeliest. @defaultValue 0 */
+  /** Sample from tokens at least this fraction as likely as the likeliest. @defaultValue 0 */
   minP?: number;
-  /** Above 1 makes tokens of the prompt and the answer less likely. @defaultValue 1 */
+  /** Values above 1 make tokens of the prompt and the answer less likely. @defaultValue 1 */
   repetitionPenalty?: number;
   /** Subtracted from a token's logit for each time it is in the answer, from -2 to 2. @defaultValue 0 */
   frequencyPenalty?: number;
@@ -134,33 +134,33 @@ export interface GenerateOptions extends CallOptions {
   logitBias?: Readonly<Record<number, number>>;
   /** Texts that end the answer; they are not part of it. */
   stop?: readonly string[];
-  /** Token ids that end the answer beside the model's own. */
+  /** Token ids that end the answer, in addition to the model's own. */
   stopTokens?: readonly number[];
-  /** Go on where the model would end its turn, for measuring. @defaultValue false */
+  /** Continue when the model would end its turn, for benchmarks. @defaultValue false */
   ignoreEndOfTurn?: boolean;
-  /** Seeds the draw. @defaultValue 0 */
+  /** Seed of the sampler. @defaultValue 0 */
   seed?: number;
 }
 
-/** Why an answer ended; `"stopped"` where its reader left the loop. */
+/** Why an answer ended; `"stopped"` if the loop over it was left. */
 export type Finish = "end_of_turn" | "stop" | "max_tokens" | "window" | "stopped";
 
 export interface Generation extends Usage {
-  /** The text, without what ended it. */
+  /** The text, without the stop text. */
   text: string;
   /** All generated tokens. */
   tokens: number[];
   finish: Finish;
-  /** From the call to the first token. */
+  /** Time from the call to the first token. */
   firstTokenTime: number;
   totalTime: number;
-  /** From the first token to the last; `null` before the second. */
+  /** Rate from the first token to the last; `null` for fewer than two tokens. */
   tokensPerSecond: number | null;
 }
 
 /**
- * An answer on its way. Loop over it for pieces of text, each of whole characters; `await` it for the whole. Both work, in either
- * order. Leaving the loop stops the model.
+ * A generation in progress. Iterate for pieces of text, each of whole characters; `await` for the whole result. Both work, in
+ * either order. Leaving the loop stops the model.
  */
 export interface Answer extends AsyncIterable<string>, PromiseLike<Generation> {}
 
@@ -173,18 +173,18 @@ export declare class Model {
    * @throws {RuntimeError} `library_not_found` without ONNX Runtime; `missing_file`, `prepare` and others.
    */
   static load(folder: string, options?: LoadOptions): Promise<Model>;
-  /** Who the model is, for handshakes. */
+  /** The model's identity, for handshakes. */
   readonly identity: ModelIdentity;
-  /** Tokens the model can attend to. */
+  /** Context window, in tokens. */
   readonly window: number;
   /**
-   * The handshake's rule by which a context fits this model.
-   * @throws {RuntimeError} `other_model` where it does not.
+   * The handshake rule by which a context fits this model.
+   * @throws {RuntimeError} `other_model` if it does not fit.
    */
   accepts(context: Context): Rule;
-  /** Reads `prompt` behind a context, takes latent steps, and gives all of it as a new context. */
+  /** Reads `prompt` after a context, takes latent steps, and returns a new context. */
   think(prompt: Prompt, options?: ThinkOptions): Promise<Thought>;
-  /** Reads `prompt` behind a context and generates text until the model ends its turn. */
+  /** Reads `prompt` after a context and generates text until the model ends its turn. */
   generate(prompt: Prompt, options?: GenerateOptions): Answer;
 }
 
@@ -192,58 +192,58 @@ export interface ContextFrameOptions {
   sessionId?: string;
   sourceAgentId?: string;
   targetAgentId?: string;
-  /** Written instead of ours, for peers that hash a config of their own making. */
+  /** Written instead of the model's own hash, for peers that hash a different config. */
   modelHash?: string;
   /** @defaultValue "0.3" */
   dialect?: Dialect;
-  /** The first tensor byte lies at a multiple of this, a power of two up to 4096. @defaultValue 64 */
+  /** The first tensor byte is at a multiple of this offset: a power of two up to 4096. @defaultValue 64 */
   alignment?: number;
   /** @defaultValue false */
   compress?: boolean;
-  /** Whether to write a checksum. @defaultValue where the dialect has one */
+  /** Whether to write a checksum. @defaultValue `true` in dialect 0.3, which has one */
   checksum?: boolean;
-  /** Whether to say which weights made the context, so that it fits no others. @defaultValue false */
+  /** Whether to write a fingerprint of the weights, so that the context fits only these. @defaultValue false */
   fingerprint?: boolean;
-  /** Whether to say which tokens it was computed from: whoever has them can read the text. @defaultValue false */
+  /** Whether to write the token ids, from which the text can be read. @defaultValue false */
   tokenIds?: boolean;
 }
 
 export interface ContextReadOptions extends LibraryOptions {
-  /** Whether to compare the checksum, where there is one. @defaultValue true */
+  /** Whether to verify the checksum, if there is one. @defaultValue true */
   verify?: boolean;
-  /** Whether to look at every number and refuse NaN and infinities. @defaultValue false */
+  /** Whether to refuse NaN and infinities anywhere in the cache. @defaultValue false */
   scan?: boolean;
-  /** The most bytes that a compressed body may unpack to. @defaultValue 1073741824 (1 GiB) */
+  /** Longest uncompressed payload, in bytes. @defaultValue 1073741824 (1 GiB) */
   limit?: number;
 }
 
 export interface FromFrameOptions extends ContextReadOptions {
   /**
-   * Whether to take the bytes' buffer over and not copy it: the whole of it is then detached, as by `postMessage`. Tensors that
-   * are aligned, as {@link Context.toFrame} leaves them, are used where they lie. A buffer that cannot be detached, such as that of a small `Buffer` or
-   * of a frame from {@link Context.toFrame}, is copied. @defaultValue false
+   * Whether to transfer the buffer of the bytes instead of copying it. The whole buffer is then detached, as by `postMessage`.
+   * Aligned tensors, as {@link Context.toFrame} writes them, are used in place. A buffer that cannot be detached, such as that
+   * of a small `Buffer` or of a frame from {@link Context.toFrame}, is copied. @defaultValue false
    */
   transfer?: boolean;
 }
 
-/** A KV-cache with what is known of its making; never changed, so two agents can continue from the same one. */
+/** A KV-cache with its origin. It is immutable, so several agents can continue from the same one. */
 export declare class Context {
   private constructor();
-  /** Reads a context from a frame of either dialect. Whether it fits a model is decided where it is used. */
+  /** Reads a context from a frame of either dialect. Whether it fits a model is checked on use. */
   static fromFrame(bytes: Uint8Array, options?: FromFrameOptions): Promise<Context>;
-  /** Reads a context from a file, which must stay as it is while the context is used. */
+  /** Reads a context from a file, which must not change while the context is used. */
   static load(path: string, options?: ContextReadOptions): Promise<Context>;
   /** Tokens and latent steps in the cache. */
   readonly seqLen: number;
-  /** Latent steps taken on the way here. */
+  /** Latent steps in the cache. */
   readonly numSteps: number;
   /** The model that computed it. */
   readonly identity: ModelIdentity;
   readonly shape: KvShape;
-  /** The token at each position, `null` where a latent step stands; `null` altogether where the sender did not say. */
+  /** The token at each position, `null` for a latent step; `null` if the sender wrote no tokens. */
   readonly tokens: (number | null)[] | null;
   /** Writes the context as a frame, which every AVP peer reads. */
   toFrame(options?: ContextFrameOptions): Promise<Uint8Array>;
-  /** Writes the context to a file, which no reader sees half written. */
+  /** Writes the context to a file atomically. */
   save(path: string, options?: ContextFrameOptions): Promise<void>;
 }

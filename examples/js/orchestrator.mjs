@@ -1,13 +1,13 @@
-// Lets one agent read and another answer: over the first one's KV-cache where their models match, over its words where not.
+// One agent reads and another answers: from the first one's KV-cache if their models match, otherwise from text.
 
 import { pipeline } from "node:stream/promises";
 import { text as wholeText } from "node:stream/consumers";
 import { DecodeError, decodeHeader, parseHello, resolve } from "avp-wasm";
 
-/** Rules by which one model continues from another's KV-cache. By the others it takes a projection map, which we have not. */
+/** Rules by which one model can continue from another's KV-cache. Other rules need a projection map, which this example lacks. */
 const SHARES_CACHES = new Set(["hash_match", "structural_match"]);
 
-/** Asks `writer` a question about a text that only `reader` reads. `onHead` sees the head of the frame that passes, if one does. */
+/** Asks `writer` a question about a text that only `reader` reads. `onHead` receives the head of the frame, if there is one. */
 export async function ask(reader, writer, text, question, onHead = () => {}) {
   const [local, remote] = (await Promise.all([reader.hello(), writer.hello()])).map((hello) => parseHello(hello).identity);
   const { rule } = resolve(local, remote);
@@ -31,7 +31,7 @@ async function finished(child) {
   return text.trim();
 }
 
-/** Passes chunks on as they come, the same memory, and shows the head of the frame that they begin. */
+/** Passes chunks on without copying, and reports the head of their frame. */
 export const watched = (onHead) =>
   async function* (chunks) {
     let start = new Uint8Array();
@@ -48,7 +48,7 @@ export const watched = (onHead) =>
     }
   };
 
-/** The head, once enough of it is there. */
+/** The head, once it is complete. */
 function headOf(bytes) {
   try {
     return decodeHeader(bytes);

@@ -1,4 +1,4 @@
-// The orchestrator over HTTP, and the agents one by one for a page that orchestrates them itself:
+// The orchestrator over HTTP, and each agent for a page that runs the orchestrator itself:
 // `AVP=… node server.mjs READER-MODEL WRITER-MODEL`.
 
 import { createReadStream } from "node:fs";
@@ -54,7 +54,7 @@ export function serve(reader, writer) {
   });
 }
 
-/** A process's output as it comes. It has begun before the process is known to end well, so a failure cuts the answer off. */
+/** Streams a process's output. The process can still fail after the response has started, which truncates it. */
 async function passOn(child, response, type) {
   response.setHeader("content-type", type);
   await Promise.all([pipeline(child.stdout, response, { end: false }), child.done]);

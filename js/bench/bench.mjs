@@ -1,5 +1,5 @@
-// The packages beside a peer written by hand and the Python packages, in one run: `cargo xtask bench js`. Medians; the best of several rounds
-// would hide the garbage that both make.
+// Benchmarks the packages against a hand-written JavaScript peer and the Python packages: `cargo xtask bench js`. It reports medians,
+// because the best of several rounds would hide garbage collection.
 
 import { execFileSync } from "node:child_process";
 import { join, resolve } from "node:path";
@@ -34,10 +34,10 @@ function time(act) {
   return 1000 * rounds[rounds.length >> 1];
 }
 
-/** What the Python packages take, by their own scripts in `bench/`: seconds. */
+/** Times of the Python packages in seconds, measured by the scripts in `bench/`. */
 function python(variable, script, args) {
   const { [variable]: interpreter } = process.env;
-  if (!interpreter) throw new Error(`${variable} names no interpreter; run this as \`cargo xtask bench js\``);
+  if (!interpreter) throw new Error(`${variable} is not set; run this as \`cargo xtask bench js\``);
   const path = fileURLToPath(new URL(`../../bench/${script}`, import.meta.url));
   return JSON.parse(execFileSync(interpreter, [path, ...args], { encoding: "utf8" }));
 }
@@ -45,14 +45,14 @@ function python(variable, script, args) {
 const shown = (micros) => (micros < 1000 ? `${micros.toFixed(1)} us` : `${(micros / 1000).toFixed(2)} ms`);
 const cells = (ours, theirs) => (theirs ? [shown(theirs), `${(theirs / ours).toFixed(1)}x`] : ["", ""]);
 
-/** Times one call with both packages and, where they have it, the peers; a peer in Python has been timed, in seconds. */
+/** Times one call of both packages and, if available, of the JavaScript peer; `seconds` is the time of the Python peer. */
 function row(name, size, call, { script, seconds } = {}) {
   const [ours, native] = [time(() => call(avp)), time(() => call(addon))];
   const line = [name, size, shown(ours), shown(native), ...cells(ours, script && time(() => script(peer))), ...cells(ours, seconds && 1e6 * seconds)];
   console.log(`| ${line.join(" | ")} |`);
 }
 
-/** What copying alone takes: no encoder that copies can be faster. */
+/** The time of a copy alone, a lower bound for encoders that copy. */
 function floor(name, size, act) {
   console.log(`| ${name} | ${size} |  |  | ${shown(time(act))} |  |  |  |`);
 }

@@ -1,7 +1,7 @@
-// A fair peer: frames as one would write them by hand in JavaScript, on protobufjs and fzstd.
+// The JavaScript peer: frames written by hand with protobufjs and fzstd.
 //
-// Static code from protobufjs's own compiler is its fastest form; payloads are views here too, and the checksum takes sixteen
-// bytes a step, by words (little-endian, as every machine that has Node), which nothing common in plain JavaScript outruns.
+// It uses static code of protobufjs's compiler, the fastest form. Payloads are views too, and the checksum processes sixteen bytes
+// a step as little-endian words, the fastest common method in plain JavaScript.
 
 import { readFileSync } from "node:fs";
 import { decompress } from "fzstd";

@@ -1,4 +1,4 @@
-// A binding's answers to the operations of the conformance cases (test-vectors/avp/README.md): JSON in, JSON out.
+// Runs the operations of the conformance cases with a binding (test-vectors/avp/README.md): JSON in, JSON out.
 
 import { createHash } from "node:crypto";
 
@@ -9,7 +9,7 @@ const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCas
 const camel = (name) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
 const renamed = (object, rename) => Object.fromEntries(Object.entries(object).map(([key, value]) => [rename(key), value]));
 
-/** The binding's answer, or its error as the cases have it. */
+/** The binding's result, or its error in the form of the cases. */
 export function answerWith(api, operation, input) {
   try {
     return { found: OPERATIONS[operation](api, input) };
@@ -77,8 +77,8 @@ const OPERATIONS = {
   },
 };
 
-/** Operations of the core that the bindings do not offer, each with the reason. */
-export const LEFT_OUT = { "kv.gather": "paged blocks belong to those who run models" };
+/** Operations of the core that the bindings lack, with the reason. */
+export const LEFT_OUT = { "kv.gather": "paged blocks are for inference engines" };
 
 const chunks = (hybrid) =>
   hybrid.chunks.map(({ kind, data, confidence }) => ({

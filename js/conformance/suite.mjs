@@ -1,4 +1,4 @@
-// Every case of test-vectors/, against a binding. Both packages run it, whole.
+// Tests a binding with every case of test-vectors/. Both packages run all of it.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// Makes the page: `node inspector/build.mjs PACKAGE FOLDER`, with the package `avp-wasm` as it lies in a folder.
+// Builds the page: `node inspector/build.mjs PACKAGE FOLDER`, with the folder of the package `avp-wasm`.
 
 import { cpSync, mkdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";

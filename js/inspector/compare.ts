@@ -1,4 +1,4 @@
-// Two frames side by side: could their models exchange state, and how far are their caches apart.
+// Two frames compared: whether their models can exchange state, and how much their caches differ.
 
 import type { Rule } from "avp-wasm";
 import { card, facts, h, number, short } from "./dom.js";
@@ -15,10 +15,10 @@ const RULES: Record<Rule, string> = {
   json_fallback: "No rule for latent state applies, so the agents talk in JSON.",
 };
 
-/** The two frames chosen last; they outlive a change of view. */
+/** The last two frames, kept when the view changes. */
 const chosen: ({ name: string; opened: Opened } | null)[] = [null, null];
 
-/** `left` says when the view is no longer shown. */
+/** `left` is aborted when the view is removed. */
 export function compareView(left: AbortSignal): HTMLElement {
   const result = h("div", { "aria-live": "polite" });
   const question = questions(result, left);
@@ -42,7 +42,7 @@ export function compareView(left: AbortSignal): HTMLElement {
       const opened = await reading(`Reading ${name}`, "open", { blob });
       if (!opened) return;
       const broken = "code" in opened;
-      // Who stops the reading of another frame still has the one before.
+      // Stopping the read of another frame keeps the previous one.
       if (broken && opened.code === "cancelled") return show();
       chosen[index] = broken ? null : { name, opened };
       show();
@@ -77,7 +77,7 @@ function shown({ identities, resolution, layers, note }: Comparison): HTMLElemen
   const both = h("div", { class: "columns" }, ...known);
   const handshake = card("Handshake",
     facts([["Mode", resolution.mode], ["Rule", `${resolution.rule}: ${RULES[resolution.rule]}`], ["Map", resolution.avpMapId || "none"]]),
-    h("h3", {}, "Differences of identity"), differences.length ? facts(differences) : h("p", {}, "None in what is known."));
+    h("h3", {}, "Differences of identity"), differences.length ? facts(differences) : h("p", {}, "No known field differs."));
   if (!layers) return [both, handshake, h("p", { class: "note" }, note)];
   const most = Math.max(...layers.flatMap(({ key, value }) => [key.relative, value.relative]).filter(Number.isFinite), Number.MIN_VALUE);
   const cell = ({ maxAbs, relative }: { maxAbs: number; relative: number }) =>

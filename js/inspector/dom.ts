@@ -1,8 +1,8 @@
-// The one helper that makes elements.
+// Helpers that create elements.
 
 type Child = Node | string | null | false;
 
-/** An element with attributes, listeners (`onclick`) and children; text is text, never markup. */
+/** An element with attributes, listeners (`onclick`) and children. Text is never parsed as markup. */
 export function h<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   attributes: Record<string, unknown> = {},
@@ -18,7 +18,7 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** Says something to who does not see the page. */
+/** Announces a text to screen readers. */
 export function announce(text: string): void {
   document.querySelector("#status")!.textContent = text;
 }
@@ -31,11 +31,11 @@ export const bytes = (count: number): string =>
 export const number = (value: number, write: (value: number) => string): string =>
   Number.isNaN(value) ? "not a number" : write(value);
 
-/** Three digits, however small the number is. */
+/** Three significant digits. */
 export const short = (value: number): string =>
   value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(3);
 
-/** A text in which backticks stand around code. */
+/** A text with code in backticks. */
 export const coded = (text: string): (Node | string)[] =>
   text.split("`").map((part, index) => (index % 2 === 1 ? h("code", {}, part) : part));
 
@@ -44,12 +44,12 @@ export function facts(rows: [string, Node | string][]): HTMLElement {
   return h("dl", { class: "facts" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
-/** A card of the page: `title` is its heading. */
+/** A card with a heading. */
 export function card(title: string, ...children: Child[]): HTMLElement {
   return h("section", { class: "card" }, h("h2", {}, title), ...children);
 }
 
-/** How far something is, with a button to stop it. */
+/** A progress bar with a stop button. */
 export function progress(label: string, stop: () => void): { element: HTMLElement; set(part: number | null): void } {
   const meter = h("progress", { max: 1, "aria-label": label });
   const element = h("div", { class: "card progress" }, h("p", {}, `${label} …`), meter, h("button", { type: "button", onclick: stop }, "Cancel"));

@@ -1,4 +1,4 @@
-// One frame: bytes, what its metadata says, how it was read, its payload.
+// One frame: bytes, metadata, dialect, payload.
 
 import type { FrameHead, Metadata } from "avp-wasm";
 import { bytes, card, facts, h, hex, number } from "./dom.js";
@@ -6,7 +6,7 @@ import { headerView, hexCells } from "./header-view.js";
 import { heatMapView } from "./heatmap.js";
 import type { Opened, Trouble } from "./protocol.js";
 
-/** `left` says when the view is no longer shown. */
+/** `left` is aborted when the view is removed. */
 export function frameView(name: string, opened: Opened, left: AbortSignal): HTMLElement {
   const { head, trouble } = opened;
   return h("div", { class: "frame" },
@@ -48,7 +48,7 @@ function reading({ head, checksum, payload }: Opened): [string, string][] {
   ];
 }
 
-/** Each dialect has one flags byte for given metadata, so the two together tell. */
+/** Each dialect has one flags byte for given metadata, so both together determine the dialect. */
 function dialectReason({ dialect, flags, metadata }: FrameHead): string {
   const bits = `flags 0x${hex(flags)}`;
   if (dialect === null) return `${bits} and the metadata mean the same in both dialects`;

@@ -1,4 +1,4 @@
-// The first bytes of a frame, field by field: bytes and legend point at each other.
+// The first bytes of a frame by field: pointing at bytes highlights the legend and vice versa.
 
 import { h, hex } from "./dom.js";
 import type { Opened } from "./protocol.js";
@@ -46,7 +46,7 @@ export function headerView(opened: Opened): HTMLElement {
   return h("div", {}, view, rest);
 }
 
-/** Bytes in hexadecimal, 16 a line at most, each with the class that `classOf` gives its offset. */
+/** Bytes in hexadecimal, up to 16 a line, each with the class `classOf(offset)`. */
 export function hexCells(bytes: Uint8Array, start: number, classOf: (offset: number) => string): HTMLElement {
   const cells = Array.from(bytes, (byte, index) => h("span", { class: `byte ${classOf(start + index)}` }, hex(byte)));
   return h("div", { class: "hex", role: "img", tabindex: 0, "aria-label": `${bytes.length} bytes from byte ${start}, in hexadecimal` }, ...cells);

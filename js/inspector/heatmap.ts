@@ -1,17 +1,17 @@
-// A picture of a KV-cache: one row a layer and head, one column a token, the vectors' norms as colour.
+// The heat map of a KV-cache: a row for each layer and head, a column for each token, the norm of the vector as colour.
 
 import type { KvShape } from "avp-wasm";
 import { announce, bytes, card, facts, h, number, short } from "./dom.js";
 import type { HeatMap } from "./protocol.js";
 import { questions } from "./question.js";
 
-// Five points of viridis (Nathaniel Smith, Stefan van der Walt; CC0), which reads the same without colour.
+// Five points of viridis (Nathaniel Smith, Stefan van der Walt; CC0), which is readable without colour.
 const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]] as const;
 
-/** What is no finite number, in a colour that the others do not have; `.odd` in the style sheet has it too. */
+/** The colour of NaN and infinities, the same as `.odd` in the style sheet. */
 const ODD = [255, 0, 255, 255];
 
-/** `left` says when the view is no longer shown. */
+/** `left` is aborted when the view is removed. */
 export function heatMapView(payload: Blob, shape: KvShape, left: AbortSignal): HTMLElement {
   const place = h("div", { class: "picture" });
   const question = questions(place, left);

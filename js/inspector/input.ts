@@ -1,4 +1,4 @@
-// What a text is: bytes in hexadecimal or base64, or a packet.
+// Detects input: bytes in hexadecimal or base64, or a packet.
 
 /** A frame as a file, or the text of a packet. */
 export type Input = { blob: Blob } | { packet: string };
@@ -15,8 +15,7 @@ export function readText(text: string): Input {
   return { packet: text.trim() };
 }
 
-/** A file with a packet in it is text with a `|`; any other, one that cannot be read too, is taken for a frame, so that
- * the error says what is wrong. */
+/** Text with a `|` is a packet. Every other file is treated as a frame, whose error is then shown. */
 export async function readFile(file: Blob): Promise<Input> {
   if (file.size > 64 << 10) return { blob: file };
   try {

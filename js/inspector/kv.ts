@@ -1,5 +1,4 @@
-// KV-caches that stay in their file: the package reads the header, and what a picture needs of the tensors is read a head at a
-// time.
+// KV-caches in files: the package decodes the header, and tensors are read one head at a time.
 
 import { DecodeError, encodeKvCache, KvCacheView, type KvShape } from "avp-wasm";
 import type { Comparison, HeatMap } from "./protocol.js";
@@ -17,7 +16,7 @@ export interface Kv {
   shape: KvShape;
 }
 
-/** The cache's shape; only its header is read. */
+/** The cache's shape, from its header. */
 export async function openKv(payload: Blob): Promise<Kv> {
   const header = await read(payload, 0, HEADER);
   if (payload.size <= HEADER) return { payload, shape: new KvCacheView(header).shape };
@@ -51,7 +50,7 @@ export async function kvSample(kv: Kv, tensor: "key" | "value", step: Step): Pro
   return { shape, tokens, rows, norms, sampled };
 }
 
-/** How far two caches of the same layers and heads are apart, over the tokens that both have. */
+/** The difference of two caches with the same layers and heads, over the tokens that both have. */
 export async function kvDifference(a: Kv, b: Kv, step: Step): Promise<Pick<Comparison, "layers" | "note">> {
   const { numLayers, numKvHeads } = a.shape;
   const common = Math.min(a.shape.seqLen, b.shape.seqLen);
@@ -96,7 +95,7 @@ async function headAt({ payload, shape }: Kv, layer: number, tensor: "key" | "va
   return new KvCacheView(encodeKvCache(one, [{ key: vectors, value: vectors }])).toFloat32(0, "key");
 }
 
-/** At most `most` of the numbers below `count`, evenly spread, the first and the last among them. */
+/** Up to `most` numbers below `count`, evenly spread, with the first and the last. */
 function spread(count: number, most: number): number[] {
   if (count <= most) return Array.from({ length: count }, (_, index) => index);
   return Array.from({ length: most }, (_, index) => Math.round((index * (count - 1)) / Math.max(1, most - 1)));

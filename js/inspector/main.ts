@@ -1,4 +1,4 @@
-// The page: which view is shown, and every way in.
+// The page: views, navigation and input.
 
 import { compareView } from "./compare.js";
 import { announce, h } from "./dom.js";
@@ -10,9 +10,9 @@ import { questions } from "./question.js";
 
 const SAMPLES = { "kv-cache": "A KV-cache", hybrid: "A hybrid frame", broken: "A broken frame" };
 const view = document.querySelector<HTMLElement>("#view")!;
-/** Ends what the view that is shown still waits for. */
+/** Aborts pending requests of the current view. */
 let leave = new AbortController();
-/** The frame opened last; it outlives a change of view. */
+/** The last opened frame, kept when the view changes. */
 let last: { name: string; opened: Opened } | null = null;
 
 function show(name: "frame" | "compare" | "packet", make: (left: AbortSignal) => HTMLElement[]): void {
@@ -29,7 +29,7 @@ function show(name: "frame" | "compare" | "packet", make: (left: AbortSignal) =>
 const showFrame = () => show("frame", (left) => [...(last ? [frameView(last.name, last.opened, left)] : []), entry()]);
 const showPacket = (packet?: string) => show("packet", () => [packetView(packet)]);
 
-/** Opens what came in, under an address of its own: the one before it leads back. */
+/** Opens an input under a new history entry. */
 function open(name: string, input: Input): void {
   const address = "packet" in input ? packetAddress(input.packet) : "#frame";
   if (location.hash !== address) history.pushState(null, "", address);
@@ -54,7 +54,7 @@ async function openFrame(name: string, blob: Blob): Promise<void> {
   view.focus({ preventScroll: true });
 }
 
-/** Where a frame comes in: a file, a text, a sample. */
+/** The input of a frame: a file, a text, a sample. */
 function entry(): HTMLElement {
   const picker = h("input", { type: "file", id: "file", onchange: async () => {
     const file = picker.files?.[0];

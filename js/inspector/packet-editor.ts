@@ -1,13 +1,13 @@
-// An AACP packet while it is written: findings under their places, fixes to press, English beside it.
+// The editor of AACP packets: findings in the text, fixes as buttons, the explanation in English.
 
 import type { Finding } from "avp-wasm";
 import { card, coded, h } from "./dom.js";
 import { ask } from "./protocol.js";
 
-/** The packet written last; it outlives a change of view. */
+/** The last packet, kept when the view changes. */
 let written = "FETCH|HR|return:HR-Agent|p:2|aacp:1.2";
 
-/** Half a character has no bytes, so the address has a mark in its place. */
+/** Half a surrogate pair has no UTF-8, so the address has U+FFFD. */
 export const packetAddress = (packet: string) => `#packet=${encodeURIComponent(packet.replace(/\p{Surrogate}/gu, "\ufffd"))}`;
 
 export function packetView(text = written): HTMLElement {
@@ -31,7 +31,7 @@ export function packetView(text = written): HTMLElement {
     marks.replaceChildren(...underlined(packet, validation.findings));
     findings.replaceChildren(...validation.findings.map((finding) => h("li", { class: finding.severity },
       h("code", {}, finding.code), " ", ...coded(finding.message), finding.fix && h("button", { type: "button", onclick: () => apply(finding) }, ...coded(finding.fix.message)))));
-    english.textContent = explanation?.text ?? "This is no packet yet.";
+    english.textContent = explanation?.text ?? "Not a packet yet.";
     english.lang = "en";
   }
   function apply(finding: Finding): void {
@@ -53,7 +53,7 @@ export function packetView(text = written): HTMLElement {
     card("In English", english));
 }
 
-/** The text again, with a mark around every place that a finding names, and one where something is missing. */
+/** The text with a mark around the range of each finding, empty ranges included. */
 function underlined(text: string, findings: Finding[]): (HTMLElement | string)[] {
   const classOf = (over: Finding[]) => (over.some(({ severity }) => severity === "error") ? "error" : "warning");
   const missing = (at: number): HTMLElement[] => {
@@ -68,7 +68,7 @@ function underlined(text: string, findings: Finding[]): (HTMLElement | string)[]
   });
 }
 
-/** The packet with a finding's fix applied, as the contract describes the actions. */
+/** The packet with a finding's fix applied. */
 export function fixed(text: string, { span, fix }: Finding): string {
   const [before, after] = [text.slice(0, span.start), text.slice(span.end)];
   switch (fix?.action) {
@@ -81,7 +81,7 @@ export function fixed(text: string, { span, fix }: Finding): string {
   }
 }
 
-/** The packet with what cannot stand in a value percent-encoded, which `enc:pct` then says. */
+/** The packet with its values percent-encoded, and `enc:pct`. */
 function encoded(text: string): string {
   const [task = "", domain = "", ...rest] = text.split("|");
   const said = rest.includes("enc:pct");

@@ -1,6 +1,6 @@
 // Reading a file piece by piece.
 
-/** Tells how far something is, from 0 to 1; `null` where there is no telling. */
+/** Reports progress from 0 to 1; `null` if unknown. */
 export type Step = (part: number | null) => void;
 
 export const PIECE = 4 << 20;

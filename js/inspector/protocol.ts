@@ -1,13 +1,13 @@
-// What the page and its worker say to each other: one request, any progress, one answer.
+// Messages between the page and its worker: one request, progress reports, one answer.
 
 import type { FrameHead, Hybrid, KvShape, ModelIdentity, Resolution, Validation, Explanation } from "avp-wasm";
 
-/** What is wrong, as the package says it, with the bytes around that place. */
+/** An error of the package, with the bytes around its offset. */
 export interface Trouble {
   code: string;
   message: string;
   offset: number | null;
-  /** Whether that is a place in the payload as it unpacks; otherwise it is one in the file. */
+  /** Whether the offset is in the unpacked payload instead of the file. */
   unpacked: boolean;
   around: { start: number; bytes: Uint8Array } | null;
 }
@@ -17,13 +17,13 @@ export interface Opened {
   /** The beginning of the file: header, metadata and a little payload. */
   bytes: Uint8Array;
   size: number;
-  /** The payload as it was meant, kept so that it is unpacked once; `null` where it cannot be. */
+  /** The unpacked payload; `null` if it cannot be unpacked. */
   payload: Blob | null;
   checksum: { expected: number; actual: number; ok: boolean } | null;
-  /** The first chunks, and how many there are; a long text is `cut`. */
+  /** The first chunks, and the number of all chunks; a long text is `cut`. */
   hybrid: { chunks: { kind: Hybrid["chunks"][number]["kind"]; length: number; confidence: number; text: string | null; cut: boolean }[]; count: number } | null;
   kv: KvShape | null;
-  /** What is wrong with the payload, where header and metadata are right. */
+  /** An error of the payload, if header and metadata are valid. */
   trouble: Trouble | null;
 }
 
@@ -40,7 +40,7 @@ export interface Comparison {
   identities: [Partial<ModelIdentity>, Partial<ModelIdentity>];
   resolution: Resolution;
   layers: { layer: number; key: Difference; value: Difference }[] | null;
-  /** Why there is no difference by layer, or that it is of sampled tokens. */
+  /** Why `layers` is `null`, or that it is computed from sampled tokens. */
   note: string;
 }
 
@@ -50,7 +50,7 @@ export interface Difference {
   relative: number;
 }
 
-/** What a comparison needs of a frame. */
+/** The part of a frame that a comparison needs. */
 export type Compared = Pick<Opened, "head" | "payload" | "kv">;
 
 export interface Requests {
@@ -93,7 +93,7 @@ export function ask<N extends Name>(
   });
 }
 
-/** The worker may be within a long call of the package, which hears nothing: a new one takes over what else was asked. */
+/** The worker may be inside a long call, which cannot be interrupted: a new worker takes over the other requests. */
 function stop(id: number): void {
   const one = waiting.get(id);
   if (!one) return;

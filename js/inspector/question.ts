@@ -1,11 +1,11 @@
-// A place of the page that shows how far a question to the worker is.
+// Requests to the worker, with their progress on the page.
 
 import { progress } from "./dom.js";
 import { ask, type Name, type Requests, type Trouble } from "./protocol.js";
 
 /**
- * Asks for `place`, which shows progress and a button to stop it. A newer question for the same place takes the older one's
- * place, and `left` ends them all: whoever asked gets `null` then, and has nothing to show.
+ * Makes requests that show progress and a stop button in `place`. A newer request cancels the older one, and `left` cancels
+ * all: a cancelled request resolves to `null`.
  */
 export function questions(place: HTMLElement, left: AbortSignal) {
   let latest = new AbortController();

@@ -1,4 +1,4 @@
-// Frames to try the page with, made by the package when they are asked for.
+// Sample frames, encoded by the package on request.
 
 import { encode, encodeHybrid, encodeKvCache, modelHash, type KvShape } from "avp-wasm";
 
@@ -25,11 +25,11 @@ const samples: Record<string, () => Uint8Array> = {
 
 export function sample(name: string): Blob {
   const make = samples[name];
-  if (!make) throw new RangeError(`no sample is called ${name}`);
+  if (!make) throw new RangeError(`unknown sample ${name}`);
   return new Blob([make() as BlobPart]);
 }
 
-/** Waves that differ by layer and head, so that the picture shows something. */
+/** Waves that differ by layer and head, for a visible pattern. */
 function kvFrame(shift: number): Uint8Array {
   const { numLayers, numKvHeads, seqLen, headDim } = SHAPE;
   const tensor = (layer: number, phase: number) =>

@@ -1,4 +1,4 @@
-// Serves a folder to this machine alone: `node inspector/serve.mjs FOLDER [--port N]`.
+// Serves a folder on the loopback interface: `node inspector/serve.mjs FOLDER [--port N]`.
 
 import { createReadStream, statSync } from "node:fs";
 import { createServer } from "node:http";
@@ -10,7 +10,7 @@ const BASE = "http://localhost";
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 const POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/** Starts the server, and gives its address; port 0 is any free one. */
+/** Starts the server and returns its address; port 0 is any free port. */
 export function serve(folder, port = 0) {
   const server = createServer((request, response) => {
     if (!URL.canParse(request.url, BASE)) return response.writeHead(400).end();

@@ -1,4 +1,4 @@
-// Everything that uses the package runs here, so that the page never waits. Files are read piece by piece.
+// All use of the package runs in this worker, so that the page never blocks. Files are read piece by piece.
 
 import {
   AvpError, crc32, decode, decodeHeader, decodeHybrid, DecodeError, explainPacket, parseHello, resolve,
@@ -12,7 +12,7 @@ import { sample } from "./samples.js";
 const WHOLE = 32 << 20;
 const LIMIT = 512 << 20;
 const PREVIEW = 256;
-/** Chunks of a hybrid payload, and bytes of the text in one, that a page can well show. */
+/** Limits of the page: chunks of a hybrid payload, and bytes of text in a chunk. */
 const CHUNKS = 256;
 const TEXT = 64 << 10;
 
@@ -44,7 +44,7 @@ async function open({ blob }: Requests["open"]["ask"], step: Step): Promise<Open
     opened.payload = await uncompressed(blob, head, step);
     opened.checksum = await compareChecksum(opened.payload, head, step);
     if (opened.checksum && !opened.checksum.ok) {
-      throw new DecodeError("the payload is not what its checksum says", "checksum_mismatch", head.payloadOffset);
+      throw new DecodeError("checksum mismatch", "checksum_mismatch", head.payloadOffset);
     }
   } catch (error) {
     opened.trouble = await describe(error, blob);
@@ -64,14 +64,14 @@ async function readPayload(payload: Blob, opened: Opened): Promise<void> {
   else if (payloadType === "kv_cache") opened.kv = (await openKv(payload)).shape;
 }
 
-/** Reads as much as header and metadata need. A small file is decoded whole; of a large one the length alone is compared. */
+/** Reads header and metadata. A small file is decoded whole; for a large one only the length is compared. */
 async function readHead(blob: Blob): Promise<FrameHead> {
   if (blob.size <= WHOLE) return decode(await read(blob, 0, blob.size));
   for (let length = 64 << 10; ; length *= 8) {
     try {
       const head = decodeHeader(await read(blob, 0, Math.min(length, WHOLE)));
       if (blob.size < head.frameLength) throw new DecodeError(`expected ${head.frameLength} bytes, got ${blob.size}`, "truncated", blob.size);
-      if (blob.size > head.frameLength) throw new DecodeError(`the frame ends before the file does`, "trailing_bytes", head.frameLength);
+      if (blob.size > head.frameLength) throw new DecodeError(`the frame ends before the file`, "trailing_bytes", head.frameLength);
       return head;
     } catch (error) {
       if (length >= WHOLE || !(error instanceof DecodeError && error.code === "truncated" && error.offset! < blob.size)) throw error;
@@ -79,7 +79,7 @@ async function readHead(blob: Blob): Promise<FrameHead> {
   }
 }
 
-/** The payload as it was meant; one that is not compressed stays in its file. */
+/** The unpacked payload. An uncompressed payload stays in its file. */
 async function uncompressed(blob: Blob, head: FrameHead, step: Step): Promise<Blob> {
   const payload = blob.slice(head.payloadOffset);
   if (!head.compressed) return payload;
@@ -126,14 +126,14 @@ async function compare({ frames, hellos }: Requests["compare"]["ask"], step: Ste
   return { ...answer, ...(await kvDifference(one, two, step)) };
 }
 
-/** Who made a frame: the peers write the model's hash and family among the extra entries. */
+/** The identity of a frame's model: peers write its hash and family as extra entries. */
 function identityOf({ modelId, hiddenDim, numLayers, extra }: Metadata, shape: KvShape | null): Partial<ModelIdentity> {
   const { model_hash: modelHash = "", model_family: modelFamily = "" } = extra;
   const { numKvHeads = 0, headDim = 0 } = shape ?? {};
   return { modelFamily, modelId, modelHash, hiddenDim, numLayers: shape?.numLayers ?? numLayers, numKvHeads, headDim };
 }
 
-/** What is wrong with `blob`, a file, or with the payload of the frame with this `head`. */
+/** The error of `blob`, a file, or of the payload of the frame with this `head`. */
 async function describe(error: unknown, blob: Blob | null, head: FrameHead | null = null): Promise<Trouble> {
   const message = error instanceof Error ? error.message : String(error);
   if (!(error instanceof AvpError)) return { code: "cannot_read", message, offset: null, unpacked: false, around: null };

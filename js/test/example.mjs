@@ -1,5 +1,5 @@
-// Brings `examples/js` and the packed package into a fresh project and runs its tests there: `node test/example.mjs TARBALL`, with the
-// program `avp` named by `AVP`, and a browser by `CHROMIUM` where there is one.
+// Copies `examples/js` and the packed package to a fresh project and runs its tests there: `node test/example.mjs TARBALL`. `AVP` is
+// the program `avp`, `CHROMIUM` an optional browser.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdtempSync, rmSync } from "node:fs";

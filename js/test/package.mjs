@@ -1,5 +1,5 @@
 // Installs the packed package into fresh projects, one for each kind of consumer, and uses it there:
-// `node test/package.mjs TARBALL`. The whole API is tested in the first of them.
+// `node test/package.mjs TARBALL`. The first one tests the whole API.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -34,7 +34,7 @@ function run(program, args, cwd) {
   }
 }
 
-/** A project of its own that has the package from npm's own hand. */
+/** A new project with the package installed by npm. */
 function project(name, files, type = "module") {
   const folder = join(root, name);
   mkdirSync(folder);
@@ -44,7 +44,7 @@ function project(name, files, type = "module") {
   return folder;
 }
 
-/** A program of `optionalDependencies`, which npm leaves out where there is none for the machine. */
+/** A program of `optionalDependencies`, which npm skips on unsupported machines. */
 function installed(program) {
   const file = join(js, "node_modules/.bin", process.platform === "win32" ? `${program}.cmd` : program);
   return existsSync(file) && spawnSync(file, ["--version"]).status === 0 ? file : null;

@@ -1,4 +1,4 @@
-// The browser as the orchestrator: it negotiates, looks into the KV-cache that it hands over, and shows the answer as it comes.
+// The orchestrator in the browser: it negotiates, inspects the KV-cache that it passes on, and shows the answer.
 
 import { KvCacheView, decode, parseHello, resolve, unpack } from "avp-wasm";
 
