@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn payloads_of_every_size_class_round_trip() {
         for len in [0, 1, 255, 256, 65_791, 65_792, 131_072, 131_073, 400_000] {
-            let payload: Vec<u8> = (0..len).map(|i: usize| ((i * i) >> 7) as u8).collect();
+            let payload: Vec<u8> = (0..len).map(|i: usize| (i.wrapping_mul(i) >> 7) as u8).collect();
             let packed = compress_body(&payload, Compression::Max);
             assert_eq!(decompress_body(&packed, len, 12), Ok(payload), "{len}");
         }
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn pieces_give_the_bytes_of_the_whole() {
-        let payload: Vec<u8> = (0..300_000_usize).map(|i| ((i * i) >> 7) as u8).collect();
+        let payload: Vec<u8> = (0..300_000_usize).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
         let whole = compress_body(&payload, Compression::Fast);
         let mut rest = &payload[..];
         let mut packed = vec![];
