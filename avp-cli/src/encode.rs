@@ -1,11 +1,15 @@
 //! `avp encode`: writes a frame from metadata and a payload.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::{Write, stdout},
+    path::PathBuf,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use avp_core::{Chunk, Compression, Dialect, FrameEncoder, Metadata, Mode, hybrid};
 use clap::Args;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::output::{Input, Output};
@@ -34,6 +38,19 @@ pub(crate) struct Encode {
     /// Frame to write; `-` for standard output
     #[arg(short, long, value_name = "FRAME")]
     output: Output,
+    /// Print one JSON object with the sizes and the zstd level that was used
+    #[arg(long)]
+    json: bool,
+}
+
+/// The outcome of `--json`. The keys are a contract: `docs/cli.md` lists them.
+#[derive(Serialize)]
+struct Report {
+    frame_bytes: usize,
+    payload_bytes: usize,
+    /// `null` for an uncompressed body.
+    zstd_level: Option<i32>,
+    requested_zstd_level: Option<i32>,
 }
 
 /// The metadata that a caller chooses; every field has a default.
@@ -66,6 +83,10 @@ const DERIVED: [&str; 13] = [
 impl Encode {
     pub(crate) fn run(&self) -> Result<()> {
         self.output.check()?;
+        ensure!(
+            !self.json || self.output != Output::Stdout,
+            "frame and report cannot both go to standard output: write the frame to a file with -o"
+        );
         let meta = Meta::read(&self.meta).context("--meta")?;
         let extra: Vec<(&str, &str)> =
             meta.extra.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
@@ -97,11 +118,28 @@ impl Encode {
             }
             _ => payload,
         };
-        let encoder = FrameEncoder::new(metadata)
-            .dialect(dialect)
-            .compression(self.zstd.unwrap_or(Compression::None))
-            .align(self.align);
-        self.output.write(&encoder.encode(&body)?)
+        let compression = self.zstd.unwrap_or(Compression::None);
+        let encoder = FrameEncoder::new(metadata).dialect(dialect).compression(compression).align(self.align);
+        let frame = encoder.encode(&body)?;
+        self.output.write(&frame)?;
+        let report = Report {
+            frame_bytes: frame.len(),
+            payload_bytes: body.len(),
+            zstd_level: compression.effective_level(),
+            requested_zstd_level: compression.level(),
+        };
+        if let (Some(used), Some(requested)) = (report.zstd_level, report.requested_zstd_level)
+            && used != requested
+        {
+            eprintln!(
+                "avp: compressed with zstd level {used}, not {requested}: this program was built without the feature \
+                 `zstd-native`"
+            );
+        }
+        if self.json {
+            writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -37,6 +37,8 @@ const FEATURES: &[&str] = &[
     "cuda",
     #[cfg(feature = "http")]
     "http",
+    #[cfg(feature = "zstd-native")]
+    "zstd-native",
 ];
 
 /// Hand over what a language model has computed, not what it has said

@@ -80,6 +80,37 @@ fn encode_takes_json_in_place_and_compresses_and_adds_text() {
 }
 
 #[test]
+fn each_zstd_level_writes_other_bytes_and_the_report_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // Words in a changing order, which the levels compress differently well.
+    let payload: Vec<u8> = (0..20_000_u32)
+        .flat_map(|n| format!("{} ", n.wrapping_mul(2_654_435_761) % 997).into_bytes())
+        .collect();
+    let sizes: Vec<u64> = ["1", "3", "19"]
+        .into_iter()
+        .map(|level| {
+            let frame = folder.path().join(level).display().to_string();
+            let arguments =
+                ["encode", "--meta", "{}", "--payload", "-", "--zstd", level, "--json", "-o", &frame];
+            let output = avp_with_input(arguments, &payload);
+            let report: Value = serde_json::from_slice(stdout(&output)).unwrap();
+            let requested: i64 = level.parse().unwrap();
+            assert_eq!(
+                (&report["zstd_level"], &report["requested_zstd_level"]),
+                (&requested.into(), &requested.into())
+            );
+            assert_eq!(report["payload_bytes"], payload.len());
+            assert_eq!(report["frame_bytes"], fs::metadata(frame).unwrap().len());
+            assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+            report["frame_bytes"].as_u64().unwrap()
+        })
+        .collect();
+    assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2], "{sizes:?}");
+    let both = ["encode", "--meta", "{}", "--payload", "-", "--json", "-o", "-"];
+    assert!(failure(&avp_with_input(both, b"x")).contains("standard output"));
+}
+
+#[test]
 fn encode_aligns_the_first_tensor_byte() {
     let encode = |align: &str| {
         let arguments =
