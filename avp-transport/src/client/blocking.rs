@@ -1,4 +1,4 @@
-//! The client for programs without an asynchronous runtime.
+//! The blocking client.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -9,19 +9,19 @@ use super::{
     ClientError, ClientOptions, ContextInfo, Fetched, FetchedFile, HandedOver, Outgoing, Receipt, Session,
 };
 
-/// A [`Client`](super::Client) whose methods wait. It has a runtime of its own, on the thread that waits.
+/// A [`Client`](super::Client) with blocking methods. Its runtime runs on the calling thread.
 ///
-/// ```no_run
-/// # use avp_transport::client::{ClientOptions, Outgoing, blocking::Client};
-/// # fn example(frame: &[u8]) -> Result<(), avp_transport::client::ClientError> {
-/// let client = Client::new("http://127.0.0.1:8000", ClientOptions::default())?;
-/// client.transmit(Outgoing::slice(frame))?;
-/// # Ok(())
-/// # }
+/// ```
+/// use avp_transport::client::{ClientError, ClientOptions, Outgoing, Receipt, blocking::Client};
+///
+/// fn send(frame: &[u8]) -> Result<Receipt, ClientError> {
+///     let client = Client::new("http://127.0.0.1:8790", ClientOptions::default())?;
+///     client.transmit(Outgoing::slice(frame))
+/// }
 /// ```
 ///
 /// # Panics
-/// Every method that talks to the server does within an asynchronous runtime, where waiting would stop it: use
+/// Methods that send requests panic within an asynchronous runtime, which they would block: use
 /// [`Client`](super::Client) there.
 #[derive(Clone)]
 pub struct Client {
@@ -29,7 +29,7 @@ pub struct Client {
     runtime: Arc<OwnRuntime>,
 }
 
-/// A runtime that can be dropped anywhere, also within another one.
+/// A runtime that can be dropped within another one.
 struct OwnRuntime(Option<Runtime>);
 
 impl Drop for OwnRuntime {
@@ -44,7 +44,7 @@ impl Client {
     /// As [`super::Client::new`].
     ///
     /// # Errors
-    /// As [`super::Client::new`], and [`ClientError::Io`] where the system has no resources for a runtime.
+    /// As [`super::Client::new`], and [`ClientError::Io`] where the runtime cannot be started.
     pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(ClientError::io("start a runtime"))?;
@@ -55,7 +55,7 @@ impl Client {
     /// As [`super::Client::handshake`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn handshake(&self) -> Result<Arc<Session>, ClientError> {
         self.wait(self.client.handshake())
     }
@@ -63,21 +63,21 @@ impl Client {
     /// As [`super::Client::session`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn session(&self) -> Result<Arc<Session>, ClientError> {
         self.wait(self.client.session())
     }
 
-    /// As [`super::Client::kept_session`].
+    /// As [`super::Client::cached_session`].
     #[must_use]
-    pub fn kept_session(&self) -> Option<Arc<Session>> {
-        self.client.kept_session()
+    pub fn cached_session(&self) -> Option<Arc<Session>> {
+        self.client.cached_session()
     }
 
     /// As [`super::Client::transmit`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn transmit(&self, outgoing: Outgoing<'_>) -> Result<Receipt, ClientError> {
         self.wait(self.client.transmit(outgoing))
     }
@@ -85,7 +85,7 @@ impl Client {
     /// As [`super::Client::send_text`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn send_text(&self, message: &JsonMessage) -> Result<Receipt, ClientError> {
         self.wait(self.client.send_text(message))
     }
@@ -93,7 +93,7 @@ impl Client {
     /// As [`super::Client::hand_over`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn hand_over(
         &self,
         outgoing: Outgoing<'_>,
@@ -110,7 +110,7 @@ impl Client {
     /// As [`super::Client::context_info`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn context_info(&self, id: &str) -> Result<ContextInfo, ClientError> {
         self.wait(self.client.context_info(id))
     }
@@ -118,7 +118,7 @@ impl Client {
     /// As [`super::Client::delete_context`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn delete_context(&self, id: &str) -> Result<Receipt, ClientError> {
         self.wait(self.client.delete_context(id))
     }
@@ -126,15 +126,15 @@ impl Client {
     /// As [`super::Client::health`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn health(&self) -> Result<(), ClientError> {
         self.wait(self.client.health())
     }
 
-    fn wait<T>(&self, deed: impl Future<Output = T>) -> T {
+    fn wait<T>(&self, operation: impl Future<Output = T>) -> T {
         let runtime =
             self.runtime.0.as_ref().expect("the runtime is taken only when the last clone is dropped");
-        runtime.block_on(deed)
+        runtime.block_on(operation)
     }
 }
 
@@ -144,7 +144,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A fetch that can be told more before it begins: see [`Client::fetch_context`].
+/// A fetch that is configured before it starts: see [`Client::fetch_context`].
 #[must_use = "nothing is fetched before `to_memory` or `to_file`"]
 #[derive(Debug)]
 pub struct Fetch<'a> {
@@ -161,7 +161,7 @@ impl Fetch<'_> {
     /// As [`super::Fetch::to_memory`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn to_memory(self) -> Result<Fetched, ClientError> {
         self.client.wait(self.inner.to_memory())
     }
@@ -169,7 +169,7 @@ impl Fetch<'_> {
     /// As [`super::Fetch::to_file`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the asynchronous method.
     pub fn to_file(self, path: impl AsRef<Path>) -> Result<FetchedFile, ClientError> {
         self.client.wait(self.inner.to_file(path))
     }

@@ -1,4 +1,4 @@
-//! Why a deed of the client failed.
+//! Errors of the client.
 
 use std::{error::Error, fmt, io, time::Duration};
 
@@ -6,121 +6,121 @@ use avp_core::DecodeError;
 
 use crate::wire::Reply;
 
-/// The most characters of a stranger's text that an error repeats.
+/// The maximum number of characters that an error repeats of a server's text.
 const TEXT_LIMIT: usize = 300;
 
-/// Why the client could not do what it was asked.
+/// An error of the client.
 ///
-/// No token, no payload and no address with a secret in it is ever part of one.
+/// Errors never contain tokens, payload data or URLs with secrets.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The server's address is none.
-    #[error("the server's address {reason}")]
+    /// The server's URL is invalid.
+    #[error("the server's URL {reason}")]
     Url {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Without TLS, only this machine is spoken to, and not through a proxy, unless an option says otherwise.
-    #[error("plain HTTP to {host} would leave this machine, which needs an option that allows it")]
+    /// Plain HTTP to another machine, or through a proxy, without [`allow_plain_http`](super::ClientOptions::allow_plain_http).
+    #[error("plain HTTP to {host} leaves this machine; use https or allow plain HTTP")]
     InsecureUrl {
-        /// The host that was named.
+        /// The host.
         host: String,
     },
-    /// An option or an argument cannot be used.
+    /// An option or an argument is invalid.
     #[error("{option} should be {expected}")]
     Option {
-        /// Which.
+        /// Its name.
         option: &'static str,
-        /// What it should be.
+        /// The expected value.
         expected: &'static str,
     },
-    /// The certificates, ours or theirs, will not do.
+    /// A certificate, of the client or the server, was not accepted.
     #[error("TLS: {reason}")]
     Tls {
-        /// In the words of the TLS library.
+        /// The message of the TLS library.
         reason: String,
     },
-    /// There was no connection.
-    #[error("no connection: {reason}")]
+    /// The connection could not be established.
+    #[error("cannot connect: {reason}")]
     Connect {
-        /// What the system says.
+        /// The message of the system.
         reason: String,
     },
-    /// There was a connection, and it ended too early.
-    #[error("the connection broke: {reason}")]
+    /// The connection was closed too early.
+    #[error("the connection was closed: {reason}")]
     Broken {
-        /// What the connection says.
+        /// The message of the HTTP library.
         reason: String,
     },
-    /// Something took too long.
-    #[error("{which} took longer than {after:?}")]
+    /// A timeout expired.
+    #[error("{which} exceeded the timeout of {after:?}")]
     Timeout {
-        /// What was waited for.
-        which: Wait,
-        /// For how long.
+        /// The timeout.
+        which: TimeoutKind,
+        /// Its duration.
         after: Duration,
     },
-    /// The server answered, and the answer is no.
+    /// The server refused the request.
     #[error("the server refused with status {status}{}", DisplayRefusal { code, message })]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The server's name for the reason, at most 300 characters; `""` where it gave none.
+        /// The server's code for programs, at most 300 characters; `""` for none.
         code: String,
-        /// The server's sentence for people, at most 300 characters; `""` where it gave none.
+        /// The server's message for people, at most 300 characters; `""` for none.
         message: String,
-        /// After how long the server wishes to be asked again.
+        /// The value of `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The session is over, and this frame cannot be taken into another one.
+    /// The session has expired, and the frame cannot be sent in another one.
     #[error("the session has expired")]
     SessionExpired,
-    /// The bytes, ours or theirs, are no frame.
+    /// The bytes sent or received are not a valid frame.
     #[error(transparent)]
     Frame(#[from] DecodeError),
-    /// The server's answer is not one of this protocol.
-    #[error("the answer is not AVP's: expected {expected}")]
+    /// The server's response is not AVP's.
+    #[error("invalid response: expected {expected}")]
     Protocol {
-        /// What should have been there.
+        /// What was expected.
         expected: &'static str,
     },
-    /// A file or another source or sink on this machine failed.
+    /// A file or another local source or destination failed.
     #[error("cannot {action}: {source}")]
     Io {
-        /// What was tried.
+        /// The failed action.
         action: &'static str,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The memory for a frame is not to be had.
-    #[error("no memory for a frame of {needed} bytes")]
+    /// Memory for a frame could not be allocated.
+    #[error("cannot allocate {needed} bytes for a frame")]
     Memory {
         /// Length of the frame, in bytes.
         needed: u64,
     },
 }
 
-/// What the client waits for, each with its own patience: see [`Timeouts`](super::Timeouts).
+/// A timeout of the client: see [`Timeouts`](super::Timeouts).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// A connection, TLS included.
+pub enum TimeoutKind {
+    /// Connecting, TLS included.
     Connect,
-    /// The first byte of the answer, once the request has gone out.
+    /// The first byte of the response, after the request was sent.
     FirstByte,
     /// The next bytes of a body, in either direction.
     Idle,
-    /// The whole deed, with all its retries.
+    /// The whole operation with all retries.
     Total,
 }
 
-impl fmt::Display for Wait {
+impl fmt::Display for TimeoutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "connecting",
-            Self::FirstByte => "the answer",
+            Self::FirstByte => "waiting for the response",
             Self::Idle => "a pause in a body",
-            Self::Total => "the whole exchange",
+            Self::Total => "the whole operation",
         })
     }
 }
@@ -146,30 +146,30 @@ impl ClientError {
         }
     }
 
-    /// Whether the same may succeed another time.
+    /// Whether the same operation may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Broken { .. } => true,
-            Self::Timeout { which, .. } => !matches!(which, Wait::Total),
+            Self::Timeout { which, .. } => !matches!(which, TimeoutKind::Total),
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 502..=504) || self.is_in_progress(),
             _ => false,
         }
     }
 
-    /// Whether the server has surely not begun to act on the request, so that another one cannot make it act twice.
-    pub(super) const fn left_nothing_done(&self) -> bool {
+    /// Whether the server has certainly not begun to process the request, so that a retry cannot be processed twice.
+    pub(super) const fn is_unprocessed(&self) -> bool {
         match self {
             Self::Connect { .. } => true,
-            Self::Timeout { which, .. } => matches!(which, Wait::Connect),
+            Self::Timeout { which, .. } => matches!(which, TimeoutKind::Connect),
             Self::Refused { status: 429, .. } => true,
-            // A 503 without a word may be a proxy's, whose server broke off after it had begun.
+            // A 503 without these may be a proxy's, whose server failed while processing.
             Self::Refused { status: 503, code, retry_after, .. } => !code.is_empty() || retry_after.is_some(),
             _ => false,
         }
     }
 
-    /// Whether the server is still at work on the same request, and tells when to ask for what came of it.
+    /// Whether an earlier attempt is in progress on the server, which names a time for the next one.
     pub(super) fn is_in_progress(&self) -> bool {
         matches!(self, Self::Refused { status: 409, code, retry_after: Some(_), .. } if code == "in_progress")
     }
@@ -181,7 +181,7 @@ impl ClientError {
         }
     }
 
-    /// The refusal that an answer with this status and body is. `hide` takes out of its words what nobody shall read.
+    /// The error of a response with this status and body. `hide` removes secrets from its text.
     pub(super) fn refusal(
         status: u16,
         retry_after: Option<Duration>,
@@ -198,11 +198,11 @@ impl ClientError {
         Self::Refused { status, code, message, retry_after }
     }
 
-    /// What an error of the HTTP client means here.
+    /// The error of the HTTP library as one of the client.
     pub(super) fn from_http(error: reqwest::Error, connect: Duration) -> Self {
         let error = error.without_url();
         if error.is_connect() && error.is_timeout() {
-            return Self::Timeout { which: Wait::Connect, after: connect };
+            return Self::Timeout { which: TimeoutKind::Connect, after: connect };
         }
         let reason = innermost(&error);
         match (has_tls_error(&error), error.is_connect()) {
@@ -234,12 +234,12 @@ impl fmt::Display for DisplayRefusal<'_> {
     }
 }
 
-/// A stranger's text, cut to a length, on one line.
+/// A server's text on one line, shortened.
 fn shorten(text: &str) -> String {
     text.chars().take(TEXT_LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The last cause says what happened; those before it, through which layers it came.
+/// The innermost cause: the outer ones only name the layers.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -252,7 +252,7 @@ fn has_tls_error(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| next_cause(*error)).any(|error| error.is::<rustls::Error>())
 }
 
-/// As `source`, but an I/O error's own inner error is not passed over.
+/// As `source`, but does not skip the inner error of an I/O error.
 fn next_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),
@@ -265,26 +265,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strangers_words_are_cut_and_stay_on_one_line() {
+    fn a_servers_text_is_shortened_to_one_line() {
         let body = Reply::failure("full", &"no\nroom ".repeat(1000)).to_string();
         let error = ClientError::refusal(503, Some(Duration::from_secs(1)), body.as_bytes(), str::to_owned);
         let text = error.to_string();
         assert!(text.starts_with("the server refused with status 503 (full): no room no"), "{text}");
         assert!(text.len() < TEXT_LIMIT + 60 && !text.contains('\n'));
-        assert!(error.is_retryable() && error.left_nothing_done());
+        assert!(error.is_retryable() && error.is_unprocessed());
     }
 
     #[test]
-    fn an_answer_that_is_no_json_is_a_refusal_all_the_same() {
+    fn an_error_response_without_json_is_a_refusal() {
         let error = ClientError::refusal(502, None, b"<html>", str::to_owned);
         assert_eq!(error.to_string(), "the server refused with status 502");
-        assert!(error.is_retryable() && !error.left_nothing_done());
+        assert!(error.is_retryable() && !error.is_unprocessed());
         let silent = ClientError::refusal(503, None, b"<html>", str::to_owned);
-        assert!(silent.is_retryable() && !silent.left_nothing_done(), "whose it is shows nothing");
+        assert!(silent.is_retryable() && !silent.is_unprocessed(), "it may be a proxy's");
     }
 
     #[test]
-    fn only_a_409_that_names_a_time_is_waited_for() {
+    fn only_a_409_with_retry_after_is_retried() {
         let refused = |status, code, after: Option<u64>| {
             let body = Reply::failure(code, "").to_string();
             ClientError::refusal(status, after.map(Duration::from_secs), body.as_bytes(), str::to_owned)
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_410_that_says_so_is_an_expired_session() {
+    fn only_a_410_with_its_code_is_an_expired_session() {
         let expired = Reply::failure("session_expired", "").to_string();
         assert_eq!(
             ClientError::refusal(410, None, expired.as_bytes(), str::to_owned).kind(),

@@ -1,4 +1,4 @@
-//! One request and its answer, with patience for each part of it.
+//! One request and its response, with a timeout for each phase.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use reqwest::{Request, Response, Url};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    Client, ClientError, Wait,
+    Client, ClientError, TimeoutKind,
     pieces::Pieces,
     upload::{Meter, Phase, Reporter, Upload},
 };
@@ -20,17 +20,17 @@ use crate::{
     wire::{AGENT_HEADER, JSON, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version},
 };
 
-/// A request's body as an attempt has it, and the meter on it.
+/// The request body of one attempt, and its meter.
 pub(super) type Attempt = (Upload, Arc<Meter>);
 
-/// The most bytes of a refusal that are read to say why.
+/// The maximum number of bytes of an error response that are read.
 const REFUSAL_LIMIT: usize = 64 << 10;
 
 impl Client {
-    /// A request to `path`, below the server's address, as this agent.
+    /// A request to `path` below the base URL, with this agent's headers.
     pub(super) fn request(&self, method: Method, path: &[&str]) -> Request {
         let mut url = self.inner.base.clone();
-        // Only an address that cannot have a path would refuse; such a one is no server's.
+        // `base_url` has checked that the URL has a path.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
@@ -46,7 +46,7 @@ impl Client {
         request
     }
 
-    /// A request that posts JSON text, and with it the attempt.
+    /// A `POST` of JSON text.
     pub(super) fn json_request(&self, path: &[&str], text: &str) -> (Request, Attempt) {
         let mut request = self.request(Method::POST, path);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -55,8 +55,8 @@ impl Client {
         (request, Upload::new(body, Pieces::Memory([].into()), len, Reporter::default()))
     }
 
-    /// Sends a request and waits for the head of its answer, whatever it says.
-    pub(super) async fn answer(
+    /// Sends a request and waits for the head of its response, whatever the status.
+    pub(super) async fn send_request(
         &self,
         mut request: Request,
         attempt: Option<Attempt>,
@@ -66,20 +66,20 @@ impl Client {
         *request.body_mut() = body.map(reqwest::Body::wrap);
         let meter = meter.unwrap_or_default();
         let begun = Instant::now();
-        let mut answer = pin!(self.inner.http.execute(request));
+        let mut response = pin!(self.inner.http.execute(request));
         loop {
             let phase = meter.phase();
             let (from, which, after) = match phase {
                 Phase::Waiting => {
-                    (begun, Wait::FirstByte, timeouts.connect.saturating_add(timeouts.first_byte))
+                    (begun, TimeoutKind::FirstByte, timeouts.connect.saturating_add(timeouts.first_byte))
                 }
-                Phase::Sending(asked) => (asked, Wait::Idle, timeouts.idle),
-                Phase::Sent(finished) => (finished, Wait::FirstByte, timeouts.first_byte),
+                Phase::Sending(asked) => (asked, TimeoutKind::Idle, timeouts.idle),
+                Phase::Sent(finished) => (finished, TimeoutKind::FirstByte, timeouts.first_byte),
             };
             tokio::select! {
                 biased;
-                answer = &mut answer => {
-                    return answer.map_err(|error| {
+                response = &mut response => {
+                    return response.map_err(|error| {
                         let fault = meter.take_fault();
                         fault.unwrap_or_else(|| ClientError::from_http(error, timeouts.connect))
                     });
@@ -94,7 +94,7 @@ impl Client {
         }
     }
 
-    /// Sends a request and reads the JSON object that answers it.
+    /// Sends a request and reads the JSON object of its response.
     pub(super) async fn reply(
         &self,
         request: Request,
@@ -104,7 +104,7 @@ impl Client {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.read_whole(response, self.inner.options.reply_limit).await?;
         let reply = Reply::parse(&body).ok_or(ClientError::Protocol { expected: "a JSON object" })?;
-        // A peer's handler can say no without a status.
+        // Handlers of the Python package report failure in the JSON alone.
         match reply.field("success") {
             Some(serde_json::Value::Bool(false)) => {
                 Err(self.refusal(status.as_u16(), retry_after(&headers), &body))
@@ -113,28 +113,28 @@ impl Client {
         }
     }
 
-    /// Sends a request, and turns an answer that is a refusal into an error.
+    /// Sends a request and turns an error status into an error.
     pub(super) async fn accepted(
         &self,
         request: Request,
         attempt: Option<Attempt>,
     ) -> Result<Response, ClientError> {
-        let response = self.answer(request, attempt).await?;
+        let response = self.send_request(request, attempt).await?;
         if response.status().is_success() {
             return Ok(response);
         }
         Err(self.refused(response).await)
     }
 
-    /// What an answer without success says.
+    /// The error of a response with an error status.
     pub(super) async fn refused(&self, response: Response) -> ClientError {
         let (status, after) = (response.status().as_u16(), retry_after(response.headers()));
-        // The status is known, whatever becomes of the words.
+        // Without a body the status alone tells the error.
         let body = self.read_whole(response, REFUSAL_LIMIT).await.unwrap_or_default();
         self.refusal(status, after, &body)
     }
 
-    /// A refusal in the server's words, except that a token which it repeats stays unsaid.
+    /// A refusal with the server's message, from which the client's token is removed.
     fn refusal(&self, status: u16, retry_after: Option<Duration>, body: &[u8]) -> ClientError {
         let hide = |text: &str| match &self.inner.options.token {
             Some(token) => token.hide_in(text),
@@ -143,30 +143,30 @@ impl Client {
         ClientError::refusal(status, retry_after, body, hide)
     }
 
-    /// The next bytes of an answer's body; `None` at its end.
+    /// The next bytes of a response's body; `None` at its end.
     pub(super) async fn next_bytes(&self, response: &mut Response) -> Result<Option<Bytes>, ClientError> {
         let timeouts = self.inner.options.timeouts;
         match timeout(timeouts.idle, response.chunk()).await {
             Ok(chunk) => chunk.map_err(|error| ClientError::from_http(error, timeouts.connect)),
-            Err(_) => Err(ClientError::Timeout { which: Wait::Idle, after: timeouts.idle }),
+            Err(_) => Err(ClientError::Timeout { which: TimeoutKind::Idle, after: timeouts.idle }),
         }
     }
 
-    /// Keeps a deed to the limit for all of it.
+    /// Runs an operation within the total timeout.
     pub(super) async fn within_total<T>(
         &self,
-        deed: impl Future<Output = Result<T, ClientError>>,
+        operation: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        let Some(after) = self.inner.options.timeouts.total else { return deed.await };
-        let late = |_| Err(ClientError::Timeout { which: Wait::Total, after });
-        timeout(after, deed).await.unwrap_or_else(late)
+        let Some(after) = self.inner.options.timeouts.total else { return operation.await };
+        let timed_out = |_| Err(ClientError::Timeout { which: TimeoutKind::Total, after });
+        timeout(after, operation).await.unwrap_or_else(timed_out)
     }
 
     async fn read_whole(&self, mut response: Response, limit: usize) -> Result<Bytes, ClientError> {
         let mut body = BytesMut::new();
         while let Some(chunk) = self.next_bytes(&mut response).await? {
             if chunk.len() > limit - body.len() {
-                return Err(ClientError::Protocol { expected: "a shorter answer" });
+                return Err(ClientError::Protocol { expected: "a shorter response" });
             }
             body.extend_from_slice(&chunk);
         }
@@ -174,16 +174,15 @@ impl Client {
     }
 }
 
-/// The server's address, if it is one that this client speaks to. Through a proxy, even what is meant for this machine leaves
-/// it.
+/// Parses and checks the base URL. Through a proxy, requests to a loopback address leave this machine too.
 pub(super) fn base_url(url: &str, allow_plain_http: bool, has_proxy: bool) -> Result<Url, ClientError> {
     let wrong = |reason| ClientError::Url { reason };
-    let url = Url::parse(url).map_err(|_| wrong("should read like https://host:port"))?;
+    let url = Url::parse(url).map_err(|_| wrong("should have the form https://host:port"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong("should not hold a name or password"));
+        return Err(wrong("should not contain a user name or password"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("should end with its path"));
+        return Err(wrong("should not have a query or fragment"));
     }
     match (url.scheme(), url.host_str()) {
         ("https", Some(_)) => {}
@@ -197,24 +196,24 @@ pub(super) fn base_url(url: &str, allow_plain_http: bool, has_proxy: bool) -> Re
     Ok(url)
 }
 
-/// Whether a host can only be this machine: `localhost` is by RFC 6761.
+/// Whether a host is always this machine. `localhost` is by RFC 6761.
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A time so far off that it never comes stands for one that no clock can show.
+/// The instant of a timeout; one that overflows `Instant` becomes a year.
 fn later(from: Instant, after: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     from.checked_add(after).unwrap_or_else(|| from + YEAR)
 }
 
-/// `Retry-After` in seconds; a date is not what this protocol's servers send.
+/// `Retry-After` in seconds. AVP servers do not send dates.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Text of our own making as a header's value.
+/// A header value of text that is known to be ASCII.
 pub(super) fn ascii(text: &str) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
@@ -224,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_tls_only_this_machine_is_spoken_to_unasked() {
+    fn plain_http_is_for_this_machine_by_default() {
         for url in
             ["http://127.0.0.1:80", "http://localhost:8000/agents", "http://[::1]:9", "https://a.example"]
         {
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn through_a_proxy_no_plain_address_is_this_machine() {
+    fn through_a_proxy_plain_http_needs_the_option() {
         let error = base_url("http://127.0.0.1", false, true).unwrap_err();
         assert_eq!(error.kind(), "insecure_url");
         assert!(base_url("http://127.0.0.1", true, true).is_ok());
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_refused_without_repeating_its_password() {
+    fn an_error_does_not_repeat_the_password_of_a_url() {
         let url = "https://user:s3cret@host";
         let error = base_url(url, true, false).unwrap_err();
         assert_eq!((error.kind(), error.to_string().contains("s3cret")), ("url", false));

@@ -1,4 +1,4 @@
-//! Contexts that a server keeps: fetched, looked at, removed.
+//! Fetching, inspecting and deleting stored contexts.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,7 +18,7 @@ use super::{
     upload::Reporter,
 };
 
-/// A fetch that can be told more before it begins: see [`Client::fetch_context`].
+/// A fetch that is configured before it starts: see [`Client::fetch_context`].
 #[must_use = "nothing is fetched before `to_memory` or `to_file`"]
 #[derive(Debug)]
 pub struct Fetch<'a> {
@@ -27,38 +27,38 @@ pub struct Fetch<'a> {
     reporter: Reporter,
 }
 
-/// A frame fetched into memory, whole and verified.
+/// A verified frame in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fetched {
     /// The frame.
     pub frame: Bytes,
     /// Its head.
     pub head: OwnedHead,
-    /// The server's `ETag` for it.
+    /// The server's `ETag`.
     pub etag: Option<String>,
 }
 
-/// A frame fetched into a file, whole and verified.
+/// A verified frame in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchedFile {
     /// The frame's head.
     pub head: OwnedHead,
-    /// The server's `ETag` for it.
+    /// The server's `ETag`.
     pub etag: Option<String>,
 }
 
-/// What a server tells of a context without sending it.
+/// Length and `ETag` of a stored context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextInfo {
-    /// Length of the frame, in bytes, where the server says.
+    /// Length of the frame in bytes, if the server states it.
     pub len: Option<u64>,
     /// The `ETag`.
     pub etag: Option<String>,
 }
 
 impl Client {
-    /// Fetches a context that the server keeps. A transfer that breaks is taken up where it broke, if the context is
-    /// still the same; length and checksum are verified.
+    /// Fetches a stored context and verifies length and checksum. A broken transfer is resumed if the context has not
+    /// changed.
     ///
     /// ```no_run
     /// # async fn example(client: avp_transport::client::Client) -> Result<(), avp_transport::client::ClientError> {
@@ -73,20 +73,20 @@ impl Client {
         Fetch { client: self, id, reporter: Reporter::default() }
     }
 
-    /// Asks for a context's length and `ETag`.
+    /// Requests the length and `ETag` of a context.
     ///
     /// # Errors
-    /// As the exchange fails; a context that is not there is [`ClientError::Refused`] with status 404.
+    /// The error of the exchange; for an unknown context [`ClientError::Refused`] with status 404.
     pub async fn context_info(&self, id: &str) -> Result<ContextInfo, ClientError> {
         let response = self.within_total(self.ask(Method::HEAD, id)).await?;
         let len = text(response.headers(), CONTENT_LENGTH).and_then(|len| len.parse().ok());
         Ok(ContextInfo { len, etag: text(response.headers(), ETAG) })
     }
 
-    /// Has the server forget a context. Of a retry whose first try did succeed, the server may say that there is none.
+    /// Deletes a context. If a first attempt succeeded without a response, the retry may fail with 404.
     ///
     /// # Errors
-    /// As the exchange fails; a context that is not there is [`ClientError::Refused`] with status 404.
+    /// The error of the exchange; for an unknown context [`ClientError::Refused`] with status 404.
     pub async fn delete_context(&self, id: &str) -> Result<Receipt, ClientError> {
         self.within_total(async {
             let mut retries = Retries::new(&self.inner.options.retry);
@@ -101,10 +101,10 @@ impl Client {
         .await
     }
 
-    /// Asks whether the server is there.
+    /// Checks that the server is reachable.
     ///
     /// # Errors
-    /// As the exchange fails.
+    /// The error of the exchange.
     pub async fn health(&self) -> Result<(), ClientError> {
         self.within_total(async {
             let mut retries = Retries::new(&self.inner.options.retry);
@@ -129,17 +129,16 @@ impl Client {
     }
 
     fn context_request(&self, method: Method, id: &str) -> Result<Request, ClientError> {
-        // These would be steps in the path, not names.
+        // These would change the path.
         if matches!(id, "" | "." | "..") {
-            return Err(ClientError::Option { option: "a context's id", expected: "a name" });
+            return Err(ClientError::Option { option: "a context id", expected: "a single path segment" });
         }
         Ok(self.request(method, &["avp", "v2", "contexts", id]))
     }
 }
 
 impl Fetch<'_> {
-    /// Calls `progress` with the bytes that have arrived and the frame's length. What arrives again is not told again, so
-    /// the number only grows.
+    /// Calls `progress` with the number of bytes received and the frame's length. The number never decreases.
     pub fn on_progress(self, progress: impl Fn(u64, u64) + Send + Sync + 'static) -> Self {
         Self { reporter: Reporter::new(Arc::new(progress)), ..self }
     }
@@ -147,20 +146,20 @@ impl Fetch<'_> {
     /// Fetches into memory.
     ///
     /// # Errors
-    /// [`ClientError::Frame`] where what arrives is no frame, too large or damaged; [`ClientError::Memory`] where there is not
-    /// enough; else as the exchange fails.
+    /// [`ClientError::Frame`] for an invalid, damaged or too large frame; [`ClientError::Memory`] where memory cannot be
+    /// allocated; or the error of the exchange.
     pub async fn to_memory(self) -> Result<Fetched, ClientError> {
         let client = self.client;
         let (frame, head, etag) = client.within_total(self.run(MemorySink::default())).await?;
         Ok(Fetched { frame, head, etag })
     }
 
-    /// Fetches into a file, readable for its owner alone, which appears under its name, in place of one that was there, only
-    /// when all of it has arrived, is verified and on the disk. Whatever goes wrong before leaves nothing behind.
+    /// Fetches into a file that only its owner can read. It replaces an existing file once it is complete, verified and
+    /// synced; an error leaves nothing behind.
     ///
     /// # Errors
-    /// [`ClientError::Frame`] where what arrives is no frame, too large or damaged; [`ClientError::Io`] where the file cannot be
-    /// written, as on a full disk; else as the exchange fails.
+    /// [`ClientError::Frame`] for an invalid, damaged or too large frame; [`ClientError::Io`] where the file cannot be written;
+    /// or the error of the exchange.
     pub async fn to_file(self, path: impl AsRef<Path>) -> Result<FetchedFile, ClientError> {
         let client = self.client;
         let path = path.as_ref();
@@ -180,7 +179,7 @@ impl Fetch<'_> {
         Ok((sink.finish(&head, options.limits.unpacked).await?, head, etag))
     }
 
-    /// Receives what is missing, or as much of it as comes.
+    /// One attempt at receiving the rest of the frame.
     async fn attempt(&self, transfer: &mut Transfer, sink: &mut impl Sink) -> Result<(), ClientError> {
         let mut request = self.client.context_request(Method::GET, self.id)?;
         if let Some((range, etag)) = transfer.missing_range() {
@@ -188,29 +187,29 @@ impl Fetch<'_> {
             request.headers_mut().insert(IF_RANGE, ascii(etag));
         }
         let asked_for_rest = request.headers().contains_key(RANGE);
-        let mut response = self.client.answer(request, None).await?;
+        let mut response = self.client.send_request(request, None).await?;
         let etag = text(response.headers(), ETAG);
-        let begins_anew = match response.status() {
+        let must_restart = match response.status() {
             StatusCode::PARTIAL_CONTENT if asked_for_rest => {
                 let range = text(response.headers(), CONTENT_RANGE).unwrap_or_default();
                 if !range.starts_with(&format!("bytes {}-", transfer.received)) {
                     return Err(ClientError::Protocol { expected: "the range that was asked for" });
                 }
-                // Another one's rest does not continue this beginning, whatever the server thinks.
+                // The rest of another version does not continue this one.
                 etag.is_some() && etag != transfer.etag
             }
             StatusCode::RANGE_NOT_SATISFIABLE if asked_for_rest => true,
             StatusCode::OK => {
-                transfer.begin_anew(etag);
+                transfer.restart(etag);
                 sink.clear().await?;
                 false
             }
             _ => return Err(self.client.refused(response).await),
         };
-        if begins_anew {
-            transfer.begin_anew(None);
+        if must_restart {
+            transfer.restart(None);
             sink.clear().await?;
-            return Err(ClientError::Broken { reason: "the context has changed meanwhile".to_owned() });
+            return Err(ClientError::Broken { reason: "the context has changed".to_owned() });
         }
         while let Some(bytes) = self.client.next_bytes(&mut response).await? {
             transfer.feed(&bytes)?;
@@ -223,7 +222,7 @@ impl Fetch<'_> {
     }
 }
 
-/// How far a fetch has come.
+/// The state of a fetch.
 struct Transfer {
     limits: FrameLimits,
     received: u64,
@@ -241,11 +240,11 @@ impl Transfer {
         Self { limits, received: 0, etag: None, state: TransferState::Head(HeadReader::new(limits)) }
     }
 
-    fn begin_anew(&mut self, etag: Option<String>) {
+    fn restart(&mut self, etag: Option<String>) {
         *self = Self { etag, ..Self::new(self.limits) };
     }
 
-    /// What is missing as a range, and the validator without which a range would be a guess; `None` where all must be asked for.
+    /// The missing range and its validator; `None` where the whole frame must be requested.
     fn missing_range(&self) -> Option<(String, &str)> {
         // A weak tag does not promise the same bytes (RFC 9110, 13.1.5).
         let etag = self.etag.as_deref().filter(|etag| etag.starts_with('"'))?;

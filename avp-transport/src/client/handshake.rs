@@ -1,4 +1,4 @@
-//! Handshakes, and the session that they leave behind.
+//! Handshakes and the cached session.
 
 use std::sync::{Arc, PoisonError};
 
@@ -8,74 +8,74 @@ use tokio::time::Instant;
 use super::{Client, ClientError, Session, retry::Retries, session::negotiate};
 use crate::wire::VERSION_HEADER;
 
-/// A session, and when it ends by itself.
+/// A session and its expiry.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CachedSession {
     session: Arc<Session>,
-    until: Option<Instant>,
+    expires: Option<Instant>,
 }
 
 impl Client {
-    /// Says hello, and keeps the session that comes of it in place of any before.
+    /// Performs a handshake and caches its session in place of an earlier one.
     ///
     /// # Errors
-    /// [`ClientError::Protocol`] where the answer is not AVP's; else as the exchange fails.
+    /// [`ClientError::Protocol`] where the response is not AVP's, or the error of the exchange.
     pub async fn handshake(&self) -> Result<Arc<Session>, ClientError> {
         self.within_total(async {
-            let _alone = self.inner.shaking.lock().await;
-            self.shake_hands().await
+            let _lock = self.inner.handshake_lock.lock().await;
+            self.perform_handshake().await
         })
         .await
     }
 
-    /// The session that was agreed on, by a handshake where there is none that still holds.
+    /// The cached session, or that of a new handshake where there is none or it has expired.
     ///
     /// # Errors
-    /// As [`handshake`](Self::handshake).
+    /// Those of [`handshake`](Self::handshake).
     pub async fn session(&self) -> Result<Arc<Session>, ClientError> {
         self.within_total(self.current_session()).await
     }
 
-    /// The session that was last agreed on, even if its time is up.
+    /// The cached session, even if it has expired.
     #[must_use]
-    pub fn kept_session(&self) -> Option<Arc<Session>> {
-        let kept = self.inner.session.read().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().map(|kept| kept.session.clone())
+    pub fn cached_session(&self) -> Option<Arc<Session>> {
+        let cached = self.inner.session.read().unwrap_or_else(PoisonError::into_inner);
+        cached.as_ref().map(|cached| cached.session.clone())
     }
 
-    /// The dialect that the server reads, as far as is known.
+    /// The server's dialect if known, else the configured one.
     pub(super) fn dialect(&self) -> Dialect {
-        self.kept_session().map_or(self.inner.options.dialect, |session| session.dialect)
+        self.cached_session().map_or(self.inner.options.dialect, |session| session.dialect)
     }
 
     pub(super) async fn current_session(&self) -> Result<Arc<Session>, ClientError> {
         if let Some(session) = self.valid_session() {
             return Ok(session);
         }
-        let _alone = self.inner.shaking.lock().await;
-        // Another deed may have found the same and been first.
+        let _lock = self.inner.handshake_lock.lock().await;
+        // Another task may have performed the handshake while this one waited.
         match self.valid_session() {
             Some(session) => Ok(session),
-            None => self.shake_hands().await,
+            None => self.perform_handshake().await,
         }
     }
 
-    /// A session after the one with this id, of which the server says that it has expired.
+    /// A session newer than the one with this id, which the server has reported as expired.
     pub(super) async fn renewed_session(&self, expired_id: &str) -> Result<Arc<Session>, ClientError> {
-        let _alone = self.inner.shaking.lock().await;
+        let _lock = self.inner.handshake_lock.lock().await;
         match self.valid_session() {
             Some(session) if session.id != expired_id => Ok(session),
-            _ => self.shake_hands().await,
+            _ => self.perform_handshake().await,
         }
     }
 
     fn valid_session(&self) -> Option<Arc<Session>> {
-        let kept = self.inner.session.read().unwrap_or_else(PoisonError::into_inner);
-        let kept = kept.as_ref()?;
-        kept.until.is_none_or(|until| Instant::now() < until).then(|| kept.session.clone())
+        let cached = self.inner.session.read().unwrap_or_else(PoisonError::into_inner);
+        let cached = cached.as_ref()?;
+        cached.expires.is_none_or(|expires| Instant::now() < expires).then(|| cached.session.clone())
     }
 
-    async fn shake_hands(&self) -> Result<Arc<Session>, ClientError> {
+    async fn perform_handshake(&self) -> Result<Arc<Session>, ClientError> {
         let options = &self.inner.options;
         let hello = Hello {
             agent_id: options.agent_id.clone(),
@@ -85,12 +85,12 @@ impl Client {
         };
         let text = hello.to_string();
         let mut retries = Retries::new(&options.retry);
-        // The session lives from some moment after this one.
+        // The session's lifetime begins after this moment.
         let (asked, (reply, headers)) = loop {
             let asked = Instant::now();
             let (request, attempt) = self.json_request(&["avp", "v2", "handshake"], &text);
             match self.reply(request, Some(attempt)).await {
-                Ok(answer) => break (asked, answer),
+                Ok(reply) => break (asked, reply),
                 Err(error) => retries.pause(error, true).await?,
             }
         };
@@ -99,11 +99,11 @@ impl Client {
         let session = negotiate(&ours, &reply, version, options.dialect, |ours, theirs| {
             options.evidence.as_ref().map(|lookup| lookup.find(ours, theirs)).unwrap_or_default()
         })?;
-        let until = session.expires_in.and_then(|life| asked.checked_add(life));
+        let expires = session.expires_in.and_then(|life| asked.checked_add(life));
         let session = Arc::new(session);
-        let kept = Kept { session: session.clone(), until };
-        *self.inner.session.write().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        tracing::debug!(mode = session.mode.as_str(), rule = session.rule.as_str(), "session agreed on");
+        let cached = CachedSession { session: session.clone(), expires };
+        *self.inner.session.write().unwrap_or_else(PoisonError::into_inner) = Some(cached);
+        tracing::debug!(mode = session.mode.as_str(), rule = session.rule.as_str(), "session negotiated");
         Ok(session)
     }
 }

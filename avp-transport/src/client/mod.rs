@@ -1,4 +1,4 @@
-//! The client: hands frames and words to another agent's server, and fetches contexts from it.
+//! The client: sends frames and text to another agent's server, and fetches contexts from it.
 //!
 //! ```no_run
 //! use avp_core::{FrameEncoder, Metadata};
@@ -15,8 +15,8 @@
 //! # }
 //! ```
 //!
-//! What fails and may succeed another time is tried again, where that cannot do it twice: see [`RetryPolicy`]. Every wait
-//! has its limit: see [`Timeouts`]. Redirects are not followed, so that a token goes nowhere but to the server it is for.
+//! Failed requests that are safe to repeat are retried: see [`RetryPolicy`]. Every wait has a timeout: see [`Timeouts`].
+//! Redirects are not followed, so a token is sent to its server only.
 //!
 //! [`blocking`] is the same client for programs without an asynchronous runtime.
 
@@ -46,7 +46,7 @@ use http::HeaderValue;
 use reqwest::{Url, redirect};
 
 pub use {
-    error::{ClientError, Wait},
+    error::{ClientError, TimeoutKind},
     fetch::{ContextInfo, Fetch, Fetched, FetchedFile},
     options::{ClientOptions, EvidenceLookup, Proxy, Timeouts, Token},
     outgoing::Outgoing,
@@ -56,23 +56,23 @@ pub use {
     tls::{Roots, TlsIdentity, TlsOptions},
 };
 
-/// Window of one HTTP/2 stream, in bytes: a frame of 128 MiB is not slowed by waiting for leave to go on.
+/// The HTTP/2 window of a stream, in bytes: large, so that a frame of 128 MiB does not wait for window updates.
 const STREAM_WINDOW: u32 = 8 << 20;
 
-/// Window of one HTTP/2 connection, in bytes.
+/// The HTTP/2 window of a connection, in bytes.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
-/// The most bytes of an answer's headers in HTTP/2.
+/// The maximum length of a response's headers in HTTP/2, in bytes.
 const HEADER_LIMIT: u32 = 16 << 10;
 
-/// The most headers of an answer in HTTP/1.1.
+/// The maximum number of headers of a response in HTTP/1.1.
 const MAX_HEADERS: usize = 64;
 
-/// How long a connection is kept that nobody uses: less than the 75 s of this crate's server, so that it is not the
-/// server that closes one just as a request goes out on it.
+/// How long an idle connection is kept: less than the 75 s of this crate's server, so that the server does not close one
+/// just as a request is sent on it.
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 
-/// A client of one server. Clones share connections and session; each may be used by many tasks at once.
+/// A client of one server. Clones share connections and session, and can be used by many tasks concurrently.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -83,16 +83,17 @@ struct Inner {
     base: Url,
     agent: HeaderValue,
     options: ClientOptions,
-    session: RwLock<Option<handshake::Kept>>,
-    /// Held during a handshake, so that many who need a session make one.
-    shaking: tokio::sync::Mutex<()>,
+    session: RwLock<Option<handshake::CachedSession>>,
+    /// Held during a handshake, so that concurrent tasks perform one.
+    handshake_lock: tokio::sync::Mutex<()>,
 }
 
 impl Client {
-    /// A client of the server at `base_url`, such as `https://agent-b.example:8443`. No connection is made yet.
+    /// Creates a client of the server at `base_url`, such as `https://agent-b.example:8443`. It does not connect yet.
     ///
     /// ```
-    /// # use avp_transport::client::{Client, ClientOptions};
+    /// use avp_transport::client::{Client, ClientOptions};
+    ///
     /// assert!(Client::new("http://127.0.0.1:8000", ClientOptions::default()).is_ok());
     /// let error = Client::new("http://agent-b.example", ClientOptions::default()).unwrap_err();
     /// assert_eq!(error.kind(), "insecure_url");
@@ -103,7 +104,7 @@ impl Client {
     pub fn new(base_url: &str, options: ClientOptions) -> Result<Self, ClientError> {
         let base = exchange::base_url(base_url, options.allow_plain_http, options.proxy.is_some())?;
         let wrong =
-            |_| ClientError::Option { option: "the agent's id", expected: "text without control characters" };
+            |_| ClientError::Option { option: "the agent id", expected: "text without control characters" };
         let agent = HeaderValue::try_from(&options.agent_id).map_err(wrong)?;
         let is_plain = base.scheme() == "http";
         let tls = if is_plain { tls::unused() } else { tls::config(&options.tls) }?;
@@ -112,7 +113,7 @@ impl Client {
             .https_only(!is_plain)
             .redirect(redirect::Policy::none())
             .referer(false)
-            // Ours knows what can be repeated; a second policy would multiply the first.
+            // This client has its own retry policy; a second one would multiply the attempts.
             .retry(reqwest::retry::never())
             .connect_timeout(options.timeouts.connect)
             .pool_idle_timeout(IDLE_CONNECTION)
@@ -128,8 +129,8 @@ impl Client {
         let builder = if is_plain && options.plain_http2 { builder.http2_prior_knowledge() } else { builder };
         let http =
             builder.build().map_err(|error| ClientError::from_http(error, options.timeouts.connect))?;
-        let (session, shaking) = (RwLock::default(), tokio::sync::Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { http, base, agent, options, session, shaking }) })
+        let (session, handshake_lock) = (RwLock::default(), tokio::sync::Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { http, base, agent, options, session, handshake_lock }) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a client can be told beside its server's address.
+//! Options of a client.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -8,10 +8,11 @@ use http::HeaderValue;
 use super::{ClientError, RetryPolicy, TlsOptions};
 use avp_core::FrameLimits;
 
-/// What a [`Client`](super::Client) can be told. Every option has a default that suits a first try.
+/// Options of a [`Client`](super::Client).
 ///
 /// ```
-/// # use avp_transport::client::{ClientOptions, Token};
+/// use avp_transport::client::{ClientOptions, Token};
+///
 /// let options = ClientOptions {
 ///     agent_id: "researcher".to_owned(),
 ///     token: Some(Token::new("s3cret")?),
@@ -22,36 +23,34 @@ use avp_core::FrameLimits;
 /// ```
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// What this agent calls itself: `"default"` unless said otherwise, as the peers' clients.
+    /// The id of this agent. Default: `"default"`, as in the Python package.
     pub agent_id: String,
-    /// The model of this agent. Without one no latent state can be agreed on.
+    /// The model of this agent. Without one the mode is always JSON.
     pub identity: Option<OwnedModelIdentity>,
-    /// What else this agent can do, an object: told in the handshake.
+    /// Further capabilities for the handshake, a JSON object.
     pub capabilities: Json,
-    /// The token that the server knows this agent by.
+    /// The bearer token.
     pub token: Option<Token>,
-    /// The dialect to speak where the server does not say which it reads.
+    /// The dialect to write where the server does not name its own.
     pub dialect: Dialect,
-    /// Looks up what is known about two models, before the handshake decides.
+    /// Looks up evidence about two models during the handshake.
     pub evidence: Option<EvidenceLookup>,
-    /// Certificates and versions of TLS.
+    /// Options of TLS.
     pub tls: TlsOptions,
-    /// Whether to speak without TLS to a server that is not on this machine: `false` unless said otherwise. Whoever is on
-    /// the way then reads token and contexts.
+    /// Whether to allow plain HTTP to other machines, where the network can read tokens and contexts. Default: `false`.
     pub allow_plain_http: bool,
-    /// Whether to speak HTTP/2 where there is no TLS to agree on it: `false` unless said otherwise. The server must know
-    /// it, as this one does; the peers' servers do not.
+    /// Whether to use HTTP/2 without TLS, which the server must support without negotiation: this crate's does, the Python
+    /// package's does not. Default: `false`.
     pub plain_http2: bool,
-    /// A proxy for every request. Nothing in the environment names one unasked.
+    /// A proxy for every request. Environment variables are ignored.
     pub proxy: Option<Proxy>,
-    /// How long to wait for what.
+    /// Timeouts.
     pub timeouts: Timeouts,
-    /// How often to try again what cannot be done twice by it: a frame that may have arrived only where a handshake has shown
-    /// that the server takes none twice.
+    /// How to retry requests that are safe to repeat.
     pub retry: RetryPolicy,
-    /// How large a frame may be, sent or fetched.
+    /// The maximum size of a frame, sent or fetched.
     pub limits: FrameLimits,
-    /// The most bytes of a JSON answer: 1 MiB unless said otherwise.
+    /// The maximum length of a JSON response, in bytes. Default: 1 MiB.
     pub reply_limit: usize,
 }
 
@@ -76,17 +75,17 @@ impl Default for ClientOptions {
     }
 }
 
-/// How long the client waits.
+/// Timeouts of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a connection, TLS included: 10 s unless said otherwise.
+    /// For connecting, TLS included. Default: 10 s.
     pub connect: Duration,
-    /// For the first byte of the answer, from when the last of the request went out: 60 s unless said otherwise. A request
-    /// without a body does not show when its connection stood, so it is given the time for connecting in addition.
+    /// For the first byte of the response, after the last byte of the request. Default: 60 s. A request without a body
+    /// gets the time for connecting in addition, because the client cannot see when it was connected.
     pub first_byte: Duration,
-    /// For the next bytes of a body, in either direction: 30 s unless said otherwise.
+    /// For the next bytes of a body, in either direction. Default: 30 s.
     pub idle: Duration,
-    /// For the whole deed, with all its retries: no limit unless said otherwise.
+    /// For the whole operation with all retries. Default: no limit.
     pub total: Option<Duration>,
 }
 
@@ -101,21 +100,21 @@ impl Default for Timeouts {
     }
 }
 
-/// A bearer token; its `Debug` does not show it.
+/// A bearer token. `Debug` does not print it.
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
 impl Token {
-    /// Takes a token.
+    /// A token of printable ASCII without spaces.
     ///
     /// # Errors
-    /// [`ClientError::Option`] where it has characters that no header can carry, or none at all.
+    /// [`ClientError::Option`] for another character or an empty token.
     pub fn new(token: &str) -> Result<Self, ClientError> {
         let printable = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
         let value = printable.then(|| HeaderValue::try_from(format!("Bearer {token}")).ok()).flatten();
         let wrong = ClientError::Option { option: "a token", expected: "printable ASCII without spaces" };
         let mut value = value.ok_or(wrong)?;
-        // Kept out of HTTP/2's tables of recent headers, and out of logs.
+        // Excluded from HTTP/2's header tables and from logs.
         value.set_sensitive(true);
         Ok(Self(value))
     }
@@ -124,7 +123,7 @@ impl Token {
         self.0.clone()
     }
 
-    /// A text without the token in it.
+    /// `text` without the token.
     pub(super) fn hide_in(&self, text: &str) -> String {
         let token = self.0.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         token.map_or_else(String::new, |token| text.replace(token, "(token)"))
@@ -137,18 +136,18 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A proxy that every request goes through; its `Debug` does not show a password in its address.
+/// A proxy for every request. `Debug` does not print its URL, which may contain a password.
 #[derive(Clone)]
 pub struct Proxy(reqwest::Proxy);
 
 impl Proxy {
-    /// The proxy at this address, such as `http://proxy.example:3128`.
+    /// The proxy with this URL, such as `http://proxy.example:3128`.
     ///
     /// # Errors
-    /// [`ClientError::Option`] where that is no address.
+    /// [`ClientError::Option`] for an invalid URL.
     pub fn new(url: &str) -> Result<Self, ClientError> {
         let wrong =
-            |_| ClientError::Option { option: "the proxy", expected: "an address such as http://host:3128" };
+            |_| ClientError::Option { option: "the proxy", expected: "a URL such as http://host:3128" };
         reqwest::Proxy::all(url).map(Self).map_err(wrong)
     }
 
@@ -163,20 +162,21 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Looks up what the caller knows about our model and the server's: whether a map between them is stored, how many tokens
-/// they share.
+/// Looks up evidence about the client's model and the server's: whether a map between them is stored, how many tokens they
+/// share.
 #[derive(Clone)]
 pub struct EvidenceLookup(Arc<Lookup>);
 
 type Lookup = dyn Fn(&OwnedModelIdentity, &OwnedModelIdentity) -> Evidence + Send + Sync;
 
 impl EvidenceLookup {
-    /// Calls `lookup` with our identity and the server's, within each handshake.
+    /// Calls `lookup` with the client's identity and the server's in each handshake.
     ///
     /// ```
-    /// # use avp_core::{Evidence, stored_map_id};
-    /// # use avp_transport::client::EvidenceLookup;
-    /// # let folder = std::path::PathBuf::new();
+    /// use avp_core::{Evidence, stored_map_id};
+    /// use avp_transport::client::EvidenceLookup;
+    ///
+    /// let folder = std::path::Path::new("maps");
     /// EvidenceLookup::new(move |ours, theirs| {
     ///     let id = stored_map_id(&ours.model_hash, &theirs.model_hash);
     ///     Evidence { has_stored_map: folder.join(format!("{id}.safetensors")).exists(), shared_tokens: None }
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn debug_output_does_not_contain_secrets() {
         let options = ClientOptions {
             token: Some(Token::new("s3cret").unwrap()),
             proxy: Some(Proxy::new("http://user:s3cret@proxy.example:3128").unwrap()),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_would_end_its_header_is_refused_unseen() {
+    fn an_invalid_token_is_refused_and_not_repeated() {
         for token in ["", "a b", "a\r\nHost: evil", "é", "a\u{7f}"] {
             let error = Token::new(token).unwrap_err();
             assert_eq!(error.to_string(), "a token should be printable ASCII without spaces");

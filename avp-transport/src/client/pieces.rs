@@ -1,4 +1,4 @@
-//! Where the bytes of a frame come from, a piece at a time.
+//! The sources of a frame's bytes, read piece by piece.
 
 use std::{
     collections::VecDeque,
@@ -14,11 +14,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-/// The most bytes that go to the connection at a time. Progress is seen a piece at a time, and the last one counts as sent
-/// when it is handed over: small enough for slow links, large enough to cost nothing on fast ones.
+/// The maximum number of bytes passed to the connection at a time. Progress is reported per piece, so it is small enough
+/// for slow links, and large enough for fast ones.
 pub(super) const PIECE: usize = 256 << 10;
 
-/// A stream that the caller gave.
+/// The caller's stream.
 pub(super) type BoxStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// Bytes in pieces of any size.
@@ -26,9 +26,9 @@ pub(super) enum Pieces {
     Memory(VecDeque<Bytes>),
     Reader(ReaderPieces),
     Stream(BoxStream),
-    /// From a buffer that the caller lends: see [`Feeder`].
+    /// From a borrowed buffer: see [`Feeder`].
     Lent(mpsc::Receiver<Bytes>),
-    /// Whatever lies in the slot, from the first time it is asked for.
+    /// The contents of the slot, taken at the first poll.
     Once(OnceSlot),
 }
 
@@ -54,11 +54,11 @@ impl Pieces {
     }
 }
 
-/// Pieces that can be read only once, until the attempt that reads them has begun.
+/// Pieces that can be read only once, by the first attempt that polls them.
 #[derive(Clone)]
 pub(super) struct OnceSlot(Arc<Mutex<Option<Once>>>);
 
-/// What came with the head, and what is still to come.
+/// The bytes that came with the head, and the rest.
 type Once = (Bytes, Box<Pieces>);
 
 impl OnceSlot {
@@ -76,7 +76,7 @@ impl OnceSlot {
     }
 }
 
-/// A reader, read on threads that may block: one piece ahead, so that reading and sending overlap.
+/// A blocking reader, read one piece ahead so that reading and sending overlap.
 pub(super) struct ReaderPieces {
     reading: Option<JoinHandle<(BoxReader, io::Result<Bytes>)>>,
 }
@@ -121,7 +121,7 @@ fn read_piece(mut reader: BoxReader) -> JoinHandle<(BoxReader, io::Result<Bytes>
     })
 }
 
-/// A file from a place on; several may read one file, each at a place of its own.
+/// A file from an offset on. Several readers can share one file.
 pub(super) struct FileFrom {
     pub(super) file: Arc<Mutex<File>>,
     pub(super) place: u64,
@@ -137,14 +137,13 @@ impl Read for FileFrom {
     }
 }
 
-/// Feeds a borrowed buffer to attempts at sending it, which own what they send: a few pieces are copied at a time, never the
-/// whole.
+/// Feeds a borrowed buffer to attempts at sending it, which need owned bytes. It copies a few pieces at a time.
 pub(super) struct Feeder<'a> {
     body: &'a [u8],
     attempts: mpsc::UnboundedReceiver<mpsc::Sender<Bytes>>,
 }
 
-/// Asks a [`Feeder`] to begin anew.
+/// Asks a [`Feeder`] to start from the beginning.
 pub(super) type FeederHandle = mpsc::UnboundedSender<mpsc::Sender<Bytes>>;
 
 impl<'a> Feeder<'a> {
@@ -153,15 +152,15 @@ impl<'a> Feeder<'a> {
         (Self { body, attempts }, handle)
     }
 
-    /// The pieces of a new attempt, from the first byte on.
+    /// The pieces of a new attempt.
     pub(super) fn begin(handle: &FeederHandle) -> Pieces {
         let (sender, pieces) = mpsc::channel(2);
-        // Without a feeder nobody sends, and the attempt finds its body cut short.
+        // Without a feeder the channel closes, and the attempt fails with a truncated body.
         let _ = handle.send(sender);
         Pieces::Lent(pieces)
     }
 
-    /// Feeds one attempt after the other until there can be no more.
+    /// Feeds one attempt after another until all handles are dropped.
     pub(super) async fn run(mut self) {
         let mut next = self.attempts.recv().await;
         while let Some(sender) = next {
@@ -203,14 +202,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_gives_all_its_bytes_in_order() {
+    async fn a_reader_yields_all_bytes_in_order() {
         let bytes: Vec<u8> = (0..PIECE as u32).flat_map(u32::to_le_bytes).collect();
         let reader = ReaderPieces::new(Box::new(io::Cursor::new(bytes.clone())));
         assert!(all(Pieces::Reader(reader)).await == bytes);
     }
 
     #[tokio::test]
-    async fn a_lent_buffer_begins_anew_for_each_attempt() {
+    async fn a_borrowed_buffer_restarts_for_each_attempt() {
         let bytes: Vec<u8> = (0..PIECE as u32).flat_map(u32::to_le_bytes).collect();
         let (feeder, handle) = Feeder::new(&bytes);
         let attempts = async {
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_read_from_the_same_place_by_each_attempt() {
+    async fn each_attempt_reads_a_file_from_the_same_offset() {
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, b"head and body").unwrap();
         let file = Arc::new(Mutex::new(file));

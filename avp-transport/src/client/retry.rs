@@ -1,31 +1,28 @@
-//! When to try again: exponential back-off with full jitter. Randomness and time are arguments.
+//! Retries: exponential back-off with full jitter.
 
 use std::time::Duration;
 
 use super::ClientError;
 
-/// How often, and after how long, a deed is tried again.
+/// How often to retry, and after which delay.
 ///
-/// Before the n-th retry the client waits a random time between nothing and `base` times 2 to the n, at most `cap`: "full
-/// jitter", so that clients which failed together do not come back together. What a server asks for by `Retry-After`
-/// is waited for in addition.
+/// Before retry n, counted from 0, the client waits a random time between zero and `base` × 2ⁿ, at most `cap`: "full
+/// jitter", so that clients that failed together do not return together. `Retry-After` is waited for in addition.
 ///
-/// What a server could do twice is not repeated. Fetching and removing a context, and a handshake, are tried again whatever went
-/// wrong on the way. A frame is, where the server has said in a handshake that it takes none twice, as this crate's does and
-/// the peers' do not; where it says that the first try is still under way; and before any server can have begun on it: when
-/// there was no connection, or the answer is 429, or 503 with a reason or a time to come again. Words are repeated in
-/// these last cases only.
+/// Only safe repetitions are made. Handshakes, and fetching and deleting a context, are always repeated. A frame is repeated
+/// where the server's handshake announces idempotency keys, as this crate's server does and the Python package's does not;
+/// where the server reports that the first attempt is in progress; and where no server can have begun to process it: after a
+/// failed connection, a 429, or a 503 with a code or `Retry-After`. Text is repeated in these last cases only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// How often a deed is tried again: 3 times unless said otherwise.
+    /// The maximum number of retries. Default: 3.
     pub retries: u32,
-    /// The longest wait before the first retry: 200 ms unless said otherwise.
+    /// The maximum delay before the first retry. Default: 200 ms.
     pub base: Duration,
-    /// The longest wait before any retry: 10 s unless said otherwise.
+    /// The maximum delay before any retry. Default: 10 s.
     pub cap: Duration,
-    /// The longest `Retry-After` that is waited for, 60 s unless said otherwise: who is asked to wait longer fails at once
-    /// and finds the time in the error.
-    pub longest_retry_after: Duration,
+    /// The longest `Retry-After` to wait for. Default: 60 s. A longer one fails at once, and the error contains it.
+    pub max_retry_after: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -34,22 +31,22 @@ impl Default for RetryPolicy {
             retries: 3,
             base: Duration::from_millis(200),
             cap: Duration::from_secs(10),
-            longest_retry_after: Duration::from_secs(60),
+            max_retry_after: Duration::from_secs(60),
         }
     }
 }
 
 impl RetryPolicy {
-    /// Nothing is tried again.
+    /// No retries.
     pub const NEVER: Self =
-        Self { retries: 0, base: Duration::ZERO, cap: Duration::ZERO, longest_retry_after: Duration::ZERO };
+        Self { retries: 0, base: Duration::ZERO, cap: Duration::ZERO, max_retry_after: Duration::ZERO };
 
-    /// How long to wait before retry number `retry`, counted from 0; `None` where there shall be none. `random` is drawn
-    /// from 0 to 1.
+    /// The delay before retry number `retry`, counted from 0; `None` for no retry. `random` is between 0 and 1.
     ///
     /// ```
-    /// # use avp_transport::client::RetryPolicy;
-    /// # use std::time::Duration;
+    /// use std::time::Duration;
+    /// use avp_transport::client::RetryPolicy;
+    ///
     /// let policy = RetryPolicy { retries: 2, ..Default::default() };
     /// assert_eq!(policy.wait(0, None, 0.5), Some(Duration::from_millis(100)));
     /// assert_eq!(policy.wait(1, None, 0.5), Some(Duration::from_millis(200)));
@@ -61,7 +58,7 @@ impl RetryPolicy {
             return None;
         }
         let asked = retry_after.unwrap_or_default();
-        if asked > self.longest_retry_after {
+        if asked > self.max_retry_after {
             return None;
         }
         let doubled = self.base.saturating_mul(2_u32.saturating_pow(retry)).min(self.cap);
@@ -71,7 +68,7 @@ impl RetryPolicy {
     }
 }
 
-/// The retries of one deed.
+/// The retries of one operation.
 pub(super) struct Retries<'a> {
     policy: &'a RetryPolicy,
     done: u32,
@@ -82,7 +79,7 @@ impl<'a> Retries<'a> {
         Self { policy, done: 0 }
     }
 
-    /// Waits until the deed may be tried again, or gives the error back where it shall not be.
+    /// Waits before the next attempt, or returns the error where there is none.
     pub(super) async fn pause(&mut self, error: ClientError, repeatable: bool) -> Result<(), ClientError> {
         let wait = match repeatable && error.is_retryable() {
             true => self.policy.wait(self.done, error.retry_after(), rand::random()),
@@ -115,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_takes_the_whole_span() {
+    fn jitter_covers_the_whole_interval() {
         let policy = RetryPolicy { base: ms(100), ..Default::default() };
         assert_eq!(policy.wait(0, None, 0.0), Some(ms(0)));
         assert_eq!(policy.wait(0, None, 0.25), Some(ms(25)));
@@ -123,23 +120,23 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_not_asked_before_the_time_it_named() {
-        let policy = RetryPolicy { base: ms(100), longest_retry_after: ms(2000), ..Default::default() };
+    fn a_retry_waits_for_retry_after() {
+        let policy = RetryPolicy { base: ms(100), max_retry_after: ms(2000), ..Default::default() };
         assert_eq!(policy.wait(0, Some(ms(1000)), 0.5), Some(ms(1050)));
         assert_eq!(policy.wait(0, Some(ms(2000)), 0.0), Some(ms(2000)));
         assert_eq!(policy.wait(0, Some(ms(2001)), 0.0), None);
     }
 
     #[test]
-    fn no_policy_and_no_number_is_too_large() {
+    fn no_policy_overflows() {
         let longest = Duration::MAX;
         let policy =
-            RetryPolicy { base: longest, cap: longest, longest_retry_after: longest, ..Default::default() };
+            RetryPolicy { base: longest, cap: longest, max_retry_after: longest, ..Default::default() };
         assert_eq!(policy.wait(2, Some(longest), 1.0), Some(longest));
     }
 
     #[test]
-    fn never_is_never() {
+    fn never_means_no_retry() {
         assert_eq!(RetryPolicy::NEVER.wait(0, None, 0.0), None);
     }
 }

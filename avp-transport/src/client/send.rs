@@ -1,4 +1,4 @@
-//! Frames and words on their way to the server.
+//! Sending frames and text.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     wire::{FRAME, IDEMPOTENCY_HEADER, REQUEST_ID_HEADER, Reply, VERSION_HEADER, binding_version},
 };
 
-/// A server's answer to something it took.
+/// A server's reply to an accepted request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt {
     reply: Reply,
@@ -26,31 +26,31 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The whole answer: of a peer's server, whatever its handler says.
+    /// The whole reply.
     #[must_use]
     pub const fn reply(&self) -> &Reply {
         &self.reply
     }
 
-    /// The id under which the server keeps the context, if it does.
+    /// The id of the stored context, if the server stored one.
     #[must_use]
     pub fn context_id(&self) -> Option<&str> {
         self.reply.text("context_id")
     }
 
-    /// The `ETag` of the kept context.
+    /// The `ETag` of the stored context.
     #[must_use]
     pub fn etag(&self) -> Option<&str> {
         self.reply.text("etag").or(self.etag.as_deref())
     }
 
-    /// How long the context is kept.
+    /// How long the context is stored.
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {
         self.reply.field("expires_in").and_then(seconds)
     }
 
-    /// The request's name in the server's log.
+    /// The request's id in the server's log.
     #[must_use]
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
@@ -63,17 +63,17 @@ impl Receipt {
     }
 }
 
-/// Which way a hand-over went.
+/// How a context was handed over.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HandedOver {
     /// As a frame.
     Latent(Receipt),
-    /// In words.
+    /// As text.
     Text(Receipt),
 }
 
 impl HandedOver {
-    /// The server's answer.
+    /// The server's reply.
     #[must_use]
     pub const fn receipt(&self) -> &Receipt {
         match self {
@@ -83,59 +83,60 @@ impl HandedOver {
 }
 
 impl Client {
-    /// Sends a frame as it is.
+    /// Sends a frame.
     ///
-    /// Where the connection breaks on the way, it is sent again only to a server that has said in its
-    /// [handshake](Self::session) that it takes no frame twice: without a handshake nobody knows.
+    /// After a broken connection it is sent again only to a server whose [handshake](Self::session) announced idempotency
+    /// keys.
     ///
-    /// Where the server says that the session has expired, and the frame belongs to this client's own session, the client
-    /// shakes hands once more and sends the frame in the new session.
+    /// If the server reports that the session has expired, and it is this client's own, the client repeats the handshake and
+    /// sends the frame in the new session.
     ///
     /// # Errors
-    /// [`ClientError::Frame`] where it is none, before a connection is made; [`ClientError::SessionExpired`] where
-    /// there is no other session for it; else as the exchange fails.
+    /// [`ClientError::Frame`] for an invalid frame, before connecting; [`ClientError::SessionExpired`] where the frame
+    /// cannot be sent in another session; or the error of the exchange.
     pub async fn transmit(&self, outgoing: Outgoing<'_>) -> Result<Receipt, ClientError> {
-        let deed = async {
+        let operation = async {
             let (parcel, feeder) = outgoing.open(self.inner.options.limits).await?;
             let delivered = feeding(feeder, self.deliver(parcel)).await?;
             delivered.map_err(|_| ClientError::SessionExpired)
         };
-        self.within_total(deed).await
+        self.within_total(operation).await
     }
 
-    /// Sends words. Once they have gone out they are not sent again, unless the server says that it has not taken them.
+    /// Sends a text message. It is retried only if the server cannot have processed it.
     ///
     /// # Errors
-    /// As the exchange fails.
+    /// The error of the exchange.
     pub async fn send_text(&self, message: &JsonMessage) -> Result<Receipt, ClientError> {
         self.within_total(self.post_text(message)).await
     }
 
-    /// Hands a context over in the way that the handshake found, which is made first where there was none: as the frame,
-    /// or where the server cannot use it, in words. A frame without a `session_id` gets that of the session. `text` is
-    /// asked for words only where they are needed, and may take the session's id from its argument.
+    /// Hands a context over in the negotiated mode, after a handshake if needed: as the frame, or as text where the server
+    /// cannot use the frame. A frame without a `session_id` gets that of the session. `text` is called only if text is
+    /// sent.
     ///
-    /// ```no_run
-    /// # use avp_core::messages::JsonMessage;
-    /// # use avp_transport::client::{Client, ClientError, HandedOver, Outgoing};
-    /// # async fn example(client: Client, frame: Vec<u8>, summary: String) -> Result<(), ClientError> {
-    /// let text = |_: &_| JsonMessage { content: summary.clone(), ..Default::default() };
-    /// match client.hand_over(Outgoing::bytes(frame), text).await? {
-    ///     HandedOver::Latent(receipt) => println!("kept as {:?}", receipt.context_id()),
-    ///     HandedOver::Text(_) => println!("in words"),
+    /// ```
+    /// use avp_core::messages::JsonMessage;
+    /// use avp_transport::client::{Client, ClientError, HandedOver, Outgoing};
+    ///
+    /// async fn hand_over(client: Client, frame: Vec<u8>, summary: String) -> Result<(), ClientError> {
+    ///     let text = |_: &_| JsonMessage { content: summary.clone(), ..Default::default() };
+    ///     match client.hand_over(Outgoing::bytes(frame), text).await? {
+    ///         HandedOver::Latent(receipt) => println!("stored as {:?}", receipt.context_id()),
+    ///         HandedOver::Text(_) => println!("sent as text"),
+    ///     }
+    ///     Ok(())
     /// }
-    /// # Ok(())
-    /// # }
     /// ```
     ///
     /// # Errors
-    /// As [`session`](Self::session), [`transmit`](Self::transmit) and [`send_text`](Self::send_text).
+    /// Those of [`session`](Self::session), [`transmit`](Self::transmit) and [`send_text`](Self::send_text).
     pub async fn hand_over(
         &self,
         outgoing: Outgoing<'_>,
         text: impl Fn(&Session) -> JsonMessage,
     ) -> Result<HandedOver, ClientError> {
-        let deed = async {
+        let operation = async {
             let mut session = self.current_session().await?;
             if session.mode != Mode::Json {
                 let (mut parcel, feeder) = outgoing.open(self.inner.options.limits).await?;
@@ -144,7 +145,7 @@ impl Client {
                 }
                 match feeding(feeder, self.deliver(parcel)).await? {
                     Ok(receipt) => return Ok(HandedOver::Latent(receipt)),
-                    Err(in_words) => session = in_words,
+                    Err(text_session) => session = text_session,
                 }
             }
             let receipt = match self.post_text(&text(&session)).await {
@@ -156,13 +157,13 @@ impl Client {
             };
             Ok(HandedOver::Text(receipt))
         };
-        self.within_total(deed).await
+        self.within_total(operation).await
     }
 
-    /// Sends a frame, if need be in a new session; gives that session back where it does not take frames.
+    /// Sends a frame, in a new session if needed. `Ok(Err)` is a new session whose mode is not latent.
     async fn deliver(&self, mut parcel: Parcel) -> Result<Result<Receipt, Arc<Session>>, ClientError> {
-        // Whether the frame is in a session of this client's shows now: others may renew it meanwhile.
-        let is_ours = self.kept_session().is_some_and(|session| session.id == parcel.session_id());
+        // Checked before sending, because another task may renew the session meanwhile.
+        let is_ours = self.cached_session().is_some_and(|session| session.id == parcel.session_id());
         let expired = match self.post_frame(&parcel).await {
             Err(error @ ClientError::SessionExpired) => error,
             other => return other.map(Ok),
@@ -183,8 +184,8 @@ impl Client {
 
     async fn post_frame(&self, parcel: &Parcel) -> Result<Receipt, ClientError> {
         let key = ascii(&random_id());
-        let session = self.kept_session();
-        // A frame that both dialects read the same goes to the server in its own.
+        let session = self.cached_session();
+        // A frame that is equal in both dialects is sent in the server's.
         let dialect = parcel.head().head().dialect().unwrap_or_else(|| self.dialect());
         let mut retries = Retries::new(&self.inner.options.retry);
         loop {
@@ -210,9 +211,9 @@ impl Client {
             let (request, attempt) = self.json_request(&["avp", "v2", "text"], &text);
             match self.reply(request, Some(attempt)).await {
                 Ok(answer) => return Ok(Receipt::new(answer)),
-                // Words have no key: whoever reads them twice has been told twice.
+                // Text has no idempotency key.
                 Err(error) => {
-                    let again = error.left_nothing_done();
+                    let again = error.is_unprocessed();
                     retries.pause(error, again).await?;
                 }
             }
@@ -220,14 +221,16 @@ impl Client {
     }
 }
 
-/// Whether repeating a frame cannot make the server take it twice: it has said in its handshake that it knows keys, or
-/// says now that it does, or has surely not begun.
+/// Whether a repeated frame cannot be processed twice: the server supports idempotency keys, or has not begun to process
+/// it.
 fn is_safe(error: &ClientError, session: Option<&Session>) -> bool {
-    session.is_some_and(|session| session.knows_keys) || error.is_in_progress() || error.left_nothing_done()
+    session.is_some_and(|session| session.supports_idempotency)
+        || error.is_in_progress()
+        || error.is_unprocessed()
 }
 
 fn enter(parcel: &mut Parcel, session_id: &str) -> Result<(), ClientError> {
-    // What was read as a frame can be written as one, unless the id makes its metadata too long.
+    // A valid frame can be encoded again unless the id makes its metadata too long.
     parcel.enter(session_id).map_err(|_| ClientError::Protocol { expected: "a session id that fits a frame" })
 }
 
@@ -235,10 +238,10 @@ fn version(dialect: Dialect) -> HeaderValue {
     HeaderValue::from_static(binding_version(dialect))
 }
 
-/// Lends a borrowed buffer while `deed` sends it.
-async fn feeding<T>(feeder: Option<Feeder<'_>>, deed: impl Future<Output = T>) -> T {
+/// Runs the feeder of a borrowed buffer while `operation` sends it.
+async fn feeding<T>(feeder: Option<Feeder<'_>>, operation: impl Future<Output = T>) -> T {
     match feeder {
-        Some(feeder) => tokio::join!(deed, feeder.run()).0,
-        None => deed.await,
+        Some(feeder) => tokio::join!(operation, feeder.run()).0,
+        None => operation.await,
     }
 }

@@ -1,4 +1,4 @@
-//! What a handshake came to: mode, dialect, session.
+//! The result of a handshake: mode, dialect, session.
 
 use std::time::Duration;
 
@@ -10,31 +10,30 @@ use crate::{
     wire::{IDEMPOTENCY_CAPABILITY, Reply},
 };
 
-/// What two agents agreed on.
+/// The result of a handshake.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
-    /// The id that frames and messages carry as `session_id`: the server's, or one made here where it gave none.
+    /// The `session_id` for frames and messages: the server's, or a random one where it gave none.
     pub id: String,
-    /// How to talk: [`Mode::Latent`] or [`Mode::Json`].
+    /// The mode: [`Mode::Latent`] or [`Mode::Json`].
     pub mode: Mode,
-    /// The rule by which the mode was found.
+    /// The rule that selected the mode.
     pub rule: Rule,
     /// The projection map to use; `""` for none.
     pub avp_map_id: String,
     /// The dialect that the server reads.
     pub dialect: Dialect,
-    /// The server as it describes itself, with defaults for what it leaves out. A stock peer's server only sends our own
-    /// agent and identity back.
+    /// The server's own description, with defaults for missing fields. The Python package's default server returns the
+    /// client's agent id and identity.
     pub remote: Hello,
-    /// How long the session lives from the handshake on, where the server says.
+    /// The lifetime of the session from the handshake on, if the server states it.
     pub expires_in: Option<Duration>,
-    /// Whether the server says that it takes a frame once, however often a request with its idempotency key comes. The
-    /// peers' servers do not know such keys, and run their handler again.
-    pub(super) knows_keys: bool,
+    /// Whether the server announces idempotency keys. Servers of the Python package do not, and run their handler again.
+    pub(super) supports_idempotency: bool,
 }
 
-/// Reads a handshake's answer, and resolves the mode as the peers' clients do: from both identities, on our side. But a
-/// server that names a mode has its way. It is the receiver, and knows best what it can take.
+/// Resolves the mode from both identities, as the Python package's clients do. A mode that the server names overrides the
+/// result: the receiver knows what it can read.
 pub(super) fn negotiate(
     ours: &OwnedModelIdentity,
     reply: &Reply,
@@ -66,7 +65,7 @@ pub(super) fn negotiate(
     let version = reply.text("avp_version").and_then(Dialect::from_avp_version);
     let dialect = version.or_else(|| version_header.and_then(Dialect::from_avp_version));
     let id = reply.text("session_id").filter(|id| !id.is_empty());
-    let knows_keys = reply.field("capabilities").and_then(|told| told.get(IDEMPOTENCY_CAPABILITY));
+    let supports_idempotency = reply.field("capabilities").and_then(|told| told.get(IDEMPOTENCY_CAPABILITY));
     Ok(Session {
         id: id.map_or_else(random_id, str::to_owned),
         mode,
@@ -75,11 +74,11 @@ pub(super) fn negotiate(
         dialect: dialect.unwrap_or(default_dialect),
         remote,
         expires_in: reply.field("expires_in").and_then(seconds),
-        knows_keys: knows_keys == Some(&true.into()),
+        supports_idempotency: supports_idempotency == Some(&true.into()),
     })
 }
 
-/// A number of seconds, where it is one.
+/// A number of seconds, if it is a valid one.
 pub(super) fn seconds(value: &serde_json::Value) -> Option<Duration> {
     value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
@@ -102,35 +101,39 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_of_our_identity_is_a_hash_match_with_an_id_of_our_own() {
+    fn an_echoed_identity_is_a_hash_match_with_a_random_id() {
         let reply = r#"{"success": true, "agent_id": "a", "identity": {"model_hash": "aa"}}"#;
         let session = negotiated(&identity("aa"), reply, None).unwrap();
         assert_eq!(
             (session.mode, session.rule, session.dialect),
             (Mode::Latent, Rule::HashMatch, Dialect::V0_3)
         );
-        assert_eq!((session.id.len(), session.expires_in, session.knows_keys), (32, None, false));
+        assert_eq!((session.id.len(), session.expires_in, session.supports_idempotency), (32, None, false));
     }
 
     #[test]
-    fn the_servers_session_version_and_life_are_taken_over() {
+    fn the_servers_session_version_and_lifetime_are_used() {
         let reply = r#"{"success": true, "identity": null, "session_id": "s1", "avp_version": "0.2.1",
             "expires_in": 60, "mode": "json", "capabilities": {"idempotency_keys": true}}"#;
         let session = negotiated(&identity("aa"), reply, Some("0.4")).unwrap();
         assert_eq!((session.id.as_str(), session.dialect), ("s1", Dialect::V0_2));
-        assert_eq!((session.expires_in, session.knows_keys), (Some(Duration::from_secs(60)), true));
+        assert_eq!((session.expires_in, session.supports_idempotency), (Some(Duration::from_secs(60)), true));
         assert_eq!((session.mode, session.rule), (Mode::Json, Rule::JsonFallback));
     }
 
     #[test]
-    fn a_server_knows_keys_where_it_says_so_and_nowhere_else() {
-        for (told, knows_keys) in [
+    fn only_an_announced_capability_counts() {
+        for (told, supports_idempotency) in [
             (r#"{"session_id": "s1", "avp_version": "0.6.2"}"#, false),
             (r#"{"session_id": "s1", "capabilities": {"contexts": true}}"#, false),
             (r#"{"capabilities": {"idempotency_keys": "yes"}}"#, false),
             (r#"{"capabilities": {"idempotency_keys": true}}"#, true),
         ] {
-            assert_eq!(negotiated(&identity("aa"), told, None).unwrap().knows_keys, knows_keys, "{told}");
+            assert_eq!(
+                negotiated(&identity("aa"), told, None).unwrap().supports_idempotency,
+                supports_idempotency,
+                "{told}"
+            );
         }
     }
 
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_receiver_has_its_way_with_the_mode() {
+    fn the_servers_mode_overrides_ours() {
         let same = r#"{"identity": {"model_hash": "aa"}, "mode": "json"}"#;
         assert_eq!(negotiated(&identity("aa"), same, None).unwrap().mode, Mode::Json);
         let mapped = r#"{"identity": {"model_hash": "bb"}, "mode": "latent", "resolution_path": "avp_map_file",
@@ -154,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_a_reply_is_refused_or_passed_over() {
+    fn invalid_fields_of_a_reply_are_refused_or_ignored() {
         let nonsense = negotiated(&identity("aa"), r#"{"identity": "qwen"}"#, None);
         assert_eq!(nonsense.unwrap_err().kind(), "protocol");
         for expires_in in ["-1", "1e300", "\"soon\"", "null"] {

@@ -1,4 +1,4 @@
-//! TLS as the client speaks it: 1.2 or newer, HTTP/2 preferred, certificates of the system or of the caller's own.
+//! TLS of the client: 1.2 or 1.3, HTTP/2 preferred, roots of the system or of the caller.
 
 use std::{fmt, sync::Arc};
 
@@ -12,19 +12,18 @@ use rustls_platform_verifier::Verifier;
 
 use super::ClientError;
 
-/// Whom the client trusts, and how it shows who it is.
+/// Options of TLS.
 #[derive(Debug, Clone, Default)]
 pub struct TlsOptions {
-    /// Whose word is taken for a server's name.
+    /// The trusted root certificates.
     pub roots: Roots,
-    /// What the client shows a server that asks for a certificate.
+    /// The client certificate.
     pub identity: Option<TlsIdentity>,
-    /// Whether TLS 1.2 is refused; `false` unless said otherwise. 1.3 is preferred in any case.
+    /// Whether to refuse TLS 1.2. Default: `false`.
     pub only_1_3: bool,
 }
 
-/// The authorities that a server's certificate must come from: those that the operating system trusts, unless others are
-/// named.
+/// The trusted root certificates. Default: those of the operating system.
 #[derive(Clone, Default)]
 pub struct Roots(
     /// `None` for the system's.
@@ -32,25 +31,25 @@ pub struct Roots(
 );
 
 impl Roots {
-    /// Only the authorities in this PEM text.
+    /// Only the certificates in this PEM text.
     ///
     /// # Errors
-    /// [`ClientError::Tls`] where it holds none.
+    /// [`ClientError::Tls`] where it contains none.
     pub fn from_pem(pem: &[u8]) -> Result<Self, ClientError> {
-        certificates(pem, "the authorities").map(|certificates| Self(Some(certificates)))
+        certificates(pem, "the root certificates").map(|certificates| Self(Some(certificates)))
     }
 }
 
 impl fmt::Debug for Roots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            None => f.write_str("Roots(the system's)"),
+            None => f.write_str("Roots(system)"),
             Some(certificates) => write!(f, "Roots({})", certificates.len()),
         }
     }
 }
 
-/// A certificate of this agent's own, with its key; its `Debug` shows neither.
+/// A client certificate with its key. `Debug` prints neither.
 #[derive(Clone)]
 pub struct TlsIdentity {
     chain: Vec<CertificateDer<'static>>,
@@ -58,13 +57,14 @@ pub struct TlsIdentity {
 }
 
 impl TlsIdentity {
-    /// From PEM text: the certificate, followed by those between it and its authority, and the private key.
+    /// From PEM text: the certificate chain and the private key.
     ///
     /// # Errors
     /// [`ClientError::Tls`] where one of them is missing.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, ClientError> {
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|_| ClientError::Tls { reason: "the client's key is no PEM private key".to_owned() })?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| ClientError::Tls {
+            reason: "the client's key is not a PEM private key".to_owned(),
+        })?;
         Ok(Self { chain: certificates(chain, "the client's certificate")?, key: Arc::new(key) })
     }
 }
@@ -75,9 +75,9 @@ impl fmt::Debug for TlsIdentity {
     }
 }
 
-/// The configuration that these options are.
+/// The configuration of `rustls`.
 pub(super) fn config(options: &TlsOptions) -> Result<ClientConfig, ClientError> {
-    // Named here, so that another library's choice for the whole process is not ours and ours not theirs.
+    // Named here, so that it neither depends on nor changes the default of the process.
     let provider = Arc::new(ring::default_provider());
     let builder = builder(&provider, options.only_1_3)?;
     let builder = match &options.roots.0 {
@@ -103,7 +103,7 @@ pub(super) fn config(options: &TlsOptions) -> Result<ClientConfig, ClientError> 
     Ok(config)
 }
 
-/// A configuration for connections that are never TLS: nobody is trusted, no certificate is read.
+/// A configuration for a client without TLS, which reads no certificates.
 pub(super) fn unused() -> Result<ClientConfig, ClientError> {
     let provider = Arc::new(ring::default_provider());
     Ok(builder(&provider, true)?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
@@ -134,10 +134,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_is_refused_without_being_shown() {
+    fn invalid_pem_is_refused_and_not_repeated() {
         let error = Roots::from_pem(b"s3cret").unwrap_err();
-        assert_eq!(error.to_string(), "TLS: the authorities: no PEM certificates");
+        assert_eq!(error.to_string(), "TLS: the root certificates: no PEM certificates");
         let error = TlsIdentity::from_pem(b"", b"s3cret").unwrap_err();
-        assert_eq!(error.to_string(), "TLS: the client's key is no PEM private key");
+        assert_eq!(error.to_string(), "TLS: the client's key is not a PEM private key");
     }
 }

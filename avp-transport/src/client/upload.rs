@@ -1,4 +1,4 @@
-//! A request's body on its way out, and the meter that watches it.
+//! The body of a request that is being sent, and its meter.
 
 use std::{
     fmt, io,
@@ -20,10 +20,10 @@ use super::{
     pieces::{PIECE, Pieces},
 };
 
-/// Told how many bytes have gone out or come in, and how many there are in all.
+/// Called with the number of bytes transferred and the total.
 pub(super) type ProgressFn = Arc<dyn Fn(u64, u64) + Send + Sync>;
 
-/// Tells a caller how far a transfer is: never less than before, also when it begins anew.
+/// Reports the progress of a transfer, which never decreases, even when a transfer restarts.
 #[derive(Clone, Default)]
 pub(super) struct Reporter {
     callback: Option<ProgressFn>,
@@ -49,23 +49,23 @@ impl fmt::Debug for Reporter {
     }
 }
 
-/// What is known of an upload while the connection works on it.
+/// The progress of an upload, shared with the task that waits for the response.
 #[derive(Default)]
 pub(super) struct Meter {
     state: Mutex<State>,
-    /// Woken when the connection first asks, and when it has been handed all: from then on another patience counts.
+    /// Notified at the first poll and after the last piece, when another timeout applies.
     next_phase: Notify,
 }
 
-/// How far an upload is.
+/// The phase of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Phase {
-    /// No connection has asked for it yet.
+    /// The body has not been polled yet.
     #[default]
     Waiting,
-    /// The connection last asked for more at this time.
+    /// The body was last polled at this time.
     Sending(Instant),
-    /// All was handed over at this time.
+    /// The last piece was passed to the connection at this time.
     Sent(Instant),
 }
 
@@ -81,7 +81,7 @@ impl Meter {
         self.state().phase
     }
 
-    /// Why the body ended early, where that was on this side.
+    /// The local error that ended the body early, if any.
     pub(super) fn take_fault(&self) -> Option<ClientError> {
         self.state().fault.take()
     }
@@ -100,7 +100,7 @@ impl Meter {
         state.phase = Phase::Sending(Instant::now());
     }
 
-    /// Counts bytes handed over, and gives their sum.
+    /// Counts bytes passed to the connection, and returns their sum.
     fn hand_over(&self, len: usize, is_last: bool) -> u64 {
         let mut state = self.state();
         state.handed_over += len as u64;
@@ -111,7 +111,7 @@ impl Meter {
         state.handed_over
     }
 
-    /// A panic elsewhere leaves the state whole, so its lock's poison tells nothing.
+    /// No operation panics halfway through a change, so the state behind a poisoned lock is consistent.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,15 +119,15 @@ impl Meter {
 
 /// A body of known length.
 pub(super) struct Upload(
-    /// Never locked: a stream need not be shared between threads, but the HTTP client wants a body that could be.
+    /// Never contended: the HTTP library requires a `Sync` body, and a stream need not be `Sync`.
     Mutex<Outflow>,
 );
 
 struct Outflow {
     pieces: Pieces,
-    /// What a piece had beyond the part that went out.
+    /// The unsent rest of the current piece.
     rest: Bytes,
-    /// Whether `pieces` has no more.
+    /// Whether `pieces` has ended.
     ended: bool,
     len: u64,
     missing: u64,
@@ -136,7 +136,7 @@ struct Outflow {
 }
 
 impl Upload {
-    /// A body of `len` bytes. Where `pieces` has fewer or more, it fails, and the last of it does not go out.
+    /// A body of `len` bytes. If `pieces` has fewer or more, the body fails before its last piece is sent.
     pub(super) fn new(first: Bytes, pieces: Pieces, len: u64, reporter: Reporter) -> (Self, Arc<Meter>) {
         let meter = Arc::new(Meter::default());
         let outflow =
@@ -158,7 +158,7 @@ impl Outflow {
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
-        // The receiver must not take a body for whole that goes on: its last bytes wait for the source's end.
+        // The receiver must not see a complete body if the source has more, so the last piece waits for the source's end.
         while self.missing <= self.rest.len().min(PIECE) as u64 && !self.ended {
             match ready!(self.poll_source(context)) {
                 Ok(Some(piece)) if piece.is_empty() => {}
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_large_buffer_goes_out_in_pieces_that_share_it() {
+    async fn a_large_buffer_is_sent_in_pieces_that_share_it() {
         let whole = Bytes::from(vec![7; 2 * PIECE + 5]);
         let pieces = Pieces::Memory([whole.clone()].into());
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_another_length_fails_before_its_last_byte_is_out() {
+    async fn a_body_of_another_length_fails_before_its_last_byte_is_sent() {
         for (parts, len, kind) in [
             (&[&b"tens"[..], b"or"][..], 7, "truncated"),
             (&[b"tensor", b"", b"!"], 6, "trailing_bytes"),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_never_goes_back() {
+    fn progress_never_decreases() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();
         let reporter = Reporter::new(Arc::new(move |done, _| log.lock().unwrap().push(done)));

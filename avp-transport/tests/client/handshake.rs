@@ -99,7 +99,7 @@ async fn a_session_whose_time_is_up_is_not_used_again() {
     let client = server.client();
     assert_eq!(client.session().await.unwrap().id, "session-0");
     assert_eq!(client.session().await.unwrap().id, "session-1");
-    assert_eq!(client.kept_session().unwrap().id, "session-1");
+    assert_eq!(client.cached_session().unwrap().id, "session-1");
 }
 
 #[tokio::test]
@@ -146,6 +146,6 @@ async fn an_answer_that_is_not_avps_is_refused_and_leaves_no_session() {
         .await;
         let client = server.client();
         assert_eq!(client.handshake().await.unwrap_err().kind(), "protocol", "{body}");
-        assert_eq!((client.kept_session(), server.seen().len()), (None, 1));
+        assert_eq!((client.cached_session(), server.seen().len()), (None, 1));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use avp_transport::{
-    client::{Client, ClientError, ClientOptions, Outgoing, RetryPolicy, Timeouts, Wait},
+    client::{Client, ClientError, ClientOptions, Outgoing, RetryPolicy, TimeoutKind, Timeouts},
     wire::Reply,
 };
 use bytes::Bytes;
@@ -24,7 +24,7 @@ fn impatient(timeouts: Timeouts) -> ClientOptions {
 }
 
 /// Which wait ended it.
-fn waited(result: Result<impl std::fmt::Debug, ClientError>) -> Wait {
+fn waited(result: Result<impl std::fmt::Debug, ClientError>) -> TimeoutKind {
     match result {
         Err(ClientError::Timeout { which, .. }) => which,
         other => panic!("{other:?}"),
@@ -41,11 +41,11 @@ async fn an_answer_is_waited_for_from_the_end_of_the_request() {
     let server = Server::start(never).await;
     let options = impatient(Timeouts { first_byte: SHORT, ..PATIENT });
     let client = Client::new(&server.url(), options).unwrap();
-    assert_eq!(waited(client.transmit(Outgoing::bytes(frame(b"tensor"))).await), Wait::FirstByte);
-    assert_eq!(waited(client.handshake().await), Wait::FirstByte);
+    assert_eq!(waited(client.transmit(Outgoing::bytes(frame(b"tensor"))).await), TimeoutKind::FirstByte);
+    assert_eq!(waited(client.handshake().await), TimeoutKind::FirstByte);
     let options = impatient(Timeouts { connect: SHORT, first_byte: SHORT, ..PATIENT });
     let client = Client::new(&server.url(), options).unwrap();
-    assert_eq!(waited(client.health().await), Wait::FirstByte);
+    assert_eq!(waited(client.health().await), TimeoutKind::FirstByte);
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn an_upload_that_no_longer_moves_is_given_up() {
     });
     let client = Client::new(&url, impatient(Timeouts { idle: SHORT, ..PATIENT })).unwrap();
     let large = frame(&vec![0; 64 << 20]);
-    assert_eq!(waited(client.transmit(Outgoing::bytes(large)).await), Wait::Idle);
+    assert_eq!(waited(client.transmit(Outgoing::bytes(large)).await), TimeoutKind::Idle);
     server.abort();
 }
 
@@ -80,7 +80,7 @@ async fn a_source_that_no_longer_gives_is_given_up() {
         }
     }
     let start = frame(&[0; 1000]).slice(..500);
-    assert_eq!(waited(client.transmit(Outgoing::stream(Stalls(Some(start)))).await), Wait::Idle);
+    assert_eq!(waited(client.transmit(Outgoing::stream(Stalls(Some(start)))).await), TimeoutKind::Idle);
 }
 
 #[tokio::test]
@@ -97,8 +97,8 @@ async fn an_answer_that_stops_is_given_up() {
         }
     });
     let client = Client::new(&url, impatient(Timeouts { idle: SHORT, ..PATIENT })).unwrap();
-    assert_eq!(waited(client.fetch_context("c1").to_memory().await), Wait::Idle);
-    assert_eq!(waited(client.health().await), Wait::Idle);
+    assert_eq!(waited(client.fetch_context("c1").to_memory().await), TimeoutKind::Idle);
+    assert_eq!(waited(client.health().await), TimeoutKind::Idle);
     server.abort();
 }
 
@@ -107,7 +107,7 @@ async fn a_connection_whose_tls_never_stands_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let client = Client::new(&url, impatient(Timeouts { connect: SHORT, ..PATIENT })).unwrap();
-    assert_eq!(waited(client.handshake().await), Wait::Connect);
+    assert_eq!(waited(client.handshake().await), TimeoutKind::Connect);
 }
 
 #[tokio::test]
@@ -119,8 +119,8 @@ async fn a_limit_for_all_includes_the_retries() {
         ..options()
     };
     let client = Client::new(&server.url(), options).unwrap();
-    assert_eq!(waited(client.handshake().await), Wait::Total);
-    assert_eq!(waited(client.fetch_context("c1").to_memory().await), Wait::Total);
+    assert_eq!(waited(client.handshake().await), TimeoutKind::Total);
+    assert_eq!(waited(client.fetch_context("c1").to_memory().await), TimeoutKind::Total);
     assert!(server.seen().len() > 2);
 }
 
