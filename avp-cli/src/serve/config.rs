@@ -84,18 +84,18 @@ mod tests {
             "listen = \"127.0.0.1:9000\"\nmax-body = \"64MiB\"\nttl = 90\nany-session = true\nthreads = 2\n";
         let serve = merged(file, &["--listen", "127.0.0.1:0", "--any-session=false"]).unwrap();
         assert_eq!(serve.listen, "127.0.0.1:0");
-        assert_eq!((serve.keep.max_body, serve.keep.ttl), (64 << 20, Duration::from_secs(90)));
-        assert!(!serve.guard.any_session);
-        assert!(merged(file, &["--any-session"]).unwrap().guard.any_session);
-        assert_eq!(merged("", &[]).unwrap().keep.max_body, 1 << 30);
+        assert_eq!((serve.store.max_body, serve.store.ttl), (64 << 20, Duration::from_secs(90)));
+        assert!(!serve.access.any_session);
+        assert!(merged(file, &["--any-session"]).unwrap().access.any_session);
+        assert_eq!(merged("", &[]).unwrap().store.max_body, 1 << 30);
     }
 
     #[test]
     fn defaults_are_those_of_the_library() {
         let serve = merged("", &[]).unwrap();
         let keeping = avp_transport::store::StoreOptions::default();
-        assert_eq!((serve.keep.quota, serve.keep.ttl), (keeping.quota as u64, keeping.ttl));
-        assert_eq!(serve.keep.max_body, avp_core::DEFAULT_FRAME_LIMIT);
+        assert_eq!((serve.store.quota, serve.store.ttl), (keeping.quota as u64, keeping.ttl));
+        assert_eq!(serve.store.max_body, avp_core::DEFAULT_FRAME_LIMIT);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `avp serve`: stores contexts for other agents, and with a model continues from them.
 
+mod access;
 mod chat;
 mod config;
-mod fault;
 mod log;
-mod open;
-mod stop;
-mod thinker;
+mod model_handler;
+mod refusal;
+mod signals;
 
 use std::{
     io::{self, Write, stdout},
@@ -25,16 +25,16 @@ use avp_transport::{
 use clap::{ArgAction, Args};
 use tokio::net::TcpSocket;
 
-pub(crate) use open::tokens_in;
+pub(crate) use access::tokens_in;
 
-use self::{log::LogForm, open::Door, stop::Signals, thinker::Thinker};
+use self::{access::Endpoint, log::LogForm, model_handler::ModelHandler, signals::Signals};
 use crate::{
     model::RunArgs,
     units::{duration, size},
 };
 
 /// Time limit for tasks that are still running after the shutdown.
-const LAST_MOMENTS: Duration = Duration::from_secs(5);
+const TASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Length of the queue of pending connections, as in Tokio's listeners.
 const BACKLOG: u32 = 1024;
@@ -64,17 +64,17 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<tracing::Level>,
     #[command(flatten)]
-    guard: Guard,
+    access: AccessArgs,
     #[command(flatten)]
-    keep: Keep,
+    store: StoreArgs,
     #[command(flatten)]
-    thinking: Thinking,
+    model: ServedModelArgs,
 }
 
 /// Options of access.
 #[derive(Args)]
 #[command(next_help_heading = "Access")]
-struct Guard {
+struct AccessArgs {
     /// Certificate chain, PEM
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
@@ -103,7 +103,7 @@ struct Guard {
 /// Options of storage.
 #[derive(Args)]
 #[command(next_help_heading = "Contexts")]
-struct Keep {
+struct StoreArgs {
     /// Folder for contexts, not shared with other servers [default: memory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
@@ -121,7 +121,7 @@ struct Keep {
 /// Options of the model.
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
-struct Thinking {
+struct ServedModelArgs {
     /// Model for text messages and chat completions, with or without a stored context
     #[arg(long, value_name = "MODEL_DIR")]
     model: Option<PathBuf>,
@@ -138,8 +138,8 @@ impl Serve {
     }
 
     fn start(&self) -> Result<()> {
-        let door = Door::find(&self.listen, &self.guard)?;
-        let tokens = self.guard.token_file.as_deref().map(open::read_tokens).transpose()?;
+        let endpoint = Endpoint::find(&self.listen, &self.access)?;
+        let tokens = self.access.token_file.as_deref().map(access::read_tokens).transpose()?;
         log::start(self.log, self.log_level)?;
         let options =
             ServerOptions { tokens: tokens.unwrap_or_default(), limits: self.limits(), ..Default::default() };
@@ -148,57 +148,62 @@ impl Serve {
             // Bind before the store is opened, because opening removes expired contexts, which a server that cannot listen must
             // not do. Accept connections after it, when requests can be answered.
             let socket =
-                claim(&door.addresses).with_context(|| format!("cannot listen on {}", self.listen))?;
+                claim(&endpoint.addresses).with_context(|| format!("cannot listen on {}", self.listen))?;
             let stock = self.stock()?;
-            match &self.thinking.model {
+            match &self.model.model {
                 Some(folder) => {
-                    let thinker = Thinker::load(&self.thinking.run, folder, &self.agent_id, stock)?;
-                    self.serve(socket, door, Service::new(thinker, options)).await
+                    let handler = ModelHandler::load(&self.model.run, folder, &self.agent_id, stock)?;
+                    self.serve(socket, endpoint, Service::new(handler, options)).await
                 }
-                None => self.serve(socket, door, Service::new(stock, options)).await,
+                None => self.serve(socket, endpoint, Service::new(stock, options)).await,
             }
         });
-        runtime.shutdown_timeout(LAST_MOMENTS);
+        runtime.shutdown_timeout(TASK_TIMEOUT);
         served
     }
 
-    async fn serve<H: Handler>(&self, socket: TcpSocket, door: Door, service: Service<H>) -> Result<()> {
+    async fn serve<H: Handler>(
+        &self,
+        socket: TcpSocket,
+        endpoint: Endpoint,
+        service: Service<H>,
+    ) -> Result<()> {
         let mut signals = Signals::new()?;
         let listener = socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
-        announce(&door, address, &service.options().tokens)?;
+        announce(&endpoint, address, &service.options().tokens)?;
         let stop = async move {
             signals.next().await;
             tracing::info!("stopping: requests in progress are finished, new ones are refused");
             tokio::spawn(async move {
                 signals.next().await;
-                std::process::exit(stop::INTERRUPTED);
+                std::process::exit(signals::INTERRUPTED);
             });
         };
-        serve(listener, service, door.options, stop, self.patience).await;
+        serve(listener, service, endpoint.options, stop, self.patience).await;
         Ok(())
     }
 
     fn stock(&self) -> Result<ContextHandler> {
-        let quota = usize::try_from(self.keep.quota).unwrap_or(usize::MAX);
-        let keeping = StoreOptions { quota, ttl: self.keep.ttl };
-        let contexts = match &self.keep.store {
+        let quota = usize::try_from(self.store.quota).unwrap_or(usize::MAX);
+        let keeping = StoreOptions { quota, ttl: self.store.ttl };
+        let contexts = match &self.store.store {
             Some(folder) => ContextStore::in_folder(folder, keeping)
                 .with_context(|| format!("cannot keep contexts in {}", folder.display()))?,
             None => ContextStore::in_memory(keeping),
         };
-        Ok(ContextHandler::new(&self.agent_id, contexts).any_session(self.guard.any_session))
+        Ok(ContextHandler::new(&self.agent_id, contexts).any_session(self.access.any_session))
     }
 
     fn limits(&self) -> Limits {
         let frame = FrameLimits {
-            frame: self.keep.max_body,
-            unpacked: usize::try_from(self.keep.max_body).unwrap_or(usize::MAX),
+            frame: self.store.max_body,
+            unpacked: usize::try_from(self.store.max_body).unwrap_or(usize::MAX),
             ..FrameLimits::default()
         };
         let limits = Limits::default();
-        let buffered = limits.buffered.max(self.keep.max_body);
-        Limits { frame, buffered, requests_per_second: self.guard.requests_per_second, ..limits }
+        let buffered = limits.buffered.max(self.store.max_body);
+        Limits { frame, buffered, requests_per_second: self.access.requests_per_second, ..limits }
     }
 }
 
@@ -220,9 +225,9 @@ fn claim(addresses: &[SocketAddr]) -> io::Result<TcpSocket> {
 }
 
 /// Prints the address to standard output, for people and scripts that wait for it.
-fn announce(door: &Door, address: SocketAddr, tokens: &Tokens) -> Result<()> {
-    let scheme = if door.options.tls.is_some() { "https" } else { "http" };
-    if tokens.is_open() && !open::is_local(&address) {
+fn announce(endpoint: &Endpoint, address: SocketAddr, tokens: &Tokens) -> Result<()> {
+    let scheme = if endpoint.options.tls.is_some() { "https" } else { "http" };
+    if tokens.is_open() && !access::is_local(&address) {
         tracing::warn!(
             "no --token-file: every client that reaches {address} can send, fetch and remove contexts"
         );

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::reply::Completion;
-use crate::serve::{fault, thinker::Place};
+use crate::serve::{model_handler::Permit, refusal};
 
 /// Events that may wait for a slow reader. The model does not wait with them.
 const WAITING: usize = 64;
@@ -38,14 +38,14 @@ impl Events {
         stream: GenerationStream,
         completion: Completion,
         include_usage: bool,
-        place: Place,
+        permit: Permit,
     ) -> Self {
         let canceller = stream.canceller();
         let (sender, events) = channel(WAITING);
         tokio::task::spawn_blocking(move || {
             // Nobody listens any more: the model is stopped already.
             let _gone = pass_on(stream, &completion, include_usage, &sender);
-            drop(place);
+            drop(permit);
         });
         let mut signs_of_life = interval_at(Instant::now() + SILENCE, SILENCE);
         signs_of_life.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,7 +80,7 @@ fn pass_on(
 }
 
 fn error_event(error: &avp_runtime_ort::RunError) -> Value {
-    let reply = fault::in_openai_shape(&fault::of_run(error));
+    let reply = refusal::in_openai_shape(&refusal::of_run(error));
     serde_json::json!({ "error": reply.field("error") })
 }
 

@@ -13,7 +13,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use self::{events::Events, reply::Completion, request::ChatRequest};
-use super::thinker::Thinker;
+use super::model_handler::ModelHandler;
 
 /// The path of completions.
 pub(super) const COMPLETIONS: &str = "/v1/chat/completions";
@@ -26,41 +26,41 @@ pub(super) const MODELS: &str = "/v1/models";
 /// # Errors
 /// When a field is invalid or unknown, the context is missing or does not match, or too many requests are in progress.
 pub(super) async fn complete(
-    thinker: &Thinker,
+    handler: &ModelHandler,
     body: IncomingBody,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let request = ChatRequest::parse(&body.into_text().await?)?;
-    if request.model.as_deref().is_some_and(|model| model != thinker.name()) {
-        let words = format!("unknown model; this server has {:?}", thinker.name());
+    if request.model.as_deref().is_some_and(|model| model != handler.name()) {
+        let words = format!("unknown model; this server has {:?}", handler.name());
         return Err(Refusal::new(StatusCode::NOT_FOUND, "model_not_found", words).of_field("model"));
     }
-    let place = thinker.place()?;
+    let permit = handler.permit()?;
     let context = match &request.avp_context {
-        Some(id) => Some(thinker.context(id).await?),
+        Some(id) => Some(handler.context(id).await?),
         None => None,
     };
     let prompt = Prompt::Chat(request.chat);
-    let completion = Completion::new(thinker.name());
+    let completion = Completion::new(handler.name());
     if let Some(steps) = request.avp_think {
-        let (thought, kept) = thinker.think(prompt, context, steps).await?;
-        return Ok(json_answer(&completion.thought(&thought, kept.id(), thinker.ttl())));
+        let (thought, kept) = handler.think(prompt, context, steps).await?;
+        return Ok(json_answer(&completion.thought(&thought, kept.id(), handler.ttl())));
     }
     if request.stream {
-        let stream = thinker.stream(prompt, context, request.options).await?;
-        let events = Events::start(stream, completion, request.include_usage, place);
+        let stream = handler.stream(prompt, context, request.options).await?;
+        let events = Events::start(stream, completion, request.include_usage, permit);
         let mut response = Response::new(ResponseBody::new(events));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         return Ok(response);
     }
-    let generation = thinker.answer(prompt, context, request.options).await?;
+    let generation = handler.answer(prompt, context, request.options).await?;
     Ok(json_answer(&completion.whole(&generation)))
 }
 
 /// The list with the server's model.
-pub(super) fn models(thinker: &Thinker) -> Response<ResponseBody> {
-    let model = json!({ "id": thinker.name(), "object": "model", "created": 0, "owned_by": "avp" });
+pub(super) fn models(handler: &ModelHandler) -> Response<ResponseBody> {
+    let model = json!({ "id": handler.name(), "object": "model", "created": 0, "owned_by": "avp" });
     json_answer(&json!({ "object": "list", "data": [model] }))
 }
 

@@ -8,36 +8,36 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use avp_transport::server::{ListenOptions, Tokens, tls_config_of_files};
 
-use super::Guard;
+use super::AccessArgs;
 
 /// The addresses of the server and the TLS settings of its connections.
-pub(super) struct Door {
+pub(super) struct Endpoint {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) options: ListenOptions,
 }
 
-impl Door {
+impl Endpoint {
     /// Resolves the addresses of `listen` and reads the certificates.
     ///
     /// # Errors
     /// Also if other machines can connect without TLS.
-    pub(super) fn find(listen: &str, guard: &Guard) -> Result<Self> {
+    pub(super) fn find(listen: &str, access: &AccessArgs) -> Result<Self> {
         let addresses: Vec<_> =
             listen.to_socket_addrs().with_context(|| format!("cannot listen on {listen:?}"))?.collect();
-        let plain_from_anywhere = guard.plain_from_anywhere;
+        let plain_from_anywhere = access.plain_from_anywhere;
         ensure!(
-            guard.tls_client_ca.is_none() || !plain_from_anywhere,
+            access.tls_client_ca.is_none() || !plain_from_anywhere,
             "--tls-client-ca requires TLS and excludes --plain-from-anywhere"
         );
-        let tls = match (&guard.tls_cert, &guard.tls_key) {
+        let tls = match (&access.tls_cert, &access.tls_key) {
             (Some(certificates), Some(key)) => {
-                let config = tls_config_of_files(certificates, key, guard.tls_client_ca.as_deref());
+                let config = tls_config_of_files(certificates, key, access.tls_client_ca.as_deref());
                 Some(config.with_context(|| {
                     format!("cannot use the certificate {} with its key", certificates.display())
                 })?)
             }
             (None, None) => {
-                ensure!(guard.tls_client_ca.is_none(), "--tls-client-ca needs --tls-cert and --tls-key");
+                ensure!(access.tls_client_ca.is_none(), "--tls-client-ca needs --tls-cert and --tls-key");
                 None
             }
             _ => bail!("--tls-cert requires --tls-key, and --tls-key requires --tls-cert"),

@@ -19,7 +19,7 @@ use avp_transport::{
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{chat, fault};
+use super::{chat, refusal};
 use crate::model::{RunArgs, find_library, load_runtime};
 
 /// Requests that the model works on, or will, at the same time. Each may wait on a thread of its own, so there is an end
@@ -27,19 +27,19 @@ use crate::model::{RunArgs, find_library, load_runtime};
 const MOST_REQUESTS: usize = 64;
 
 /// A model and the contexts it may continue from.
-pub(super) struct Thinker {
+pub(super) struct ModelHandler {
     stock: ContextHandler,
     runtime: Runtime,
     model: Model,
     name: String,
     agent_id: String,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// A request's place among those that the model works on.
-pub(super) type Place = OwnedSemaphorePermit;
+pub(super) type Permit = OwnedSemaphorePermit;
 
-impl Thinker {
+impl ModelHandler {
     /// Loads the model in `folder`. From then on `stock` says hello with its identity.
     pub(super) fn load(run: &RunArgs, folder: &Path, agent_id: &str, stock: ContextHandler) -> Result<Self> {
         let library = find_library(run.library.onnxruntime.as_deref())?;
@@ -65,8 +65,8 @@ impl Thinker {
                 .is_some_and(|maps| maps.find(&theirs.model_hash, &ours.model_hash).is_some()),
             shared_tokens: None,
         });
-        let places = Arc::new(Semaphore::new(MOST_REQUESTS));
-        Ok(Self { stock, runtime, model, name, agent_id: agent_id.to_owned(), places })
+        let permits = Arc::new(Semaphore::new(MOST_REQUESTS));
+        Ok(Self { stock, runtime, model, name, agent_id: agent_id.to_owned(), permits })
     }
 
     /// What clients call the model.
@@ -78,9 +78,9 @@ impl Thinker {
     ///
     /// # Errors
     /// 503 where all are taken.
-    pub(super) fn place(&self) -> Result<Place, Refusal> {
+    pub(super) fn permit(&self) -> Result<Permit, Refusal> {
         let busy = |_| Refusal::busy("busy", "the model has as many requests as it can take");
-        self.places.clone().try_acquire_owned().map_err(busy)
+        self.permits.clone().try_acquire_owned().map_err(busy)
     }
 
     /// The kept context of this id, where the model can go on from it.
@@ -97,8 +97,8 @@ impl Thinker {
         let (runtime, model) = (self.runtime.clone(), self.model.clone());
         apart(move || {
             let context = Context::from_bytes(&runtime, bytes, &FrameReadOptions::default());
-            let context = context.map_err(|error| fault::of_context(&error))?;
-            model.accepts(&context).map_err(|error| fault::of_context(&error))?;
+            let context = context.map_err(|error| refusal::of_context(&error))?;
+            model.accepts(&context).map_err(|error| refusal::of_context(&error))?;
             Ok(context)
         })
         .await
@@ -111,7 +111,7 @@ impl Thinker {
         context: Option<Context>,
         options: GenerateOptions,
     ) -> Result<Generation, Refusal> {
-        self.stream(prompt, context, options).await?.await.map_err(|error| fault::of_run(&error))
+        self.stream(prompt, context, options).await?.await.map_err(|error| refusal::of_run(&error))
     }
 
     /// The answer piece by piece.
@@ -125,7 +125,7 @@ impl Thinker {
         // Rendering a chat template takes time.
         apart(move || {
             let stream = model.start_generate(prompt, context.as_ref(), &options);
-            stream.map_err(|error| fault::of_run(&error))
+            stream.map_err(|error| refusal::of_run(&error))
         })
         .await
     }
@@ -140,10 +140,10 @@ impl Thinker {
         let model = self.model.clone();
         let options = ThinkOptions::steps(steps);
         let pending = apart(move || Ok(model.start_think(prompt, context.as_ref(), &options))).await?;
-        let mut thought = pending.await.map_err(|error| fault::of_run(&error))?;
+        let mut thought = pending.await.map_err(|error| refusal::of_run(&error))?;
         let context = thought.context.take().ok_or_else(Refusal::internal)?;
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };
-        let frame = apart(move || context.to_bytes(&options).map_err(|error| fault::of_context(&error)));
+        let frame = apart(move || context.to_bytes(&options).map_err(|error| refusal::of_context(&error)));
         let kept = self.stock.contexts().insert(frame.await?).await?;
         Ok((thought, kept))
     }
@@ -154,7 +154,7 @@ impl Thinker {
     }
 }
 
-impl Handler for Thinker {
+impl Handler for ModelHandler {
     async fn handshake(&self, hello: Hello, caller: &Caller) -> Result<Reply, Refusal> {
         self.stock.handshake(hello, caller).await
     }
@@ -166,7 +166,7 @@ impl Handler for Thinker {
 
     async fn text(&self, message: JsonMessage, _: &Caller) -> Result<Reply, Refusal> {
         self.stock.check_session(&message.session_id)?;
-        let _place = self.place()?;
+        let _permit = self.permit()?;
         let answer = self.answer(message.content.into(), None, GenerateOptions::default()).await?;
         Ok(Reply::new().with("content", answer.text))
     }
@@ -196,7 +196,7 @@ impl Handler for Thinker {
     }
 
     fn fallback_refusal(&self, refusal: &Refusal) -> Reply {
-        fault::in_openai_shape(refusal)
+        refusal::in_openai_shape(refusal)
     }
 
     fn remove_expired(&self) {
