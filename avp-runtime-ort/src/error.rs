@@ -4,22 +4,22 @@ use std::path::PathBuf;
 
 use crate::PrepareError;
 
-/// Why a model folder cannot be loaded.
+/// An error of loading a model folder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A file that every model folder has is not there.
+    /// A required file is missing.
     #[error("the model folder has no {}: {}", file_name(path), path.display())]
     MissingFile {
-        /// Where it was looked for.
+        /// The expected path.
         path: PathBuf,
     },
-    /// The graph that was asked for is not there, but others are.
+    /// The requested graph is missing, but there are others.
     #[error("the model folder has no {wanted}; it has {}", there.join(", "))]
     NoSuchGraph {
         /// The file's name.
         wanted: String,
-        /// The graphs that are there, relative to the folder.
+        /// The existing graphs, relative to the folder.
         there: Vec<String>,
     },
     /// A file cannot be read.
@@ -27,23 +27,23 @@ pub enum ModelError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         message: String,
     },
-    /// A JSON file does not hold what is needed.
+    /// A JSON file is invalid.
     #[error("{}: {message}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// The fault, with line and column.
         message: String,
     },
-    /// `tokenizer.json` is no tokenizer.
+    /// `tokenizer.json` is invalid.
     #[error("{}: not a usable tokenizer: {message}", path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// What the tokenizer library says.
+        /// The tokenizer library's message.
         message: String,
     },
     /// The chat template does not parse, or refuses the messages.
@@ -51,47 +51,47 @@ pub enum ModelError {
     Template {
         /// The line in the template, from 1.
         line: Option<usize>,
-        /// The template's or its parser's words.
+        /// The message of the template or its parser.
         message: String,
     },
-    /// `config.json` and the graph speak of different models.
-    #[error("config.json says {field} is {config}, but the graph has {graph}")]
+    /// `config.json` and the graph are of different models.
+    #[error("{field} is {config} in config.json, but {graph} in the graph")]
     ConfigMismatch {
         /// The field of `config.json`.
         field: &'static str,
         /// Its value.
         config: u32,
-        /// What the graph says.
+        /// The graph's value.
         graph: usize,
     },
-    /// The graph cannot be made ready for latent work.
+    /// The graph cannot be prepared for latent steps.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
-    /// The device that was asked for cannot be had.
+    /// The requested device is not available.
     #[error("{device}: {message}")]
     Device {
         /// The device.
         device: String,
-        /// What is missing.
+        /// The missing part.
         message: String,
     },
-    /// The profile that was asked for cannot be written.
+    /// The requested profile cannot be written.
     #[error("cannot write a profile beside {}: {message}", path.display())]
     Profile {
-        /// What the profile's name is to begin with.
+        /// The prefix of the profile's path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         message: String,
     },
-    /// ONNX Runtime does not take the model.
+    /// ONNX Runtime refuses the model.
     #[error("ONNX Runtime refuses the model: {message}")]
     Runtime {
-        /// ONNX Runtime's words.
+        /// ONNX Runtime's message.
         message: String,
     },
 }
 
-/// Why a run did not happen or did not finish. The model and every context stay usable.
+/// A run that failed or did not start. The model and every context stay usable.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -106,7 +106,7 @@ pub enum RunError {
         /// Tokens the model can attend to.
         window: usize,
     },
-    /// The context, the prompt and what is to follow do not fit the window together.
+    /// The context, the prompt and the following steps exceed the window.
     #[error(
         "the context has {context} tokens, the prompt {prompt} and {steps} steps are to follow, \
          but the model's window is {window}"
@@ -116,7 +116,7 @@ pub enum RunError {
         context: usize,
         /// Tokens of the prompt.
         prompt: usize,
-        /// Latent steps asked for, or the one token that generating needs at least.
+        /// The requested latent steps, or the one token that generating needs at least.
         steps: usize,
         /// Tokens the model can attend to.
         window: usize,
@@ -126,9 +126,9 @@ pub enum RunError {
     Option {
         /// The option's name.
         option: &'static str,
-        /// Its range, in words.
+        /// A description of its range.
         expected: &'static str,
-        /// The value given.
+        /// The given value.
         got: f64,
     },
     /// An option names a token that the model's vocabulary does not have.
@@ -136,13 +136,13 @@ pub enum RunError {
     UnknownToken {
         /// The option's name.
         option: &'static str,
-        /// The id given.
+        /// The given id.
         id: u32,
         /// One more than the largest id.
         vocab_size: usize,
     },
-    /// A text to stop at is empty.
-    #[error("stop must not be an empty text: it would stop everything")]
+    /// A stop text is empty.
+    #[error("stop: expected a non-empty text")]
     EmptyStop,
     /// The context belongs to another model.
     #[error(transparent)]
@@ -152,37 +152,37 @@ pub enum RunError {
     Template {
         /// The line in the template, from 1.
         line: Option<usize>,
-        /// The template's words.
+        /// The template's message.
         message: String,
     },
-    /// The chat template takes too long, or makes more text than a prompt can be.
+    /// The chat template exceeded a limit.
     #[error("chat template exceeded its {limit} limit{}", line.map(|line| format!(" at line {line}")).unwrap_or_default())]
     TemplateLimit {
         /// `"time"`, in instructions or in seconds, or `"output"`.
         limit: &'static str,
-        /// The line that it was stopped at, from 1; `None` where seconds ran out.
+        /// The line at which it was stopped, from 1; `None` after the time limit in seconds.
         line: Option<usize>,
     },
-    /// The tokenizer cannot read or write the text.
+    /// The tokenizer failed.
     #[error("tokenizer: {message}")]
     Tokenizer {
-        /// The tokenizer library's words.
+        /// The tokenizer library's message.
         message: String,
     },
-    /// The graph gave an output that its inputs do not lead one to expect.
+    /// An output of the graph has an unexpected shape or type.
     #[error("output {output}: expected {expected}, got {got}")]
     Output {
         /// The output's name.
         output: String,
-        /// Its shape and type as they should be.
+        /// The expected shape and type.
         expected: String,
-        /// As they are.
+        /// The actual shape and type.
         got: String,
     },
-    /// The model gave something other than numbers.
-    #[error("the model gave no finite numbers at step {step}")]
+    /// The model returned NaN or infinities.
+    #[error("the model returned NaN or infinities at step {step}")]
     NotFinite {
-        /// Tokens generated before, or latent steps taken.
+        /// Number of tokens or latent steps before.
         step: usize,
     },
     /// The length of [`Prompt::Vectors`](crate::Prompt::Vectors) is not a multiple of the model's hidden_dim.
@@ -190,98 +190,98 @@ pub enum RunError {
     Vectors {
         /// The model's hidden_dim.
         hidden_dim: usize,
-        /// Values there are.
+        /// The number of values.
         got: usize,
     },
-    /// [`Prompt::Vectors`](crate::Prompt::Vectors) was given where only text can be read.
+    /// [`Prompt::Vectors`](crate::Prompt::Vectors) is not supported by this call.
     #[error("expected a prompt of text, got vectors")]
     NotText,
-    /// The thought holds no context.
-    #[error("the thought holds no context: set ThinkOptions::keep_context")]
+    /// The result has no context.
+    #[error("the result has no context: set ThinkOptions::keep_context")]
     NoContext,
-    /// The model's queue is full. Try again when a call has been answered, or make a blocking call, which waits.
+    /// The model's queue is full. Try again after a call has ended, or use a blocking call, which waits.
     #[error("the model's queue is full: {places} calls are waiting")]
     Busy {
-        /// Places in the queue.
+        /// Length of the queue.
         places: usize,
     },
     /// The caller cancelled the call.
     #[error("cancelled")]
     Cancelled,
-    /// The call's time was up.
+    /// The call's timeout expired.
     #[error("not done within {after:?}")]
     TimedOut {
-        /// The time it was given.
+        /// The timeout.
         after: std::time::Duration,
     },
-    /// The call met a fault of this program and was given up; the model goes on.
+    /// The call panicked; other calls of the model continue.
     #[error("the call panicked: {message}")]
     Panicked {
-        /// The panic's words.
+        /// The panic's message.
         message: String,
     },
     /// The model's thread has ended. Load the model again.
     #[error("the model's thread has ended")]
     Stopped,
-    /// The device or the host has no memory left for the run. What is in memory stays usable.
+    /// The device or the host has not enough memory for the run. Existing contexts stay usable.
     #[error("out of memory: {message}")]
     OutOfMemory {
-        /// ONNX Runtime's words, which give the size.
+        /// ONNX Runtime's message, with the size.
         message: String,
     },
     /// ONNX Runtime failed.
     #[error("ONNX Runtime: {message}")]
     Runtime {
-        /// ONNX Runtime's words.
+        /// ONNX Runtime's message.
         message: String,
     },
 }
 
-/// Why a context cannot be taken from a frame, or used with a model.
+/// A context that cannot be read from a frame, or used with a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContextError {
-    /// The frame does not decode.
+    /// The frame cannot be decoded.
     #[error(transparent)]
     Decode(#[from] avp_core::DecodeError),
     /// The frame cannot be written.
     #[error(transparent)]
     Encode(#[from] avp_core::EncodeError),
-    /// The cache cannot be brought into the model's number format.
+    /// The cache cannot be converted to the model's number format.
     #[error(transparent)]
     Convert(#[from] avp_core::KvError),
-    /// The frame decodes and holds something else.
+    /// The payload of the frame is not a KV-cache.
     #[error("the frame holds {got}, expected a KV-cache")]
     NotAKvCache {
-        /// The payload it holds.
+        /// The kind of payload.
         got: &'static str,
     },
-    /// The KV-cache holds no numbers, or none would be left, so there is nothing to continue from.
+    /// The KV-cache is or would be empty.
     #[error("the KV-cache is empty: {num_layers} layers of {seq_len} tokens")]
     Empty {
-        /// Layers it has.
+        /// Number of layers.
         num_layers: usize,
-        /// Tokens it has.
+        /// Number of tokens.
         seq_len: usize,
     },
-    /// The frame's metadata and its KV-cache disagree.
-    #[error("the frame's metadata says {field} is {metadata}, but its KV-cache has {body}")]
+    /// The frame's metadata contradicts its KV-cache.
+    #[error("{field} is {metadata} in the frame's metadata, but {body} in its KV-cache")]
     Contradiction {
         /// The field.
         field: &'static str,
-        /// What the metadata says.
+        /// The value in the metadata.
         metadata: u64,
-        /// What the KV-cache says.
+        /// The value in the KV-cache.
         body: u64,
     },
-    /// A field in the frame's `extra` does not hold what it should.
-    #[error("the frame's extra field {field:?} does not hold what it should")]
+    /// An entry of the frame's `extra` is invalid.
+    #[error("invalid value of the frame's extra field {field:?}")]
     Extra {
         /// The key.
         field: &'static str,
     },
-    /// The context was made by another model.
-    #[error("the context was made by another model: {field} is {got:?}, this model has {expected:?}")]
+    /// The context was computed by another model.
+    #[error("the context was computed by another model: {field} is {got:?}, this model has {expected:?}")]
     OtherModel {
         /// The first field that differs.
         field: &'static str,
@@ -290,16 +290,16 @@ pub enum ContextError {
         /// The context's value.
         got: String,
     },
-    /// The cache starts at another position than the one where it would be used.
+    /// The cache starts at the wrong position.
     #[error("the context starts at position {got}, expected one that starts at {expected}")]
     Position {
-        /// Where the context before it ends; 0 for a model.
+        /// The end of the context before it; 0 for a model.
         expected: usize,
-        /// Where it starts.
+        /// The start of the cache.
         got: usize,
     },
-    /// A tail was computed behind other tokens than those it was to be put behind.
-    #[error("the tail was cut off behind {seq_len} other tokens")]
+    /// A tail was computed after other tokens than those of the context.
+    #[error("the tail belongs to another context: its first {seq_len} tokens differ")]
     OtherPrefix {
         /// Tokens before it.
         seq_len: usize,
@@ -321,32 +321,32 @@ pub enum ContextError {
     File {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's message.
         message: String,
     },
-    /// What the frame was written to failed.
+    /// The target of the frame failed.
     #[error("cannot write the frame: {message}")]
     Io {
-        /// The system's words.
+        /// The system's message.
         message: String,
     },
-    /// A size is larger than a frame can say.
-    #[error("{field} is {value}, more than a frame can say")]
+    /// A size exceeds the limit of a frame.
+    #[error("{field} of {value} exceeds the limit of a frame")]
     TooLarge {
         /// The field.
         field: &'static str,
         /// Its value.
         value: usize,
     },
-    /// ONNX Runtime could not hold the cache.
+    /// ONNX Runtime could not store the cache.
     #[error("ONNX Runtime: {message}")]
     Runtime {
-        /// ONNX Runtime's words.
+        /// ONNX Runtime's message.
         message: String,
     },
 }
 
-/// Any of this crate's errors, for callers that do not tell them apart.
+/// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -10,25 +10,25 @@
 //! # Ok::<(), Error>(())
 //! ```
 //!
-//! # What happens here
+//! # Overview
 //!
-//! - [`OrtLibrary`] finds the ONNX Runtime library and checks it; [`Runtime`] loads it. Nothing else of this crate can
-//!   be made without a runtime, so a missing library is an error at one place and never a panic later.
-//! - [`Model::load`] reads a model folder and prepares its graph once: a latent vector can then stand where a token
-//!   would, and the next one comes back. The prepared graph is cached under the hash of the export.
-//! - [`Model::think`] reads a prompt, takes latent steps and gives a [`Context`]; [`Model::generate`] answers, behind a
-//!   context where there is one. From run to run the KV-cache passes as ONNX Runtime values, never through host vectors.
+//! - [`OrtLibrary`] finds and checks the ONNX Runtime library; [`Runtime`] loads it. Everything else requires a runtime, so a
+//!   missing library is one error at the start.
+//! - [`Model::load`] reads a model folder and prepares its graph once: a vector can then take the place of a token, and the
+//!   graph returns the next one. The prepared graph is cached under the hash of the export.
+//! - [`Model::think`] reads a prompt, takes latent steps and returns a [`Context`]; [`Model::generate`] answers, optionally
+//!   continuing from a context. The KV-cache is passed between runs as ONNX Runtime values, without copies to host vectors.
 //! - [`Context::to_frame`] and [`Context::from_frame`] hand a context to another process, or to the Python package;
-//!   [`Context::save`] and [`Context::load`] keep it in a file. [`Context::reusable`] is what of it a longer prompt need
-//!   not compute again.
+//!   [`Context::save`] and [`Context::load`] keep it in a file. [`Context::reusable`] is the prefix that a longer prompt can
+//!   reuse.
 //!
-//! # Which models
+//! # Supported models
 //!
 //! Decoders exported with their KV-cache (token ids in, `logits` and `present.N.key` / `.value` out): by Optimum's
 //! `text-generation-with-past`, by the onnxruntime-genai model builder, or as onnx-community publishes them. Weights may be
 //! float32, float16 or bfloat16, or quantized: `GatherBlockQuantized`, `MatMulNBits`, `MatMulBnb4`, `MatMulInteger`.
-//! [`prepare_report`] says what was found in a graph and [`check_prepared`] compares it with the export; anything else is
-//! refused by name: see [`PrepareError`].
+//! [`prepare_report`] reports the parts of a graph and [`check_prepared`] compares the prepared graph with the export.
+//! Unsupported graphs are refused with the node's name; see [`PrepareError`].
 
 #![deny(missing_docs)]
 

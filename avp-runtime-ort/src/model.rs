@@ -48,26 +48,26 @@ struct Loaded {
     facts: Arc<Facts>,
 }
 
-/// How to load a model.
+/// Options of loading a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Threads of one run, at most one for each core; 0 leaves it to ONNX Runtime, which takes the physical cores.
     pub threads: usize,
-    /// Which form of the model to load, where the folder holds several; `None` loads `model.onnx`.
+    /// The variant of the model, if the folder has several; `None` loads `model.onnx`.
     pub dtype: Option<Dtype>,
-    /// Where the model computes.
+    /// The device of the model.
     pub device: Device,
-    /// Whether threads without work wait for it awake, as they do by default. Awake they start sooner, which tells in small
-    /// models; turn it off where several models share the cores.
+    /// Whether idle threads spin, which reduces latency for small models. Default: true. Turn it off if several models share the
+    /// cores.
     pub spinning: bool,
     /// Calls that may wait for their turn; 64 by default, at least 1. Past it, blocking calls wait for a place and calls
     /// that are started get [`RunError::Busy`].
     pub queue: usize,
-    /// Calls that take turns at most; 8 by default, at least 1. Each holds its KV-cache in memory.
+    /// Maximum number of calls that take turns; 8 by default, at least 1. Each holds its KV-cache in memory.
     pub in_flight: usize,
-    /// Has ONNX Runtime write down what each operator of each run took, in Chrome's trace format, to a file that begins with
-    /// this path and ends in the time and `.json`. It is whole once the last handle of the model is dropped. Writing it
-    /// takes time too, and ONNX Runtime ends it after a million events, some hundred steps of a large model.
+    /// Makes ONNX Runtime record the time of each operator of each run, in Chrome's trace format, to a file whose name starts
+    /// with this path and ends with the time and `.json`. It is complete after the last handle of the model is dropped. Profiling
+    /// takes time too, and ONNX Runtime stops it after a million events, some hundred steps of a large model.
     pub profile: Option<PathBuf>,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     metrics::{ThinkMetrics, TransferDiagnostics},
 };
 
-/// How to think.
+/// Options of [`Model::think`](crate::Model::think).
 ///
 /// ```
 /// use avp_runtime_ort::ThinkOptions;
@@ -29,7 +29,7 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThinkOptions {
-    /// Latent steps to take behind the prompt; 20 by default, as in `avp`. With 0 the prompt is only read.
+    /// Number of latent steps after the prompt; 20 by default, as in `avp`. With 0 the prompt is only read.
     pub steps: usize,
     /// Divides the logits before a latent step weighs the embeddings of all tokens by their probability; above 0. Below 1 a
     /// step comes nearer to the likeliest token, above it further away. The default 1 is LatentMAS's step and the peer's. Only
@@ -44,8 +44,8 @@ pub struct ThinkOptions {
     /// it holds NaN or infinities. [`ThinkMetrics::diagnostics`] then reports them in place of an error, as in the peer: the first
     /// NaN ends the thinking, and its context is of no use.
     pub diagnostics: bool,
-    /// Read the prompt from its first token on, and not behind the context: the beginning that both have in common is taken
-    /// from the context, and only the rest is computed. A context whose tokens are not known saves nothing.
+    /// Start the prompt at the context's first token, not behind the context: the common prefix is taken from the context, and
+    /// only the rest is computed. Without token ids in the context, nothing is reused.
     pub reuse_prefix: bool,
 }
 
@@ -69,7 +69,7 @@ impl ThinkOptions {
     }
 }
 
-/// The result of thinking.
+/// The result of [`Model::think`](crate::Model::think).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Thought {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::RunError;
 
-/// An answer on its way: [`wait`](Self::wait) for it, or `.await` it in any async runtime. Dropping it cancels the call.
+/// A pending result: [`wait`](Self::wait) for it, or `.await` it in any async runtime. Dropping it cancels the call.
 ///
 /// ```
 /// use avp_runtime_ort::{Error, LoadOptions, Model, Runtime, ThinkOptions};
@@ -81,11 +81,11 @@ impl<T> Pending<T> {
         answer
     }
 
-    /// Waits for the answer, at most `time`. The call goes on after that: to end it, drop the `Pending`, or start it with a
+    /// Waits for the result, at most `time`. The call continues after that; drop the `Pending` to end it, or start it with a
     /// timeout.
     ///
     /// # Errors
-    /// The `Pending` itself, where the answer has not come. Inside `Ok` is the result of [`wait`](Self::wait).
+    /// The `Pending` itself, if there is no result yet. Inside `Ok` is the result of [`wait`](Self::wait).
     pub fn wait_timeout(self, time: Duration) -> Result<Result<T, RunError>, Self> {
         match self.answer.recv_timeout(time) {
             Ok(answer) => Ok(answer),
@@ -94,7 +94,7 @@ impl<T> Pending<T> {
         }
     }
 
-    /// Whether the answer is there.
+    /// Whether there is a result.
     pub fn is_ready(&self) -> bool {
         self.answer.has_message() || self.answer.is_closed()
     }

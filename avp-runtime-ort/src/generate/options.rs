@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::RunError;
 
-/// How to generate. The default is greedy: the same prompt gives the same text.
+/// Options of [`Model::generate`](crate::Model::generate). The default is greedy: the same prompt gives the same text.
 ///
 /// ```
 /// use avp_runtime_ort::GenerateOptions;
@@ -57,8 +57,8 @@ pub struct GenerateOptions {
     pub seed: u64,
     /// Time limit, counted from the call; `None` waits without limit.
     pub timeout: Option<Duration>,
-    /// Read the prompt from its first token on, and not behind the context: the beginning that both have in common is taken
-    /// from the context, and only the rest is computed. A context whose tokens are not known saves nothing.
+    /// Start the prompt at the context's first token, not behind the context: the common prefix is taken from the context, and
+    /// only the rest is computed. Without token ids in the context, nothing is reused.
     pub reuse_prefix: bool,
     /// Latent steps to take on the prompt before it is answered, as `avp.generate` does; 0 by default.
     pub steps: usize,

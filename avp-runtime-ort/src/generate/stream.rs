@@ -5,11 +5,11 @@ use std::{future::IntoFuture, iter::FusedIterator, sync::mpsc::Receiver};
 use super::{Generation, answering::Piece, machine::Usage};
 use crate::{Canceller, Pending, PendingFuture, RunError};
 
-/// An answer on its way, made by [`Model::start_generate`](crate::Model::start_generate): iterate over its pieces of text,
+/// A pending answer of [`Model::start_generate`](crate::Model::start_generate): iterate over its pieces of text,
 /// [`wait`](Self::wait) for all of it, or `.await` it in any async runtime.
 ///
-/// The pieces together are the text; none is empty, and none ends inside a character. The model goes on while a piece is
-/// looked at. To stop it, drop the stream, or take [`into_generation`](Self::into_generation).
+/// The pieces together are the text. No piece is empty or ends inside a character. The model continues while a piece is
+/// processed. To stop it, drop the stream, or call [`into_generation`](Self::into_generation).
 ///
 /// ```
 /// use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime};
