@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use avp_core::{Evidence, OwnedModelIdentity, hash, resolve};
-use avp_runtime_ort::{read_identity, rosetta::MapFolder, tokenizer_hash};
+use avp_rosetta::MapFolder;
+use avp_runtime_ort::{read_identity, tokenizer_hash};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 

@@ -8,10 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use avp_core::Mode;
-use avp_runtime_ort::{
-    Dtype, GenerateOptions, LoadOptions, Model, ThinkOptions,
-    rosetta::{AvpMap, CalibrateOptions, MapFolder, MapModel, Method, Rosetta, ValidateOptions},
-};
+use avp_rosetta::{AvpMap, CalibrateOptions, MapFolder, MapModel, Method, Rosetta, ValidateOptions};
+use avp_runtime_ort::{Dtype, GenerateOptions, LoadOptions, Model, ThinkOptions};
 use clap::{Args, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser};
 use serde_json::json;
 

@@ -362,9 +362,6 @@ pub enum Error {
     /// Handing a context over.
     #[error(transparent)]
     Context(#[from] ContextError),
-    /// Handing over to another model.
-    #[error(transparent)]
-    Rosetta(#[from] crate::rosetta::RosettaError),
 }
 
 fn file_name(path: &std::path::Path) -> String {

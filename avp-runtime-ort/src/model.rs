@@ -10,8 +10,8 @@ use std::{
 use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
-    CacheLayout, Context, ContextError, GenerateOptions, Generation, GenerationStream, ModelError, Prompt,
-    RunError, Runtime, ThinkOptions, Thought,
+    CacheLayout, Context, ContextError, GenerateOptions, Generation, GenerationStream, Inspector, ModelError,
+    Prompt, RunError, Runtime, ThinkOptions, Thought,
     chat::ChatTemplate,
     config::{self, GenerationConfig, ModelConfig},
     context::Fingerprint,
@@ -248,6 +248,11 @@ impl Model {
     /// Tokens the model can attend to.
     pub fn window(&self) -> usize {
         self.0.facts.window
+    }
+
+    /// Weights, vocabulary and hidden states, for tools that learn from the model.
+    pub fn inspect(&self) -> Inspector<'_> {
+        Inspector(self)
     }
 
     pub(crate) fn facts(&self) -> &Facts {

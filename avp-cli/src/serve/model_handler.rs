@@ -7,9 +7,10 @@ use avp_core::{
     Evidence,
     messages::{Hello, JsonMessage},
 };
+use avp_rosetta::MapFolder;
 use avp_runtime_ort::{
     Context, FrameOptions, FrameReadOptions, GenerateOptions, Generation, GenerationStream, Model, Prompt,
-    Runtime, ThinkOptions, Thought, rosetta::MapFolder,
+    Runtime, ThinkOptions, Thought,
 };
 use avp_transport::{
     server::{Caller, ContextHandler, Handler, IncomingBody, IncomingFrame, Refusal, ResponseBody},

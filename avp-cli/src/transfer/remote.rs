@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use avp_core::{Evidence, FrameLimits, OwnedModelIdentity};
-use avp_runtime_ort::{read_identity, rosetta::MapFolder};
+use avp_rosetta::MapFolder;
+use avp_runtime_ort::read_identity;
 use avp_transport::client::{
     ClientOptions, EvidenceLookup, Roots, Timeouts, TlsIdentity, TlsOptions, Token, blocking::Client,
 };

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use avp_runtime_ort::rosetta::AvpMap;
+use avp_rosetta::AvpMap;
 use serde_json::Value;
 
 use crate::common::{avp, avp_with_input, failure, repository, stdout, text};

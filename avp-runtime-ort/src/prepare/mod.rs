@@ -44,7 +44,7 @@ pub use error::PrepareError;
 pub use inputs::CacheLayout;
 pub use report::PrepareReport;
 pub use rotary::Rotary;
-pub(crate) use tables::{Tables, read_tables};
+pub(crate) use tables::read_tables;
 
 use crate::onnx::{GraphIndex, ModelProto, Weights, external_locations};
 

@@ -8,6 +8,4 @@ mod exchange;
 mod families;
 mod generate;
 mod parity;
-mod projection;
 mod refusals;
-mod rosetta;

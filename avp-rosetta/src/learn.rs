@@ -31,7 +31,7 @@ impl Pairs {
     /// to those of `y`, large entries costing `lambda` each.
     ///
     /// ```
-    /// # use avp_runtime_ort::rosetta::{Pairs, RosettaError};
+    /// # use avp_rosetta::{Pairs, RosettaError};
     /// let pairs = Pairs::new(2, &[1., 0., 0., 1.], &[3., 5.])?;
     /// assert_eq!(pairs.ridge(1e-9)?, [3., 5.]);
     /// # Ok::<(), RosettaError>(())

@@ -1,8 +1,6 @@
 //! Which tokens two vocabularies share.
 
-use std::{collections::HashMap, path::Path};
-
-use crate::{ModelError, tokens::Tokens};
+use std::collections::HashMap;
 
 /// A vocabulary: ids by the token's text.
 pub type Vocabulary = HashMap<String, u32>;
@@ -40,18 +38,11 @@ impl Overlap {
     }
 }
 
-/// The vocabulary of a model folder, added tokens among it, without loading the model.
-///
-/// # Errors
-/// When its `tokenizer.json` is missing or is no tokenizer.
-pub fn read_vocabulary(folder: impl AsRef<Path>) -> Result<Vocabulary, ModelError> {
-    Ok(Tokens::load(folder.as_ref())?.vocabulary())
-}
-
 /// How many tokens two vocabularies share, for the handshake's [`Evidence`](avp_core::Evidence).
 ///
 /// ```
-/// # use avp_runtime_ort::rosetta::{read_vocabulary, shared_tokens};
+/// # use avp_rosetta::shared_tokens;
+/// # use avp_runtime_ort::read_vocabulary;
 /// let ours = read_vocabulary("../test-vectors/parity/tiny-qwen2")?;
 /// let theirs = read_vocabulary("../test-vectors/rosetta/tiny-other")?;
 /// assert_eq!(shared_tokens(&ours, &theirs), 266);

@@ -69,7 +69,7 @@ pub enum SharedTokens<'i> {
 /// Projects `hidden`, of the source's width, through the tokens both models have.
 ///
 /// ```
-/// # use avp_runtime_ort::rosetta::*;
+/// # use avp_rosetta::*;
 /// let head = Table::new(2, vec![1., 0., 0., 1.])?;
 /// let embedding = Table::new(3, vec![2., 0., 0., 0., 2., 0.])?;
 /// let options = ProjectOptions { temperature: 0.01, ..Default::default() };

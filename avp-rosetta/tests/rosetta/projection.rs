@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use avp_runtime_ort::rosetta::{
+use avp_rosetta::{
     Pairs, ProjectOptions, Projection, QualityConfig, SharedTokens, Table, assess_transfer, nearest_cosine,
     soft_embedding, through_matrix, through_vocabulary,
 };

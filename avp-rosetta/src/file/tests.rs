@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::rosetta::MapFolder;
+use crate::MapFolder;
 
 fn model(name: &str, hidden_dim: u32) -> MapModel {
     let hash = |salt: &str| {

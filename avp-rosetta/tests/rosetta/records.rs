@@ -5,13 +5,11 @@
 use std::{collections::HashMap, fs};
 
 use avp_core::Mode;
-use avp_runtime_ort::{
-    Context, Finish, FrameOptions, GenerateOptions, LoadOptions, Model,
-    rosetta::{
-        AvpMap, CalibrateOptions, MapFolder, Method, ProjectOptions, QualityConfig, Rosetta, RosettaError,
-        TransferOptions, ValidateOptions,
-    },
+use avp_rosetta::{
+    AvpMap, CalibrateOptions, MapFolder, Method, ProjectOptions, QualityConfig, Rosetta, RosettaError,
+    TransferOptions, ValidateOptions,
 };
+use avp_runtime_ort::{Context, Finish, FrameOptions, GenerateOptions, LoadOptions, Model};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 

@@ -186,7 +186,7 @@ mod tests {
     use avp_core::OwnedModelIdentity;
 
     use super::*;
-    use crate::rosetta::{
+    use crate::{
         CalibrateOptions, Rows, Table, Vocabulary,
         calibrate::{Side, calibrate},
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Method;
-use crate::{ModelError, PrepareError, RunError};
+use avp_runtime_ort::{ModelError, RunError};
 
 /// Why one model's state cannot be brought to another.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -100,12 +100,6 @@ pub enum RosettaError {
     /// Running a model.
     #[error(transparent)]
     Run(#[from] RunError),
-}
-
-impl From<PrepareError> for RosettaError {
-    fn from(error: PrepareError) -> Self {
-        Self::Model(error.into())
-    }
 }
 
 /// Why a map's file cannot be read or written. Nothing is read from it then, and nothing half-written stays.

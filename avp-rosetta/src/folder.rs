@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use avp_core::stored_map_id;
 
-use crate::cache_folder;
+use avp_runtime_ort::cache_folder;
 
 use super::{AvpMap, MapError, file::is_hash};
 

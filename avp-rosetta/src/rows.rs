@@ -35,7 +35,7 @@ pub trait Rows {
 /// A matrix `[count, width]` in memory, in the smallest number format that loses nothing.
 ///
 /// ```
-/// # use avp_runtime_ort::rosetta::{RosettaError, Rows, Table};
+/// # use avp_rosetta::{RosettaError, Rows, Table};
 /// let table = Table::new(2, vec![3., 4., 0., 1.])?;
 /// assert_eq!((table.count(), table.mean_norm(), table.max_norm()), (2, 3., 5.));
 /// # Ok::<(), RosettaError>(())

@@ -38,10 +38,10 @@ pub struct TransferQuality {
 /// rows of `width` values.
 ///
 /// ```
-/// # use avp_runtime_ort::rosetta::{QualityConfig, assess_transfer};
+/// # use avp_rosetta::{QualityConfig, assess_transfer};
 /// let quality = assess_transfer(301, None, &QualityConfig::default())?;
 /// assert!(!quality.recommend_latent);
-/// # Ok::<(), avp_runtime_ort::rosetta::RosettaError>(())
+/// # Ok::<(), avp_rosetta::RosettaError>(())
 /// ```
 ///
 /// # Errors

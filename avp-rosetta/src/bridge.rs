@@ -5,19 +5,22 @@ use super::{
     RosettaError, TransferQuality, ValidateOptions, Validation, assess_transfer, calibrate,
     connect::LoadedSide, projector::check_end, validate,
 };
-use crate::{Context, GenerateOptions, Generation, Model, Prompt, ThinkOptions, TransferDiagnostics};
+use avp_runtime_ort::{
+    Context, GenerateOptions, Generation, Model, Prompt, ThinkOptions, TransferDiagnostics,
+};
 
 /// Two models, and a map from the hidden states of the first to the input space of the second. Any thread may use it.
 ///
 /// ```
-/// # use avp_runtime_ort::{*, rosetta::Rosetta};
+/// # use avp_rosetta::Rosetta;
+/// # use avp_runtime_ort::*;
 /// # let runtime = Runtime::find()?;
 /// # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
 /// let (source, target) = (load("parity/tiny-qwen2")?, load("rosetta/tiny-wide")?);
 /// let rosetta = Rosetta::between(&source, &target)?;
 /// let answer = rosetta.generate("Where does Rosa live?", 8, &GenerateOptions::default())?;
 /// assert_eq!(answer.generation.context_tokens, 1);
-/// # Ok::<(), Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Rosetta {

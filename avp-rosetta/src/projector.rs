@@ -6,23 +6,24 @@ use super::{
     AvpMap, MapModel, ProjectOptions, Projection, RosettaError, calibrate::Side, connect::LoadedSide,
     project::nearest_cosine,
 };
-use crate::{Context, Model, RunError};
+use avp_runtime_ort::{Context, Model, RunError};
 
 /// A model with a map from its hidden states to another model's input space. The other model may be in another process: it
-/// reads the vector as [`Prompt::Vectors`](crate::Prompt::Vectors).
+/// reads the vector as [`Prompt::Vectors`](avp_runtime_ort::Prompt::Vectors).
 ///
 /// ```
-/// # use avp_runtime_ort::{*, rosetta::{AvpMap, Projector}};
+/// # use avp_rosetta::{AvpMap, Projector};
+/// # use avp_runtime_ort::*;
 /// # let runtime = Runtime::find()?;
 /// # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
-/// let map = AvpMap::load("../test-vectors/rosetta/peer.avp-map".as_ref()).map_err(rosetta::RosettaError::from)?;
+/// let map = AvpMap::load("../test-vectors/rosetta/peer.avp-map".as_ref()).map_err(avp_rosetta::RosettaError::from)?;
 /// let source = Projector::new(&load("parity/tiny-qwen2")?, map)?;
 /// let thought = source.model().think("Rosa has a parrot.", None, &ThinkOptions::steps(2))?.into_context()?;
 /// let vector = source.project_context(&thought)?.vector;
 /// // Elsewhere:
 /// let read = load("rosetta/tiny-other")?.think(Prompt::Vectors(vector), None, &ThinkOptions::steps(0))?;
 /// # assert_eq!(read.context.map(|context| context.seq_len()), Some(1));
-/// # Ok::<(), Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Projector {
     source: LoadedSide,

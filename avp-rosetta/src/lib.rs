@@ -1,7 +1,8 @@
 //! From one model to another: what the source thought, as a vector that the target can read.
 //!
 //! ```
-//! # use avp_runtime_ort::{*, rosetta::Rosetta};
+//! # use avp_rosetta::Rosetta;
+//! # use avp_runtime_ort::*;
 //! # let runtime = Runtime::find()?;
 //! # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
 //! # let (source, target) = (load("parity/tiny-qwen2")?, load("rosetta/tiny-other")?);
@@ -10,7 +11,7 @@
 //! let answer = target.generate("Where?", Some(&handed_over.context), &GenerateOptions::default())?;
 //! # assert_eq!((handed_over.context.seq_len(), handed_over.context.num_steps()), (1, 8));
 //! # assert!(handed_over.quality.recommend_latent && answer.context_tokens == 1);
-//! # Ok::<(), Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # What happens
@@ -32,6 +33,8 @@
 //! is any good; both only advise.
 //!
 //! Maps are kept as `.avp-map` files, safetensors with a header of their own: see [`AvpMap::save`] and [`MapFolder`].
+
+#![deny(missing_docs)]
 
 mod bridge;
 mod calibrate;
@@ -62,4 +65,4 @@ pub use projector::Projector;
 pub use quality::{QualityConfig, TransferQuality, assess_transfer};
 pub use rows::{Rows, Table};
 pub use validate::{ValidateOptions, Validation};
-pub use vocabulary::{Vocabulary, read_vocabulary, shared_tokens};
+pub use vocabulary::{Vocabulary, shared_tokens};

@@ -1,0 +1,160 @@
+//! Weights, vocabulary and hidden states of a loaded model, for tools that learn from it.
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use crate::{
+    Context, Model, ModelError, Prompt, RunError, ThinkOptions,
+    decoder::{Decoder, Input, Sequence, Want},
+    kv::KvCache,
+    onnx::Table,
+    prepare::read_tables,
+    tokens::Tokens,
+};
+
+const HIDDEN: Want = Want { logits: false, hidden: true, next_latent: None };
+
+/// A view of a loaded model, made by [`Model::inspect`].
+#[derive(Debug, Clone, Copy)]
+pub struct Inspector<'m>(pub(crate) &'m Model);
+
+/// The tables of a model whose rows are tokens, `[vocab_size, hidden_size]`. Tied ones share their memory.
+#[derive(Debug, Clone)]
+pub struct TokenTables {
+    /// Input embeddings.
+    pub embedding: TokenTable,
+    /// The language-model head.
+    pub head: TokenTable,
+}
+
+/// A table as the export stores it, quantized or not; cheap to clone.
+#[derive(Clone)]
+pub struct TokenTable(Arc<Table>);
+
+impl TokenTable {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.0.rows
+    }
+
+    /// Values in a row.
+    pub fn cols(&self) -> usize {
+        self.0.cols
+    }
+
+    /// Reads a row as float32.
+    ///
+    /// # Panics
+    /// When there is no such row, or `into` is not [`cols`](Self::cols) long.
+    pub fn read_row(&self, row: usize, into: &mut [f32]) {
+        self.0.read_row(row, into);
+    }
+}
+
+impl std::fmt::Debug for TokenTable {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "TokenTable[{}, {}]", self.rows(), self.cols())
+    }
+}
+
+impl Inspector<'_> {
+    /// Token ids by their text, added tokens included.
+    pub fn vocabulary(&self) -> HashMap<String, u32> {
+        self.0.facts().tokens.vocabulary()
+    }
+
+    /// The ids of a plain text, with the special tokens that the tokenizer puts around it.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot read the text.
+    pub fn encode_with_special_tokens(&self, text: &str) -> Result<Vec<u32>, RunError> {
+        self.0.facts().tokens.encode_with_special_tokens(text)
+    }
+
+    /// Reads the embedding and the head from the export.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn tables(&self) -> Result<TokenTables, ModelError> {
+        let tables = read_tables(&self.0.facts().graph_path)?;
+        Ok(TokenTables { embedding: TokenTable(tables.embedding), head: TokenTable(tables.head) })
+    }
+
+    /// The hidden state behind `tokens` after the final norm, `[hidden_dim]`.
+    ///
+    /// # Errors
+    /// When ONNX Runtime fails.
+    pub fn last_hidden_state(&self, tokens: &[u32]) -> Result<Vec<f32>, RunError> {
+        let tokens = tokens.to_vec();
+        self.with_new_sequence(tokens.len(), move |decoder, sequence| {
+            decoder.run(sequence, Input::Tokens(&tokens), HIDDEN)?.last_hidden()
+        })
+    }
+
+    /// The hidden state of every position after the final norm. Other calls wait until all are computed.
+    ///
+    /// # Errors
+    /// When ONNX Runtime fails.
+    pub fn hidden_states(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, RunError> {
+        let tokens = tokens.to_vec();
+        // Token by token: some exports keep the last position's hidden state only.
+        self.with_new_sequence(tokens.len(), move |decoder, sequence| {
+            let mut next = |token: &u32| {
+                decoder.run(sequence, Input::Tokens(std::slice::from_ref(token)), HIDDEN)?.last_hidden()
+            };
+            tokens.iter().map(&mut next).collect()
+        })
+    }
+
+    /// The logits behind `vector` in the place of a first token, and behind it and each further token but the last: the
+    /// predictions of each of `tokens`.
+    ///
+    /// # Errors
+    /// When ONNX Runtime fails.
+    pub fn logits_behind(&self, vector: &[f32], tokens: &[u32]) -> Result<Vec<Vec<f32>>, RunError> {
+        let (vector, tokens) = (vector.to_vec(), tokens.to_vec());
+        self.with_new_sequence(tokens.len(), move |decoder, sequence| {
+            let latent = decoder.latents(&vector)?;
+            let behind_vector = decoder.run(sequence, Input::Latent(&latent), Want::LOGITS)?;
+            let mut logits = vec![behind_vector.logits()?.into_owned()];
+            for token in tokens.split_last().map_or(&tokens[..], |(_, before)| before) {
+                let input = Input::Tokens(std::slice::from_ref(token));
+                logits.push(decoder.run(sequence, input, Want::LOGITS)?.logits()?.into_owned());
+            }
+            Ok(logits)
+        })
+    }
+
+    /// A context of `vector` alone, `[hidden_dim]`, in the place of a first token; `num_steps` is the number of latent steps
+    /// that led to it.
+    ///
+    /// # Errors
+    /// When the vector has another length, or the hidden state behind it is not finite.
+    pub fn context_of(&self, vector: &[f32], num_steps: usize) -> Result<Context, RunError> {
+        let model = self.0;
+        let read = model.think(Prompt::Vectors(vector.to_vec()), None, &ThinkOptions::steps(0))?;
+        let hidden = read.last_hidden_state.to_vec();
+        let cache = read.into_context()?.cache_in(model.cache_layout().dtype)?;
+        Ok(Context::new(cache, model.facts().identity.clone(), num_steps, hidden))
+    }
+
+    /// Runs behind an empty cache: other calls of the model wait until all of them are done.
+    fn with_new_sequence<T: Send + 'static>(
+        &self,
+        expected: usize,
+        work: impl FnOnce(&mut Decoder, &mut Sequence) -> Result<T, RunError> + Send + 'static,
+    ) -> Result<T, RunError> {
+        let past = Arc::new(KvCache::empty(self.0.cache_layout())?);
+        self.0.with_decoder(move |decoder| {
+            let mut sequence = decoder.begin(past, expected)?;
+            work(decoder, &mut sequence)
+        })
+    }
+}
+
+/// The vocabulary of a model folder, added tokens included, without loading the model: ids by the token's text.
+///
+/// # Errors
+/// When its `tokenizer.json` is missing or is not a tokenizer.
+pub fn read_vocabulary(folder: impl AsRef<Path>) -> Result<HashMap<String, u32>, ModelError> {
+    Ok(Tokens::load(folder.as_ref())?.vocabulary())
+}
