@@ -1,4 +1,4 @@
-//! From what one model thought to what another answers.
+//! `Rosetta`: two models and the map between them.
 
 use super::{
     AvpMap, CalibrateOptions, MapFolder, Method, ProjectOptions, Projection, Projector, QualityConfig,
@@ -9,17 +9,19 @@ use avp_runtime_ort::{
     Context, GenerateOptions, Generation, Model, Prompt, ThinkOptions, TransferDiagnostics,
 };
 
-/// Two models, and a map from the hidden states of the first to the input space of the second. Any thread may use it.
+/// Two models, and a map from the hidden states of the source to the input space of the target.
 ///
 /// ```
-/// # use avp_rosetta::Rosetta;
-/// # use avp_runtime_ort::*;
-/// # let runtime = Runtime::find()?;
-/// # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
-/// let (source, target) = (load("parity/tiny-qwen2")?, load("rosetta/tiny-wide")?);
-/// let rosetta = Rosetta::between(&source, &target)?;
-/// let answer = rosetta.generate("Where does Rosa live?", 8, &GenerateOptions::default())?;
-/// assert_eq!(answer.generation.context_tokens, 1);
+/// use avp_rosetta::Rosetta;
+/// use avp_runtime_ort::{GenerateOptions, LoadOptions, Model, Runtime, ThinkOptions};
+///
+/// let (runtime, options) = (Runtime::find()?, LoadOptions::default());
+/// let source = Model::load(&runtime, "../test-vectors/parity/tiny-qwen2", &options)?;
+/// let target = Model::load(&runtime, "../test-vectors/rosetta/tiny-wide", &options)?;
+/// let context = source.think("Rosa lives in Lisbon.", None, &ThinkOptions::steps(8))?.into_context()?;
+/// let transfer = Rosetta::between(&source, &target)?.transfer(&context)?;
+/// let answer = target.generate("Where?", Some(&transfer.context), &GenerateOptions::default())?;
+/// assert_eq!(answer.context_tokens, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -29,47 +31,46 @@ pub struct Rosetta {
     quality: QualityConfig,
 }
 
-/// How contexts are handed over.
+/// Options of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TransferOptions {
-    /// How to project.
+    /// Options of the projection.
     pub project: ProjectOptions,
-    /// When to advise against a transfer. The advice is given with the transfer, which happens all the same, as in `avp`
-    /// 0.6.2.
+    /// Limits of the quality gate. It only advises: the transfer happens in any case, as in `avp` 0.6.2.
     pub quality: QualityConfig,
 }
 
-/// A context of the target that holds what the source thought, and how it came to be.
+/// A context of the target made from the source's hidden state, and figures of its making.
 #[derive(Debug, Clone)]
 pub struct Transfer {
-    /// One position: the projected vector, read by the target. Put it in front of the target's prompt.
+    /// One position: the projected vector, read by the target. Pass it with the target's prompt.
     pub context: Context,
-    /// The vector and what it was made of.
+    /// The projected vector and its metrics.
     pub projection: Projection,
-    /// Whether one vector is likely to be enough.
+    /// The result of the quality gate.
     pub quality: TransferQuality,
     /// The map's method.
     pub method: Method,
 }
 
-/// What the target answered.
+/// The target's answer.
 #[derive(Debug, Clone)]
 pub struct CrossGeneration {
     /// The answer.
     pub generation: Generation,
-    /// What was handed over for it.
+    /// The transfer that it used.
     pub transfer: Transfer,
 }
 
 impl Rosetta {
-    /// Takes the pair's map from [`MapFolder::from_env`] where there is one, else makes one through the vocabulary, which
-    /// learns nothing and takes no longer than reading the weights. Nothing is written.
+    /// Loads the pair's map from [`MapFolder::from_env`], or computes one through the vocabulary, which takes no longer than
+    /// reading the weights. Nothing is written.
     ///
     /// # Errors
-    /// When both models are one, the stored map cannot be used, or the vocabularies share too few tokens.
+    /// When source and target are the same model, the stored map is invalid, or the vocabularies share too few tokens.
     pub fn between(source: &Model, target: &Model) -> Result<Self, RosettaError> {
         let hashes = (&source.identity().model_hash, &target.identity().model_hash);
-        // Without a folder there is no stored map: no reason not to make one.
+        // Without a folder there is no stored map.
         match MapFolder::from_env().ok().map(|folder| folder.load(hashes.0, hashes.1)).transpose()?.flatten()
         {
             Some(map) => Self::with_map(source, target, map),
@@ -77,10 +78,10 @@ impl Rosetta {
         }
     }
 
-    /// Makes a new map.
+    /// Computes a new map.
     ///
     /// # Errors
-    /// When both models are one, or the method asked for is not for them; the error says what it needs.
+    /// When source and target are the same model, or the method does not support them. The error names the requirement.
     pub fn calibrate(
         source: &Model,
         target: &Model,
@@ -90,14 +91,14 @@ impl Rosetta {
         let source = LoadedSide::new(source);
         let map = calibrate::calibrate(&source, &LoadedSide::new(target), options)?;
         let projector = Projector::of(source, map);
-        // Not the side that calibrating used: the map holds what it needs of the target's weights.
+        // A new side drops the weights read for calibration: the map holds a copy.
         Ok(Self { projector, target: LoadedSide::new(target), quality: QualityConfig::default() })
     }
 
-    /// Takes a map as it is.
+    /// Uses an existing map.
     ///
     /// # Errors
-    /// When it is for other models; the first field that differs is named.
+    /// When the map belongs to other models. The error names the first field that differs.
     pub fn with_map(source: &Model, target: &Model, map: AvpMap) -> Result<Self, RosettaError> {
         check_pair(source, target)?;
         let projector = Projector::new(source, map)?;
@@ -105,24 +106,24 @@ impl Rosetta {
         Ok(Self { projector, target: LoadedSide::new(target), quality: QualityConfig::default() })
     }
 
-    /// Hands over with other options than the default.
+    /// Replaces the default options.
     #[must_use]
     pub fn with_options(self, options: TransferOptions) -> Self {
         let projector = self.projector.with_options(options.project);
         Self { projector, quality: options.quality, ..self }
     }
 
-    /// The source with the map.
+    /// The source and the map.
     pub fn projector(&self) -> &Projector {
         &self.projector
     }
 
-    /// The model that thinks.
+    /// The source model.
     pub fn source(&self) -> &Model {
         self.projector.model()
     }
 
-    /// The model that answers.
+    /// The target model.
     pub fn target(&self) -> &Model {
         self.target.model()
     }
@@ -132,19 +133,19 @@ impl Rosetta {
         self.projector.map()
     }
 
-    /// Hands over what the source thought: its last hidden state, projected, stands as one input embedding in front of all
-    /// that the target will read, as in `avp` 0.6.2.
+    /// Projects the last hidden state of the source's `context`; the target reads the vector as its first input embedding, as
+    /// in `avp` 0.6.2.
     ///
     /// # Errors
-    /// When the context is not the source's, or has no hidden state because it was received.
+    /// When the context belongs to another model, or has no hidden state because it was received.
     pub fn transfer(&self, context: &Context) -> Result<Transfer, RosettaError> {
         let hidden = self.projector.hidden_state(context)?;
         let prompt_tokens = context.seq_len().saturating_sub(context.num_steps());
         self.transfer_state(hidden, prompt_tokens, context.num_steps())
     }
 
-    /// As [`transfer`](Self::transfer), of a hidden state after the source's final norm that was kept alone
-    /// ([`ThinkOptions::keep_context`]) or received; `prompt_tokens` and `num_steps` say how the source came to it.
+    /// As [`transfer`](Self::transfer), for a hidden state without its context, after the source's final norm
+    /// ([`ThinkOptions::keep_context`]). `prompt_tokens` and `num_steps` are those of the source.
     ///
     /// # Errors
     /// When the state has another width or is not finite.
@@ -160,12 +161,11 @@ impl Rosetta {
         Ok(Transfer { context, projection, quality, method: self.map().method() })
     }
 
-    /// The source thinks about `prompt` for `steps` latent steps, and the target answers the same prompt with that in front
-    /// of it. Where the two read different prompts, use [`Model::think`], [`transfer`](Self::transfer) and
-    /// [`Model::generate`].
+    /// The source takes `steps` latent steps on `prompt`, and the target answers the same prompt behind the projected vector.
+    /// For different prompts, use [`Model::think`], [`transfer`](Self::transfer) and [`Model::generate`].
     ///
     /// # Errors
-    /// As those three.
+    /// As those three methods.
     pub fn generate(
         &self,
         prompt: impl Into<Prompt>,
@@ -180,11 +180,11 @@ impl Rosetta {
         Ok(CrossGeneration { generation, transfer })
     }
 
-    /// What there is to say of a transfer, with the fields and words of `avp` 0.6.2; what is said of an answer stays empty. Reads
-    /// all of the embeddings for the nearest one, which the transfer did not.
+    /// Diagnostics of a transfer, with the fields and values of `avp` 0.6.2; the fields of an answer stay empty. Reads all
+    /// embeddings to find the nearest one.
     ///
     /// # Errors
-    /// When the transfer is another pair's and its vector has another width.
+    /// When the transfer belongs to another pair and its vector has another width.
     pub fn diagnose(&self, transfer: &Transfer) -> Result<TransferDiagnostics, RosettaError> {
         let nearest = self.projector.nearest_cosine(&transfer.projection)?;
         let learned = transfer.projection.metrics.is_none();
@@ -196,14 +196,14 @@ impl Rosetta {
             quality_gate_passed: Some(transfer.quality.recommend_latent),
             quality_gate_reason: transfer.quality.reason.clone(),
             projection_method: transfer.method.as_str().to_uppercase(),
-            // The peer has no numbers for learned maps.
+            // The peer reports no figures for learned maps.
             hidden_state_norm: (!learned).then_some(transfer.projection.hidden_state_norm.into()),
             nearest_cos_sim: nearest.map(f64::from),
             ..TransferDiagnostics::default()
         })
     }
 
-    /// Tries the map on a few texts: first the direction of the projected vectors, then what the target makes of them.
+    /// Validates the map on a few texts: the cosine similarity of the projected vectors, then the target's perplexity.
     ///
     /// # Errors
     /// When a text has no tokens, or running a model fails.

@@ -1,4 +1,4 @@
-//! Makes a map between two models.
+//! Computes a map between two models.
 
 use avp_core::{MIN_SHARED_TOKENS, OwnedModelIdentity};
 
@@ -9,19 +9,19 @@ use super::{
     vocabulary::{Overlap, Vocabulary},
 };
 
-/// What calibrating and validating ask of a model.
+/// The model operations that calibration and validation use.
 pub(super) trait Side {
     fn identity(&self) -> &OwnedModelIdentity;
 
     fn vocabulary(&self) -> Vocabulary;
 
-    /// Input embeddings, a row for each token.
+    /// The input embeddings, one row per token.
     fn embedding(&self) -> Result<&dyn Rows, RosettaError>;
 
-    /// The head, a row for each token.
+    /// The head, one row per token.
     fn head(&self) -> Result<&dyn Rows, RosettaError>;
 
-    /// The ids of a plain text, with the special tokens that the tokenizer puts around one, as peers read anchors.
+    /// The ids of a plain text, with the special tokens that the tokenizer adds, as peers encode anchors.
     fn encode(&self, text: &str) -> Result<Vec<u32>, RosettaError>;
 
     /// The hidden state of the last position after the final norm.
@@ -30,20 +30,19 @@ pub(super) trait Side {
     /// The hidden state of every position.
     fn hidden_states(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, RosettaError>;
 
-    /// The logits behind `vector`, which stands where a first token would, and behind it and each further token but the
-    /// last: what predicts each of `tokens`.
+    /// The logits that predict each of `tokens`, with `vector` in place of a token before the first.
     fn logits_behind(&self, vector: &[f32], tokens: &[u32]) -> Result<Vec<Vec<f32>>, RosettaError>;
 }
 
-/// How to make a map.
+/// Options of [`Rosetta::calibrate`](crate::Rosetta::calibrate).
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalibrateOptions {
-    /// The method; `None` goes through the vocabulary, whole where the tokenizers are equal.
+    /// The method; by default [`Method::VocabMediated`] for equal tokenizers, else [`Method::VocabOverlap`].
     pub method: Option<Method>,
-    /// Texts to fit a learned map to, at least 5; the last fifth of them is held back to score it. By default 100 short
-    /// sentences in several languages, with questions, arithmetic and code among them.
+    /// Texts to fit a learned map to, at least 5; the last fifth is held out for the score. By default 100 short sentences
+    /// in several languages, including questions, arithmetic and code.
     pub anchors: Vec<String>,
-    /// Ridge of a ridge regression; 1e-4 in `avp` 0.2.1.
+    /// Regularization of ridge regression; 1e-4 by default, as in `avp` 0.2.1.
     pub lambda: f64,
 }
 
@@ -56,7 +55,7 @@ impl Default for CalibrateOptions {
 
 const MIN_ANCHORS: usize = 5;
 
-/// Longest text that anchors and validation texts are cut to, in tokens; as in both peers.
+/// Anchors and validation texts are truncated to this number of tokens, as in both peers.
 pub(super) const MAX_TEXT_TOKENS: usize = 128;
 
 pub(super) fn calibrate(
@@ -83,8 +82,8 @@ pub(super) fn calibrate(
     match method {
         Method::VocabMediated => {
             if !same_tokenizer {
-                let got = "two".to_owned();
-                return Err(RosettaError::Method { method, expected: "one tokenizer for both models", got });
+                let got = "different tokenizers".to_owned();
+                return Err(RosettaError::Method { method, expected: "equal tokenizers", got });
             }
             let table = Table::copy(embedding)?;
             map.target_norm = table.mean_norm();
@@ -123,8 +122,8 @@ struct Fitted {
     score: f32,
 }
 
-/// Fits source hidden states of the anchors' last tokens to the mean input embedding that the target has for the same
-/// text, as `avp` 0.2.1 does: a vector of that kind is what the target is then given.
+/// Fits the source's hidden states of the anchors' last tokens to the target's mean input embedding of the same text, as
+/// `avp` 0.2.1 does.
 fn fit(
     source: &dyn Side,
     target: &dyn Side,
@@ -154,7 +153,7 @@ fn fit(
     let mut score = 0.;
     for text in others {
         let hidden = source.last_hidden_state(&source.encode(text)?)?;
-        // Cosine similarity does not see the norm.
+        // Cosine similarity does not depend on the norm.
         let projected = through_matrix(&hidden, &matrix, None, 1.)?;
         score += cosine(&projected.vector, &mean_embedding(embedding, &target.encode(text)?)?);
     }
@@ -175,7 +174,7 @@ fn mean_embedding(embedding: &dyn Rows, tokens: &[u32]) -> Result<Vec<f32>, Rose
 /// Reads the row of token `id`.
 ///
 /// # Errors
-/// When the table has none: a tokenizer may know more tokens than its model.
+/// When the id is out of range: a tokenizer may have more tokens than its model.
 pub(super) fn read_token(rows: &dyn Rows, id: u32, into: &mut [f32]) -> Result<(), RosettaError> {
     let index = id as usize;
     if index >= rows.count() {
@@ -185,7 +184,7 @@ pub(super) fn read_token(rows: &dyn Rows, id: u32, into: &mut [f32]) -> Result<(
     Ok(())
 }
 
-/// Mean L2 norm of all rows, padding included, as peers take it.
+/// Mean L2 norm of all rows including padding, as in the peers.
 fn mean_norm(rows: &dyn Rows) -> f32 {
     let mut row = vec![0.; rows.width()];
     let mut norm = |index| {

@@ -1,4 +1,4 @@
-//! The access to a loaded [`Model`] that calibrating, validating and transfers need.
+//! `LoadedSide`: a loaded [`Model`] as calibration, validation and transfers use it.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use super::{
     calibrate::{MAX_TEXT_TOKENS, Side},
 };
 
-/// A loaded model with its embedding and its head, which are read from its file when they are first asked for.
+/// A loaded model with its embedding and head, read from its file on first use.
 pub(super) struct LoadedSide {
     model: Model,
     tables: OnceLock<TokenTables>,
@@ -25,11 +25,11 @@ impl LoadedSide {
         &self.model
     }
 
-    /// A context that holds `vector` alone, `[hidden size]`, where a first token would stand; `num_steps` says how many
-    /// latent steps were taken on the way to it.
+    /// A context of `vector` alone, `[hidden size]`, in place of a first token; `num_steps` is the number of latent steps
+    /// that led to it.
     ///
     /// # Errors
-    /// When the vector has another length, or the model makes no finite numbers of it.
+    /// When the vector has another length, or the hidden state behind it is not finite.
     pub(super) fn read_vector(&self, vector: &[f32], num_steps: usize) -> Result<Context, RunError> {
         self.model.inspect().context_of(vector, num_steps)
     }

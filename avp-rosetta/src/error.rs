@@ -1,39 +1,39 @@
-//! What can go wrong between two models, and with a map's file.
+//! Errors of transfers between models, and of map files.
 
 use std::path::PathBuf;
 
 use super::Method;
 use avp_runtime_ort::{ModelError, RunError};
 
-/// Why one model's state cannot be brought to another.
+/// An error of a transfer between two models.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RosettaError {
-    /// Both models are one.
-    #[error("both models have the hash {hash}; a context of one needs no projection for the other")]
+    /// Source and target are the same model.
+    #[error("source and target have the same hash {hash}: pass the context itself, without a projection")]
     SameModel {
         /// The model hash.
         hash: String,
     },
-    /// The vocabularies have too little in common.
+    /// The vocabularies share too few tokens.
     #[error(
         "the vocabularies share {shared} tokens, expected at least {expected}; \
-         a map learned from texts (ridge, procrustes) does not need them"
+         a map learned from texts (ridge, procrustes) needs no shared tokens"
     )]
     TooFewSharedTokens {
-        /// Tokens that are in both, by their text.
+        /// Number of tokens with the same text in both.
         shared: usize,
-        /// The least that carries a projection.
+        /// Minimum number for a map.
         expected: usize,
     },
-    /// The method asked for needs what these models do not have.
+    /// The method does not support these models.
     #[error("{method} needs {expected}, got {got}")]
     Method {
         /// The method.
         method: Method,
-        /// What it needs.
+        /// The requirement.
         expected: &'static str,
-        /// What there is.
+        /// The actual value.
         got: String,
     },
     /// An option is out of its range.
@@ -46,17 +46,17 @@ pub enum RosettaError {
         /// The value given.
         got: f64,
     },
-    /// Two things that are multiplied have other sizes.
+    /// Sizes do not match.
     #[error("{what}: expected {expected} values, got {got}")]
     Width {
-        /// What was too long or too short.
+        /// The argument with the wrong length.
         what: &'static str,
-        /// Its length as it should be.
+        /// The expected length.
         expected: usize,
-        /// As it is.
+        /// The actual length.
         got: usize,
     },
-    /// A map speaks of a token that the model does not have.
+    /// A map names a token that the model does not have.
     #[error("the map names token {id}, but the source's head has {rows} rows")]
     UnknownToken {
         /// The token's id.
@@ -64,24 +64,24 @@ pub enum RosettaError {
         /// Rows of the head.
         rows: usize,
     },
-    /// Numbers that are none.
+    /// NaN or infinite values.
     #[error("{what} holds NaN or infinite values")]
     NotFinite {
-        /// Where they were found.
+        /// Where they are.
         what: &'static str,
     },
     /// The equations of a learned map have no solution.
-    #[error("{method}: the anchors' hidden states give no solution")]
+    #[error("{method}: no solution for the hidden states of the anchors")]
     NoSolution {
         /// The method.
         method: Method,
     },
-    /// The context carries no hidden state.
+    /// The context has no hidden state.
     #[error(
-        "the context has no last hidden state, as received ones have not; only the model that thought can project it"
+        "the context has no last hidden state, because it was received; project it where it was computed"
     )]
     NoHiddenState,
-    /// A map of other models.
+    /// The map belongs to other models.
     #[error("the map is for other models: {field} is {got:?}, expected {expected:?}")]
     OtherModels {
         /// The field that differs.
@@ -91,18 +91,18 @@ pub enum RosettaError {
         /// The map's value.
         got: String,
     },
-    /// A map's file.
+    /// An error of a map file.
     #[error(transparent)]
     Map(#[from] MapError),
-    /// Weights or tokenizer of a model.
+    /// An error of a model's weights or tokenizer.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Running a model.
+    /// An error of running a model.
     #[error(transparent)]
     Run(#[from] RunError),
 }
 
-/// Why a map's file cannot be read or written. Nothing is read from it then, and nothing half-written stays.
+/// An error of reading or writing a map file. A failed write leaves no partial file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {
@@ -111,7 +111,7 @@ pub enum MapError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The message of the operating system.
         message: String,
     },
     /// The file cannot be written.
@@ -119,16 +119,16 @@ pub enum MapError {
     Unwritable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The message of the operating system.
         message: String,
     },
-    /// Neither `AVP_MAP_DIR` nor a folder of the user's own is set.
+    /// Neither `AVP_MAP_DIR` nor a user's cache folder is set.
     #[error("no folder for maps: set AVP_MAP_DIR")]
     NoFolder,
-    /// The bytes are no safetensors file.
-    #[error("not a safetensors file, or cut short: {message}")]
+    /// The bytes are not a safetensors file.
+    #[error("not a complete safetensors file: {message}")]
     Malformed {
-        /// The library's words.
+        /// The message of the safetensors library.
         message: String,
     },
     /// A field of the header is missing.
@@ -137,14 +137,14 @@ pub enum MapError {
         /// The field.
         field: &'static str,
     },
-    /// A field of the header says something else than expected.
+    /// A field of the header has an unexpected value.
     #[error("header field {field:?}: expected {expected}, got {got:?}")]
     Field {
         /// The field.
         field: &'static str,
-        /// What it may say.
+        /// The valid values.
         expected: &'static str,
-        /// The first characters of what it says.
+        /// The first characters of the actual value.
         got: String,
     },
     /// A tensor is missing.
@@ -153,56 +153,56 @@ pub enum MapError {
         /// The tensor.
         tensor: &'static str,
     },
-    /// A tensor that the method has no use for.
-    #[error("tensor {tensor:?} does not belong in a map of method {method}")]
+    /// The method does not have this tensor.
+    #[error("unknown tensor {tensor:?} in a map of method {method}")]
     UnknownTensor {
         /// The first characters of its name.
         tensor: String,
         /// The map's method.
         method: Method,
     },
-    /// A tensor has another element type.
+    /// A tensor has an unexpected element type.
     #[error("tensor {tensor:?}: expected {expected} elements, got {got}")]
     DType {
         /// The tensor.
         tensor: &'static str,
-        /// The types it may have.
+        /// The valid types.
         expected: &'static str,
-        /// The type it has.
+        /// The actual type.
         got: String,
     },
-    /// A tensor has another shape.
+    /// A tensor has an unexpected shape.
     #[error("tensor {tensor:?}: expected shape {expected}, got {got:?}")]
     Shape {
         /// The tensor.
         tensor: &'static str,
-        /// The shape it should have.
+        /// The expected shape.
         expected: String,
-        /// The shape it has.
+        /// The actual shape.
         got: Vec<usize>,
     },
-    /// A tensor holds numbers that are none.
+    /// A tensor holds NaN or infinite values.
     #[error("tensor {tensor:?} holds NaN or infinite values")]
     NotFinite {
         /// The tensor.
         tensor: &'static str,
     },
-    /// Token ids that cannot be those of a vocabulary.
-    #[error("tensor {tensor:?} names token {id} twice")]
+    /// A token id appears twice.
+    #[error("tensor {tensor:?} contains token {id} twice")]
     RepeatedToken {
         /// The tensor.
         tensor: &'static str,
         /// The id.
         id: u32,
     },
-    /// The file is another pair's.
-    #[error("{}: holds a map of another pair: {field} is {got}, expected {expected}", path.display())]
+    /// The file holds the map of another pair.
+    #[error("{}: map of another pair: {field} is {got}, expected {expected}", path.display())]
     OtherPair {
         /// The file.
         path: PathBuf,
         /// `source_hash` or `target_hash`.
         field: &'static str,
-        /// The hash asked for.
+        /// The requested hash.
         expected: String,
         /// The hash in the file.
         got: String,

@@ -1,4 +1,4 @@
-//! `.avp-map` files: safetensors with a header of our own; `docs/avp-map.md` is the format's page.
+//! `.avp-map` files: safetensors with a header; `docs/avp-map.md` specifies the format.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,7 +23,7 @@ use super::{
 const FORMAT: &str = "avp-map";
 const VERSION: &str = "1";
 
-/// A header is a dozen short texts; what is longer was not written by us, and is not parsed.
+/// A valid header holds a dozen short texts; longer headers are refused before they are parsed.
 const MAX_HEADER: u64 = 1 << 20;
 
 const W_MAP: &str = "w_map";
@@ -32,10 +32,10 @@ const SRC_INDICES: &str = "src_indices";
 const TGT_INDICES: &str = "tgt_indices";
 
 impl AvpMap {
-    /// The map as the bytes of a file.
+    /// Encodes the map as the contents of a file.
     ///
     /// # Errors
-    /// When safetensors cannot hold it.
+    /// When safetensors cannot serialize it.
     pub fn to_bytes(&self) -> Result<Vec<u8>, MapError> {
         let mut tensors: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
         match &self.body {
@@ -85,21 +85,27 @@ impl AvpMap {
         own.into_iter().map(|(key, value)| (key.to_owned(), value)).chain(of_ends).collect()
     }
 
-    /// Reads a file's bytes. They are believed in nothing: header, types, shapes, lengths, numbers and ids are checked.
+    /// Parses the contents of a file. Checks header, types, shapes, lengths, values and ids: the file may be untrusted.
     ///
     /// # Errors
-    /// When anything is not as `docs/avp-map.md` says; the field or tensor is named.
+    /// When the contents violate `docs/avp-map.md`. The error names the field or tensor.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MapError> {
         let header_size = bytes.first_chunk().map_or(0, |size| u64::from_le_bytes(*size));
         if header_size > MAX_HEADER {
-            return Err(MapError::Malformed { message: format!("a header of {header_size} bytes") });
+            return Err(MapError::Malformed {
+                message: format!("header of {header_size} bytes exceeds the limit of {MAX_HEADER}"),
+            });
         }
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(malformed)?;
         let header = Header { metadata: &metadata };
         header.expect("format", FORMAT)?;
         header.expect("version", VERSION)?;
-        let method = header.parse("method", "a method this program knows", Method::from_name)?;
+        let method = header.parse(
+            "method",
+            "vocab_mediated, vocab_overlap, ridge or procrustes",
+            Method::from_name,
+        )?;
         let source = header.model(SOURCE_FIELDS)?;
         let target = header.model(TARGET_FIELDS)?;
         let target_norm = header.parse("target_norm", "a number above 0", |text| {
@@ -133,10 +139,10 @@ impl AvpMap {
         Ok(Self { source, target, target_norm, anchor_count, validation_score, body })
     }
 
-    /// Writes the map to `path`, whole or not at all.
+    /// Writes the map to `path` atomically.
     ///
     /// # Errors
-    /// When the file cannot be written; what stood there before then stands there still.
+    /// When the file cannot be written; an existing file then remains unchanged.
     pub fn save(&self, path: &Path) -> Result<(), MapError> {
         let bytes = self.to_bytes()?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -153,7 +159,7 @@ impl AvpMap {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// When it cannot be read, and as [`from_bytes`](Self::from_bytes).
+    /// When the file cannot be read, and as [`from_bytes`](Self::from_bytes).
     pub fn load(path: &Path) -> Result<Self, MapError> {
         let bytes = std::fs::read(path)
             .map_err(|error| MapError::Unreadable { path: path.to_owned(), message: error.to_string() })?;
@@ -161,7 +167,7 @@ impl AvpMap {
     }
 }
 
-/// Whether `hash` can stand in a file's name: a peer's hello could say anything here, `../` too.
+/// Whether `hash` is safe in a file name: a hash sent by a peer may contain anything, such as `../`.
 pub(super) fn is_hash(hash: &str) -> bool {
     (16..=128).contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -170,7 +176,7 @@ struct Header<'m> {
     metadata: &'m Metadata,
 }
 
-/// The names of one end's fields.
+/// The names of the header fields of one model.
 struct EndFields {
     model_id: &'static str,
     hash: &'static str,
@@ -219,7 +225,7 @@ impl Header<'_> {
             model_hash: self.parse(fields.hash, "16 to 128 hex digits", hash)?,
             tokenizer_hash: self.parse(
                 fields.tokenizer_hash,
-                "16 to 128 hex digits, or none",
+                "16 to 128 hex digits, or empty",
                 hash_or_none,
             )?,
             hidden_dim: self.parse(fields.dim, "a whole number above 0", |text| {
@@ -229,7 +235,7 @@ impl Header<'_> {
     }
 }
 
-/// A tensor nobody asked for is a map that somebody else understands otherwise.
+/// Refuses unknown tensors: a map with more tensors has another meaning.
 fn check_names(tensors: &SafeTensors<'_>, method: Method) -> Result<(), MapError> {
     let known: &[&str] = match method {
         Method::VocabMediated => &[W_MAP],
@@ -246,7 +252,7 @@ fn tensor<'t>(tensors: &SafeTensors<'t>, name: &'static str) -> Result<TensorVie
     tensors.tensor(name).map_err(|_| MapError::MissingTensor { tensor: name })
 }
 
-/// `[rows, width]`, any number of rows where none is given.
+/// A table `[rows, width]`; any number of rows if `rows` is `None`.
 fn read_table(tensors: &SafeTensors<'_>, rows: Option<usize>, width: usize) -> Result<Table, MapError> {
     let view = tensor(tensors, W_MAP)?;
     match view.shape() {
@@ -267,7 +273,7 @@ fn read_table(tensors: &SafeTensors<'_>, rows: Option<usize>, width: usize) -> R
         Dtype::BF16 => Values::Bf16(values_of(view.data(), bf16::from_le_bytes)),
         dtype => return Err(wrong_dtype(W_MAP, "F32, F16 or BF16", dtype)),
     };
-    // Its rows are whole, so only its numbers can be refused.
+    // The shape is checked, so the only possible error is a value that is not finite.
     Table::from_values(width, values).map_err(|_| MapError::NotFinite { tensor: W_MAP })
 }
 
@@ -319,7 +325,7 @@ fn bytes_of<T: Copy, const N: usize>(values: &[T], to_bytes: impl Fn(T) -> [u8; 
     values.iter().flat_map(|&value| to_bytes(value)).collect()
 }
 
-/// Safetensors promises that the bytes fill the shape.
+/// Safetensors guarantees that the bytes fill the shape.
 fn values_of<T, const N: usize>(bytes: &[u8], from_bytes: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks::<N>().0.iter().map(|&chunk| from_bytes(chunk)).collect()
 }
@@ -340,7 +346,7 @@ fn excerpt(text: &str) -> String {
     excerpt_of(text, 40)
 }
 
-/// The first characters: an error need not repeat a megabyte.
+/// The first characters, to bound the length of an error.
 fn excerpt_of(text: &str, characters: usize) -> String {
     text.chars().take(characters).collect()
 }

@@ -4,7 +4,15 @@ use nalgebra::DMatrix;
 
 use super::{Method, RosettaError};
 
-/// Pairs of vectors to fit a map to: row `i` of `x` should become row `i` of `y`.
+/// Pairs of vectors to fit a map to: the map should send row `i` of `x` to row `i` of `y`.
+///
+/// ```
+/// use avp_rosetta::{Pairs, RosettaError};
+///
+/// let pairs = Pairs::new(2, &[1., 0., 0., 1.], &[3., 5.])?;
+/// assert_eq!(pairs.ridge(1e-9)?, [3., 5.]);
+/// # Ok::<(), RosettaError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
     x: DMatrix<f64>,
@@ -12,10 +20,10 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// Takes `count` rows of each, row by row.
+    /// Pairs of `count` rows of `x` and `y`, in row-major order.
     ///
     /// # Errors
-    /// When they are no whole rows.
+    /// When `count` is 0 or a length is not a multiple of `count`.
     pub fn new(count: usize, x: &[f32], y: &[f32]) -> Result<Self, RosettaError> {
         let matrix = |what, values: &[f32]| {
             if count == 0 || values.is_empty() || !values.len().is_multiple_of(count) {
@@ -27,18 +35,10 @@ impl Pairs {
         Ok(Self { x: matrix("the source's vectors", x)?, y: matrix("the target's vectors", y)? })
     }
 
-    /// `W = (X^T X + lambda I)^-1 X^T Y`, `[width of x, width of y]` row by row: the map that brings the rows of `x` closest
-    /// to those of `y`, large entries costing `lambda` each.
-    ///
-    /// ```
-    /// # use avp_rosetta::{Pairs, RosettaError};
-    /// let pairs = Pairs::new(2, &[1., 0., 0., 1.], &[3., 5.])?;
-    /// assert_eq!(pairs.ridge(1e-9)?, [3., 5.]);
-    /// # Ok::<(), RosettaError>(())
-    /// ```
+    /// Ridge regression: `W = (X^T X + lambda I)^-1 X^T Y`, `[width of x, width of y]` in row-major order.
     ///
     /// # Errors
-    /// When the equations have no solution, as with NaN; `lambda` above 0 makes sure of one otherwise.
+    /// When the equations have no solution, such as with NaN. With finite values, `lambda` above 0 guarantees a solution.
     pub fn ridge(&self, lambda: f64) -> Result<Vec<f32>, RosettaError> {
         let transposed = self.x.transpose();
         let width = self.x.ncols();
@@ -47,11 +47,11 @@ impl Pairs {
         finish(&cholesky.solve(&(transposed * &self.y)), Method::Ridge)
     }
 
-    /// The orthogonal `W`, `[width, width]` row by row, that brings the rows of `x` closest to those of `y` (Schönemann
-    /// 1966): with `Y^T X = U S V^T`, `W = V U^T`. Time grows with the cube of the width.
+    /// Orthogonal Procrustes (Schönemann 1966): with `Y^T X = U S V^T`, `W = V U^T`, `[width, width]` in row-major order.
+    /// Time grows with the cube of the width.
     ///
     /// # Errors
-    /// When the widths differ, or the decomposition does not converge, as with NaN.
+    /// When the widths differ, or the decomposition does not converge, such as with NaN.
     pub fn procrustes(&self) -> Result<Vec<f32>, RosettaError> {
         let method = Method::Procrustes;
         if self.x.ncols() != self.y.ncols() {
@@ -71,7 +71,7 @@ impl Pairs {
     }
 }
 
-/// Iterations after which a decomposition is given up; one that converges takes a few per column.
+/// The limit on iterations; a decomposition that converges takes a few per column.
 const MAX_SWEEPS: usize = 100_000;
 
 fn finish(solution: &DMatrix<f64>, method: Method) -> Result<Vec<f32>, RosettaError> {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_none_and_unequal_widths_are_errors() {
+    fn nan_and_unequal_widths_are_errors() {
         let pairs = |x: &[f32], y: &[f32]| Pairs::new(2, x, y).unwrap();
         let broken = pairs(&[f32::NAN, 1., 2., 3.], &[1., 2., 3., 4.]);
         assert!(matches!(broken.ridge(1e-4), Err(RosettaError::NoSolution { .. })));

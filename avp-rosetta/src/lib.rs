@@ -1,22 +1,21 @@
-//! From one model to another: what the source thought, as a vector that the target can read.
+//! Projects the last hidden state of one model into the input embeddings of another.
 //!
 //! ```
-//! # use avp_rosetta::Rosetta;
-//! # use avp_runtime_ort::*;
-//! # let runtime = Runtime::find()?;
-//! # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
-//! # let (source, target) = (load("parity/tiny-qwen2")?, load("rosetta/tiny-other")?);
-//! let thought = source.think("Rosa lives in Lisbon.", None, &ThinkOptions::steps(8))?.into_context()?;
-//! let handed_over = Rosetta::between(&source, &target)?.transfer(&thought)?;
-//! let answer = target.generate("Where?", Some(&handed_over.context), &GenerateOptions::default())?;
-//! # assert_eq!((handed_over.context.seq_len(), handed_over.context.num_steps()), (1, 8));
-//! # assert!(handed_over.quality.recommend_latent && answer.context_tokens == 1);
+//! use avp_rosetta::{Rosetta, RosettaError};
+//! use avp_runtime_ort::{GenerateOptions, LoadOptions, Model, Runtime};
+//!
+//! let (runtime, options) = (Runtime::find()?, LoadOptions::default());
+//! let source = Model::load(&runtime, "../test-vectors/parity/tiny-qwen2", &options)?;
+//! let target = Model::load(&runtime, "../test-vectors/rosetta/tiny-other", &options)?;
+//! let rosetta = Rosetta::between(&source, &target)?;
+//! let answer = rosetta.generate("Where does Rosa live?", 8, &GenerateOptions::default())?;
+//! assert_eq!(answer.transfer.context.seq_len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What happens
+//! # Overview
 //!
-//! A KV-cache is of use to its own model only. What another model can take is a vector in the place of a token's embedding:
+//! Only its own model can read a KV-cache. Any other model can read a vector in place of a token's embedding:
 //!
 //! ```text
 //! source: prompt ── latent steps ── last hidden state [source width]
@@ -24,15 +23,15 @@
 //! target:                           one vector [target width] ── prompt ── answer
 //! ```
 //!
-//! The map is made without training where the models share tokens: the source's prediction of the next token, a
-//! distribution over the vocabulary, weighs the target's embeddings. Equal tokenizers share all tokens; others need at least
-//! 100 of the same text. Maps learned from texts, by ridge regression or orthogonal Procrustes, need no shared tokens. All of
-//! it is as in `avp`, 0.6.2 for the vocabulary and 0.2.1 for learned maps, equal to within 1e-5 in projected vectors.
+//! Models that share tokens need no training: the source's prediction of the next token, a distribution over the vocabulary,
+//! weighs the target's embeddings. Equal tokenizers share all tokens; other pairs need at least 100 tokens with the same text.
+//! Maps learned from texts, by ridge regression or orthogonal Procrustes, need no shared tokens. The algorithms are those of
+//! `avp`, 0.6.2 for the vocabulary and 0.2.1 for learned maps; projected vectors are equal to within 1e-5.
 //!
-//! One vector carries little. [`assess_transfer`] says when a prompt is too long for it, [`Rosetta::validate`] whether the map
-//! is any good; both only advise.
+//! One vector carries little information. [`assess_transfer`] reports when a prompt is too long for one vector, and
+//! [`Rosetta::validate`] measures the map. Both only advise.
 //!
-//! Maps are kept as `.avp-map` files, safetensors with a header of their own: see [`AvpMap::save`] and [`MapFolder`].
+//! Maps are stored as `.avp-map` files, safetensors with their own header: see [`AvpMap::save`] and [`MapFolder`].
 
 #![deny(missing_docs)]
 
@@ -66,3 +65,8 @@ pub use quality::{QualityConfig, TransferQuality, assess_transfer};
 pub use rows::{Rows, Table};
 pub use validate::{ValidateOptions, Validation};
 pub use vocabulary::{Vocabulary, shared_tokens};
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

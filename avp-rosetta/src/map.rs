@@ -1,4 +1,4 @@
-//! A projection map: what is needed to bring one model's hidden states to another.
+//! A projection map from one model's hidden states to another's input embeddings.
 
 use std::fmt;
 
@@ -8,23 +8,23 @@ use super::{
     ProjectOptions, Projection, RosettaError, Rows, SharedTokens, Table, project, vocabulary::Overlap,
 };
 
-/// How a map projects.
+/// The projection method of a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// Through the vocabulary that both models share whole; nothing is learned.
+    /// Through the vocabulary of a common tokenizer, without training.
     VocabMediated,
-    /// Through the tokens that are in both vocabularies; nothing is learned.
+    /// Through the tokens that both vocabularies share, without training.
     VocabOverlap,
-    /// By a matrix that ridge regression found.
+    /// By a matrix learned by ridge regression.
     Ridge,
-    /// By a rotation that orthogonal Procrustes found; both models have one width.
+    /// By an orthogonal matrix learned by Procrustes; both models have the same hidden size.
     Procrustes,
 }
 
 impl Method {
     const ALL: [Self; 4] = [Self::VocabMediated, Self::VocabOverlap, Self::Ridge, Self::Procrustes];
 
-    /// The peers' name, such as `"vocab_mediated"`.
+    /// The name that the Python package uses, such as `"vocab_mediated"`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::VocabMediated => "vocab_mediated",
@@ -34,12 +34,12 @@ impl Method {
         }
     }
 
-    /// The method with this name, if there is one.
+    /// The method with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.as_str() == name)
     }
 
-    /// Whether a projected state stands for the next token, as it does through a vocabulary, or for the same one.
+    /// Whether a projected state represents the next token (through a vocabulary) or the same token (learned).
     pub(super) fn predicts_next_token(self) -> bool {
         matches!(self, Self::VocabMediated | Self::VocabOverlap)
     }
@@ -51,14 +51,14 @@ impl fmt::Display for Method {
     }
 }
 
-/// One end of a map.
+/// The source or target model of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapModel {
-    /// The model's name, for people.
+    /// Display name of the model.
     pub model_id: String,
-    /// SHA-256 of its config, in hex, as in handshakes.
+    /// SHA-256 of its config in hex, as in handshakes.
     pub model_hash: String,
-    /// SHA-256 of its vocabulary, in hex.
+    /// SHA-256 of its vocabulary in hex, or empty.
     pub tokenizer_hash: String,
     /// Width of its hidden states.
     pub hidden_dim: u32,
@@ -75,37 +75,45 @@ impl From<&OwnedModelIdentity> for MapModel {
     }
 }
 
-/// A projection map between two models. It holds what the source needs of the target, so that the source can project
-/// without the target's weights at hand.
+/// A projection map between two models. It holds a copy of the target's embeddings, if the method uses them, so that the
+/// source can project without the target's weights.
+///
+/// ```
+/// use avp_rosetta::{AvpMap, MapError, Method};
+///
+/// let map = AvpMap::load("../test-vectors/rosetta/peer.avp-map".as_ref())?;
+/// assert_eq!(AvpMap::from_bytes(&map.to_bytes()?)?, map);
+/// # Ok::<(), MapError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct AvpMap {
-    /// The model that thinks.
+    /// The source model.
     pub source: MapModel,
-    /// The model that answers.
+    /// The target model.
     pub target: MapModel,
-    /// Mean L2 norm of the target's input embeddings, which every projected vector is brought to.
+    /// Mean L2 norm of the target's input embeddings; every projected vector is scaled to it.
     pub target_norm: f32,
-    /// Texts that a learned map was fitted to; 0 otherwise.
+    /// Number of texts that a learned map was fitted to; 0 for the other methods.
     pub anchor_count: u32,
-    /// Learned: mean cosine similarity over the texts held back. Overlap: the share of the smaller vocabulary that both
-    /// have. Shared vocabulary: 1.
+    /// Learned maps: mean cosine similarity on held-out texts. Overlap: the shared tokens as a share of the smaller
+    /// vocabulary. Common tokenizer: 1.
     pub validation_score: f32,
     pub(super) body: Body,
 }
 
-/// What each method goes by.
+/// The data of each method.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Body {
     /// The target's embedding, row by token.
     Mediated(Table),
     /// The target's embeddings of the shared tokens, in the order of the ids.
     Overlap { table: Table, ids: Overlap },
-    /// `[source width, target width]` row by row, and what is added.
+    /// A matrix `[source width, target width]` in row-major order, and a bias.
     Linear { method: Method, matrix: Vec<f32>, bias: Option<Vec<f32>> },
 }
 
 impl AvpMap {
-    /// How it projects.
+    /// The projection method.
     pub fn method(&self) -> Method {
         match &self.body {
             Body::Mediated(_) => Method::VocabMediated,
@@ -114,12 +122,12 @@ impl AvpMap {
         }
     }
 
-    /// The id that a frame's `avp_map_id` and a stored file go by.
+    /// The id of the map: the `avp_map_id` of a frame, and the name of a stored file.
     pub fn id(&self) -> MapId<'_> {
         stored_map_id(&self.source.model_hash, &self.target.model_hash)
     }
 
-    /// Tokens that a map through an overlap goes by; 0 for the other methods, as peers count.
+    /// Number of shared tokens; 0 for methods other than [`VocabOverlap`](Method::VocabOverlap), as in the Python package.
     pub fn overlap_count(&self) -> usize {
         match &self.body {
             Body::Overlap { ids, .. } => ids.len(),
@@ -127,7 +135,7 @@ impl AvpMap {
         }
     }
 
-    /// The ids of the shared tokens in the source's vocabulary and in the target's; `None` for the other methods.
+    /// The ids of the shared tokens in the source's and the target's vocabulary; `None` for the other methods.
     pub fn overlap_ids(&self) -> Option<(&[u32], &[u32])> {
         match &self.body {
             Body::Overlap { ids, .. } => Some((&ids.source_ids, &ids.target_ids)),
@@ -135,11 +143,11 @@ impl AvpMap {
         }
     }
 
-    /// Brings a hidden state of the source, after its final norm, to the target's input space. `head` is the source's, a
-    /// row for each token; learned maps do not look at it.
+    /// Projects a hidden state of the source, after its final norm, into the target's input space. `head` is the source's
+    /// head, one row per token; learned maps ignore it.
     ///
     /// # Errors
-    /// When an option is out of range, sizes do not fit, or the state is not finite.
+    /// When an option is out of range, sizes do not match, or the state is not finite.
     pub fn project(
         &self,
         hidden: &[f32],
@@ -165,7 +173,7 @@ impl AvpMap {
         }
     }
 
-    /// The embeddings that projected vectors are made of, where they are made of any.
+    /// The embeddings that are weighed; `None` for learned maps.
     pub(super) fn table(&self) -> Option<&Table> {
         match &self.body {
             Body::Mediated(table) | Body::Overlap { table, .. } => Some(table),

@@ -1,9 +1,9 @@
-//! A hidden state of one model as an input embedding of another.
+//! Projects a hidden state of one model to an input embedding of another.
 //!
-//! Two ways, as `avp` 0.6.2 has them (`rosetta/project.py`):
+//! As in `avp` 0.6.2 (`rosetta/project.py`), a hidden state is projected in one of two ways:
 //!
-//! - through the vocabulary: what the source would say next, in the target's embeddings,
-//!   `softmax(hidden @ head^T / T) @ embedding`, over the tokens that both have;
+//! - through the vocabulary: the source's prediction weighs the target's embeddings,
+//!   `softmax(hidden @ head^T / T) @ embedding`, over the shared tokens;
 //! - through a learned matrix: `hidden @ W + b`.
 //!
 //! Both are then scaled to the mean norm of the target's embeddings.
@@ -13,14 +13,14 @@ use super::{
     rows::{dot, norm},
 };
 
-/// How to project.
+/// Options of a projection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProjectOptions {
-    /// Above 0; below 1 the likeliest tokens count for more, above 1 for less. 1 as in `avp` 0.6.2, whose authors saw no
-    /// gain from another.
+    /// Softmax temperature, above 0: below 1 sharpens the distribution, above 1 flattens it. The default is 1, as in `avp`
+    /// 0.6.2.
     pub temperature: f32,
-    /// Probability that may be left out, in `[0, 1)`: rows are read from the likeliest down until no more than this is
-    /// left. 0 reads all rows.
+    /// Probability mass to leave out at most, in `[0, 1)`: rows are read in order of falling probability until no more than
+    /// this is left. 0 reads all rows.
     pub tail: f32,
 }
 
@@ -30,18 +30,18 @@ impl Default for ProjectOptions {
     }
 }
 
-/// A vector that can stand where the target's token embeddings do, and how it came to be.
+/// A vector in the target's input space, and figures of its projection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projection {
     /// `[target hidden size]`.
     pub vector: Vec<f32>,
-    /// How the source's prediction looked; `None` for a learned map, which does not go by the vocabulary.
+    /// Metrics of the source's prediction; `None` for a learned map.
     pub metrics: Option<ProjectionMetrics>,
-    /// L2 norm of the hidden state that was projected.
+    /// L2 norm of the projected hidden state.
     pub hidden_state_norm: f32,
-    /// Rows of the target's embedding that were read.
+    /// Number of rows of the target's embedding that were read.
     pub rows_read: usize,
-    /// How far `vector` can be, in L2 norm, from the one that all rows would have given; see [`soft_embedding`].
+    /// Upper bound of the L2 distance from `vector` to the result with all rows; see [`soft_embedding`].
     pub error_bound: f32,
 }
 
@@ -50,36 +50,37 @@ pub struct Projection {
 pub struct ProjectionMetrics {
     /// `-sum p ln p`, in nats.
     pub entropy: f32,
-    /// The likeliest token's probability.
+    /// Probability of the likeliest token.
     pub max_prob: f32,
-    /// How much likelier the first token is than the second: a difference of probabilities, despite its name.
+    /// Difference of the two highest probabilities (not of logits, despite its name).
     pub logit_gap: f32,
 }
 
-/// Which rows of the source's head belong to the rows of the target's table.
+/// Which rows of the source's head correspond to the rows of the target's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedTokens<'i> {
-    /// Equal tokenizers: row `i` of one is row `i` of the other, as far as both go. Tables of one family differ in length
-    /// where they are padded; the padding is no token.
+    /// Equal tokenizers: row `i` corresponds to row `i`, up to the shorter length. Tables of one family may differ in their
+    /// padding.
     Prefix,
-    /// Row `i` of the table belongs to this row of the head.
+    /// Row `i` of the table corresponds to the `i`th listed row of the head.
     Listed(&'i [u32]),
 }
 
-/// Projects `hidden`, of the source's width, through the tokens both models have.
+/// Projects `hidden`, of the source's width, through the tokens that both models share.
 ///
 /// ```
-/// # use avp_rosetta::*;
+/// use avp_rosetta::{ProjectOptions, RosettaError, SharedTokens, Table, through_vocabulary};
+///
 /// let head = Table::new(2, vec![1., 0., 0., 1.])?;
 /// let embedding = Table::new(3, vec![2., 0., 0., 0., 2., 0.])?;
-/// let options = ProjectOptions { temperature: 0.01, ..Default::default() };
+/// let options = ProjectOptions { temperature: 0.01, ..ProjectOptions::default() };
 /// let projection = through_vocabulary(&[1., 0.], &head, &embedding, SharedTokens::Prefix, None, &options)?;
 /// assert_eq!((projection.vector, projection.rows_read), (vec![2., 0., 0.], 1));
 /// # Ok::<(), RosettaError>(())
 /// ```
 ///
 /// # Errors
-/// When an option is out of range, widths differ, a listed token is no row of `head`, or `hidden` is not finite.
+/// When an option is out of range, widths differ, a listed token is outside `head`, or `hidden` is not finite.
 pub fn through_vocabulary(
     hidden: &[f32],
     head: &dyn Rows,
@@ -108,7 +109,7 @@ pub fn through_vocabulary(
     let mut soft = soft_embedding(&probabilities, table, options.tail)?;
     if let Some(target_norm) = target_norm {
         let length = scale(&mut soft.vector, target_norm);
-        // Two vectors x and y, each brought to norm t, lie at most 2 t |x - y| / |y| apart.
+        // Two vectors x and y, each scaled to norm t, lie at most 2 t |x - y| / |y| apart.
         soft.error_bound *= 2. * target_norm / length;
     }
     Ok(Projection {
@@ -120,10 +121,10 @@ pub fn through_vocabulary(
     })
 }
 
-/// Projects `hidden` by a learned `matrix`, `[hidden.len(), target hidden size]` row by row.
+/// Projects `hidden` by a learned `matrix`, `[hidden.len(), target hidden size]` in row-major order.
 ///
 /// # Errors
-/// When sizes do not fit, or `hidden` is not finite.
+/// When sizes do not match, or `hidden` is not finite.
 pub fn through_matrix(
     hidden: &[f32],
     matrix: &[f32],
@@ -156,17 +157,16 @@ pub fn through_matrix(
 pub struct SoftEmbedding {
     /// `[width]`.
     pub vector: Vec<f32>,
-    /// How many rows were read.
+    /// Number of rows that were read.
     pub rows_read: usize,
-    /// How far `vector` can be from the sum over all rows, in L2 norm; rounding comes on top.
+    /// Upper bound of the L2 distance from `vector` to the sum over all rows, without rounding.
     pub error_bound: f32,
 }
 
 /// `sum p_i row_i` over the likeliest rows, until at most `tail` of the probability is left.
 ///
-/// What is left out is a sum of rows weighted with `e`, the probability left, in all; so its norm is at most `e` times the
-/// largest norm of a row. That product is the `error_bound`; the weights kept are not made larger to add up to 1, since that
-/// would double it.
+/// If the rows left out have the total probability `e`, their weighted sum has at most the norm `e` times the largest row
+/// norm: the `error_bound`. The remaining weights are not renormalized, since that would double the bound.
 ///
 /// # Errors
 /// When there are more probabilities than rows, or `tail` is not in `[0, 1)`.
@@ -209,10 +209,10 @@ pub fn soft_embedding(
     Ok(SoftEmbedding { vector, rows_read: rising.len() - kept, error_bound })
 }
 
-/// The largest cosine similarity of `vector` and a row: 1 for a vector that is a token's. Reads all rows.
+/// The largest cosine similarity of `vector` to a row: 1 for the embedding of a token. Reads all rows.
 ///
 /// # Errors
-/// When `vector` is not as wide as the rows.
+/// When the widths of `vector` and the rows differ.
 pub fn nearest_cosine(vector: &[f32], rows: &dyn Rows) -> Result<f32, RosettaError> {
     width("the vector", rows.width(), vector.len())?;
     let mut row = vec![0.; rows.width()];
@@ -223,15 +223,15 @@ pub fn nearest_cosine(vector: &[f32], rows: &dyn Rows) -> Result<f32, RosettaErr
     Ok((0..rows.count()).map(&mut cosine).fold(f32::NEG_INFINITY, f32::max))
 }
 
-/// Cosine similarity; 0 where a vector is 0.
+/// Cosine similarity; 0 if either vector is 0.
 pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
     dot(a, b) / (norm(a).max(SMALLEST_NORM) * norm(b).max(SMALLEST_NORM))
 }
 
-/// As `avp` 0.6.2 has it: shorter vectors are divided by this instead of their norm.
+/// Lower bound of a norm used as a divisor, as in `avp` 0.6.2.
 const SMALLEST_NORM: f32 = 1e-6;
 
-/// Brings `vector` to norm `target_norm`; gives the norm it had.
+/// Scales `vector` to the norm `target_norm`; returns its previous norm.
 fn scale(vector: &mut [f32], target_norm: f32) -> f32 {
     let length = norm(vector).max(SMALLEST_NORM);
     let factor = target_norm / length;
@@ -316,7 +316,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_left_out_stays_within_the_bound(
+        fn the_error_of_omitted_rows_stays_within_the_bound(
             (logits, values) in (1usize..200).prop_flat_map(|rows| (
                 proptest::collection::vec(-20f32..20., rows),
                 proptest::collection::vec(-3f32..3., rows * 5),
@@ -346,7 +346,7 @@ mod tests {
         }
 
         #[test]
-        fn without_a_tail_every_row_that_has_any_probability_is_read(
+        fn without_a_tail_all_rows_are_read(
             logits in proptest::collection::vec(-5f32..5., 1..100),
         ) {
             let table = Table::new(1, logits.clone()).unwrap();
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn options_and_vectors_that_cannot_be_used_are_refused() {
+    fn invalid_options_and_vectors_are_refused() {
         let table = Table::new(2, vec![1., 2., 3., 4.]).unwrap();
         let project = |hidden: &[f32], shared, options: ProjectOptions| {
             through_vocabulary(hidden, &table, &table, shared, None, &options).unwrap_err()

@@ -1,4 +1,4 @@
-//! The source's half of a hand-over: it needs the map, not the target.
+//! The source's half of a transfer: it needs the map, not the target.
 
 use avp_core::OwnedModelIdentity;
 
@@ -8,21 +8,18 @@ use super::{
 };
 use avp_runtime_ort::{Context, Model, RunError};
 
-/// A model with a map from its hidden states to another model's input space. The other model may be in another process: it
+/// A model with a map from its hidden states to another model's input space. The other model may be in another process; it
 /// reads the vector as [`Prompt::Vectors`](avp_runtime_ort::Prompt::Vectors).
 ///
 /// ```
-/// # use avp_rosetta::{AvpMap, Projector};
-/// # use avp_runtime_ort::*;
-/// # let runtime = Runtime::find()?;
-/// # let load = |name: &str| Model::load(&runtime, format!("../test-vectors/{name}"), &LoadOptions::default());
-/// let map = AvpMap::load("../test-vectors/rosetta/peer.avp-map".as_ref()).map_err(avp_rosetta::RosettaError::from)?;
-/// let source = Projector::new(&load("parity/tiny-qwen2")?, map)?;
-/// let thought = source.model().think("Rosa has a parrot.", None, &ThinkOptions::steps(2))?.into_context()?;
-/// let vector = source.project_context(&thought)?.vector;
-/// // Elsewhere:
-/// let read = load("rosetta/tiny-other")?.think(Prompt::Vectors(vector), None, &ThinkOptions::steps(0))?;
-/// # assert_eq!(read.context.map(|context| context.seq_len()), Some(1));
+/// use avp_rosetta::{AvpMap, Projector};
+/// use avp_runtime_ort::{LoadOptions, Model, Runtime, ThinkOptions};
+///
+/// let model = Model::load(&Runtime::find()?, "../test-vectors/parity/tiny-qwen2", &LoadOptions::default())?;
+/// let projector = Projector::new(&model, AvpMap::load("../test-vectors/rosetta/peer.avp-map".as_ref())?)?;
+/// let context = model.think("Rosa has a parrot.", None, &ThinkOptions::steps(2))?.into_context()?;
+/// let vector = projector.project_context(&context)?.vector;
+/// assert_eq!(vector.len(), projector.map().target.hidden_dim as usize);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Projector {
@@ -32,27 +29,27 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// Takes a map as it is.
+    /// Pairs a model with a map from it.
     ///
     /// # Errors
-    /// When it is from another model; the first field that differs is named.
+    /// When the map is from another model. The error names the first field that differs.
     pub fn new(source: &Model, map: AvpMap) -> Result<Self, RosettaError> {
         check_end(&map.source, source.identity(), ["source_hash", "source_dim"])?;
         Ok(Self::of(LoadedSide::new(source), map))
     }
 
-    /// A map that was just made for `source`.
+    /// Pairs `source` with a map just computed for it.
     pub(super) fn of(source: LoadedSide, map: AvpMap) -> Self {
         Self { source, map, options: ProjectOptions::default() }
     }
 
-    /// Projects with other options than the default.
+    /// Replaces the default options.
     #[must_use]
     pub fn with_options(self, options: ProjectOptions) -> Self {
         Self { options, ..self }
     }
 
-    /// The model that thinks.
+    /// The source model.
     pub fn model(&self) -> &Model {
         self.source.model()
     }
@@ -65,7 +62,7 @@ impl Projector {
     /// Projects a hidden state of the model, after its final norm.
     ///
     /// # Errors
-    /// When it has another width or is not finite.
+    /// When the state has another width or is not finite.
     pub fn project(&self, hidden: &[f32]) -> Result<Projection, RosettaError> {
         self.map.project(hidden, self.source.head()?, &self.options)
     }
@@ -73,13 +70,13 @@ impl Projector {
     /// Projects the last hidden state of a context.
     ///
     /// # Errors
-    /// When the context is another model's, or has no hidden state because it was received.
+    /// When the context belongs to another model, or has no hidden state because it was received.
     pub fn project_context(&self, context: &Context) -> Result<Projection, RosettaError> {
         self.project(self.hidden_state(context)?)
     }
 
-    /// The largest cosine similarity of a projected vector and an embedding it was made of; `None` for learned maps. Reads
-    /// all of them, which projecting does not.
+    /// The largest cosine similarity of a projected vector to an embedding in the map; `None` for learned maps. Reads all
+    /// embeddings, unlike projecting.
     ///
     /// # Errors
     /// When the vector has another width.
@@ -108,8 +105,10 @@ impl std::fmt::Debug for Projector {
     }
 }
 
+/// Checks that one end of a map is `model`.
+///
 /// # Errors
-/// When an end of a map is another model's.
+/// When a field differs. The error names it.
 pub(super) fn check_end(
     end: &MapModel,
     model: &OwnedModelIdentity,

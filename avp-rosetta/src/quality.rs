@@ -1,17 +1,16 @@
-//! Is one vector enough? Asked before each transfer; the answer is advice.
+//! The quality gate: advises before a transfer whether one vector suffices.
 
 use nalgebra::DMatrix;
 
 use super::RosettaError;
 
-/// When to advise against a transfer; the defaults are those of `avp` 0.6.2 (`rosetta/quality.py`).
+/// Limits of the quality gate; the defaults are those of `avp` 0.6.2 (`rosetta/quality.py`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QualityConfig {
-    /// Prompts with more tokens say more than one vector can carry. The peer's figures: 65 % of GSM8K right below 300
-    /// tokens across model families, 41 % from 300 to 500.
+    /// Maximum tokens of a prompt; longer prompts do not fit one vector. Measured by the authors of `avp` on GSM8K across
+    /// model families: 65 % correct below 300 tokens, 41 % from 300 to 500.
     pub max_prompt_tokens: usize,
-    /// Hidden states whose information is spread wider than this share of their dimensions do not go into one vector.
-    /// Looked at only where hidden states are given.
+    /// Maximum effective rank of the hidden states as a share of the full rank. Used only if hidden states are given.
     pub max_effective_rank_ratio: f64,
 }
 
@@ -21,31 +20,32 @@ impl Default for QualityConfig {
     }
 }
 
-/// The advice.
+/// The result of the quality gate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransferQuality {
-    /// Whether to hand over a vector; otherwise text is advised.
+    /// Whether to transfer a vector; if false, send text.
     pub recommend_latent: bool,
     /// Tokens of the source's prompt.
     pub prompt_tokens: usize,
-    /// Why, in the peer's words.
+    /// The reason, worded as in `avp` 0.6.2.
     pub reason: String,
-    /// From 0 (all in one direction) to 1 (spread evenly); `None` where it was not computed.
+    /// From 0 (all in one direction) to 1 (spread evenly); `None` if not computed.
     pub effective_rank_ratio: Option<f64>,
 }
 
-/// Judges a transfer by the length of the source's prompt and, where they are given, by the hidden states of its positions:
-/// rows of `width` values.
+/// Assesses a transfer by the length of the source's prompt and, if given, the hidden states of its positions: rows of
+/// `width` values.
 ///
 /// ```
-/// # use avp_rosetta::{QualityConfig, assess_transfer};
+/// use avp_rosetta::{QualityConfig, RosettaError, assess_transfer};
+///
 /// let quality = assess_transfer(301, None, &QualityConfig::default())?;
 /// assert!(!quality.recommend_latent);
-/// # Ok::<(), avp_rosetta::RosettaError>(())
+/// # Ok::<(), RosettaError>(())
 /// ```
 ///
 /// # Errors
-/// When the hidden states are no whole rows, or not finite.
+/// When the number of values is not a multiple of `width`, or a value is not finite.
 pub fn assess_transfer(
     prompt_tokens: usize,
     hidden_states: Option<(&[f32], usize)>,
@@ -80,7 +80,7 @@ pub fn assess_transfer(
 /// Entropy of the normalized singular values over its maximum (Roy and Vetterli 2007).
 ///
 /// # Errors
-/// When the values are no whole rows of `width`, or not finite.
+/// When the number of values is not a multiple of `width`, or a value is not finite.
 fn effective_rank_ratio(values: &[f32], width: usize) -> Result<f64, RosettaError> {
     let what = "the hidden states";
     if width == 0 || !values.len().is_multiple_of(width) {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rank_ratio_runs_from_one_direction_to_all() {
+    fn the_rank_ratio_is_0_for_one_direction_and_1_for_all() {
         let ratio = |values: &[f32], width| effective_rank_ratio(values, width).unwrap();
         assert!(ratio(&[1., 2., 2., 4., 3., 6.], 2) < 1e-6);
         assert!((ratio(&[1., 0., 0., 1.], 2) - 1.).abs() < 1e-6);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_states_that_are_no_rows_or_no_numbers_are_refused() {
+    fn partial_rows_and_nan_are_refused() {
         assert!(matches!(effective_rank_ratio(&[1.; 3], 2), Err(RosettaError::Width { .. })));
         assert!(matches!(effective_rank_ratio(&[], 0), Err(RosettaError::Width { .. })));
         assert!(matches!(effective_rank_ratio(&[f32::NAN; 4], 2), Err(RosettaError::NotFinite { .. })));

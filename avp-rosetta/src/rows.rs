@@ -1,24 +1,24 @@
-//! Matrices whose rows belong to tokens.
+//! Matrices with one row per token.
 
 use half::{bf16, f16};
 
 use super::RosettaError;
 
-/// Rows of a matrix that may be large, stored anyhow: read one at a time.
+/// A matrix that is read row by row, in any storage format.
 pub trait Rows {
-    /// How many rows there are.
+    /// The number of rows.
     fn count(&self) -> usize;
 
-    /// Values in each row.
+    /// The number of values in each row.
     fn width(&self) -> usize;
 
     /// Reads row `row` as float32 into `into`.
     ///
     /// # Panics
-    /// When there is no such row, or `into` is not [`width`](Self::width) long.
+    /// When `row` is out of range, or `into` is not [`width`](Self::width) long.
     fn read(&self, row: usize, into: &mut [f32]);
 
-    /// The dot products of the first `count` rows with `vector`. Worth writing anew where rows do not lie together.
+    /// The dot products of the first `count` rows with `vector`. Override it if rows are not contiguous in memory.
     ///
     /// # Panics
     /// When there are fewer rows, or `vector` is not [`width`](Self::width) long.
@@ -32,10 +32,11 @@ pub trait Rows {
     }
 }
 
-/// A matrix `[count, width]` in memory, in the smallest number format that loses nothing.
+/// A matrix `[count, width]` in memory, in the smallest lossless number format.
 ///
 /// ```
-/// # use avp_rosetta::{RosettaError, Rows, Table};
+/// use avp_rosetta::{RosettaError, Rows, Table};
+///
 /// let table = Table::new(2, vec![3., 4., 0., 1.])?;
 /// assert_eq!((table.count(), table.mean_norm(), table.max_norm()), (2, 3., 5.));
 /// # Ok::<(), RosettaError>(())
@@ -56,10 +57,10 @@ pub(super) enum Values {
 }
 
 impl Table {
-    /// Takes `values` row by row.
+    /// A table of `values` in row-major order.
     ///
     /// # Errors
-    /// When `values` are no whole rows of `width`, or not all of them are finite.
+    /// When the number of values is 0 or not a multiple of `width`, or a value is not finite.
     pub fn new(width: usize, values: Vec<f32>) -> Result<Self, RosettaError> {
         let values = if values.iter().all(|&value| is_exact(value, f16::from_f32(value).to_f32())) {
             Values::F16(values.into_iter().map(f16::from_f32).collect())
@@ -95,7 +96,7 @@ impl Table {
         Ok(table)
     }
 
-    /// Copies all of `rows`.
+    /// Copies all rows.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -109,7 +110,7 @@ impl Table {
     /// As [`new`](Self::new).
     ///
     /// # Panics
-    /// When there is no row at an index.
+    /// When an index is out of range.
     pub fn gather(rows: &dyn Rows, indices: impl IntoIterator<Item = usize>) -> Result<Self, RosettaError> {
         let mut values = Vec::new();
         for index in indices {
@@ -168,12 +169,12 @@ impl Rows for Table {
     }
 }
 
-/// Bit for bit, so that -0 stays what it is; NaN is refused later, where it can be named.
+/// Compares bits, so that -0 is kept; NaN is refused later, with an error.
 fn is_exact(value: f32, rounded: f32) -> bool {
     value.to_bits() == rounded.to_bits()
 }
 
-/// Eight running sums, which the compiler keeps in one register; they also round less than one would.
+/// Dot product in eight running sums, which the compiler keeps in one register; they also round less than one sum.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (a_parts, a_rest) = a.as_chunks::<8>();
     let (b_parts, b_rest) = b.as_chunks::<8>();
@@ -196,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_takes_the_smallest_format_that_loses_nothing() {
+    fn a_table_uses_the_smallest_lossless_format() {
         let format = |value: f32| Table::new(1, vec![value, -0.0]).unwrap().values;
         assert!(matches!(format(0.5), Values::F16(_)));
         assert!(matches!(format(1e30_f32.to_bits_truncated()), Values::Bf16(_)));
@@ -213,14 +214,14 @@ mod tests {
     }
 
     impl Truncated for f32 {
-        /// The same number with a bfloat16's bits only.
+        /// The number cut to the bits of a bfloat16.
         fn to_bits_truncated(self) -> f32 {
             f32::from_bits(self.to_bits() & 0xffff_0000)
         }
     }
 
     #[test]
-    fn rows_that_are_not_whole_or_not_finite_are_refused() {
+    fn partial_and_non_finite_rows_are_refused() {
         assert!(matches!(Table::new(2, vec![1.; 3]), Err(RosettaError::Width { .. })));
         assert!(matches!(Table::new(0, vec![]), Err(RosettaError::Width { .. })));
         for value in [f32::NAN, f32::INFINITY] {
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_those_of_every_row() {
+    fn products_cover_every_row() {
         let table = Table::new(9, (0..27u8).map(f32::from).collect()).unwrap();
         let vector: Vec<f32> = (0..9u8).map(f32::from).collect();
         assert_eq!(table.products(&vector, 3), [204., 528., 852.]);

@@ -1,5 +1,5 @@
-//! Is a map any good? Two tiers, as in `avp` 0.6.2 (`rosetta/validate.py`): first the direction of projected vectors, then
-//! what the target makes of them.
+//! Validates a map in two tiers, as in `avp` 0.6.2 (`rosetta/validate.py`): the cosine similarity of projected vectors,
+//! then the target's perplexity.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use super::{
     vocabulary::Overlap,
 };
 
-/// What a map must reach; the thresholds are those of `avp` 0.6.2.
+/// Thresholds and texts of a validation; the defaults are those of `avp` 0.6.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValidateOptions {
-    /// Mean cosine similarity below which a map is refused without looking further.
+    /// Mean cosine similarity below which a map is refused without the second tier.
     pub cosine_threshold: f32,
     /// Pseudo-perplexity above which a map is refused.
     pub max_perplexity: f32,
-    /// Texts to try it on.
+    /// Texts to project, at least one.
     pub texts: Vec<String>,
 }
 
@@ -39,18 +39,18 @@ const TEXTS: [&str; 5] = [
     "Il fait trop chaud pour dormir.",
 ];
 
-/// What was found.
+/// The result of a validation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Validation {
-    /// Mean cosine similarity of projected vectors and the embeddings they should be like: of the next token for maps
-    /// through a vocabulary, of the same token for learned ones.
+    /// Mean cosine similarity of projected vectors to the expected embeddings: of the next token for maps through a
+    /// vocabulary, of the same token for learned maps.
     pub cosine_similarity: f32,
-    /// The target's perplexity on the texts behind the projected vector of their last token, mean over texts; `None` where
-    /// the first tier ended it, or the tokenizers differ.
+    /// The target's perplexity on each text behind the projected vector of its last token, mean over texts; `None` if the
+    /// first tier refused the map, or the tokenizers differ.
     pub perplexity: Option<f32>,
     /// [`Mode::Latent`] or [`Mode::Json`].
     pub recommended_mode: Mode,
-    /// Why, in the peer's words.
+    /// The reason, worded as in `avp` 0.6.2.
     pub detail: String,
 }
 
@@ -79,7 +79,7 @@ pub(super) fn validate(
     }
     let cosine = mean(&cosines);
     let threshold = options.cosine_threshold;
-    // A comparison with NaN holds neither way: only a cosine that is high enough goes on.
+    // NaN must not pass: every comparison with NaN is false.
     let passes = cosine >= threshold;
     if !passes {
         let detail =
@@ -122,8 +122,8 @@ pub(super) fn validate(
     })
 }
 
-/// The target's ids of the source's tokens, where it has them. The peer looks up the source's ids in the target's table,
-/// where they are other tokens.
+/// From the source's ids to the target's ids of the shared tokens. The peer looks up the source's ids in the target's table,
+/// where they belong to other tokens.
 fn translation(
     source: &dyn Side,
     target: &dyn Side,
@@ -140,7 +140,7 @@ fn translation(
     })
 }
 
-/// Mean over the positions that can be compared; 0 where none can.
+/// Mean over the positions with a shared token; 0 if there are none.
 fn mean_cosine(
     target: &dyn Side,
     map: &AvpMap,
@@ -160,7 +160,7 @@ fn mean_cosine(
     Ok(mean(&cosines))
 }
 
-/// `exp` of the mean cross-entropy of `tokens` behind `vector`; infinite where there are fewer than two.
+/// `exp` of the mean cross-entropy of `tokens` behind `vector`; infinite for fewer than two tokens.
 fn perplexity(target: &dyn Side, vector: &[f32], tokens: &[u32]) -> Result<f32, RosettaError> {
     if tokens.len() < 2 {
         return Ok(f32::INFINITY);
@@ -193,8 +193,8 @@ mod tests {
 
     const TOKENS: u32 = 128;
 
-    /// A model whose tokens are characters, one dimension each. It knows the next one up to `doubt`, and predicts every
-    /// token with the same `perplexity`.
+    /// A model whose tokens are characters, with one dimension each. Its hidden states point at the next token, with the
+    /// share `doubt` on a wrong one; its logits give every token the same `perplexity`.
     struct Oracle {
         identity: OwnedModelIdentity,
         table: Table,
@@ -287,14 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_points_elsewhere_is_refused_before_the_target_is_asked() {
+    fn a_low_cosine_refuses_the_map_without_a_perplexity() {
         let refused = verdict(2., 1.5, "tokens");
         assert_eq!((refused.recommended_mode, refused.perplexity), (Mode::Json, None));
         assert_eq!(refused.detail, "cos_sim=0.000 < 0.5 threshold — projection unreliable, using JSON");
     }
 
     #[test]
-    fn without_a_shared_tokenizer_the_direction_alone_decides() {
+    fn without_a_shared_tokenizer_the_cosine_alone_decides() {
         let high = verdict(0., 1000., "other tokens");
         assert_eq!((high.recommended_mode, high.perplexity), (Mode::Latent, None));
         assert_eq!(
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_say_nothing_are_no_proof() {
+    fn no_texts_are_an_error_and_one_token_refuses_the_map() {
         let (source, target) = (Oracle::new("a", "t", 0., 1.), Oracle::new("b", "t", 0., 1.));
         let map = calibrate(&source, &target, &CalibrateOptions::default()).unwrap();
         let with = |texts: &[&str], cosine_threshold| {
@@ -321,7 +321,7 @@ mod tests {
             )
         };
         assert!(matches!(with(&[], 0.5), Err(RosettaError::Option { option: "texts", .. })));
-        // One token has no next one: nothing to compare, and infinitely surprising.
+        // A single token has no next token: no cosine, and an infinite perplexity.
         let one = with(&["x"], -1.).unwrap();
         assert_eq!((one.cosine_similarity, one.perplexity), (0., Some(f32::INFINITY)));
         assert_eq!(one.recommended_mode, Mode::Json);

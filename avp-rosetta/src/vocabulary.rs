@@ -1,21 +1,21 @@
-//! Which tokens two vocabularies share.
+//! The tokens that two vocabularies share.
 
 use std::collections::HashMap;
 
-/// A vocabulary: ids by the token's text.
+/// A vocabulary: from the text of a token to its id.
 pub type Vocabulary = HashMap<String, u32>;
 
-/// Tokens with the same text in two vocabularies, sorted by that text as Python sorts (by code point).
+/// Tokens with the same text in two vocabularies, sorted by text in code-point order, as in Python.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Overlap {
-    /// Their ids in the source's vocabulary.
+    /// Ids in the source's vocabulary.
     pub(super) source_ids: Vec<u32>,
-    /// Their ids in the target's, in the same order.
+    /// Ids in the target's vocabulary, in the same order.
     pub(super) target_ids: Vec<u32>,
 }
 
 impl Overlap {
-    /// Tokens of both; those whose id is no row of a table are left out, since nothing is known of them.
+    /// The shared tokens, without ids outside a table: those have no embedding.
     pub(super) fn of(
         source: &Vocabulary,
         source_rows: usize,
@@ -27,7 +27,7 @@ impl Overlap {
             .filter_map(|(token, &id)| Some((token.as_str(), id, *target.get(token)?)))
             .filter(|&(_, source, target)| (source as usize) < source_rows && (target as usize) < target_rows)
             .collect();
-        // UTF-8 sorts as code points do.
+        // UTF-8 has code-point order.
         shared.sort_unstable();
         let (source_ids, target_ids) = shared.into_iter().map(|(_, source, target)| (source, target)).unzip();
         Self { source_ids, target_ids }
@@ -38,15 +38,16 @@ impl Overlap {
     }
 }
 
-/// How many tokens two vocabularies share, for the handshake's [`Evidence`](avp_core::Evidence).
+/// The number of tokens that two vocabularies share, for the handshake's [`Evidence`](avp_core::Evidence).
 ///
 /// ```
-/// # use avp_rosetta::shared_tokens;
-/// # use avp_runtime_ort::read_vocabulary;
+/// use avp_rosetta::shared_tokens;
+/// use avp_runtime_ort::{ModelError, read_vocabulary};
+///
 /// let ours = read_vocabulary("../test-vectors/parity/tiny-qwen2")?;
 /// let theirs = read_vocabulary("../test-vectors/rosetta/tiny-other")?;
 /// assert_eq!(shared_tokens(&ours, &theirs), 266);
-/// # Ok::<(), avp_runtime_ort::ModelError>(())
+/// # Ok::<(), ModelError>(())
 /// ```
 pub fn shared_tokens(one: &Vocabulary, other: &Vocabulary) -> usize {
     one.keys().filter(|token| other.contains_key(*token)).count()
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_tokens_come_sorted_by_their_text_with_the_ids_of_both() {
+    fn shared_tokens_are_sorted_by_text_with_both_ids() {
         let source = vocabulary(&[("b", 0), ("\u{e000}", 1), ("a", 2), ("\u{10000}", 3), ("own", 4)]);
         let target = vocabulary(&[("a", 5), ("\u{10000}", 6), ("\u{e000}", 7), ("b", 8), ("theirs", 9)]);
         let overlap = Overlap::of(&source, 5, &target, 10);
