@@ -12,7 +12,8 @@ use crate::Metadata;
 ///
 /// let context = ContextFields { model_hash: "", model_family: "qwen2", num_steps: Some(8) };
 /// let extra = context.to_extra();
-/// let metadata = Metadata { extra: (&extra.entries()).into(), ..Metadata::default() };
+/// let entries = extra.entries();
+/// let metadata = Metadata { extra: (&entries).into(), ..Metadata::default() };
 /// assert_eq!(metadata.context(), context);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
