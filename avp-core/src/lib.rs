@@ -23,7 +23,6 @@
 //! | read or write a KV-cache | [`KvView`], [`KvWriter`] | [`kv`] |
 //! | read or write latent and text chunks | [`Hybrid`], [`Chunk`] | [`hybrid`] |
 //! | agree with a peer | [`ModelIdentity`], [`resolve`], `messages` | |
-//! | remember sessions and contexts | `session`, `context_store` | |
 //! | hash a model or a tokenizer | `hash` | `json` |
 //! | handle errors | [`DecodeError`], [`EncodeError`] | |
 //!
@@ -40,8 +39,8 @@
 //! Without features the crate needs no allocator; that includes everything in the table above that is linked.
 //!
 //! - `alloc`: owned results, such as [`FrameEncoder::encode`](FrameEncoder); hashes and JSON messages.
-//! - `std` (implies `alloc`): checksums and number conversion detect SIMD at run time; a `SessionManager` for threads;
-//!   large copies on as many threads as the caller asks for ([`FrameEncoder::threads`]).
+//! - `std` (implies `alloc`): checksums and number conversion detect SIMD at run time; large copies on
+//!   as many threads as the caller asks for ([`FrameEncoder::threads`]).
 //! - `serde`: value types can be serialized.
 //! - `zstd` (implies `alloc`): compressed bodies, in pure Rust, with or without std.
 //! - `zstd-native` (implies `std` and `zstd`): the same through the C library, with all its levels.
@@ -59,8 +58,6 @@ mod checksum;
 #[cfg(feature = "zstd")]
 mod compression;
 mod context;
-#[cfg(feature = "alloc")]
-pub mod context_store;
 mod dialect;
 mod encode;
 mod error;
@@ -82,8 +79,6 @@ mod owned;
 mod parallel;
 mod protobuf;
 mod read;
-#[cfg(feature = "alloc")]
-pub mod session;
 mod types;
 
 pub use {

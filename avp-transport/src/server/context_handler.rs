@@ -13,13 +13,13 @@ use avp_core::{
     Evidence, Mode, OwnedModelIdentity,
     messages::{AVP_VERSION, Hello},
     resolve,
-    session::SessionManager,
 };
 use http::StatusCode;
 
 use super::{
     Caller, Handler, IncomingFrame, Refusal, handler,
     idempotency::{Completed, IdempotencyTable, KeyState},
+    session::SessionManager,
 };
 use crate::{
     store::{ContextStore, StoredContext},

@@ -5,9 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use avp_core::context_store::ContextStore as Cache;
-
-use crate::wire::Reply;
+use crate::{store::Cache, wire::Reply};
 
 /// How long a key is remembered.
 const TTL: Duration = Duration::from_secs(600);

@@ -26,6 +26,7 @@ mod request_body;
 mod response;
 mod routes;
 mod service;
+mod session;
 mod tls;
 mod tokens;
 
@@ -40,5 +41,6 @@ pub use refusal::Refusal;
 pub use request_body::BodyTimeouts;
 pub use response::ResponseBody;
 pub use service::Service;
+pub use session::{DEFAULT_SESSION_TTL, Session, SessionManager};
 pub use tls::{ServerTls, TlsError, tls_config, tls_config_of_files};
 pub use tokens::Tokens;

@@ -3,6 +3,7 @@
 //! A frame is stored once its last byte has arrived and its checksum matches, and never changes. In a folder each
 //! context is a file, `ID.avp`, which outlives the process.
 
+mod cache;
 mod error;
 mod folder;
 pub(crate) mod part;
@@ -15,13 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use avp_core::{
-    OwnedHead,
-    context_store::{ContextStore as Cache, DEFAULT_CONTEXT_TTL},
-};
+use avp_core::OwnedHead;
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
+pub(crate) use cache::Cache;
 pub use error::StoreError;
 pub use stored::StoredContext;
 
@@ -30,6 +29,9 @@ use crate::id::random_id;
 
 /// The default quota, in bytes: 8 GiB.
 pub const DEFAULT_QUOTA: usize = 8 << 30;
+
+/// The default time to live: five minutes, as in the Python package's store.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
 
 /// Contexts by id, within a quota of bytes and a time to live. Where a new context needs room, the least recently used
 /// ones are removed.
@@ -59,13 +61,13 @@ struct Inner {
 pub struct StoreOptions {
     /// The maximum number of bytes of all frames together. Default: [`DEFAULT_QUOTA`].
     pub quota: usize,
-    /// How long a context is kept. Default: five minutes, as in the Python package's store.
+    /// How long a context is kept. Default: [`DEFAULT_TTL`].
     pub ttl: Duration,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { quota: DEFAULT_QUOTA, ttl: DEFAULT_CONTEXT_TTL }
+        Self { quota: DEFAULT_QUOTA, ttl: DEFAULT_TTL }
     }
 }
 

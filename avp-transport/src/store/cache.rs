@@ -1,0 +1,210 @@
+//! A map with a quota of bytes and expiry: the index of stored contexts and of idempotency keys.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// Values by key. Where a new value needs room, the least recently used ones are removed. `now` is the time since any
+/// fixed moment.
+#[derive(Debug)]
+pub(crate) struct Cache<T> {
+    entries: BTreeMap<String, Entry<T>>,
+    /// The keys of `entries` by last use.
+    by_use: BTreeMap<u64, String>,
+    /// The keys of `entries` by expiry and last use.
+    by_expiry: BTreeMap<(Duration, u64), String>,
+    /// The sum of `bytes` of all entries; at most `quota`.
+    used: usize,
+    quota: usize,
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    value: T,
+    bytes: usize,
+    expires: Duration,
+    last_use: u64,
+}
+
+/// The value is larger than the quota. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QuotaExceeded;
+
+impl<T> Cache<T> {
+    pub(crate) const fn new(quota: usize) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            by_use: BTreeMap::new(),
+            by_expiry: BTreeMap::new(),
+            used: 0,
+            quota,
+            uses: 0,
+        }
+    }
+
+    /// Stores a value of `bytes` bytes for `ttl`, replacing one under the same key. Returns the entries that were
+    /// removed to make room: expired ones first, then the least recently used.
+    pub(crate) fn insert(
+        &mut self,
+        key: &str,
+        value: T,
+        bytes: usize,
+        ttl: Duration,
+        now: Duration,
+    ) -> Result<Vec<(String, T)>, QuotaExceeded> {
+        let room = self.quota.checked_sub(bytes).ok_or(QuotaExceeded)?;
+        self.remove(key);
+        let mut evicted = self.take_expired(now);
+        while self.used > room
+            && let Some((_, oldest)) = self.by_use.first_key_value()
+        {
+            let oldest = oldest.clone();
+            evicted.extend(self.remove(&oldest).map(|value| (oldest, value)));
+        }
+        self.uses += 1;
+        self.put(key, Entry { value, bytes, expires: now.saturating_add(ttl), last_use: self.uses });
+        Ok(evicted)
+    }
+
+    /// The value under `key`, unless it has expired. Counts as a use.
+    pub(crate) fn get(&mut self, key: &str, now: Duration) -> Option<&T> {
+        if !self.contains(key, now) {
+            return None;
+        }
+        let entry = self.take(key)?;
+        self.uses += 1;
+        self.put(key, Entry { last_use: self.uses, ..entry });
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    /// Whether there is a value under `key`. Does not count as a use.
+    pub(crate) fn contains(&self, key: &str, now: Duration) -> bool {
+        self.entries.get(key).is_some_and(|entry| now <= entry.expires)
+    }
+
+    /// Removes and returns the value under `key`, expired or not.
+    pub(crate) fn remove(&mut self, key: &str) -> Option<T> {
+        self.take(key).map(|entry| entry.value)
+    }
+
+    /// Removes and returns every expired entry. Takes time for each of those only.
+    pub(crate) fn take_expired(&mut self, now: Duration) -> Vec<(String, T)> {
+        let mut expired = Vec::new();
+        while let Some((&(expires, _), key)) = self.by_expiry.first_key_value()
+            && now > expires
+        {
+            let key = key.clone();
+            expired.extend(self.remove(&key).map(|value| (key, value)));
+        }
+        expired
+    }
+
+    /// The keys of the entries that have not expired, sorted.
+    pub(crate) fn keys(&self, now: Duration) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(move |(_, entry)| now <= entry.expires).map(|(key, _)| key.as_str())
+    }
+
+    /// The sum of the bytes of all entries, including expired ones that have not been removed.
+    pub(crate) const fn bytes_used(&self) -> usize {
+        self.used
+    }
+
+    fn put(&mut self, key: &str, entry: Entry<T>) {
+        self.used += entry.bytes;
+        self.by_use.insert(entry.last_use, key.to_owned());
+        self.by_expiry.insert((entry.expires, entry.last_use), key.to_owned());
+        self.entries.insert(key.to_owned(), entry);
+    }
+
+    fn take(&mut self, key: &str) -> Option<Entry<T>> {
+        let entry = self.entries.remove(key)?;
+        self.used -= entry.bytes;
+        self.by_use.remove(&entry.last_use);
+        self.by_expiry.remove(&(entry.expires, entry.last_use));
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(10);
+    const START: Duration = Duration::from_secs(1000);
+
+    fn keys(cache: &Cache<u8>, now: Duration) -> Vec<&str> {
+        cache.keys(now).collect()
+    }
+
+    #[test]
+    fn the_least_recently_used_is_removed_first() {
+        let mut cache = Cache::new(30);
+        for (key, value) in [("a", 1), ("b", 2), ("c", 3)] {
+            assert_eq!(cache.insert(key, value, 10, TTL, START), Ok(vec![]));
+        }
+        assert_eq!(cache.get("a", START), Some(&1));
+        assert_eq!(cache.insert("d", 4, 15, TTL, START), Ok(vec![("b".into(), 2), ("c".into(), 3)]));
+        assert_eq!((keys(&cache, START), cache.bytes_used()), (vec!["a", "d"], 25));
+    }
+
+    #[test]
+    fn a_value_over_the_quota_is_refused_and_changes_nothing() {
+        let mut cache = Cache::new(20);
+        cache.insert("a", 1, 10, TTL, START).unwrap();
+        assert_eq!(cache.insert("a", 2, 21, TTL, START), Err(QuotaExceeded));
+        assert_eq!((cache.get("a", START).copied(), cache.bytes_used()), (Some(1), 10));
+    }
+
+    #[test]
+    fn a_value_that_replaces_another_frees_its_bytes() {
+        let mut cache = Cache::new(20);
+        cache.insert("a", 1, 20, TTL, START).unwrap();
+        assert_eq!(cache.insert("a", 2, 15, TTL, START), Ok(vec![]));
+        assert_eq!((cache.bytes_used(), cache.get("a", START)), (15, Some(&2)));
+        assert_eq!(cache.remove("a"), Some(2));
+        assert_eq!(cache.bytes_used(), 0);
+    }
+
+    #[test]
+    fn expired_values_are_removed_before_current_ones() {
+        let mut cache = Cache::new(20);
+        cache.insert("brief", 1, 10, Duration::ZERO, START).unwrap();
+        cache.insert("old", 2, 10, TTL, START).unwrap();
+        let now = START + Duration::from_secs(1);
+        assert!(!cache.contains("brief", now));
+        assert_eq!(cache.get("brief", now), None);
+        assert_eq!(cache.insert("new", 3, 10, TTL, now), Ok(vec![("brief".into(), 1)]));
+        assert_eq!(keys(&cache, now), ["new", "old"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sums_and_orders_are_those_of_the_entries_after_any_operations(
+            operations in proptest::collection::vec((0..5_u8, 0..5_u8, 0..40_usize), 0..60),
+        ) {
+            let (mut cache, mut now) = (Cache::new(100), START);
+            for (operation, key, number) in operations {
+                let key = ["a", "b", "c", "d", "e"][usize::from(key)];
+                let ttl = Duration::from_secs(number as u64);
+                match operation {
+                    0 | 1 => drop(cache.insert(key, operation, number, ttl, now)),
+                    2 => drop(cache.get(key, now)),
+                    3 => drop(cache.remove(key)),
+                    _ => now += ttl / 4,
+                }
+                assert_eq!(cache.used, cache.entries.values().map(|entry| entry.bytes).sum::<usize>());
+                assert!(cache.used <= cache.quota);
+                let mut by_use: Vec<_> =
+                    cache.entries.iter().map(|(key, entry)| (entry.last_use, key.clone())).collect();
+                by_use.sort();
+                assert!(cache.by_use.iter().map(|(at, key)| (*at, key.clone())).eq(by_use));
+                let mut by_expiry: Vec<_> = cache
+                    .entries
+                    .iter()
+                    .map(|(key, entry)| ((entry.expires, entry.last_use), key.clone()))
+                    .collect();
+                by_expiry.sort();
+                assert!(cache.by_expiry.iter().map(|(at, key)| (*at, key.clone())).eq(by_expiry));
+            }
+        }
+    }
+}
