@@ -1,14 +1,14 @@
-//! Who computed a tensor: the facts about a model that two agents compare.
+//! Model identities: the facts about a model that two agents compare.
 
 /// The identity of a model, as agents exchange it in a handshake.
 ///
-/// `S` is how text is held: `&str` to compare without allocating, `String` to keep. Absent text is `""`, absent
-/// numbers are 0.
+/// `S` is the type of text: `&str` borrows, `String` owns. Absent text is `""`, absent numbers are 0.
 ///
 /// # Examples
 ///
 /// ```
-/// # use avp_core::ModelIdentity;
+/// use avp_core::ModelIdentity;
+///
 /// let ours = ModelIdentity { model_family: "qwen2", hidden_dim: 896, num_layers: 24, ..Default::default() };
 /// let theirs = ModelIdentity { hidden_dim: 2048, ..ours };
 /// assert_eq!(ours.differences(&theirs).next().unwrap().field, "hidden_dim");
@@ -24,7 +24,7 @@ pub struct ModelIdentity<S> {
     pub model_id: S,
     /// SHA-256 of the model's config, in hex.
     pub model_hash: S,
-    /// Width of the hidden states.
+    /// Width of the hidden states, in elements.
     pub hidden_dim: u32,
     /// Number of layers.
     pub num_layers: u32,
@@ -32,7 +32,7 @@ pub struct ModelIdentity<S> {
     pub num_kv_heads: u32,
     /// Elements per head.
     pub head_dim: u32,
-    /// SHA-256 of the tokenizer's vocabulary, in hex. Left out of JSON when empty, as the peers do.
+    /// SHA-256 of the tokenizer's vocabulary, in hex. Omitted from JSON if empty, as by the Python package.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_empty"))]
     pub tokenizer_hash: S,
 }
@@ -50,25 +50,59 @@ pub type OwnedModelIdentity = ModelIdentity<alloc::string::String>;
 
 #[cfg(feature = "alloc")]
 impl OwnedModelIdentity {
-    /// The identity of the model with this `config.json`, without a tokenizer hash.
-    ///
-    /// GPT-2's names (`n_embd`, `n_layer`, `n_head`) serve where the usual ones are absent or 0. Without
-    /// `num_key_value_heads` there are as many as attention heads; without `head_dim` it is the hidden width shared
-    /// among them.
+    /// Reads each field by its name in JSON, with the given functions.
     ///
     /// Only available when `alloc` is enabled.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use avp_core::OwnedModelIdentity;
-    /// let identity = OwnedModelIdentity::from_config(r#"{"n_embd": 768, "n_layer": 12, "n_head": 12}"#).unwrap();
-    /// assert_eq!((identity.hidden_dim, identity.num_kv_heads, identity.head_dim), (768, 12, 64));
+    /// use avp_core::OwnedModelIdentity;
+    ///
+    /// let identity = OwnedModelIdentity::from_fields(|name| Ok::<_, ()>(name.to_string()), |_| Ok(8))?;
+    /// assert_eq!((identity.model_id.as_str(), identity.head_dim), ("model_id", 8));
+    /// # Ok::<(), ()>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`ReadError`](crate::json::ReadError) where the text is no JSON object, or a field of it no text or integer.
+    /// Those of the functions.
+    pub fn from_fields<E>(
+        mut text: impl FnMut(&'static str) -> Result<alloc::string::String, E>,
+        mut number: impl FnMut(&'static str) -> Result<u32, E>,
+    ) -> Result<Self, E> {
+        Ok(Self {
+            model_family: text("model_family")?,
+            model_id: text("model_id")?,
+            model_hash: text("model_hash")?,
+            hidden_dim: number("hidden_dim")?,
+            num_layers: number("num_layers")?,
+            num_kv_heads: number("num_kv_heads")?,
+            head_dim: number("head_dim")?,
+            tokenizer_hash: text("tokenizer_hash")?,
+        })
+    }
+
+    /// The identity of the model with this `config.json`, without a tokenizer hash.
+    ///
+    /// GPT-2's names (`n_embd`, `n_layer`, `n_head`) apply where the usual ones are absent or 0. The default of
+    /// `num_key_value_heads` is the number of attention heads; that of `head_dim` is the hidden width divided by it.
+    ///
+    /// Only available when `alloc` is enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use avp_core::OwnedModelIdentity;
+    ///
+    /// let identity = OwnedModelIdentity::from_config(r#"{"n_embd": 768, "n_layer": 12, "n_head": 12}"#)?;
+    /// assert_eq!((identity.hidden_dim, identity.num_kv_heads, identity.head_dim), (768, 12, 64));
+    /// # Ok::<(), avp_core::json::ReadError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`](crate::json::ReadError) if the text is not a JSON object or a field has the wrong type.
     pub fn from_config(config: &str) -> Result<Self, crate::json::ReadError> {
         let config = crate::json::Json::parse_object(config, "config")?;
         let either = |name, gpt2_name| match config.u32_field(name)? {
@@ -100,74 +134,58 @@ impl<S: AsRef<str>> ModelIdentity<S> {
     /// The same identity with borrowed text.
     #[must_use]
     pub fn as_ref(&self) -> ModelIdentity<&str> {
-        ModelIdentity {
-            model_family: self.model_family.as_ref(),
-            model_id: self.model_id.as_ref(),
-            model_hash: self.model_hash.as_ref(),
-            hidden_dim: self.hidden_dim,
-            num_layers: self.num_layers,
-            num_kv_heads: self.num_kv_heads,
-            head_dim: self.head_dim,
-            tokenizer_hash: self.tokenizer_hash.as_ref(),
-        }
+        self.map(S::as_ref)
     }
 
-    /// The same identity with text of its own.
+    /// The same identity with owned text.
     ///
     /// Only available when `alloc` is enabled.
     #[cfg(feature = "alloc")]
     #[must_use]
     pub fn to_owned(&self) -> OwnedModelIdentity {
-        let ModelIdentity {
-            model_family,
-            model_id,
-            model_hash,
-            hidden_dim,
-            num_layers,
-            num_kv_heads,
-            head_dim,
-            tokenizer_hash,
-        } = self.as_ref();
-        ModelIdentity {
-            model_family: model_family.into(),
-            model_id: model_id.into(),
-            model_hash: model_hash.into(),
-            hidden_dim,
-            num_layers,
-            num_kv_heads,
-            head_dim,
-            tokenizer_hash: tokenizer_hash.into(),
-        }
+        self.map(|text| text.as_ref().into())
     }
 
-    /// Every field in which the two identities differ, in the order of the fields.
+    /// Every field with its name in JSON, in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, FieldValue<'_>)> {
+        let identity = self.as_ref();
+        [
+            ("model_family", FieldValue::Text(identity.model_family)),
+            ("model_id", FieldValue::Text(identity.model_id)),
+            ("model_hash", FieldValue::Text(identity.model_hash)),
+            ("hidden_dim", FieldValue::Number(identity.hidden_dim)),
+            ("num_layers", FieldValue::Number(identity.num_layers)),
+            ("num_kv_heads", FieldValue::Number(identity.num_kv_heads)),
+            ("head_dim", FieldValue::Number(identity.head_dim)),
+            ("tokenizer_hash", FieldValue::Text(identity.tokenizer_hash)),
+        ]
+        .into_iter()
+    }
+
+    /// The fields in which the two identities differ, in order.
     pub fn differences<'a, T: AsRef<str>>(
         &'a self,
         other: &'a ModelIdentity<T>,
     ) -> impl Iterator<Item = Difference<'a>> {
-        let (local, remote) = (self.as_ref(), other.as_ref());
-        let text = |field, local, remote| Difference {
-            field,
-            local: FieldValue::Text(local),
-            remote: FieldValue::Text(remote),
-        };
-        let number = |field, local, remote| Difference {
-            field,
-            local: FieldValue::Number(local),
-            remote: FieldValue::Number(remote),
-        };
-        [
-            text("model_family", local.model_family, remote.model_family),
-            text("model_id", local.model_id, remote.model_id),
-            text("model_hash", local.model_hash, remote.model_hash),
-            number("hidden_dim", local.hidden_dim, remote.hidden_dim),
-            number("num_layers", local.num_layers, remote.num_layers),
-            number("num_kv_heads", local.num_kv_heads, remote.num_kv_heads),
-            number("head_dim", local.head_dim, remote.head_dim),
-            text("tokenizer_hash", local.tokenizer_hash, remote.tokenizer_hash),
-        ]
-        .into_iter()
-        .filter(|difference| difference.local != difference.remote)
+        let pairs = self.fields().zip(other.fields());
+        pairs
+            .map(|((field, local), (_, remote))| Difference { field, local, remote })
+            .filter(|difference| difference.local != difference.remote)
+    }
+}
+
+impl<S> ModelIdentity<S> {
+    fn map<'a, T>(&'a self, text: impl Fn(&'a S) -> T) -> ModelIdentity<T> {
+        ModelIdentity {
+            model_family: text(&self.model_family),
+            model_id: text(&self.model_id),
+            model_hash: text(&self.model_hash),
+            hidden_dim: self.hidden_dim,
+            num_layers: self.num_layers,
+            num_kv_heads: self.num_kv_heads,
+            head_dim: self.head_dim,
+            tokenizer_hash: text(&self.tokenizer_hash),
+        }
     }
 }
 
@@ -176,9 +194,9 @@ impl<S: AsRef<str>> ModelIdentity<S> {
 pub struct Difference<'a> {
     /// The field's name.
     pub field: &'static str,
-    /// Its value in the one.
+    /// Its value in the first identity.
     pub local: FieldValue<'a>,
-    /// Its value in the other.
+    /// Its value in the second.
     pub remote: FieldValue<'a>,
 }
 

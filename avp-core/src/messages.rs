@@ -1,38 +1,39 @@
-//! The JSON messages that agents exchange beside frames: hello, JSON message, fallback request.
+//! The JSON messages of the protocol: hello, JSON message, fallback request.
 
 use alloc::string::{String, ToString};
 use core::fmt;
 
 use crate::{
-    OwnedModelIdentity,
+    FieldValue, OwnedModelIdentity,
     json::{Json, ReadError},
 };
 
-/// The `avp_version` of our own hello: the newest peer whose frames this crate writes.
+/// The `avp_version` of this crate's hello: the newest Python package whose frames it writes.
 pub const AVP_VERSION: &str = "0.6.2";
 
-/// What an agent says of itself before the first frame.
+/// The message that opens a handshake.
 ///
-/// Its `Display` is the JSON text that the peers write.
+/// `Display` writes the same JSON text as the Python package.
 ///
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{Dialect, messages::Hello};
-/// let hello = Hello::parse(r#"{"agent_id": "a", "avp_version": "0.2.1"}"#).unwrap();
+/// use avp_core::{Dialect, messages::Hello};
+///
+/// let hello = Hello::parse(r#"{"agent_id": "a", "avp_version": "0.2.1"}"#)?;
 /// assert_eq!(Dialect::from_avp_version(&hello.avp_version), Some(Dialect::V0_2));
 /// assert_eq!(hello.to_string(), r#"{"agent_id": "a", "avp_version": "0.2.1", "capabilities": {}}"#);
+/// # Ok::<(), avp_core::json::ReadError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hello {
-    /// The agent.
+    /// The id of the agent.
     pub agent_id: String,
-    /// The version that the agent speaks: [`Dialect::from_avp_version`](crate::Dialect::from_avp_version) turns it
-    /// into a dialect.
+    /// The version of the agent; see [`Dialect::from_avp_version`](crate::Dialect::from_avp_version).
     pub avp_version: String,
-    /// The agent's model, where it has one.
+    /// The agent's model, if it has one.
     pub identity: Option<OwnedModelIdentity>,
-    /// Whatever else the agent can do: an object.
+    /// Further capabilities: an object.
     pub capabilities: Json,
 }
 
@@ -48,11 +49,11 @@ impl Default for Hello {
 }
 
 impl Hello {
-    /// Reads a hello. What is absent or null has its default.
+    /// Reads a hello. Fields that are absent or null get their default.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] where the text is no JSON object, or a field of it something else than it should be.
+    /// [`ReadError`] if the text is not a JSON object or a field has the wrong type.
     pub fn parse(text: &str) -> Result<Self, ReadError> {
         let message = Json::parse_object(text, "hello")?;
         Ok(Self {
@@ -76,22 +77,22 @@ impl fmt::Display for Hello {
     }
 }
 
-/// What an agent says in JSON where latent state does not serve.
+/// A message in JSON mode.
 ///
-/// Its `Display` is the JSON text that the peers write.
+/// `Display` writes the same JSON text as the Python package.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonMessage {
-    /// The version that the sender speaks.
+    /// The version of the sender.
     pub avp_version: String,
-    /// The session that the message belongs to.
+    /// The session of the message.
     pub session_id: String,
-    /// The agent that sends it.
+    /// The sender.
     pub source_agent_id: String,
-    /// The agent that it is for.
+    /// The receiver.
     pub target_agent_id: String,
-    /// What it says.
+    /// The text.
     pub content: String,
-    /// Whatever else: an object; left out when empty.
+    /// Further fields: an object; omitted if empty.
     pub extra: Json,
 }
 
@@ -109,11 +110,11 @@ impl Default for JsonMessage {
 }
 
 impl JsonMessage {
-    /// Reads a JSON message. What is absent or null has its default.
+    /// Reads a JSON message. Fields that are absent or null get their default.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] where the text is no JSON object, or a field of it something else than it should be.
+    /// [`ReadError`] if the text is not a JSON object or a field has the wrong type.
     pub fn parse(text: &str) -> Result<Self, ReadError> {
         let message = Json::parse_object(text, "JSON message")?;
         Ok(Self {
@@ -141,25 +142,25 @@ impl fmt::Display for JsonMessage {
     }
 }
 
-/// A receiver's request to go on in JSON (dialect 0.2).
+/// A receiver's request to continue in JSON mode (dialect 0.2).
 ///
-/// Its `Display` is the JSON text that the peers write.
+/// `Display` writes the same JSON text as the Python package.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FallbackRequest {
-    /// The session that shall go on in JSON.
+    /// The session.
     pub session_id: String,
-    /// Why latent state does not serve.
+    /// The reason.
     pub reason: String,
-    /// Perplexity that the receiver measured on the state; 0 where it did not.
+    /// The perplexity that the receiver measured; 0 if it did not.
     pub perplexity_score: f64,
 }
 
 impl FallbackRequest {
-    /// Reads a fallback request. What is absent or null has its default.
+    /// Reads a fallback request. Fields that are absent or null get their default.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] where the text is no JSON object, or a field of it something else than it should be.
+    /// [`ReadError`] if the text is not a JSON object or a field has the wrong type.
     pub fn parse(text: &str) -> Result<Self, ReadError> {
         let message = Json::parse_object(text, "fallback request")?;
         let perplexity_score = match message.field("perplexity_score") {
@@ -191,32 +192,16 @@ fn read_identity(identity: &Json) -> Result<OwnedModelIdentity, ReadError> {
     if !identity.is_object() {
         return Err(ReadError::Field { field: "identity", expected: "an object" });
     }
-    Ok(OwnedModelIdentity {
-        model_family: identity.text_field("model_family", "")?,
-        model_id: identity.text_field("model_id", "")?,
-        model_hash: identity.text_field("model_hash", "")?,
-        hidden_dim: identity.u32_field("hidden_dim")?,
-        num_layers: identity.u32_field("num_layers")?,
-        num_kv_heads: identity.u32_field("num_kv_heads")?,
-        head_dim: identity.u32_field("head_dim")?,
-        tokenizer_hash: identity.text_field("tokenizer_hash", "")?,
-    })
+    OwnedModelIdentity::from_fields(|field| identity.text_field(field, ""), |field| identity.u32_field(field))
 }
 
+/// As the Python package: without a tokenizer hash if that is empty.
 fn write_identity(identity: &OwnedModelIdentity) -> Json {
-    let number = |value: u32| Json::from(u64::from(value));
-    let entries = [
-        ("model_family", identity.model_family.as_str().into()),
-        ("model_id", identity.model_id.as_str().into()),
-        ("model_hash", identity.model_hash.as_str().into()),
-        ("hidden_dim", number(identity.hidden_dim)),
-        ("num_layers", number(identity.num_layers)),
-        ("num_kv_heads", number(identity.num_kv_heads)),
-        ("head_dim", number(identity.head_dim)),
-    ];
-    let tokenizer_hash = identity.tokenizer_hash.as_str();
-    let tokenizer = (!tokenizer_hash.is_empty()).then(|| ("tokenizer_hash", tokenizer_hash.into()));
-    Json::object(entries.into_iter().chain(tokenizer))
+    let is_written = |field: &(&str, FieldValue<'_>)| *field != ("tokenizer_hash", FieldValue::Text(""));
+    Json::object(identity.fields().filter(is_written).map(|(field, value)| match value {
+        FieldValue::Text(text) => (field, text.into()),
+        FieldValue::Number(number) => (field, u64::from(number).into()),
+    }))
 }
 
 fn object_field(message: &Json, field: &'static str) -> Result<Option<Json>, ReadError> {

@@ -102,16 +102,7 @@ impl<'a> Object<'a> {
         let Some(identity) = self.object(field)? else { return Ok(None) };
         let text = |field| identity.text(field).map(|text| text.unwrap_or_default().to_owned());
         let number = |field| identity.u32(field).map(Option::unwrap_or_default);
-        Ok(Some(OwnedModelIdentity {
-            model_family: text("model_family")?,
-            model_id: text("model_id")?,
-            model_hash: text("model_hash")?,
-            hidden_dim: number("hidden_dim")?,
-            num_layers: number("num_layers")?,
-            num_kv_heads: number("num_kv_heads")?,
-            head_dim: number("head_dim")?,
-            tokenizer_hash: text("tokenizer_hash")?,
-        }))
+        OwnedModelIdentity::from_fields(text, number).map(Some)
     }
 
     /// The dialects of a list that this crate knows; a later agent may speak others too.
