@@ -259,11 +259,8 @@ impl<'a> FrameEncoder<'a> {
         if self.checksum == Some(true) && !self.dialect.has_checksum() {
             return Err(lacks("payload_checksum"));
         }
-        if self.metadata.confidence_score.is_some() && self.dialect != Dialect::V0_2 {
-            return Err(lacks("confidence_score"));
-        }
-        if self.metadata.payload_type == PayloadType::Auto && self.dialect != Dialect::V0_3 {
-            return Err(lacks("payload_type auto"));
+        if let Some(what) = self.metadata.lacking_in(self.dialect) {
+            return Err(lacks(what));
         }
         self.dialect.mode_to_wire(self.metadata.mode).ok_or_else(|| lacks("hybrid mode"))
     }

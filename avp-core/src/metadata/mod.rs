@@ -219,6 +219,15 @@ pub(crate) struct Decided {
 }
 
 impl Metadata<'_> {
+    /// A field or value that `dialect` lacks, by its name in the schema.
+    pub(crate) fn lacking_in(&self, dialect: Dialect) -> Option<&'static str> {
+        match dialect {
+            Dialect::V0_2 if self.payload_type == PayloadType::Auto => Some("payload_type auto"),
+            Dialect::V0_3 if self.confidence_score.is_some() => Some("confidence_score"),
+            _ => None,
+        }
+    }
+
     /// Writes the message: fields in the order of their numbers, defaults left out. That is proto3's canonical form,
     /// which the peers write.
     pub(crate) fn write(&self, decided: Decided, writer: &mut Writer<'_>) {
