@@ -1,4 +1,4 @@
-//! CRC-32 (IEEE) of the uncompressed body, as field 15 of the metadata carries it.
+//! CRC-32 (IEEE) of the uncompressed body: field 15 of the metadata.
 
 use crate::{
     DecodeError,
@@ -6,6 +6,8 @@ use crate::{
 };
 
 /// CRC-32 (IEEE) of `bytes`.
+///
+/// # Examples
 ///
 /// ```
 /// assert_eq!(avp_core::crc32(b"123456789"), 0xcbf4_3926);
@@ -25,19 +27,19 @@ pub fn crc32_parts(parts: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
-/// Bytes that fit a processor's own cache, so that what was summed need not come from memory again to be copied.
+/// Bytes that fit a core's cache: summed bytes are copied from there and not from memory.
 const CHUNK: usize = 64 << 10;
 
-/// Pieces of [`copy_parts`] and [`copy_parts_summed`] that one thread takes at a time.
+/// Bytes that one thread of [`copy_parts`] or [`copy_parts_summed`] takes at a time.
 pub(crate) const PIECE: usize = 1 << 20;
 
-/// Copies `parts`, joined, to `target`, which is as long as they are together.
+/// Copies `parts`, joined, to `target`, which has their total length.
 pub(crate) fn copy_parts(threads: usize, piece: usize, parts: &[&[u8]], target: &mut [u8]) {
     share(threads, pieces(piece, parts, target), |(source, target)| copy(source, target));
 }
 
-/// Copies `parts`, joined, to `target`, which is as long as they are together, and returns their CRC-32: both in one
-/// pass over memory.
+/// Copies `parts`, joined, to `target`, which has their total length, and returns their CRC-32, in one pass over
+/// memory.
 #[cfg(feature = "std")]
 pub(crate) fn copy_parts_summed(threads: usize, piece: usize, parts: &[&[u8]], target: &mut [u8]) -> u32 {
     let count = parts.iter().map(|part| part.len().div_ceil(piece)).sum();
@@ -50,11 +52,11 @@ pub(crate) fn copy_parts_summed(threads: usize, piece: usize, parts: &[&[u8]], t
     whole.finalize()
 }
 
-/// Copies `parts`, joined, to `target`, which is as long as they are together, and returns their CRC-32: both in one
-/// pass over memory.
+/// Copies `parts`, joined, to `target`, which has their total length, and returns their CRC-32, in one pass over
+/// memory.
 #[cfg(not(feature = "std"))]
 pub(crate) fn copy_parts_summed(_threads: usize, piece: usize, parts: &[&[u8]], target: &mut [u8]) -> u32 {
-    // On one thread the pieces come in order, so one hasher, and no memory, does.
+    // On one thread the pieces are in order, so one hasher suffices, without an allocation.
     let mut sum = crc32fast::Hasher::new();
     pieces(piece, parts, target).for_each(|(source, target)| copy_summed(source, target, &mut sum));
     sum.finalize()
@@ -81,7 +83,7 @@ fn pieces<'s, 't>(
     })
 }
 
-/// A frame's checksum beside the one that its body has.
+/// A frame's checksum and that of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Checksum {
@@ -92,13 +94,13 @@ pub struct Checksum {
 }
 
 impl Checksum {
-    /// Whether the body is what the sender summed.
+    /// Whether the checksums are equal.
     #[must_use]
     pub const fn is_ok(&self) -> bool {
         self.expected == self.actual
     }
 
-    /// `Ok` if the sums agree, for a body that starts at `offset` in its frame.
+    /// `Ok` if the checksums are equal, for a body at `offset` in its frame.
     pub(crate) const fn check(&self, offset: usize) -> Result<(), DecodeError> {
         if self.is_ok() {
             return Ok(());

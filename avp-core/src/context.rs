@@ -1,5 +1,4 @@
-//! What the sender of a context notes in `extra`: private to SDKs, not part of the wire contract, but every peer
-//! writes and reads it.
+//! The fields of a context in `extra`: outside the wire format, but written and read by the Python packages.
 
 use crate::Metadata;
 
@@ -18,12 +17,12 @@ use crate::Metadata;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ContextFields<'a> {
-    /// SHA-256 of the model's config, in hex. The Python package hashes the config as Transformers fills it in, so its
-    /// hash of a model is not the hash of that model's `config.json`.
+    /// SHA-256 of the model's config, in hex. The Python package hashes the config as Transformers fills it in, not the
+    /// text of `config.json`.
     pub model_hash: &'a str,
     /// Architecture, such as `"qwen2"`.
     pub model_family: &'a str,
-    /// Latent steps that made the context; `None` where `extra` holds no such number.
+    /// The number of latent steps in the context; `None` if `extra` has no such number.
     pub num_steps: Option<u32>,
 }
 
@@ -32,7 +31,7 @@ impl<'a> ContextFields<'a> {
     pub(crate) const MODEL_FAMILY: &'static str = "model_family";
     pub(crate) const NUM_STEPS: &'static str = "num_steps";
 
-    /// The fields as `lookup` gives them by key.
+    /// The fields, by a lookup of their keys.
     pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<&'a str>) -> Self {
         Self {
             model_hash: lookup(Self::MODEL_HASH).unwrap_or_default(),
@@ -41,7 +40,7 @@ impl<'a> ContextFields<'a> {
         }
     }
 
-    /// The fields as `extra` holds them.
+    /// The fields as text for `extra`.
     #[must_use]
     pub fn to_extra(&self) -> ContextExtra<'a> {
         let mut digits = [0; MAX_DIGITS];
@@ -60,7 +59,7 @@ impl<'a> ContextFields<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    /// What `extra` says about the context: see [`ContextFields`].
+    /// The context fields of `extra`.
     #[must_use]
     pub fn context(&self) -> ContextFields<'a> {
         ContextFields::from_lookup(|key| self.extra.get(key))
@@ -80,7 +79,7 @@ pub struct ContextExtra<'a> {
 }
 
 impl ContextExtra<'_> {
-    /// The three entries, sorted by key, as peers write them: all three, empty or not.
+    /// The three entries, sorted by key, even if empty, as the Python packages write them.
     #[must_use]
     pub fn entries(&self) -> [(&str, &str); 3] {
         // ASCII digits are UTF-8.

@@ -1,7 +1,7 @@
-//! Two dialects share header version 1. This file tells them apart.
+//! The two dialects of header version 1, and their detection.
 //!
-//! The header alone does not: bit 0x04 says "has map" in 0.2 and "KV-cache" in 0.3. But the metadata says the same
-//! things in full, so each dialect has exactly one flags byte for given metadata, and comparing settles it:
+//! The header alone is ambiguous: bit 0x04 means "has map" in 0.2 and "KV-cache" in 0.3. But the metadata repeats these
+//! facts, so each dialect has exactly one flags byte for given metadata, and the comparison decides:
 //!
 //! | | 0.2 (avp 0.2.x) | 0.3 (avp 0.3.0 to 0.6.x) |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | mode (field 10) | 0 latent, 1 hybrid, 2 JSON | 0 latent, 1 JSON |
 //! | checksum (field 15) | never | optional |
 //!
-//! A frame without map, KV-cache, mode or checksum fits both, and then means the same in both.
+//! A frame without map, KV-cache, mode and checksum is valid in both, with the same meaning.
 
 use core::fmt;
 
@@ -19,12 +19,13 @@ use crate::{
     metadata::{EnumNumber, Undecided},
 };
 
-/// Which generation of peers wrote a frame, or shall read it.
+/// A version of the wire format.
 ///
 /// # Examples
 ///
 /// ```
-/// # use avp_core::Dialect;
+/// use avp_core::Dialect;
+///
 /// assert_eq!(Dialect::from_avp_version("0.2.1"), Some(Dialect::V0_2));
 /// assert_eq!(Dialect::from_avp_version("0.6.2"), Some(Dialect::V0_3));
 /// ```
@@ -50,8 +51,8 @@ impl Dialect {
         }
     }
 
-    /// The dialect of a peer that calls itself `version`: a handshake's `avp_version` (`"0.6.2"`) or HTTP's
-    /// `AVP-Version` (`"0.4"`). `None` for versions before 0.2, for 1 and later, and for anything else.
+    /// The dialect of a version in a handshake's `avp_version` (`"0.6.2"`) or in HTTP's `AVP-Version` (`"0.4"`). `None`
+    /// for versions before 0.2, for 1 and later, and for any other text.
     #[must_use]
     pub fn from_avp_version(version: &str) -> Option<Self> {
         let mut parts = version.split('.');
@@ -77,7 +78,7 @@ impl Dialect {
         }
     }
 
-    /// The mode's number; `None` where the dialect lacks the mode.
+    /// The mode's number; `None` if the dialect lacks the mode.
     pub(crate) const fn mode_to_wire(self, mode: Mode) -> Option<i32> {
         match (self, mode) {
             (_, Mode::Latent) => Some(0),
@@ -87,7 +88,7 @@ impl Dialect {
         }
     }
 
-    /// The flags, less bit 0, that a writer of this dialect sets.
+    /// The flags of a frame in this dialect, without bit 0.
     pub(crate) const fn flags(self, mode: Mode, has_map: bool, is_kv_cache: bool) -> u8 {
         let (hybrid, map, kv) = (matches!(mode, Mode::Hybrid) as u8, has_map as u8, is_kv_cache as u8);
         match self {
@@ -103,14 +104,14 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// The dialect that `flags` and `metadata` have in common, or `None` where both fit.
+/// The dialect in which `flags` match the metadata; `None` if they do in both.
 pub(crate) fn decide(flags: Flags, read: &Undecided<'_>) -> Result<Option<Dialect>, DecodeError> {
     check_compression(flags, read)?;
     let EnumNumber { value: mode, offset } = read.mode;
     if !(0..=2).contains(&mode) {
         return Err(DecodeError::UnknownEnum { field: "mode", value: mode, offset });
     }
-    // What each dialect would have written; `None` where it could not have written this metadata.
+    // The flags in each dialect; `None` if it cannot express this metadata.
     let flags_in = |dialect: Dialect| {
         let mode = dialect.mode_from_wire(mode)?;
         let possible = dialect.has_checksum() || read.metadata.payload_checksum.is_none();
@@ -124,7 +125,7 @@ pub(crate) fn decide(flags: Flags, read: &Undecided<'_>) -> Result<Option<Dialec
         (true, false) => Ok(Some(Dialect::V0_2)),
         (false, true) => Ok(Some(Dialect::V0_3)),
         (false, false) => {
-            // Shown with bit 0 as found: that bit is not in dispute.
+            // With bit 0 as found, since that bit has been checked.
             let whole = |expected: u8| expected | (flags.bits() & Flags::COMPRESSED);
             Err(DecodeError::ContradictoryFlags {
                 flags: flags.bits(),
@@ -135,7 +136,7 @@ pub(crate) fn decide(flags: Flags, read: &Undecided<'_>) -> Result<Option<Dialec
     }
 }
 
-/// Bit 0 and field 11 say the same thing twice; every peer writes both.
+/// Bit 0 and field 11 are redundant; every implementation writes both.
 fn check_compression(flags: Flags, read: &Undecided<'_>) -> Result<(), DecodeError> {
     let named = match read.compression {
         None => false,

@@ -1,32 +1,33 @@
-//! What can go wrong, in two small enums: [`DecodeError`] for bytes that are read, [`EncodeError`] for values that are
-//! written.
+//! Errors: [`DecodeError`] for bytes that are read, [`EncodeError`] for values that are written.
 //!
-//! Both are `Copy`, need no allocator, and say what was expected, what was found and where. They never hold payload
-//! data: a KV-cache is private, an error message is not.
+//! Both are `Copy`, need no allocator, and name what was expected, what was found and where. They never hold payload
+//! data, which is private.
 
 use core::fmt;
 
 use crate::Dialect;
 
-/// Why bytes are not what they should be.
+/// An error of reading.
 ///
 /// # Examples
 ///
 /// ```
-/// let error = avp_core::Frame::decode(b"PK\x03\x04........").unwrap_err();
+/// use avp_core::Frame;
+///
+/// let error = Frame::decode(b"PK\x03\x04........").unwrap_err();
 /// assert_eq!(error.kind(), "bad_magic");
 /// assert_eq!(error.offset(), 0);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The input ends before the structure does. More bytes may mend it.
+    /// The input ends before the structure does. Reading may succeed with more bytes.
     Truncated {
         /// The structure that was being read.
         what: &'static str,
-        /// Where the input ends.
+        /// Length of the input, in bytes.
         offset: usize,
-        /// How many bytes the input must have, at least, from its start; more than `offset`.
+        /// The least length the input must have, in bytes; more than `offset`.
         needed: usize,
     },
     /// The frame does not start with `"AV"`.
@@ -69,18 +70,18 @@ pub enum DecodeError {
     TrailingBytes {
         /// The structure that ended.
         what: &'static str,
-        /// Where it ended.
+        /// Offset of its end.
         offset: usize,
-        /// How many bytes follow.
+        /// Number of bytes that follow.
         extra: usize,
     },
-    /// The flags contradict the metadata in both dialects.
+    /// The flags do not match the metadata in any dialect.
     ContradictoryFlags {
         /// The flags byte found.
         flags: u8,
-        /// The flags this metadata has in dialect 0.2, or `None` where 0.2 has no such metadata.
+        /// The flags of this metadata in dialect 0.2, or `None` if 0.2 cannot express it.
         dialect_0_2: Option<u8>,
-        /// The flags this metadata has in dialect 0.3, or `None` where 0.3 has no such metadata.
+        /// The flags of this metadata in dialect 0.3, or `None` if 0.3 cannot express it.
         dialect_0_3: Option<u8>,
     },
     /// An enum field holds a number that the protocol does not define.
@@ -89,26 +90,26 @@ pub enum DecodeError {
         field: &'static str,
         /// The number found.
         value: i32,
-        /// Where the number is.
+        /// Offset of the number.
         offset: usize,
     },
     /// The metadata names a compression other than `zstd`.
     UnknownCompression {
-        /// Where the name is.
+        /// Offset of the name.
         offset: usize,
     },
     /// A text field is not UTF-8.
     BadUtf8 {
         /// The field's name in the schema.
         field: &'static str,
-        /// Where the first bad byte is.
+        /// Offset of the first invalid byte.
         offset: usize,
     },
     /// The bytes are not a protobuf message.
     Protobuf {
-        /// What is wrong with them.
+        /// The fault.
         fault: ProtobufFault,
-        /// Where.
+        /// Its offset.
         offset: usize,
     },
     /// The body's CRC-32 is not the one in the metadata.
@@ -117,24 +118,24 @@ pub enum DecodeError {
         expected: u32,
         /// CRC-32 of the body.
         actual: u32,
-        /// Where the body starts.
+        /// Offset of the body.
         offset: usize,
     },
-    /// The body is compressed and was asked for as it is.
+    /// The body is compressed, and the uncompressed one was asked for.
     Compressed {
-        /// Where the body starts.
+        /// Offset of the body.
         offset: usize,
     },
     /// The compressed body is corrupt.
     Decompress {
-        /// Where the body starts.
+        /// Offset of the body.
         offset: usize,
     },
-    /// The body unpacks to more than the limit.
+    /// The decompressed body exceeds the limit.
     DecompressedTooLarge {
         /// The limit, in bytes.
         limit: usize,
-        /// Where the body starts.
+        /// Offset of the body.
         offset: usize,
     },
     /// The body is not of the kind that was asked for.
@@ -144,16 +145,16 @@ pub enum DecodeError {
         /// The kind found.
         got: &'static str,
     },
-    /// The KV-cache header does not match the length of its body, or no memory could hold it.
+    /// The KV-cache header does not match the length of its body, or its length overflows.
     KvShape {
-        /// Length the header asks for, in bytes and with the header; `None` where that overflows.
+        /// Length of header and tensors by the header, in bytes; `None` on overflow.
         expected: Option<usize>,
         /// Length found, in bytes.
         got: usize,
     },
 }
 
-/// What is wrong with a protobuf message.
+/// A fault in a protobuf message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtobufFault {
@@ -161,11 +162,11 @@ pub enum ProtobufFault {
     Varint,
     /// A field key is zero or longer than 32 bits.
     Key,
-    /// Wire type 6 or 7, or a wire type that the field does not have.
+    /// Wire type 6 or 7, or one that does not match the field.
     WireType,
     /// A length runs past the end of the message.
     Length,
-    /// A group that does not end, or an end without a group.
+    /// A group without an end, or an end without a group.
     Group,
     /// Groups nested deeper than 100.
     Depth,
@@ -198,8 +199,7 @@ impl DecodeError {
         }
     }
 
-    /// How many more bytes are needed, at least, before reading can go on; `None` where no bytes to follow mend the
-    /// error.
+    /// The least number of further bytes that are needed to continue; `None` for errors that more bytes do not resolve.
     #[must_use]
     pub const fn missing(&self) -> Option<usize> {
         match *self {
@@ -208,8 +208,8 @@ impl DecodeError {
         }
     }
 
-    /// The byte at which the input stops making sense, counted from the start of what was decoded: the frame for
-    /// [`Frame`](crate::Frame), the payload for [`KvView`](crate::KvView) and [`Hybrid`](crate::Hybrid).
+    /// The byte offset of the error, from the start of the frame for [`Frame`](crate::Frame) and of the payload for
+    /// [`KvView`](crate::KvView) and [`Hybrid`](crate::Hybrid).
     #[must_use]
     pub const fn offset(&self) -> usize {
         match *self {
@@ -243,10 +243,10 @@ impl fmt::Display for DecodeError {
             }
             Self::UnsupportedVersion { got } => write!(f, "expected header version 1, got {got}"),
             Self::MetadataLength { metadata_len, payload_len } => {
-                write!(f, "metadata of {metadata_len} bytes does not fit into a payload of {payload_len}")
+                write!(f, "metadata of {metadata_len} bytes exceeds the payload of {payload_len}")
             }
             Self::FrameLength { payload_len } => {
-                write!(f, "a payload of {payload_len} bytes is more than this machine can address")
+                write!(f, "payload of {payload_len} bytes exceeds the address space of this machine")
             }
             Self::MetadataTooLarge { limit, got } => {
                 write!(f, "metadata of {got} bytes is more than the limit of {limit}")
@@ -258,12 +258,12 @@ impl fmt::Display for DecodeError {
                 write!(f, "{what} ends at byte {offset}, but {extra} more bytes follow")
             }
             Self::ContradictoryFlags { flags, dialect_0_2, dialect_0_3 } => {
-                write!(f, "flags {flags:#04x} contradict the metadata, which asks for ")?;
+                write!(f, "flags {flags:#04x} do not match the metadata in any dialect")?;
                 match (dialect_0_2, dialect_0_3) {
-                    (Some(a), Some(b)) => write!(f, "{a:#04x} in dialect 0.2 and {b:#04x} in 0.3"),
-                    (Some(a), None) => write!(f, "{a:#04x} in dialect 0.2"),
-                    (None, Some(b)) => write!(f, "{b:#04x} in dialect 0.3"),
-                    (None, None) => f.write_str("what no dialect has"),
+                    (Some(a), Some(b)) => write!(f, ": expected {a:#04x} in 0.2 or {b:#04x} in 0.3"),
+                    (Some(a), None) => write!(f, ": expected {a:#04x} in 0.2"),
+                    (None, Some(b)) => write!(f, ": expected {b:#04x} in 0.3"),
+                    (None, None) => Ok(()),
                 }
             }
             Self::UnknownEnum { field, value, offset } => {
@@ -284,10 +284,10 @@ impl fmt::Display for DecodeError {
             }
             Self::WrongBody { expected, got } => write!(f, "expected a {expected} body, got {got}"),
             Self::KvShape { expected: Some(expected), got } => {
-                write!(f, "the KV-cache header asks for {expected} bytes, got {got}")
+                write!(f, "expected {expected} bytes by the KV-cache header, got {got}")
             }
             Self::KvShape { expected: None, got } => {
-                write!(f, "the KV-cache header asks for more than memory can hold, got {got} bytes")
+                write!(f, "the length by the KV-cache header overflows, got {got} bytes")
             }
         }
     }
@@ -308,15 +308,15 @@ impl fmt::Display for ProtobufFault {
     }
 }
 
-/// Why a value cannot be written.
+/// An error of writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The dialect has no such field or value.
     NotInDialect {
-        /// The field or value, as the schema names it.
+        /// The field or value, by its name in the schema.
         what: &'static str,
-        /// The dialect that was asked for.
+        /// The requested dialect.
         dialect: Dialect,
     },
     /// The caller's buffer is too small.
@@ -326,23 +326,23 @@ pub enum EncodeError {
         /// Bytes given.
         got: usize,
     },
-    /// A length field of 32 bits cannot hold the length.
+    /// The length does not fit a length field of 32 bits.
     TooLarge {
-        /// What is too large.
+        /// The structure that is too large.
         what: &'static str,
         /// Its length in bytes.
         len: usize,
     },
-    /// The source of a payload gave another number of bytes than announced.
+    /// The source of a payload did not give the announced number of bytes.
     SourceLength {
         /// Bytes announced.
         expected: u64,
         /// Bytes given.
         got: u64,
     },
-    /// An alignment that is no power of two up to 4096.
+    /// The alignment is not a power of two up to 4096.
     Alignment {
-        /// The alignment asked for, in bytes.
+        /// The requested alignment, in bytes.
         got: usize,
     },
     /// A tensor's length does not match the KV-cache header.
@@ -351,19 +351,19 @@ pub enum EncodeError {
         layer: usize,
         /// `"key"` or `"value"`.
         tensor: &'static str,
-        /// Bytes the header asks for.
+        /// Bytes by the header.
         expected: usize,
         /// Bytes given.
         got: usize,
     },
-    /// There are more or fewer layers than the KV-cache header says.
+    /// The number of layers does not match the KV-cache header.
     KvLayers {
         /// Layers in the header.
         expected: usize,
         /// Layers given.
         got: usize,
     },
-    /// The KV-cache header describes more bytes than memory can hold.
+    /// The length by the KV-cache header overflows.
     KvOverflow,
 }
 
@@ -392,21 +392,21 @@ impl fmt::Display for EncodeError {
                 write!(f, "the buffer needs {needed} bytes, got {got}")
             }
             Self::TooLarge { what, len } => {
-                write!(f, "{what} of {len} bytes is longer than a frame can say (4294967295)")
+                write!(f, "{what} of {len} bytes exceeds the frame limit of 4294967295")
             }
             Self::SourceLength { expected, got } => {
                 write!(f, "expected a payload of {expected} bytes, got {got}")
             }
             Self::Alignment { got } => {
-                write!(f, "expected an alignment of a power of two up to 4096, got {got}")
+                write!(f, "expected a power of two up to 4096 as alignment, got {got}")
             }
             Self::KvTensor { layer, tensor, expected, got } => {
                 write!(f, "the {tensor} tensor of layer {layer} needs {expected} bytes, got {got}")
             }
             Self::KvLayers { expected, got } => {
-                write!(f, "the KV-cache header says {expected} layers, got {got}")
+                write!(f, "expected {expected} layers by the KV-cache header, got {got}")
             }
-            Self::KvOverflow => f.write_str("the KV-cache header asks for more than memory can hold"),
+            Self::KvOverflow => f.write_str("the length by the KV-cache header overflows"),
         }
     }
 }

@@ -1,13 +1,12 @@
-//! How two agents agree on a way to talk: six rules, tried in order, on borrowed identities.
+//! The handshake's decision between latent and JSON mode: six rules, tried in order, on borrowed identities.
 //!
-//! Nothing here does I/O. What a caller looks up elsewhere (a stored map, a vocabulary comparison) it passes in as
-//! [`Evidence`].
+//! Without I/O: the caller passes what it looked up (a stored map, a vocabulary comparison) as [`Evidence`].
 
 use core::fmt;
 
 use crate::{Mode, ModelIdentity};
 
-/// Fewer shared tokens than this do not carry a projection: avp's own bound.
+/// The least number of shared tokens for a projection, as in the Python package.
 pub const MIN_SHARED_TOKENS: u64 = 100;
 
 /// Decides how two models can exchange state.
@@ -24,7 +23,8 @@ pub const MIN_SHARED_TOKENS: u64 = 100;
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{Evidence, Mode, ModelIdentity, Rule, resolve};
+/// use avp_core::{Evidence, Mode, ModelIdentity, Rule, resolve};
+///
 /// let ours = ModelIdentity { model_family: "qwen2", hidden_dim: 896, num_layers: 24, ..Default::default() };
 /// let resolution = resolve(&ours, &ours, Evidence::default());
 /// assert_eq!((resolution.mode, resolution.rule), (Mode::Latent, Rule::StructuralMatch));
@@ -65,40 +65,40 @@ pub fn resolve<'a, S: AsRef<str>, T: AsRef<str>>(
     }
 }
 
-/// The id under which a map between two models is stored, `{source[:16]}_{target[:16]}`: look it up before
-/// [`resolve`].
+/// The id under which a map between two models is stored, `{source[:16]}_{target[:16]}`: to look it
+/// up before [`resolve`].
 #[must_use]
 pub fn stored_map_id<'a>(source_hash: &'a str, target_hash: &'a str) -> MapId<'a> {
     MapId::Stored { source: prefix(source_hash), target: prefix(target_hash) }
 }
 
-/// What a caller knows beside the two identities.
+/// The caller's knowledge beside the two identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Evidence {
     /// Whether a projection map is stored under [`stored_map_id`].
     pub has_stored_map: bool,
-    /// How many tokens the two vocabularies share; `None` where nobody counted.
+    /// The number of tokens that the two vocabularies share; `None` if unknown.
     pub shared_tokens: Option<u64>,
 }
 
-/// What [`resolve`] decided.
+/// The result of [`resolve`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolution<'a> {
     /// [`Mode::Latent`] or [`Mode::Json`].
     pub mode: Mode,
-    /// The rule that decided.
+    /// The rule that applied.
     pub rule: Rule,
     /// The projection map to use.
     pub map_id: MapId<'a>,
 }
 
-/// The rule by which two agents came to their mode; peers call it the resolution path.
+/// A rule of [`resolve`]; the Python package calls it the resolution path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Rule {
     /// Rule 1: the same model.
     HashMatch,
-    /// Rule 2: models of one shape and family.
+    /// Rule 2: the same family and shape.
     StructuralMatch,
     /// Rule 3: the same vocabulary.
     SharedTokenizer,
@@ -111,7 +111,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The peers' name for the rule, such as `"hash_match"`.
+    /// The rule's name in JSON, such as `"hash_match"`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -131,20 +131,20 @@ impl fmt::Display for Rule {
     }
 }
 
-/// The id of a projection map; its `Display` is what goes into a frame's `avp_map_id`.
+/// The id of a projection map. `Display` writes it as in a frame's `avp_map_id`.
 ///
 /// # Examples
 ///
 /// ```
-/// # extern crate std; use std::string::ToString;
-/// # use avp_core::MapId;
+/// use avp_core::MapId;
+///
 /// assert_eq!(MapId::VocabOverlap { shared_tokens: 151 }.to_string(), "vocab_overlap:151");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MapId<'a> {
     /// No map is needed: `""`.
     None,
-    /// Through the vocabulary both share: `vocab:{hash[:16]}`.
+    /// Through the shared vocabulary: `vocab:{hash[:16]}`.
     Vocabulary {
         /// The first 16 characters of the tokenizer hash.
         tokenizer_hash: &'a str,
@@ -156,9 +156,9 @@ pub enum MapId<'a> {
         /// The first 16 characters of the target model's hash.
         target: &'a str,
     },
-    /// Through the tokens both vocabularies have: `vocab_overlap:{n}`.
+    /// Through the tokens in both vocabularies: `vocab_overlap:{n}`.
     VocabOverlap {
-        /// How many.
+        /// The number of shared tokens.
         shared_tokens: u64,
     },
 }

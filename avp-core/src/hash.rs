@@ -10,23 +10,25 @@ use crate::json::{Json, JsonError};
 /// The model hash of a config: SHA-256 of `json.dumps(config, sort_keys=True, separators=(",", ":"))`.
 ///
 /// `config` is the text of a `config.json`. The Python package hashes the config as Transformers fills it in, with
-/// defaults that the file may lack, so give it that text where the two shall agree.
+/// defaults that the file may lack, so pass that text if the hashes have to agree.
 ///
 /// # Examples
 ///
 /// ```
-/// let hash = avp_core::hash::model_hash(r#"{"b": 1e-6, "a": 2}"#).unwrap();
-/// assert_eq!(hash, avp_core::hash::model_hash(r#"{"a":2,"b":1e-06}"#).unwrap());
+/// use avp_core::hash::model_hash;
+///
+/// assert_eq!(model_hash(r#"{"b": 1e-6, "a": 2}"#)?, model_hash(r#"{"a":2,"b":1e-06}"#)?);
+/// # Ok::<(), avp_core::json::JsonError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`JsonError`] where the text is not JSON.
+/// [`JsonError`] if the text is not JSON.
 pub fn model_hash(config: &str) -> Result<String, JsonError> {
     Json::parse(config).map(|config| model_hash_of(&config))
 }
 
-/// The model hash of a config that is parsed already.
+/// The model hash of a parsed config.
 #[must_use]
 pub fn model_hash_of(config: &Json) -> String {
     sha256(|out| config.write_canonical(out))
@@ -34,18 +36,20 @@ pub fn model_hash_of(config: &Json) -> String {
 
 /// The tokenizer hash of a vocabulary: SHA-256 of `json.dumps(sorted(vocab.items()), separators=(",", ":"))`.
 ///
-/// `vocab` is the text of a JSON object from token to id. `None` where it is some other value.
+/// `vocab` is the text of a JSON object from token to id. `None` for any other value.
 ///
 /// # Examples
 ///
 /// ```
-/// let of_text = avp_core::hash::tokenizer_hash(r#"{"b": 1, "a": 0}"#).unwrap().unwrap();
-/// assert_eq!(of_text, avp_core::hash::tokenizer_hash_of([("a", 0), ("b", 1)]));
+/// use avp_core::hash::{tokenizer_hash, tokenizer_hash_of};
+///
+/// assert_eq!(tokenizer_hash(r#"{"b": 1, "a": 0}"#)?, Some(tokenizer_hash_of([("a", 0), ("b", 1)])));
+/// # Ok::<(), avp_core::json::JsonError>(())
 /// ```
 ///
 /// # Errors
 ///
-/// [`JsonError`] where the text is not JSON.
+/// [`JsonError`] if the text is not JSON.
 pub fn tokenizer_hash(vocab: &str) -> Result<Option<String>, JsonError> {
     let vocab = Json::parse(vocab)?;
     Ok(vocab.is_object().then(|| sha256(|out| vocab.write_sorted_items(out).unwrap_or(Ok(())))))
@@ -58,7 +62,7 @@ pub fn tokenizer_hash_of<'a>(vocab: impl IntoIterator<Item = (&'a str, u32)>) ->
     sha256(|out| vocab.write_sorted_items(out).unwrap_or(Ok(())))
 }
 
-/// SHA-256, in hex, of what `write` writes.
+/// SHA-256 of the output of `write`, in hex.
 fn sha256(write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
     struct Sink(Sha256);
 
@@ -71,7 +75,7 @@ fn sha256(write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
 
     let mut sink = Sink(Sha256::new());
     let written = write(&mut sink);
-    debug_assert!(written.is_ok(), "a hasher takes everything");
+    debug_assert!(written.is_ok(), "hashing does not fail");
     let mut hex = String::with_capacity(64);
     for byte in sink.0.finalize() {
         for digit in [byte >> 4, byte & 0xf] {

@@ -1,10 +1,10 @@
-//! The 12 bytes in front of every frame.
+//! The 12-byte header of a frame.
 //!
-//! | bytes | holds |
+//! | bytes | content |
 //! |---|---|
 //! | 0..2 | `"AV"` |
 //! | 2 | header version, 1 |
-//! | 3 | flags, whose bits depend on the dialect |
+//! | 3 | flags; their bits depend on the dialect |
 //! | 4..8 | payload length (metadata and body), u32 little-endian |
 //! | 8..12 | metadata length, u32 little-endian |
 
@@ -15,9 +15,11 @@ use crate::{DecodeError, Dialect};
 /// # Examples
 ///
 /// ```
-/// # use avp_core::Header;
-/// let header = Header::decode(b"AV\x01\x00\x05\0\0\0\x02\0\0\0").unwrap();
+/// use avp_core::Header;
+///
+/// let header = Header::decode(b"AV\x01\x00\x05\0\0\0\x02\0\0\0")?;
 /// assert_eq!((header.metadata_len(), header.body_len()), (2, 3));
+/// # Ok::<(), avp_core::DecodeError>(())
 /// ```
 ///
 /// Invariant: `metadata_len <= payload_len`, so [`body_len`](Self::body_len) cannot underflow.
@@ -35,21 +37,21 @@ impl Header {
     /// Length of the header in bytes.
     pub const LEN: usize = 12;
 
-    /// The only header version there is; both dialects share it.
+    /// The only header version, shared by both dialects.
     pub const VERSION: u8 = 1;
 
     /// The header of a frame without metadata and body.
     pub(crate) const EMPTY: Self = Self { flags: Flags(0), payload_len: 0, metadata_len: 0 };
 
-    /// Reads a header from the start of `bytes`; more may follow.
+    /// Reads a header from the start of `bytes`, which may be longer.
     ///
     /// # Errors
     ///
     /// [`BadMagic`](DecodeError::BadMagic), [`UnsupportedVersion`](DecodeError::UnsupportedVersion) and
-    /// [`MetadataLength`](DecodeError::MetadataLength) as soon as the bytes that show it are there, else
+    /// [`MetadataLength`](DecodeError::MetadataLength) from the first byte that shows it, otherwise
     /// [`Truncated`](DecodeError::Truncated).
     pub const fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        // A foreign file should be called foreign even when it is shorter than a header.
+        // A file of another format is reported as such even if it is shorter than a header.
         if let [a, b, ..] = *bytes
             && (a != MAGIC[0] || b != MAGIC[1])
         {
@@ -72,7 +74,7 @@ impl Header {
         Ok(Self { flags: Flags(flags), payload_len, metadata_len })
     }
 
-    /// A header for metadata and a body of these lengths; `None` where their sum passes 32 bits.
+    /// A header for metadata and a body of these lengths, in bytes; `None` if their sum exceeds 32 bits.
     #[must_use]
     pub const fn new(flags: Flags, metadata_len: u32, body_len: u32) -> Option<Self> {
         match metadata_len.checked_add(body_len) {
@@ -107,22 +109,22 @@ impl Header {
         self.metadata_len
     }
 
-    /// Length of the body as it is on the wire, in bytes.
+    /// Length of the body on the wire, in bytes.
     #[must_use]
     pub const fn body_len(&self) -> u32 {
         self.payload_len - self.metadata_len
     }
 
-    /// Length of the whole frame, header included, in bytes. A `u64`, since it can pass 32 bits.
+    /// Length of the whole frame, header included, in bytes. A `u64`, since it can exceed 32 bits.
     #[must_use]
     pub const fn frame_len(&self) -> u64 {
         Self::LEN as u64 + self.payload_len as u64
     }
 }
 
-/// The flags byte: hints about what the metadata says in full.
+/// The flags byte: a summary of the metadata.
 ///
-/// Bit 0 is the same in both dialects; the others moved when 0.3 dropped hybrid frames:
+/// Bit 0 is the same in both dialects; 0.3 has no hybrid frames and moved the others:
 ///
 /// | bit | 0.2 | 0.3 |
 /// |---|---|---|
@@ -150,14 +152,13 @@ impl Flags {
         self.0
     }
 
-    /// Whether the body is compressed; the one bit that both dialects share.
+    /// Whether the body is compressed, in both dialects.
     #[must_use]
     pub const fn is_compressed(self) -> bool {
         self.0 & Self::COMPRESSED != 0
     }
 
-    /// The names of the set bits in `dialect`, lowest bit first; a bit that the dialect lacks has the name
-    /// `"unknown"`.
+    /// The names of the set bits in `dialect`, lowest bit first; a bit without meaning in the dialect is `"unknown"`.
     pub fn names(self, dialect: Dialect) -> impl Iterator<Item = &'static str> {
         let names: [&str; 8] = match dialect {
             Dialect::V0_2 => {

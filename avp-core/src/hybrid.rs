@@ -1,4 +1,4 @@
-//! Hybrid bodies (dialect 0.2): latent and text chunks side by side, each with a confidence.
+//! Hybrid bodies (dialect 0.2): latent and text chunks, each with a confidence.
 //!
 //! The body is a protobuf message: `chunks` (field 1, repeated), each with `chunk_type` (1), `data` (2) and
 //! `confidence` (3).
@@ -18,14 +18,13 @@ const CONFIDENCE: u32 = 3;
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{Chunk, ChunkKind, Hybrid};
-/// # let mut buffer = [0; 64];
-/// # let chunks = [Chunk::latent(b"\x00\x01", 1.0), Chunk::text("a summary", 0.5)];
-/// # let len = avp_core::hybrid::encode_into(&chunks, &mut buffer).unwrap();
-/// # let body = &buffer[..len];
-/// let hybrid = Hybrid::decode(body).unwrap();
-/// assert_eq!(hybrid.text(), Some("a summary"));
-/// assert_eq!(hybrid.latent(), Some(&b"\x00\x01"[..]));
+/// use avp_core::{Chunk, Hybrid, hybrid::encode_into};
+///
+/// let mut buffer = [0; 64];
+/// let len = encode_into(&[Chunk::latent(b"tensor", 1.0), Chunk::text("a summary", 0.5)], &mut buffer)?;
+/// let hybrid = Hybrid::decode(&buffer[..len])?;
+/// assert_eq!((hybrid.latent(), hybrid.text()), (Some(&b"tensor"[..]), Some("a summary")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Hybrid<'a> {
@@ -35,11 +34,11 @@ pub struct Hybrid<'a> {
 }
 
 impl<'a> Hybrid<'a> {
-    /// Reads a whole hybrid body. Chunks of an unknown kind are kept.
+    /// Reads a hybrid body. Chunks of an unknown kind are kept.
     ///
     /// # Errors
     ///
-    /// [`DecodeError::Protobuf`], or [`DecodeError::BadUtf8`] where a text chunk is not text.
+    /// [`DecodeError::Protobuf`], or [`DecodeError::BadUtf8`] for a text chunk that is not UTF-8.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut hybrid = Self { wire: body, latent: None, text: None };
         let mut reader = Reader::new(body, 0);
@@ -48,7 +47,7 @@ impl<'a> Hybrid<'a> {
                 continue;
             }
             let (chunk, offset) = read_chunk(field.message()?)?;
-            // Of several chunks of one kind the last counts, as for the peers.
+            // The last chunk of a kind counts, as in the Python package.
             match chunk.kind {
                 ChunkKind::Latent => hybrid.latent = Some(chunk.data),
                 ChunkKind::Text => hybrid.text = Some(text(chunk.data, offset)?),
@@ -70,7 +69,7 @@ impl<'a> Hybrid<'a> {
         self.text
     }
 
-    /// Every chunk in the order of the wire.
+    /// Every chunk, in wire order.
     #[must_use]
     pub fn chunks(&self) -> Chunks<'a> {
         Chunks { fields: Reader::new(self.wire, 0) }
@@ -80,11 +79,11 @@ impl<'a> Hybrid<'a> {
 /// One chunk of a hybrid body.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chunk<'a> {
-    /// What the data is.
+    /// The kind of data.
     pub kind: ChunkKind,
     /// Tensor bytes, or UTF-8 text.
     pub data: &'a [u8],
-    /// The sender's confidence, 0 to 1; 0 where it gave none.
+    /// The sender's confidence, 0 to 1; 0 if it gave none.
     pub confidence: f32,
 }
 
@@ -102,14 +101,14 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// What a [`Chunk`]'s data is.
+/// The kind of a [`Chunk`]'s data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChunkKind {
     /// UTF-8 text, wire value 0.
     Text,
     /// Tensor bytes, wire value 1.
     Latent,
-    /// A kind this crate does not know, kept as it came.
+    /// A kind unknown to this crate, kept unchanged.
     Other(i32),
 }
 
@@ -183,7 +182,7 @@ pub fn encode(chunks: &[Chunk<'_>]) -> alloc::vec::Vec<u8> {
 fn write(chunks: &[Chunk<'_>], writer: &mut Writer<'_>) {
     for chunk in chunks {
         let mut counter = Writer::counting();
-        // Everything but the data itself, which is long and need not be walked to be counted.
+        // The data is long, and its length is known without walking it.
         write_chunk(&Chunk { data: &[], ..*chunk }, &mut counter);
         let data_len = match chunk.data.len() {
             0 => 0,
@@ -200,7 +199,7 @@ fn write_chunk(chunk: &Chunk<'_>, writer: &mut Writer<'_>) {
     writer.float(CONFIDENCE, chunk.confidence);
 }
 
-/// The chunk and where its data starts.
+/// The chunk and the offset of its data.
 fn read_chunk(mut reader: Reader<'_>) -> Result<(Chunk<'_>, usize), DecodeError> {
     let mut chunk = Chunk { kind: ChunkKind::Text, data: &[], confidence: 0.0 };
     let mut data_offset = 0;

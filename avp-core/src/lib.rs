@@ -1,5 +1,5 @@
-//! The Agent Vector Protocol: agents that run language models hand each other computed state, a KV-cache or a hidden
-//! state, instead of text.
+//! The Agent Vector Protocol: agents exchange the state of their language models, a KV-cache or hidden states, instead of
+//! text.
 //!
 //! ```
 //! use avp_core::{Frame, FrameEncoder, Metadata};
@@ -18,16 +18,15 @@
 //! |---|---|---|
 //! | read a frame | [`Frame`], [`FrameHead`], [`Metadata`] | [`Header`], `proto/avp.proto` |
 //! | keep a frame | `OwnedFrame`, `OwnedHead` | |
-//! | read a frame that arrives in pieces | `HeadReader`, [`BodyReader`], `FrameReader` | |
+//! | read a frame in pieces | `HeadReader`, [`BodyReader`], `FrameReader` | |
 //! | write a frame | [`FrameEncoder`], [`Metadata`] | |
 //! | read or write a KV-cache | [`KvView`], [`KvWriter`] | [`kv`] |
 //! | read or write latent and text chunks | [`Hybrid`], [`Chunk`] | [`hybrid`] |
-//! | agree with a peer | [`ModelIdentity`], [`resolve`], `messages` | |
+//! | negotiate with an agent | [`ModelIdentity`], [`resolve`], `messages` | |
 //! | hash a model or a tokenizer | `hash` | `json` |
 //! | handle errors | [`DecodeError`], [`EncodeError`] | |
 //!
-//! Two generations of peers write frames that look alike; [`Dialect`] lists the differences. Reading detects the
-//! dialect, writing takes one.
+//! The wire format has two dialects; [`Dialect`] lists the differences. Reading detects the dialect, writing takes one.
 //!
 //! # Hostile input
 //!
@@ -47,6 +46,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![warn(clippy::must_use_candidate, clippy::return_self_not_must_use)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "alloc")]
@@ -112,5 +112,5 @@ pub use compression::{
     compress_body, compress_stream, decompress_body, decompress_stream, verify_compressed,
 };
 
-/// The most bytes a body may unpack to where a caller has no limit of its own: 1 GiB.
+/// The default limit for a decompressed body, in bytes: 1 GiB.
 pub const DEFAULT_PAYLOAD_LIMIT: usize = 1 << 30;

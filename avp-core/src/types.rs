@@ -1,8 +1,8 @@
-//! The protocol's small enums, each with the name that people and JSON use for it.
+//! The protocol's small enums, with their names in text and JSON.
 
 use core::fmt;
 
-/// What the tensor bytes of a frame are.
+/// The content of a frame's tensor bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum PayloadType {
@@ -11,9 +11,9 @@ pub enum PayloadType {
     HiddenState,
     /// A KV-cache: see [`KvView`](crate::KvView).
     KvCache,
-    /// An embedding. Peers from 0.5 on refuse it.
+    /// An embedding. The Python package refuses it from 0.5 on.
     Embedding,
-    /// "Let the receiver decide", wire value -1. Only avp 0.5 writes it; 0.6 refuses it.
+    /// Left to the receiver, wire value -1. The Python package writes it in 0.5 only, and refuses it from 0.6 on.
     Auto,
 }
 
@@ -48,7 +48,7 @@ impl PayloadType {
         }
     }
 
-    /// The type with this name, if there is one.
+    /// The type with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::HiddenState, Self::KvCache, Self::Embedding, Self::Auto]
@@ -113,25 +113,25 @@ impl DType {
         }
     }
 
-    /// The format with this name, if there is one.
+    /// The format with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Float32, Self::Float16, Self::BFloat16, Self::Int8].into_iter().find(|v| v.as_str() == name)
     }
 }
 
-/// How two agents talk: in tensors, in tensors with text beside them, or in JSON.
+/// The communication mode: tensors, tensors with text, or JSON.
 ///
-/// The dialects number JSON differently (2 in 0.2, 1 in 0.3); above the codec there is only this enum.
+/// On the wire, JSON is 2 in dialect 0.2 and 1 in 0.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Mode {
     /// Tensors only.
     #[default]
     Latent,
-    /// Latent and text chunks together; only dialect 0.2 has it.
+    /// Latent and text chunks; in dialect 0.2 only.
     Hybrid,
-    /// JSON text, the fallback that always works.
+    /// JSON text, the fallback for any pair of models.
     Json,
 }
 
@@ -146,18 +146,18 @@ impl Mode {
         }
     }
 
-    /// The mode with this name, if there is one.
+    /// The mode with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Latent, Self::Hybrid, Self::Json].into_iter().find(|v| v.as_str() == name)
     }
 }
 
-/// How hard to compress a body when writing it.
+/// The compression of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// zstd level 1.
@@ -169,7 +169,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The zstd level that the protocol gives this name: 1, 3 or 19; `None` for no compression.
+    /// The zstd level: 1, 3 or 19; `None` for no compression.
     #[must_use]
     pub const fn level(self) -> Option<i32> {
         match self {
@@ -180,7 +180,7 @@ impl Compression {
         }
     }
 
-    /// The setting with this zstd level, if the protocol names it.
+    /// The setting with this zstd level: 1, 3 or 19.
     #[must_use]
     pub const fn from_level(level: i32) -> Option<Self> {
         match level {

@@ -2,7 +2,7 @@
 //!
 //! The peers hash `json.dumps` of a model's config, so a hash agrees only if every byte of the text does: sorted keys,
 //! no spaces, ASCII escapes with surrogate pairs, Python's float `repr`, integers of any size as written, `NaN` and
-//! `Infinity`, even a lone surrogate from an escape. No JSON crate keeps all of these, hence this one file.
+//! `Infinity`, even a lone surrogate from an escape. No JSON crate preserves all of these.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt::{self, Write};
@@ -17,13 +17,15 @@ mod write;
 /// # Examples
 ///
 /// ```
-/// # use avp_core::json::Json;
-/// let value = Json::parse(r#"{"rope_theta": 1e16, "model_type": "qwen2"}"#).unwrap();
+/// use avp_core::json::Json;
+///
+/// let value = Json::parse(r#"{"rope_theta": 1e16, "model_type": "qwen2"}"#)?;
 /// assert_eq!(value.get("model_type").and_then(Json::as_str), Some("qwen2"));
 /// assert_eq!(value.to_canonical(), r#"{"model_type":"qwen2","rope_theta":1e+16}"#);
+/// # Ok::<(), avp_core::json::JsonError>(())
 /// ```
 ///
-/// Objects keep the order of their first mention of each key; of values for one key, the last counts.
+/// Objects keep the order in which their keys first occur; of several values for one key, the last counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Json(Value);
 
@@ -44,17 +46,17 @@ enum Value {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Text(Box<[u8]>);
 
-/// Why JSON text is not the message or config that it should be.
+/// An error of reading a message or a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The text is not JSON.
     Json(JsonError),
-    /// A field holds something else than it should.
+    /// A field has the wrong type.
     Field {
-        /// The field's name, or the message's where that is no object.
+        /// The field, or the message if that is not an object.
         field: &'static str,
-        /// What it should hold.
+        /// The expected type.
         expected: &'static str,
     },
 }
@@ -69,7 +71,7 @@ impl ReadError {
         }
     }
 
-    /// Where the text stops being JSON, in bytes from its start; 0 where it is JSON.
+    /// The byte offset of the syntax error; 0 if the text is JSON.
     #[must_use]
     pub const fn offset(&self) -> usize {
         match self {
@@ -83,7 +85,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(error) => error.fmt(f),
-            Self::Field { field, expected } => write!(f, "{field} should be {expected}"),
+            Self::Field { field, expected } => write!(f, "expected {expected} for {field}"),
         }
     }
 }
@@ -96,7 +98,7 @@ impl From<JsonError> for ReadError {
     }
 }
 
-/// Why text is not JSON.
+/// A syntax error in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonError {
     expected: &'static str,
@@ -110,7 +112,7 @@ impl JsonError {
         "bad_json"
     }
 
-    /// Where the text stops being JSON, in bytes from its start.
+    /// The byte offset of the error.
     #[must_use]
     pub const fn offset(&self) -> usize {
         self.offset
@@ -119,21 +121,19 @@ impl JsonError {
 
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not JSON: expected {} at byte {}", self.expected, self.offset)
+        write!(f, "invalid JSON: expected {} at byte {}", self.expected, self.offset)
     }
 }
 
 impl core::error::Error for JsonError {}
 
 impl Json {
-    /// Reads a whole text as one value.
-    ///
-    /// Memory stays within a small multiple of the text's length.
+    /// Reads a text as one value, in memory proportional to the text's length.
     ///
     /// # Errors
     ///
-    /// [`JsonError`] where the text is not JSON (`NaN`, `Infinity` and `-Infinity` count as JSON here), has something
-    /// after the value, or nests deeper than 128.
+    /// [`JsonError`] if the text is not JSON (`NaN`, `Infinity` and `-Infinity` are accepted), continues after the value,
+    /// or nests deeper than 128.
     pub fn parse(text: &str) -> Result<Self, JsonError> {
         Parser::new(text).only_value()
     }
@@ -146,7 +146,7 @@ impl Json {
         text
     }
 
-    /// An object with these entries, in this order.
+    /// An object of these entries, in this order.
     #[must_use]
     pub fn object<'a>(entries: impl IntoIterator<Item = (&'a str, Self)>) -> Self {
         let entries = entries.into_iter().map(|(key, value)| (Text::from(key), value)).collect();
@@ -204,7 +204,9 @@ impl Json {
         }
     }
 
-    /// The entries of an object, in the order of the text; `None` for everything else. A key with a lone surrogate is none.
+    /// The entries of an object, in the order of the text; `None` for everything else. A key with a lone surrogate
+    /// is `None`.
+    #[must_use]
     pub fn as_entries(&self) -> Option<impl Iterator<Item = (Option<&str>, &Self)>> {
         Some(self.entries()?.map(|(key, value)| (core::str::from_utf8(&key.0).ok(), value)))
     }
@@ -228,7 +230,7 @@ impl Json {
         }
     }
 
-    /// Reads a whole text as one object, called `what` in errors.
+    /// Reads a text as one object, named `what` in errors.
     pub(crate) fn parse_object(text: &str, what: &'static str) -> Result<Self, ReadError> {
         let value = Self::parse(text)?;
         match value.is_object() {
@@ -237,12 +239,12 @@ impl Json {
         }
     }
 
-    /// A field's value; `None` where it is absent or null.
+    /// A field's value; `None` if it is absent or null.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         self.get(name).filter(|value| !value.is_null())
     }
 
-    /// A field's text; `default` where it is absent or null.
+    /// A field's text; `default` if it is absent or null.
     pub(crate) fn text_field(&self, field: &'static str, default: &str) -> Result<String, ReadError> {
         match self.field(field) {
             None => Ok(default.into()),
@@ -250,7 +252,7 @@ impl Json {
         }
     }
 
-    /// A field's number; 0 where it is absent or null.
+    /// A field's number; 0 if it is absent or null.
     pub(crate) fn u32_field(&self, field: &'static str) -> Result<u32, ReadError> {
         match self.field(field) {
             None => Ok(0),
@@ -266,7 +268,7 @@ impl Json {
         self.write(out, &CANONICAL)
     }
 
-    /// Writes `[[key, value], …]` in the order of the keys; `None` where this is no object.
+    /// Writes `[[key, value], …]`, sorted by key; `None` if this is not an object.
     pub(crate) fn write_sorted_items(&self, out: &mut dyn Write) -> Option<fmt::Result> {
         let Value::Object(entries) = &self.0 else { return None };
         Some(write_list(out, "[]", CANONICAL.comma, sorted(entries), |out, (key, value)| {
@@ -312,7 +314,7 @@ impl Json {
     }
 }
 
-/// The value as Python's `json.dumps(value)` writes it: keys in order, `", "` and `": "` between things.
+/// The value as Python's `json.dumps(value)` writes it: keys in order, `", "` and `": "` as separators.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(f, &Style { comma: ", ", colon: ": ", sort_keys: false })
@@ -345,7 +347,7 @@ impl From<f64> for Json {
     }
 }
 
-/// What stands between things.
+/// Separators and order.
 struct Style {
     comma: &'static str,
     colon: &'static str,
@@ -377,7 +379,7 @@ fn sorted(entries: &[(Text, Json)]) -> impl Iterator<Item = &(Text, Json)> {
     sorted.into_iter()
 }
 
-/// What a Python dict keeps: each key where it was first, with its last value.
+/// As a Python dict: each key where it was first, with its last value.
 fn last_of_each_key(mut entries: Vec<(Text, Json)>) -> Vec<(Text, Json)> {
     let mut order: Vec<usize> = (0..entries.len()).collect();
     // Stable, so equal keys stay in the order of mention.
@@ -405,7 +407,7 @@ impl From<&str> for Text {
 
 /// Writing to a `String` does not fail.
 fn infallible(result: fmt::Result) {
-    debug_assert!(result.is_ok(), "a String takes everything");
+    debug_assert!(result.is_ok(), "writing to a String does not fail");
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl<'a> Parser<'a> {
     pub(super) fn only_value(&mut self) -> Result<Json, JsonError> {
         let value = self.value(MAX_DEPTH)?;
         self.skip_space();
-        if self.pos == self.text.len() { Ok(value) } else { Err(self.expected("the end")) }
+        if self.pos == self.text.len() { Ok(value) } else { Err(self.expected("the end of the text")) }
     }
 
     fn value(&mut self, depth: u32) -> Result<Json, JsonError> {
@@ -83,7 +83,7 @@ impl<'a> Parser<'a> {
         Ok(items)
     }
 
-    /// What stands between an opening bracket, which is next, and `end`.
+    /// The items between an opening bracket, which is next, and `end`.
     fn list(
         &mut self,
         end: u8,
@@ -128,7 +128,7 @@ impl<'a> Parser<'a> {
                 }
                 if self.digits() == 0 {
                     self.pos = before;
-                    return Err(self.expected("digits after the mark"));
+                    return Err(self.expected("digits"));
                 }
                 is_float = true;
             }
@@ -155,7 +155,7 @@ impl<'a> Parser<'a> {
                     return Ok(Text(text.into()));
                 }
                 Some(b'\\') => self.escape(&mut text)?,
-                Some(_) => return Err(self.expected("an escape in place of a control character")),
+                Some(_) => return Err(self.expected("an escaped control character")),
                 None => return Err(self.expected("a closing quote")),
             }
         }
@@ -187,7 +187,7 @@ impl<'a> Parser<'a> {
             }
             _ => {
                 self.pos = start;
-                return Err(self.expected("an escape that JSON has"));
+                return Err(self.expected("a valid escape"));
             }
         };
         text.push(byte);

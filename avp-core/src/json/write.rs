@@ -5,7 +5,7 @@ use core::fmt::{self, Write};
 use super::Text;
 
 impl Text {
-    /// Writes the text quoted, everything outside printable ASCII escaped.
+    /// Writes the text in quotes, with everything outside printable ASCII escaped.
     pub(super) fn write(&self, out: &mut dyn Write) -> fmt::Result {
         out.write_char('"')?;
         let mut rest = &self.0[..];

@@ -1,4 +1,4 @@
-//! KV-cache elements as numbers: typed slices where memory allows, reading one by one everywhere, and conversion.
+//! KV-cache elements as numbers: typed slices, iterators, and conversion.
 
 use half::{
     bf16, f16,
@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 
 use super::{KvDType, copy};
 
-/// A number type that a KV-cache can hold: `f32`, [`half::f16`] or [`half::bf16`].
+/// An element type of a KV-cache: `f32`, [`half::f16`] or [`half::bf16`].
 pub trait KvElement: FromBytes + zerocopy::Immutable + Copy + sealed::Sealed {
     /// Its number format.
     const DTYPE: KvDType;
@@ -33,8 +33,7 @@ mod sealed {
     impl Sealed for half::bf16 {}
 }
 
-/// `tensor` as a slice of numbers, where that needs no copy: `T` is its format, it is aligned for `T`, and the machine
-/// is little-endian.
+/// `tensor` as a slice of numbers, if it has the format of `T` and its alignment, on a little-endian machine.
 pub(super) fn cast<T: KvElement>(dtype: KvDType, tensor: &[u8]) -> Option<&[T]> {
     if dtype != T::DTYPE || cfg!(target_endian = "big") {
         return None;
@@ -42,7 +41,7 @@ pub(super) fn cast<T: KvElement>(dtype: KvDType, tensor: &[u8]) -> Option<&[T]> 
     <[T]>::ref_from_bytes(tensor).ok()
 }
 
-/// The numbers of `tensor`, widened to `f32`, wherever it lies in memory.
+/// The numbers of `tensor`, widened to `f32`, at any alignment.
 pub(super) fn values(dtype: KvDType, tensor: &[u8]) -> impl ExactSizeIterator<Item = f32> {
     tensor.chunks_exact(dtype.size()).map(move |bytes| match (dtype, bytes) {
         (KvDType::Float32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
@@ -51,7 +50,7 @@ pub(super) fn values(dtype: KvDType, tensor: &[u8]) -> impl ExactSizeIterator<It
     })
 }
 
-/// Elements converted at a time: enough to keep SIMD busy, little enough for the stack and the L1 cache.
+/// Elements converted at a time: enough for SIMD, few enough for the stack and the L1 cache.
 const CHUNK: usize = 1024;
 
 /// Writes `source` to `target` in another format, rounding to nearest, ties to even.
@@ -117,9 +116,9 @@ fn narrow(to: KvDType, numbers: &[f32], target: &mut [u8]) {
     }
 }
 
-/// The upper half of `number`, rounded to nearest, ties to even; a NaN stays one, made quiet.
+/// The upper half of `number`, rounded to nearest, ties to even; a NaN becomes quiet.
 ///
-/// `half::bf16::from_f32` gives the same bits; this form has no branch, so the compiler makes SIMD of it.
+/// The same bits as `half::bf16::from_f32`, without a branch, so that the compiler vectorizes it.
 fn round_to_bf16(number: f32) -> u16 {
     let bits = number.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;

@@ -1,12 +1,12 @@
-//! Why KV-caches cannot be cut, joined, converted or paged as asked.
+//! The error of slicing, joining, converting and paging KV-caches.
 
 use core::fmt;
 
-/// Why an operation on KV-caches is not possible. Nothing was written then.
+/// An error of an operation on KV-caches. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KvError {
-    /// A range is not within its axis.
+    /// A range exceeds its axis.
     Range {
         /// `"layers"`, `"heads"` or `"tokens"`.
         axis: &'static str,
@@ -17,16 +17,16 @@ pub enum KvError {
         /// Length of the axis.
         len: usize,
     },
-    /// Two caches, or a cache and its blocks, differ where they must agree.
+    /// Two caches, or a cache and its blocks, have different shapes.
     Mismatch {
         /// The field that differs.
         field: &'static str,
         /// Its value in the first.
         expected: usize,
-        /// Its value in the other.
+        /// Its value in the second.
         got: usize,
     },
-    /// The caller's buffer does not have the length that is needed.
+    /// The caller's buffer is too small.
     Buffer {
         /// Bytes needed.
         needed: usize,
@@ -39,7 +39,7 @@ pub enum KvError {
         index: usize,
         /// The block that it names.
         block: u32,
-        /// How many blocks there are.
+        /// The number of blocks.
         num_blocks: usize,
     },
     /// A block table names a block twice.
@@ -49,7 +49,7 @@ pub enum KvError {
         /// The block that it names.
         block: u32,
     },
-    /// The result would be larger than memory, or its axes than 32 bits.
+    /// The length of the result overflows, or one of its axes exceeds 32 bits.
     Overflow,
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for KvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Range { axis, start, end, len } => {
-                write!(f, "{axis} {start}..{end} are not within the {len} {axis} of the KV-cache")
+                write!(f, "{axis} {start}..{end} exceed the {len} {axis} of the KV-cache")
             }
             Self::Mismatch { field, expected, got } => write!(f, "expected {field} {expected}, got {got}"),
             Self::Buffer { needed, got } => write!(f, "the buffer needs {needed} bytes, got {got}"),
@@ -82,7 +82,7 @@ impl fmt::Display for KvError {
             Self::BlockTwice { index, block } => {
                 write!(f, "entry {index} of the block table names block {block} a second time")
             }
-            Self::Overflow => f.write_str("the KV-cache would be larger than memory"),
+            Self::Overflow => f.write_str("the size of the KV-cache overflows"),
         }
     }
 }

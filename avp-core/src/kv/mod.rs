@@ -1,6 +1,6 @@
 //! KV-cache bodies: a 17-byte header, then each layer's keys and values.
 //!
-//! | bytes | holds |
+//! | bytes | content |
 //! |---|---|
 //! | 0..4 | `num_layers`, u32 little-endian |
 //! | 4..8 | `num_kv_heads` |
@@ -26,7 +26,7 @@ mod error;
 mod paged;
 mod select;
 
-/// A cache without tokens may say it has this many layers and no more: far above any model's.
+/// The maximum number of layers in a cache without tokens: far above any model's.
 const MAX_EMPTY_LAYERS: u32 = 65_536;
 
 /// The number format of a KV-cache.
@@ -100,7 +100,8 @@ impl From<KvDType> for DType {
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{KvDType, KvHeader};
+/// use avp_core::{KvDType, KvHeader};
+///
 /// let header = KvHeader { num_layers: 24, num_kv_heads: 2, head_dim: 64, seq_len: 100, dtype: KvDType::Float16 };
 /// assert_eq!(header.bytes_per_token(), Some(24 * 2 * 2 * 64 * 2));
 /// assert_eq!(header.body_len(), Some(17 + 100 * 24 * 2 * 2 * 64 * 2));
@@ -124,7 +125,7 @@ impl KvHeader {
     /// Length of the header in bytes.
     pub const LEN: usize = 17;
 
-    /// Reads a header from the start of `body`; more may follow.
+    /// Reads a header from the start of `body`, which may be longer.
     ///
     /// # Errors
     ///
@@ -158,26 +159,26 @@ impl KvHeader {
         bytes
     }
 
-    /// Bytes of one key or value tensor, `num_kv_heads * seq_len * head_dim * dtype.size()`; `None` where that
-    /// overflows.
+    /// Bytes of one key or value tensor, `num_kv_heads * seq_len * head_dim * dtype.size()`; `None` on
+    /// overflow.
     #[must_use]
     pub fn tensor_len(&self) -> Option<usize> {
         product(&[self.num_kv_heads, self.seq_len, self.head_dim])?.checked_mul(self.dtype.size())
     }
 
-    /// Bytes of all tensors, without the header; `None` where that overflows.
+    /// Bytes of all tensors, without the header; `None` on overflow.
     #[must_use]
     pub fn tensors_len(&self) -> Option<usize> {
         self.tensor_len()?.checked_mul(2)?.checked_mul(usize::try_from(self.num_layers).ok()?)
     }
 
-    /// Bytes of the whole body: header and tensors; `None` where that overflows.
+    /// Bytes of the whole body: header and tensors; `None` on overflow.
     #[must_use]
     pub fn body_len(&self) -> Option<usize> {
         self.tensors_len()?.checked_add(Self::LEN)
     }
 
-    /// Bytes that one more token costs; `None` where that overflows.
+    /// Bytes of one token in all tensors; `None` on overflow.
     #[must_use]
     pub fn bytes_per_token(&self) -> Option<usize> {
         Self { seq_len: 1, ..*self }.tensors_len()
@@ -189,11 +190,12 @@ impl KvHeader {
 /// # Examples
 ///
 /// ```
-/// # use avp_core::KvView;
-/// # let body = b"\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01kkvv";
-/// let cache = KvView::decode(body).unwrap();
-/// assert_eq!(cache.layer(0).key(), b"kk");
-/// assert_eq!(cache.layer(0).value(), b"vv");
+/// use avp_core::KvView;
+///
+/// let cache = KvView::decode(b"\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\x01kkvv")?;
+/// assert_eq!(cache.header().num_layers, 1);
+/// assert_eq!((cache.layer(0).key(), cache.layer(0).value()), (&b"kk"[..], &b"vv"[..]));
+/// # Ok::<(), avp_core::DecodeError>(())
 /// ```
 ///
 /// Invariant: `tensors.len() == 2 * num_layers * tensor_len`, so no accessor can leave the input.
@@ -209,13 +211,12 @@ impl<'a> KvView<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`KvHeader::decode`], and [`DecodeError::KvShape`] where the header does not ask for exactly the bytes
-    /// that are there.
+    /// Those of [`KvHeader::decode`], and [`DecodeError::KvShape`] if the header does not match the length of `body`.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let header = KvHeader::decode(body)?;
         let expected = header.body_len();
         match header.tensor_len() {
-            // Empty tensors cost nothing, so only this bounds what walking over the layers takes.
+            // Empty tensors take no bytes, so only this bounds the time of walking over the layers.
             Some(0) if header.num_layers > MAX_EMPTY_LAYERS => {
                 Err(DecodeError::KvShape { expected: None, got: body.len() })
             }
@@ -251,7 +252,7 @@ impl<'a> KvView<'a> {
         }
     }
 
-    /// Layer `index`, or `None` where there is no such layer.
+    /// Layer `index`, or `None` if there is no such layer.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<KvLayer<'a>> {
         if index >= usize::try_from(self.header.num_layers).ok()? {
@@ -263,6 +264,7 @@ impl<'a> KvView<'a> {
     }
 
     /// Every layer, first to last.
+    #[must_use]
     pub fn layers(&self) -> impl ExactSizeIterator<Item = KvLayer<'a>> + use<'a> {
         let view = *self;
         // A cache without tokens has as many layers as its header says; `usize` holds them, see `body_len`.
@@ -291,8 +293,8 @@ impl<'a> KvLayer<'a> {
         self.value
     }
 
-    /// The keys as numbers, without a copy; `None` where `T` is not their format, they are not aligned for it, or the
-    /// machine is big-endian. [`key_values`](Self::key_values) always works.
+    /// The keys as numbers, without a copy; `None` if `T` is not their format, they are not aligned for it, or the
+    /// machine is big-endian. [`key_values`](Self::key_values) works in every case.
     #[must_use]
     pub fn key_as<T: KvElement>(&self) -> Option<&'a [T]> {
         element::cast(self.dtype, self.key)
@@ -304,12 +306,14 @@ impl<'a> KvLayer<'a> {
         element::cast(self.dtype, self.value)
     }
 
-    /// The keys as numbers, one by one, widened to `f32`.
+    /// The keys, widened to `f32`.
+    #[must_use]
     pub fn key_values(&self) -> impl ExactSizeIterator<Item = f32> + use<'a> {
         element::values(self.dtype, self.key)
     }
 
-    /// The values as numbers, one by one, widened to `f32`.
+    /// The values, widened to `f32`.
+    #[must_use]
     pub fn value_values(&self) -> impl ExactSizeIterator<Item = f32> + use<'a> {
         element::values(self.dtype, self.value)
     }
@@ -320,12 +324,14 @@ impl<'a> KvLayer<'a> {
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{KvDType, KvHeader, KvWriter};
+/// use avp_core::{KvDType, KvHeader, KvWriter};
+///
 /// let header = KvHeader { num_layers: 1, num_kv_heads: 1, head_dim: 1, seq_len: 1, dtype: KvDType::Float16 };
 /// let mut body = [0; 21];
-/// let mut writer = KvWriter::new(header, &mut body).unwrap();
-/// writer.layer(b"kk", b"vv").unwrap();
-/// assert_eq!(writer.finish(), Ok(21));
+/// let mut writer = KvWriter::new(header, &mut body)?;
+/// writer.layer(b"kk", b"vv")?;
+/// assert_eq!(writer.finish()?, 21);
+/// # Ok::<(), avp_core::EncodeError>(())
 /// ```
 #[derive(Debug)]
 pub struct KvWriter<'b> {
@@ -337,7 +343,7 @@ pub struct KvWriter<'b> {
 }
 
 impl<'b> KvWriter<'b> {
-    /// Writes the header to the start of `out`; the layers will follow it.
+    /// Writes the header to the start of `out`, in front of the layers.
     ///
     /// # Errors
     ///
@@ -360,8 +366,8 @@ impl<'b> KvWriter<'b> {
     ///
     /// # Errors
     ///
-    /// [`EncodeError::KvTensor`] where a tensor has the wrong length, [`EncodeError::KvLayers`] where all layers were
-    /// already written. Nothing is written then.
+    /// [`EncodeError::KvTensor`] if a tensor has the wrong length, [`EncodeError::KvLayers`] if all layers have been
+    /// written. Nothing is written then.
     pub fn layer(&mut self, key: &[u8], value: &[u8]) -> Result<(), EncodeError> {
         let expected = self.header.num_layers as usize;
         if self.layers == expected {
@@ -386,11 +392,11 @@ impl<'b> KvWriter<'b> {
         Ok(())
     }
 
-    /// The length of the body in bytes, once every layer is written.
+    /// The length of the complete body, in bytes.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::KvLayers`] where layers are missing.
+    /// [`EncodeError::KvLayers`] if layers are missing.
     pub fn finish(self) -> Result<usize, EncodeError> {
         let expected = self.header.num_layers as usize;
         if self.layers < expected {

@@ -1,4 +1,4 @@
-//! Paged KV-caches, as vLLM and its kin hold them: blocks of tokens, and a table of the blocks that make up a sequence.
+//! Paged KV-caches, as in vLLM: blocks of tokens, and for each sequence a table of its blocks.
 //!
 //! The blocks of one layer are `[num_blocks, 2, num_kv_heads, block_size, head_dim]`, row-major: in each block first
 //! the keys, then the values. Entry `i` of a block table names the block that holds tokens `i * block_size` and on.
@@ -11,7 +11,8 @@ use crate::parallel::{copy, share};
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{KvDType, kv::BlockShape};
+/// use avp_core::{KvDType, kv::BlockShape};
+///
 /// let shape =
 ///     BlockShape { num_blocks: 1024, num_kv_heads: 4, block_size: 16, head_dim: 128, dtype: KvDType::Float16 };
 /// assert_eq!(shape.layer_len(), Some(1024 * 2 * 4 * 16 * 128 * 2));
@@ -32,7 +33,7 @@ pub struct BlockShape {
 }
 
 impl BlockShape {
-    /// Bytes of one layer's blocks; `None` where that overflows.
+    /// Bytes of one layer's blocks; `None` on overflow.
     #[must_use]
     pub fn layer_len(&self) -> Option<usize> {
         self.block_len()?.checked_mul(usize::try_from(self.num_blocks).ok()?)
@@ -53,7 +54,7 @@ impl BlockShape {
     }
 }
 
-/// A block table that was checked against a pool: every block exists and none is named twice.
+/// A valid block table for a pool: every block exists, and no block occurs twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockTable<'a> {
     blocks: &'a [u32],
@@ -62,7 +63,7 @@ pub struct BlockTable<'a> {
 }
 
 impl<'a> BlockTable<'a> {
-    /// Checks `blocks` against a pool of this shape.
+    /// Validates `blocks` for a pool of this shape.
     ///
     /// # Complexity
     ///
@@ -83,9 +84,8 @@ impl<'a> BlockTable<'a> {
         }
     }
 
-    /// Shares the layers among up to this many threads, the caller's among them, which end before a call returns. One by
-    /// default; `copy_threads` gives the number that a copy is worth on this machine. Without `std` there is only the
-    /// caller's.
+    /// Copies the layers on up to this many threads, including the caller's; they end before a call returns. Default: 1.
+    /// `copy_threads` recommends a number for this machine. Without `std` there is only the caller's thread.
     #[must_use]
     pub const fn threads(self, threads: usize) -> Self {
         Self { threads, ..self }
@@ -96,7 +96,7 @@ impl<'a> BlockTable<'a> {
     ///
     /// # Errors
     ///
-    /// [`KvError::Mismatch`] where the table has too few blocks or a layer the wrong length, [`KvError::Buffer`],
+    /// [`KvError::Mismatch`] if the table has too few blocks or a layer the wrong length, [`KvError::Buffer`],
     /// [`KvError::Overflow`]. Nothing is written then.
     pub fn gather_into(&self, layers: &[&[u8]], seq_len: u32, out: &mut [u8]) -> Result<usize, KvError> {
         let header = self.header(layers.len(), seq_len)?;
@@ -124,10 +124,10 @@ impl<'a> BlockTable<'a> {
     ///
     /// # Errors
     ///
-    /// As [`gather_into`](Self::gather_into), less [`KvError::Buffer`].
+    /// As [`gather_into`](Self::gather_into), without [`KvError::Buffer`].
     #[cfg(feature = "alloc")]
     pub fn gather(&self, layers: &[&[u8]], seq_len: u32) -> Result<alloc::vec::Vec<u8>, KvError> {
-        // Before memory is asked for, the layers show that the tokens are really there.
+        // Checked before the allocation: the layers hold as many tokens.
         self.check(layers.iter().map(|layer| layer.len()), seq_len)?;
         let body_len = self.header(layers.len(), seq_len)?.body_len().ok_or(KvError::Overflow)?;
         let mut body = alloc::vec![0; body_len];
@@ -135,12 +135,12 @@ impl<'a> BlockTable<'a> {
         Ok(body)
     }
 
-    /// Distributes a KV-cache over each layer's blocks. Only the table's blocks are touched, and in the last of them
-    /// only the tokens that the cache has.
+    /// Writes a KV-cache to each layer's blocks. Only the table's blocks change, and in the last of them only the tokens
+    /// of the cache.
     ///
     /// # Errors
     ///
-    /// [`KvError::Mismatch`] where cache, table and layers differ in shape. Nothing is written then.
+    /// [`KvError::Mismatch`] if cache, table and layers differ in shape. Nothing is written then.
     pub fn scatter(&self, cache: &KvView<'_>, layers: &mut [&mut [u8]]) -> Result<(), KvError> {
         let header = cache.header();
         let shape = &self.shape;
@@ -197,7 +197,7 @@ impl<'a> BlockTable<'a> {
         Ok(())
     }
 
-    /// Where the tokens lie, run by run: the tokens of one block and one head are together in both layouts.
+    /// The runs of tokens that are contiguous in both layouts: those of one block and one head.
     ///
     /// Call [`check`](Self::check) first: the ranges are within the layer and the tensors then.
     fn runs(&self, seq_len: u32) -> impl Iterator<Item = Run> {
@@ -205,8 +205,8 @@ impl<'a> BlockTable<'a> {
         let row = head_dim as usize * dtype.size();
         let (block_size, seq_len, heads) = (block_size as usize, seq_len as usize, 2 * num_kv_heads as usize);
         let num_blocks = if block_size == 0 { 0 } else { seq_len.div_ceil(block_size) };
-        // Keys and values are one axis twice as long, in both layouts. Block by block, so that the paged side, which lies
-        // in no order, is read or written in the longest stretches that it has.
+        // Keys and values are one axis of twice the length, in both layouts. Block by block, since the blocks are the
+        // longest contiguous stretches of the paged side.
         let blocks = &self.blocks[..num_blocks];
         blocks.iter().enumerate().flat_map(move |(index, &block)| {
             let first = index * block_size;
@@ -220,13 +220,13 @@ impl<'a> BlockTable<'a> {
     }
 }
 
-/// Bytes that belong together: a range of a layer's blocks, and one of a layer's keys and values.
+/// The same bytes in both layouts: a range of a layer's blocks, and one of a layer's keys and values.
 struct Run {
     paged: core::ops::Range<usize>,
     contiguous: core::ops::Range<usize>,
 }
 
-/// The index of the first block that was named before.
+/// The index of the first repeated block.
 #[cfg(feature = "alloc")]
 fn first_repeated(blocks: &[u32]) -> Option<usize> {
     let mut mentions: alloc::vec::Vec<(u32, usize)> = blocks.iter().copied().zip(0..).collect();
@@ -235,7 +235,7 @@ fn first_repeated(blocks: &[u32]) -> Option<usize> {
     again.min()
 }
 
-/// The index of the first block that was named before.
+/// The index of the first repeated block.
 #[cfg(not(feature = "alloc"))]
 fn first_repeated(blocks: &[u32]) -> Option<usize> {
     (0..blocks.len()).find(|&index| blocks[..index].contains(&blocks[index]))

@@ -1,29 +1,25 @@
-//! Cutting, joining and converting KV-caches: a [`KvSelection`] says what, writing it does it, in one pass.
+//! Slicing, joining and converting KV-caches: a [`KvSelection`] describes the result, which is written in one pass.
 
 use core::ops::Range;
 
 use super::{KvDType, KvError, KvHeader, KvView, element::convert};
 
-/// A part of a KV-cache, possibly in another number format, not yet written anywhere.
+/// A part of a KV-cache, in any number format, before it is written.
 ///
 /// # Examples
 ///
 /// ```
-/// # use avp_core::{KvDType, KvHeader, KvView, KvWriter};
-/// # let header = KvHeader { num_layers: 1, num_kv_heads: 1, head_dim: 1, seq_len: 3, dtype: KvDType::Float16 };
-/// # let mut body = [0; 29];
-/// # let mut writer = KvWriter::new(header, &mut body).unwrap();
-/// # writer.layer(b"AABBCC", b"aabbcc").unwrap();
-/// # let cache = KvView::decode(&body).unwrap();
-/// let last_two = cache.select().tokens(1..3)?;
+/// use avp_core::KvView;
+///
+/// let cache = KvView::decode(b"\x01\0\0\0\x01\0\0\0\x01\0\0\0\x03\0\0\0\x01AABBCCaabbcc")?;
 /// let mut out = [0; 64];
-/// let len = last_two.write_into(&mut out)?;
-/// assert_eq!(KvView::decode(&out[..len]).unwrap().layer(0).key(), b"BBCC");
-/// # Ok::<(), avp_core::kv::KvError>(())
+/// let len = cache.select().tokens(1..3)?.write_into(&mut out)?;
+/// assert_eq!(KvView::decode(&out[..len])?.layer(0).key(), b"BBCC");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Keys carry the positions at which they were computed, so what is cut from the middle of a cache still stands at its
-/// old place for a model with rotary embeddings.
+/// Keys contain the positions at which they were computed: to a model with rotary embeddings, tokens from the middle of
+/// a cache keep their positions.
 ///
 /// Invariant: every range lies within the view.
 #[derive(Debug, Clone)]
@@ -36,11 +32,11 @@ pub struct KvSelection<'a> {
 }
 
 impl<'a> KvView<'a> {
-    /// All of the cache, to be cut down.
+    /// A selection of the whole cache.
     #[must_use]
     pub fn select(&self) -> KvSelection<'a> {
         let header = self.header();
-        // `KvView` holds this many bytes or none at all; the axes fit `usize` on every machine of 32 bits and more.
+        // The axes fit `usize` on every machine of 32 bits and more.
         KvSelection {
             view: *self,
             layers: 0..header.num_layers as usize,
@@ -52,7 +48,7 @@ impl<'a> KvView<'a> {
 }
 
 impl KvSelection<'_> {
-    /// Only these layers of the selection.
+    /// Restricts the selection to these of its layers.
     ///
     /// # Errors
     ///
@@ -61,7 +57,7 @@ impl KvSelection<'_> {
         Ok(Self { layers: within("layers", &self.layers, range)?, ..self })
     }
 
-    /// Only these key/value heads of the selection.
+    /// Restricts the selection to these of its key/value heads.
     ///
     /// # Errors
     ///
@@ -70,7 +66,7 @@ impl KvSelection<'_> {
         Ok(Self { heads: within("heads", &self.heads, range)?, ..self })
     }
 
-    /// Only these tokens of the selection.
+    /// Restricts the selection to these of its tokens.
     ///
     /// # Errors
     ///
@@ -79,13 +75,13 @@ impl KvSelection<'_> {
         Ok(Self { tokens: within("tokens", &self.tokens, range)?, ..self })
     }
 
-    /// In this number format, rounded to nearest, ties to even.
+    /// Sets the number format, with rounding to nearest, ties to even.
     #[must_use]
     pub fn dtype(self, dtype: KvDType) -> Self {
         Self { dtype, ..self }
     }
 
-    /// The header of the selection as a cache of its own.
+    /// The header of the selection as a cache.
     #[must_use]
     pub fn header(&self) -> KvHeader {
         // Each range lies within an axis of 32 bits.
@@ -103,7 +99,7 @@ impl KvSelection<'_> {
     ///
     /// # Errors
     ///
-    /// [`KvError::Buffer`], or [`KvError::Overflow`] where a wider format makes it larger than memory.
+    /// [`KvError::Buffer`], or [`KvError::Overflow`] if the size overflows in a wider format.
     pub fn write_into(&self, out: &mut [u8]) -> Result<usize, KvError> {
         concat_into(core::slice::from_ref(self), out)
     }
@@ -114,13 +110,13 @@ impl KvSelection<'_> {
     ///
     /// # Errors
     ///
-    /// [`KvError::Overflow`] where a wider format makes it larger than memory.
+    /// [`KvError::Overflow`] if the size overflows in a wider format.
     #[cfg(feature = "alloc")]
     pub fn to_vec(&self) -> Result<alloc::vec::Vec<u8>, KvError> {
         concat(core::slice::from_ref(self))
     }
 
-    /// The selected rows of one head: `[tokens, head_dim]`, in the view's own format.
+    /// The selected rows of one head: `[tokens, head_dim]`, in the view's format.
     fn rows(&self, layer: usize, is_value: bool, head: usize) -> &[u8] {
         let header = self.view.header();
         let row = header.head_dim as usize * header.dtype.size();
@@ -135,8 +131,8 @@ impl KvSelection<'_> {
 ///
 /// # Errors
 ///
-/// [`KvError::Mismatch`] where the parts differ in layers, heads or width; [`KvError::Overflow`] for more tokens than
-/// 32 bits count.
+/// [`KvError::Mismatch`] if the parts differ in layers, heads or width; [`KvError::Overflow`] if the number of tokens
+/// exceeds 32 bits.
 pub fn concat_header(parts: &[KvSelection<'_>]) -> Result<KvHeader, KvError> {
     let Some((first, others)) = parts.split_first() else {
         return Err(KvError::Mismatch { field: "number of parts", expected: 1, got: 0 });
@@ -157,8 +153,8 @@ pub fn concat_header(parts: &[KvSelection<'_>]) -> Result<KvHeader, KvError> {
     Ok(joined)
 }
 
-/// Joins `parts` along the tokens, first to last, in the format of the first: this is how a cache is appended to
-/// another. Writes to the start of `out` and returns the length in bytes.
+/// Joins `parts` along the tokens, in the format of the first. Writes to the start of `out` and returns the length in
+/// bytes.
 ///
 /// # Errors
 ///
@@ -171,7 +167,7 @@ pub fn concat_into(parts: &[KvSelection<'_>], out: &mut [u8]) -> Result<usize, K
     let (head, mut rest) = body.split_at_mut(KvHeader::LEN);
     head.copy_from_slice(&header.encode());
     if rest.is_empty() {
-        // No bytes, but maybe billions of empty heads to walk over.
+        // Without bytes there may still be billions of empty heads to walk over.
         return Ok(body_len);
     }
     for layer in 0..header.num_layers as usize {
