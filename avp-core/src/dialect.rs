@@ -5,7 +5,7 @@
 //!
 //! | | 0.2 (avp 0.2.x) | 0.3 (avp 0.3.0 to 0.6.x) |
 //! |---|---|---|
-//! | flags, less bit 0 | `[hybrid]*0x02 \| [map]*0x04 \| [kv]*0x08` | `[map]*0x02 \| [kv]*0x04` |
+//! | flags without bit 0 | `[hybrid]*0x02 \| [map]*0x04 \| [kv]*0x08` | `[map]*0x02 \| [kv]*0x04` |
 //! | mode (field 10) | 0 latent, 1 hybrid, 2 JSON | 0 latent, 1 JSON |
 //! | checksum (field 15) | never | optional |
 //!

@@ -191,7 +191,7 @@ impl<'a> Frame<'a> {
         self.head.is_compressed()
     }
 
-    /// The body as it is on the wire: maybe compressed, its checksum not looked at.
+    /// The body on the wire: possibly compressed, and with an unverified checksum.
     #[must_use]
     pub const fn body(&self) -> &'a [u8] {
         self.body

@@ -116,7 +116,7 @@ pub fn verify_compressed<E: From<DecodeError>>(
 /// Compresses a payload to the body of a frame, for callers that write the head themselves; a copy with
 /// [`Compression::None`].
 ///
-/// Data that does not shrink is stored as it is, with three bytes for each 128 KiB.
+/// Data that does not shrink is stored raw, with three bytes for each 128 KiB.
 ///
 /// Only available when `zstd` is enabled.
 #[must_use]

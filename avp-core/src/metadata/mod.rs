@@ -1,7 +1,7 @@
-//! Frame metadata: one struct that reading fills and writing takes. The schema is `proto/avp.proto`.
+//! Frame metadata: one struct for reading and writing. The schema is `proto/avp.proto`.
 //!
-//! [`Metadata`] borrows the frame it was read from, or what a writer gives it. Reading walks the protobuf message once,
-//! checks every field and copies nothing; the two lists stay on the wire and are iterated there.
+//! [`Metadata`] borrows from the decoded frame or from the writer. Decoding walks the protobuf message once, checks every
+//! field and copies nothing; the two lists are iterated on the wire.
 
 mod extra;
 mod shape;
@@ -31,7 +31,7 @@ use crate::{
 /// ```
 ///
 /// Absent text is `""` and absent numbers are 0: the protocol does not tell the two apart, except where a field is an
-/// `Option`. The metadata of a decoded frame can be written again as it is or with some fields replaced.
+/// `Option`. The metadata of a decoded frame can be written again, unchanged or with some fields replaced.
 ///
 /// With `serde`, it serializes under the names of the schema. Deserializing borrows text and leaves out
 /// [`tensor_shape`](Self::tensor_shape) and [`extra`](Self::extra), which need a slice to borrow from.
@@ -39,11 +39,11 @@ use crate::{
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Metadata<'a> {
-    /// The session this frame belongs to.
+    /// The session of the frame.
     pub session_id: &'a str,
-    /// The agent that sends the frame.
+    /// The sender.
     pub source_agent_id: &'a str,
-    /// The agent that the frame is for.
+    /// The receiver.
     pub target_agent_id: &'a str,
     /// The model that computed the tensors.
     pub model_id: &'a str,
@@ -53,7 +53,7 @@ pub struct Metadata<'a> {
     pub num_layers: u32,
     /// Kind of tensor in the body.
     pub payload_type: PayloadType,
-    /// Number format of the tensor. For a KV-cache the body's own header is authoritative: avp 0.2 says `float32` here
+    /// Number format of the tensor. For a KV-cache the body's own header is authoritative: avp 0.2 writes `float32` here
     /// for every cache.
     pub dtype: DType,
     /// Shape of the tensor, outermost axis first.
