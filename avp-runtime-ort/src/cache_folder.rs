@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// The folder of everything that AVP keeps for later runs, such as prepared graphs; it need not exist yet.
+/// The folder for data that is reused by later runs, such as prepared graphs. It need not exist yet.
 ///
 /// `AVP_CACHE_DIR`, else `avp` in `XDG_CACHE_HOME`, `~/.cache` or `LOCALAPPDATA`; `None` if no such variable is set.
 ///

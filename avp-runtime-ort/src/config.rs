@@ -1,4 +1,4 @@
-//! `config.json` and `generation_config.json`: what a model says of how it is run.
+//! `config.json` and `generation_config.json`: the settings for running a model.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,11 @@ use crate::{
     folder::{read_json, read_text},
 };
 
-/// The path and text of what says who the model is: `config.json`. The onnxruntime-genai builder writes none, but says the
-/// same in a `genai_config.json` of its own; there the text is that, under the names that Transformers uses.
+/// The path and text of `config.json`. The onnxruntime-genai builder writes a `genai_config.json` instead; its values are
+/// returned under the names of Transformers.
 ///
 /// # Errors
-/// When neither file is there, or the one that is cannot be read or does not hold a decoder's sizes.
+/// When neither file exists, or the existing one cannot be read or lacks a size of the decoder.
 pub(crate) fn read(folder: &Path) -> Result<(PathBuf, String), ModelError> {
     let path = folder.join("config.json");
     let missing = match read_text(&path) {
@@ -30,7 +30,7 @@ pub(crate) fn read(folder: &Path) -> Result<(PathBuf, String), ModelError> {
     }
 }
 
-/// What onnxruntime-genai keeps for its own runs.
+/// The `genai_config.json` of onnxruntime-genai.
 #[derive(Deserialize)]
 struct GenaiConfig {
     model: GenaiModel,
@@ -78,7 +78,7 @@ impl GenaiModel {
     }
 }
 
-/// What running needs of `config.json`; the rest is the model's identity.
+/// The fields of `config.json` that runs use. The other fields are the model's identity.
 #[derive(Deserialize)]
 #[serde(try_from = "ConfigFields")]
 pub(crate) struct ModelConfig {
@@ -87,11 +87,11 @@ pub(crate) struct ModelConfig {
     eos_token_id: TokenIds,
 }
 
-/// The fields as they stand in the file.
+/// The fields in the file.
 #[derive(Deserialize)]
 struct ConfigFields {
     max_position_embeddings: Option<usize>,
-    /// GPT-2's name for it. Some files have both, which an alias would refuse.
+    /// The name in GPT-2. Some files have both, which a serde alias would refuse.
     n_positions: Option<usize>,
     #[serde(default)]
     eos_token_id: TokenIds,
@@ -107,7 +107,7 @@ impl TryFrom<ConfigFields> for ModelConfig {
     }
 }
 
-/// How a model's makers would have it generate; from `generation_config.json`, which may be absent.
+/// The fields of `generation_config.json`, which may be absent.
 #[derive(Default, Deserialize)]
 pub(crate) struct GenerationConfig {
     #[serde(default)]
@@ -116,7 +116,7 @@ pub(crate) struct GenerationConfig {
 
 impl GenerationConfig {
     /// # Errors
-    /// When the file is there and cannot be read as JSON.
+    /// When the file exists and is not valid JSON.
     pub(crate) fn load(folder: &Path) -> Result<Self, ModelError> {
         match read_json(&folder.join("generation_config.json")) {
             Err(ModelError::MissingFile { .. }) => Ok(Self::default()),
@@ -124,13 +124,13 @@ impl GenerationConfig {
         }
     }
 
-    /// Tokens that end a turn: this file's, else those of `config`.
+    /// Tokens that end a turn: from this file, else from `config`.
     pub(crate) fn end_of_turn(self, config: ModelConfig) -> Vec<u32> {
         if self.eos_token_id.0.is_empty() { config.eos_token_id.0 } else { self.eos_token_id.0 }
     }
 }
 
-/// One id, several, or none: exporters write `eos_token_id` each way.
+/// An `eos_token_id`: a number, a list or null, depending on the exporter.
 #[derive(Default, Deserialize)]
 #[serde(from = "OneOrMany")]
 struct TokenIds(Vec<u32>);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_generation_config_decides_what_ends_a_turn() {
+    fn eos_tokens_come_from_the_generation_config_first() {
         let config = || config(r#"{"max_position_embeddings":9,"eos_token_id":3}"#);
         let generation = |json: &str| serde_json::from_str::<GenerationConfig>(json).unwrap();
         assert_eq!(generation(r#"{"eos_token_id":[1,2]}"#).end_of_turn(config()), [1, 2]);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_the_genai_builder_has_its_sizes_in_another_file() {
+    fn sizes_are_read_from_genai_config_without_a_config() {
         let folder = tempfile::tempdir().unwrap();
         assert!(
             matches!(read(folder.path()), Err(ModelError::MissingFile { path }) if path.ends_with("config.json"))
@@ -185,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn gpt2_has_another_name_for_the_window() {
+    fn the_window_is_read_from_n_positions() {
         let config = config(r#"{"n_positions":128}"#);
         assert_eq!(config.max_position_embeddings, 128);
         assert!(GenerationConfig::default().end_of_turn(config).is_empty());
     }
 
     #[test]
-    fn a_window_under_both_names_is_taken_and_under_none_refused() {
+    fn a_window_with_both_names_is_read_and_without_any_refused() {
         let both = config(r#"{"n_positions":128,"max_position_embeddings":256}"#);
         assert_eq!(both.max_position_embeddings, 256);
         let none = serde_json::from_str::<ModelConfig>("{}").map(|_| ()).unwrap_err();

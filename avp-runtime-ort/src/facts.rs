@@ -1,4 +1,4 @@
-//! What is known of a loaded model apart from its session; calls in flight share it.
+//! The properties of a loaded model without its session, shared by calls in flight.
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -6,8 +6,16 @@ use avp_core::{OwnedModelIdentity, hash};
 
 use crate::{ModelError, config, folder::read_text, prepare::PrepareReport, tokens::Tokens};
 
-/// The identity of a model without loading it: of a folder with `config.json` (or `genai_config.json`) and, where it is there, `tokenizer.json`;
-/// or of a config file alone.
+/// Reads the identity of a model without loading it, from a model folder with `config.json` (or `genai_config.json`) and an
+/// optional `tokenizer.json`, or from a config file alone.
+///
+/// ```
+/// use avp_runtime_ort::{ModelError, read_identity};
+///
+/// let identity = read_identity("../models/facts")?;
+/// assert_eq!(identity.model_hash.len(), 64);
+/// # Ok::<(), ModelError>(())
+/// ```
 ///
 /// # Errors
 /// When a file is missing, unreadable or invalid.
@@ -25,7 +33,8 @@ pub fn read_identity(path: impl AsRef<Path>) -> Result<OwnedModelIdentity, Model
     }
 }
 
-/// SHA-256 of a vocabulary, as the peers compute it, in hex: of a `tokenizer.json`, or of a JSON object from token to id.
+/// SHA-256 of a vocabulary in hex, as the Python package computes it. The file is a `tokenizer.json`, or a JSON object from
+/// token to id.
 ///
 /// # Errors
 /// When the file cannot be read or has another format.
@@ -47,7 +56,7 @@ pub(crate) fn identify(path: &Path, config: &str, tokens: &Tokens) -> Result<Own
     Ok(OwnedModelIdentity { tokenizer_hash: tokens.hash(), ..from_config(path, config)? })
 }
 
-/// Checks that config and graph belong together: frames with wrong sizes are of no use to a peer.
+/// Checks that the sizes in config and graph match: a peer could not read frames with wrong sizes.
 ///
 /// # Errors
 /// When a size in the config differs from the graph's. The error names it.

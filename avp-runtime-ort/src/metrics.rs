@@ -1,5 +1,5 @@
-//! How long a call took and whether its result looks healthy: `ThinkMetrics`, `GenerateMetrics` and `TransferDiagnostics` have
-//! the fields of `avp` 0.6, so that logs of both can be compared.
+//! Durations and diagnostics of calls: `ThinkMetrics`, `GenerateMetrics` and `TransferDiagnostics` have the fields of `avp`
+//! 0.6, so that logs of both can be compared.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{Generation, RunError};
 
-/// Whether a transfer looks healthy. A field that does not belong to the call, or was not measured, has its default.
+/// Diagnostics of a transfer. Fields that do not apply to the call, or were not measured, have their default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TransferDiagnostics {
     /// The answer is empty or whitespace.
@@ -17,11 +17,11 @@ pub struct TransferDiagnostics {
     pub has_nan: bool,
     /// A hidden state held an infinity.
     pub has_inf: bool,
-    /// Characters of the answer, without whitespace around it.
+    /// Number of characters of the answer without surrounding whitespace.
     pub output_length: usize,
-    /// `latent` where a context was made or used, `rosetta` where another model's was projected, else empty.
+    /// `latent` if a context was made or used, `rosetta` if the state of another model was projected, else empty.
     pub transfer_mode: String,
-    /// The model that thought, if it is another.
+    /// The source model, if it is another.
     pub source_model: Option<String>,
     /// The model of the call.
     pub target_model: Option<String>,
@@ -29,21 +29,21 @@ pub struct TransferDiagnostics {
     pub prompt_tokens: usize,
     /// Whether a projection passed the quality gate.
     pub quality_gate_passed: Option<bool>,
-    /// The reason for that.
+    /// The reason for the quality gate's result.
     pub quality_gate_reason: String,
     /// The method of the projection.
     pub projection_method: String,
     /// Norm of the projected hidden state.
     pub hidden_state_norm: Option<f64>,
-    /// Cosine of the projection with the nearest embedding.
+    /// Cosine similarity of the projection to the nearest embedding.
     pub nearest_cos_sim: Option<f64>,
     /// Norms of the hidden state behind the prompt and behind each latent step.
     pub norm_trajectory: Option<Vec<f32>>,
     /// The answer without the context.
     pub text_baseline_output: Option<String>,
-    /// Words that both answers have, as a share of the words of the answer with more: from 0 to 1.
+    /// Shared words of both answers as a share of the larger set of words: from 0 to 1.
     pub text_overlap: Option<f64>,
-    /// Problems that did not end the call.
+    /// Problems that did not fail the call.
     pub warnings: Vec<String>,
     /// Further fields.
     pub extra: Map<String, Value>,
@@ -88,12 +88,12 @@ pub struct GenerateMetrics {
 }
 
 impl TransferDiagnostics {
-    /// Whether there is an answer, and no NaN or infinity behind it.
+    /// Whether the answer is not empty and no hidden state has NaN or infinity.
     pub fn healthy(&self) -> bool {
         !self.output_empty && !self.has_nan && !self.has_inf
     }
 
-    /// A summary in one line, as the peer prints it.
+    /// A summary in one line, formatted as in the Python package.
     ///
     /// ```
     /// use avp_runtime_ort::TransferDiagnostics;
@@ -146,7 +146,7 @@ impl TransferDiagnostics {
     }
 }
 
-/// Different words that both texts have, by the number of the text with more; 1 where both have none.
+/// Number of distinct shared words, divided by the larger number of distinct words; 1 if both texts have no words.
 fn word_overlap(one: &str, other: &str) -> f64 {
     let (one, other) = (one.to_lowercase(), other.to_lowercase());
     let [one, other] = [&one, &other].map(|text| text.split_whitespace().collect::<BTreeSet<&str>>());
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn summaries_read_as_the_peers() {
+    fn summaries_equal_the_peers() {
         let records = records();
         assert!(records.summaries.len() >= 5);
         for record in records.summaries {
@@ -218,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn words_overlap_as_the_peer_counts_them() {
+    fn word_overlap_equals_the_peers() {
         for (one, other, expected) in records().overlaps {
             assert!((word_overlap(&one, &other) - expected).abs() < 1e-12, "{one:?} {other:?}");
         }
     }
 
     #[test]
-    fn fields_have_the_peers_names_in_its_order() {
+    fn field_names_and_their_order_equal_the_peers() {
         let names = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let fields = records().fields;
         let own = [

@@ -37,7 +37,7 @@ fn a_hand_over_holds_the_cache_and_its_frame_and_nothing_more() {
 }
 
 #[test]
-fn streams_and_files_take_no_memory_of_the_caches_size() {
+fn streams_and_files_allocate_almost_nothing() {
     let runtime = Runtime::find().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("context.avp");
@@ -50,7 +50,7 @@ fn streams_and_files_take_no_memory_of_the_caches_size() {
 }
 
 #[test]
-fn a_cut_takes_as_much_as_is_left() {
+fn a_cut_allocates_only_the_remaining_rows() {
     let runtime = Runtime::find().unwrap();
     let context = Context::from_bytes(&runtime, frame(), &FrameReadOptions::default()).unwrap();
     let half = peak(|| drop(context.truncate(256).unwrap()));

@@ -76,7 +76,7 @@ impl Parts {
 }
 
 #[test]
-fn a_map_is_read_as_it_was_written() {
+fn a_map_round_trips() {
     for map in maps() {
         assert_eq!(AvpMap::from_bytes(&map.to_bytes().unwrap()).unwrap(), map);
     }
@@ -143,7 +143,7 @@ fn tensors_of_another_type_shape_or_name_are_refused() {
 }
 
 #[test]
-fn numbers_that_are_none_and_repeated_tokens_are_refused() {
+fn non_finite_values_and_repeated_tokens_are_refused() {
     let [mediated, half, _, overlap, ridge, with_bias] = &maps()[..] else { panic!() };
     let with = |map: &AvpMap, at: usize, bytes: &[u8]| {
         let mut parts = Parts::of(map);
@@ -168,7 +168,7 @@ fn numbers_that_are_none_and_repeated_tokens_are_refused() {
 }
 
 #[test]
-fn fewer_than_a_hundred_shared_tokens_are_no_map() {
+fn fewer_than_a_hundred_shared_tokens_are_refused() {
     let table = Table::new(2, vec![0.5; 198]).unwrap();
     let ids = Overlap { source_ids: (0..99).collect(), target_ids: (0..99).collect() };
     let bytes = map(Body::Overlap { table, ids }).to_bytes().unwrap();
@@ -176,7 +176,7 @@ fn fewer_than_a_hundred_shared_tokens_are_no_map() {
 }
 
 #[test]
-fn headers_too_long_to_be_ours_are_not_read() {
+fn long_headers_are_refused_before_parsing() {
     for size in [MAX_HEADER + 1, u64::MAX] {
         let mut bytes = size.to_le_bytes().to_vec();
         bytes.extend([b' '; 64]);
@@ -185,7 +185,7 @@ fn headers_too_long_to_be_ours_are_not_read() {
 }
 
 #[test]
-fn a_folder_finds_a_pair_by_its_hashes_and_no_other() {
+fn a_folder_finds_only_the_pair_with_both_hashes() {
     let root = tempfile::tempdir().unwrap();
     let folder = MapFolder::at(root.path().join("new").join("maps"));
     let map = &maps()[4];
@@ -207,7 +207,7 @@ fn a_folder_finds_a_pair_by_its_hashes_and_no_other() {
 }
 
 #[test]
-fn a_map_that_cannot_be_written_leaves_what_was_there() {
+fn a_failed_write_keeps_the_existing_file() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a.avp-map");
     let map = &maps()[4];
@@ -223,12 +223,12 @@ fn a_map_that_cannot_be_written_leaves_what_was_there() {
 
 proptest! {
     #[test]
-    fn bytes_of_any_kind_are_read_or_refused_and_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(AvpMap::from_bytes(&bytes).is_err());
     }
 
     #[test]
-    fn a_file_changed_anywhere_is_refused_or_still_a_sound_map(
+    fn a_changed_file_is_refused_or_gives_a_valid_map(
         which in 0usize..6,
         cut in any::<proptest::sample::Index>(),
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),

@@ -164,7 +164,7 @@ fn projected_vectors_and_their_metrics_equal_the_peers() {
 }
 
 #[test]
-fn answers_behind_another_models_thought_equal_the_peers() {
+fn answers_after_a_transfer_equal_the_peers() {
     for_each::<Transferred>("0.6.2", |source, target, pair| {
         let rosetta = Rosetta::calibrate(source, target, &CalibrateOptions::default()).unwrap();
         for case in &pair.cases {
@@ -187,7 +187,7 @@ fn answers_behind_another_models_thought_equal_the_peers() {
 }
 
 #[test]
-fn one_call_thinks_on_one_model_and_answers_on_the_other() {
+fn one_call_thinks_with_the_source_and_answers_with_the_target() {
     // One tokenizer, and two that differ.
     for (source, target, method) in [
         ("tiny-qwen2", "tiny-wide", Method::VocabMediated),
@@ -265,7 +265,7 @@ fn renamed(known: usize) -> (tempfile::TempDir, Model) {
 }
 
 #[test]
-fn vocabularies_that_share_fewer_than_a_hundred_tokens_make_no_map() {
+fn vocabularies_with_fewer_than_a_hundred_shared_tokens_are_refused() {
     let source = model("tiny-qwen2");
     let shared = |known| {
         let (_folder, target) = renamed(known);
@@ -348,7 +348,7 @@ fn ridge_maps_from_the_same_anchors_project_as_the_peers_do() {
 }
 
 #[test]
-fn a_stored_map_does_what_the_map_it_was_made_from_does() {
+fn a_stored_map_projects_the_same_vectors() {
     let (source, target) = (model("tiny-llama"), model("tiny-other"));
     let root = tempfile::tempdir().unwrap();
     let folder = MapFolder::at(root.path());
@@ -379,7 +379,7 @@ fn a_map_written_by_python_is_read() {
 }
 
 #[test]
-fn the_transfer_tells_when_the_prompt_is_too_long_and_happens_all_the_same() {
+fn a_long_prompt_fails_the_quality_gate_but_not_the_transfer() {
     let (source, target) = (model("tiny-qwen2"), model("tiny-wide"));
     let quality = QualityConfig { max_prompt_tokens: 3, ..QualityConfig::default() };
     let options = TransferOptions { quality, ..TransferOptions::default() };
@@ -392,7 +392,7 @@ fn the_transfer_tells_when_the_prompt_is_too_long_and_happens_all_the_same() {
 }
 
 #[test]
-fn a_smaller_tail_reads_more_rows_and_comes_as_close_as_it_says() {
+fn a_smaller_tail_reads_more_rows_with_errors_within_the_bound() {
     let (source, target) = (model("tiny-wide"), model("tiny-qwen2"));
     let project = |tail| {
         let project = ProjectOptions { tail, ..ProjectOptions::default() };
@@ -414,7 +414,7 @@ fn a_smaller_tail_reads_more_rows_and_comes_as_close_as_it_says() {
 }
 
 #[test]
-fn what_cannot_be_handed_over_is_refused_by_name() {
+fn invalid_transfers_are_refused_by_name() {
     let (qwen, wide, other) = (model("tiny-qwen2"), model("tiny-wide"), model("tiny-other"));
     let default = CalibrateOptions::default();
     let with = |method| CalibrateOptions { method: Some(method), ..CalibrateOptions::default() };
@@ -453,7 +453,7 @@ fn families() -> Vec<String> {
 }
 
 #[test]
-fn every_family_hands_over_and_takes_whatever_form_its_weights_have() {
+fn every_family_is_a_source_and_a_target_with_any_weight_format() {
     let (source, target) = (model("tiny-qwen2"), model("tiny-wide"));
     let options = GenerateOptions { max_tokens: 2, ..GenerateOptions::default() };
     for name in families() {
@@ -471,7 +471,7 @@ fn every_family_hands_over_and_takes_whatever_form_its_weights_have() {
 }
 
 #[test]
-fn one_model_in_three_number_formats_projects_nearly_the_same() {
+fn projections_are_close_in_three_number_formats() {
     let target = model("tiny-other");
     let project = |name: &str| {
         let source = load(&format!("test-vectors/models/{name}"));

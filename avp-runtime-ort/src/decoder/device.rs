@@ -48,8 +48,7 @@ impl Device {
             Self::Cuda { id, memory_limit } => {
                 let refuse = |message| ModelError::Device { device: format!("CUDA device {id}"), message };
                 runtime.check_cuda().map_err(refuse)?;
-                let id =
-                    i32::try_from(id).map_err(|_| refuse("there is no device of this number".to_owned()))?;
+                let id = i32::try_from(id).map_err(|_| refuse("no device with this number".to_owned()))?;
                 cuda(builder, id, memory_limit).map_err(refuse)
             }
         }
@@ -60,7 +59,7 @@ impl Device {
         let host = at(AllocationDevice::CPU, 0)?;
         let device = match self {
             Self::Cpu => at(AllocationDevice::CPU, 0)?,
-            // Registering has checked the number.
+            // The number was checked by `register`.
             Self::Cuda { id, .. } => at(AllocationDevice::CUDA, i32::try_from(id).unwrap_or(i32::MAX))?,
         };
         Ok(Memory { device, host })
@@ -71,15 +70,15 @@ impl Device {
 fn cuda(builder: SessionBuilder, id: i32, memory_limit: Option<usize>) -> Result<SessionBuilder, String> {
     let provider = ep::CUDA::default()
         .with_device_id(id)
-        // KV-caches come in ever larger sizes, and no block that was made for one holds the next: an arena that grows by
-        // what was asked for would come to hold the sum of them all.
+        // A growing KV-cache does not fit a block of its earlier sizes: an arena that grows by the requested size would hold
+        // the sum of all sizes.
         .with_arena_extend_strategy(ep::ArenaExtendStrategy::NextPowerOfTwo);
     let provider = match memory_limit {
         Some(limit) => provider.with_memory_limit(limit),
         None => provider,
     };
     builder
-        // Without it ONNX Runtime goes on without the provider that was asked for.
+        // Without it, ONNX Runtime silently continues without the requested provider.
         .with_execution_providers([provider.build().error_on_failure()])
         .map_err(|error| error.message().to_owned())
 }

@@ -42,7 +42,7 @@ use crate::{
 
 /// A session over a prepared graph, for one thread at a time.
 pub(crate) struct Decoder {
-    // Before the session in the order of dropping: it speaks to it.
+    // Declared before the session, so that it is dropped first.
     binding: IoBinding,
     session: Session,
     signature: Signature,
@@ -90,14 +90,14 @@ impl Decoder {
         let PrepareReport { cache: layout, hidden_size, one_token_behind_cache, .. } = prepared.report;
         let cores = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
         let builder = Session::builder(runtime.environment())?
-            // More threads than cores wait for each other.
+            // More threads than cores would wait for each other.
             .with_intra_threads(options.threads.min(cores))?
-            // Idle threads that spin start sooner, at the cost of whoever else wants the core.
+            // Spinning threads start sooner, but take the core from other processes.
             .with_intra_op_spinning(options.spinning)?
-            // Each length of the cache is another shape. A memory plan is made at the first run of a shape, used from the second
-            // on and kept for ever: a cache that grows makes plans and hardly meets one again.
+            // ONNX Runtime keeps a memory plan for each input shape and uses it from the second run on. A growing cache has a new
+            // shape in every run, so that plans would accumulate without use.
             .with_memory_pattern(false)?
-            // Without it a model loaded from memory looks for its external data in the working directory.
+            // Without it, a model loaded from memory reads its external data from the working directory.
             .with_config_entry(
                 "session.model_external_initializers_file_folder_path",
                 prepared.external_folder.to_string_lossy(),
@@ -114,7 +114,7 @@ impl Decoder {
         let signature = Signature::new(&session, &layout, hidden_size)?;
         let binding = session.create_binding()?;
         let mut resizer = Resizer::new(runtime, options.device, layout);
-        // Sharing saves time; a device that cannot resize what is shared does without.
+        // Sharing only saves time; devices that cannot resize buffers run without it.
         let shares_buffers = prepared.report.shared_buffers && resizer.load().is_ok();
         Ok(Self {
             binding,
@@ -134,7 +134,7 @@ impl Decoder {
     /// possible, but slower. The cache of `past` does not change.
     ///
     /// # Errors
-    /// When `past` is a part of a cache and there is no memory for a copy.
+    /// When `past` is part of a cache and there is not enough memory for a copy.
     pub(crate) fn begin(&mut self, past: impl Into<Past>, expected: usize) -> Result<Sequence, RunError> {
         let past = past.into();
         if self.shares_buffers {
@@ -144,7 +144,7 @@ impl Decoder {
         if seq_len == cache.seq_len() {
             return Ok(Sequence::Growing(cache.clone()));
         }
-        // Cut where it lies; a device that has no operator for it leaves that to the host.
+        // Cut on the device; the host does it if the device has no operator.
         let first = match self.resizer.resize_all(cache.layers(), cache.seq_len(), seq_len, &self.memory) {
             Ok(layers) => KvCache::from_outputs(self.layout, seq_len, sequence::as_outputs(layers))?,
             Err(_) => cache.first_on_host(seq_len)?,
@@ -165,7 +165,7 @@ impl Decoder {
     ) -> Result<Outputs, RunError> {
         let result = self.bind_and_run(sequence, input, want);
         if result.is_err() {
-            // Whatever was bound half is not what the next run takes as bound.
+            // A failed run may leave bindings incomplete.
             self.release();
         }
         result
@@ -174,7 +174,7 @@ impl Decoder {
     /// The KV-cache of `sequence`.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// When there is not enough memory.
     pub(crate) fn end(&mut self, sequence: Sequence) -> Result<Arc<KvCache>, RunError> {
         match sequence {
             Sequence::Growing(cache) => Ok(cache),
@@ -211,7 +211,7 @@ impl Decoder {
         let start = sequence.seq_len();
         let seq_len = start + input.len();
         self.signature.bind_inputs(&mut self.binding, input, start..seq_len, want)?;
-        // A binding gives an output of one run to the next, and refuses it where it has grown: each run binds anew.
+        // A binding reuses the output of the last run and fails if it has grown, so each run binds again.
         self.binding.clear_outputs();
         match sequence {
             Sequence::Growing(past) => {

@@ -1,4 +1,4 @@
-//! What a run is asked for beside the cache, and what it gives.
+//! The outputs of a run other than the cache.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -13,15 +13,15 @@ use crate::{
     conventions::{LOGITS, prepared as names},
 };
 
-/// What a run is asked for beside the cache. What is not asked for does not leave the device, and `next_latent` is not even
-/// computed.
+/// The requested outputs of a run, apart from the cache. Other outputs stay on the device; `next_latent` is computed only if
+/// requested.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Want {
     /// Logits of the last position.
     pub(crate) logits: bool,
     /// The hidden state of the last position, after the final norm.
     pub(crate) hidden: bool,
-    /// The latent input of the next step, at this temperature, which must be 1 where the model's step has none.
+    /// The latent input of the next step at this temperature, which must be 1 for untied models.
     pub(crate) next_latent: Option<f32>,
 }
 
@@ -42,7 +42,7 @@ impl Want {
     }
 }
 
-/// What a run gave beside the cache.
+/// The outputs of a run, apart from the cache.
 pub(crate) struct Outputs {
     logits: Option<DynTensor>,
     hidden: Option<DynTensor>,
@@ -72,7 +72,7 @@ impl Outputs {
     /// Logits of the last position, `[vocab_size]`.
     ///
     /// # Errors
-    /// When they were not asked for.
+    /// When they were not requested.
     pub(crate) fn logits(&self) -> Result<Cow<'_, [f32]>, RunError> {
         to_f32(self.logits.as_ref().ok_or_else(|| missing(LOGITS))?)
     }
@@ -80,7 +80,7 @@ impl Outputs {
     /// The hidden state of the last position, `[hidden_size]`.
     ///
     /// # Errors
-    /// When it was not asked for.
+    /// When it was not requested.
     pub(crate) fn last_hidden(&self) -> Result<Vec<f32>, RunError> {
         let hidden = self.hidden.as_ref().ok_or_else(|| missing(names::LAST_HIDDEN))?;
         Ok(to_f32(hidden)?.into_owned())
@@ -89,13 +89,13 @@ impl Outputs {
     /// The latent input of the next step, `[1, 1, hidden_size]`, on the device.
     ///
     /// # Errors
-    /// When it was not asked for, or was taken before.
+    /// When it was not requested, or was taken before.
     pub(crate) fn take_next_latent(&mut self) -> Result<DynTensor, RunError> {
         self.next_latent.take().ok_or_else(|| missing(names::NEXT_LATENT))
     }
 }
 
-/// A tensor's elements as float32, borrowed where they are already.
+/// The elements of a tensor as float32, borrowed if possible.
 pub(crate) fn to_f32(tensor: &DynTensor) -> Result<Cow<'_, [f32]>, RunError> {
     Ok(match tensor.data_type() {
         TensorElementType::Float16 => {
@@ -109,5 +109,5 @@ pub(crate) fn to_f32(tensor: &DynTensor) -> Result<Cow<'_, [f32]>, RunError> {
 }
 
 fn missing(name: &str) -> RunError {
-    RunError::Runtime { message: format!("gave no output {name}") }
+    RunError::Runtime { message: format!("missing output {name}") }
 }

@@ -1,12 +1,12 @@
-//! Reading a prompt.
+//! Reads a prompt.
 //!
-//! Most graphs read all of it in one run. Some read one token at a time behind a cache: then each token is a run, and other
-//! calls have their turn in between.
+//! Most graphs read it in one run. Some graphs read only one token at a time with a cache: then each token is a run, and other
+//! calls run in between.
 
 use super::{Decoder, Input, Outputs, Sequence, Want};
 use crate::RunError;
 
-/// A prompt of tokens, or of vectors in their place, and how many of them are read.
+/// A prompt of tokens or vectors, and the number of those already read.
 #[derive(Clone)]
 pub(crate) struct Reading {
     source: Source,
@@ -26,28 +26,28 @@ impl Reading {
         Self { len: tokens.len(), source: Source::Tokens(tokens), read: 0 }
     }
 
-    /// `values` are as many whole vectors as `len` says.
+    /// `values` must hold `len` vectors.
     pub(crate) fn vectors(values: Vec<f32>, len: usize) -> Self {
         Self { source: Source::Vectors(values), len, read: 0 }
     }
 
-    /// Takes the first `count` as read, where there are as many: a context holds them already. Returns how many.
+    /// Marks up to `count` items as read, because a context holds them. Returns the number.
     pub(crate) fn skip(&mut self, count: usize) -> usize {
         self.read = count.min(self.len);
         self.read
     }
 
-    /// Of all of it, whether read or not.
+    /// Total number of items.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Of what is not read yet.
+    /// Number of unread items.
     pub(crate) fn left(&self) -> usize {
         self.len - self.read
     }
 
-    /// What is not read yet; `None` where that is vectors.
+    /// The unread tokens; `None` for vectors.
     pub(crate) fn unread_tokens(&self) -> Option<&[u32]> {
         match &self.source {
             Source::Tokens(tokens) => Some(&tokens[self.read..]),
@@ -57,8 +57,8 @@ impl Reading {
 }
 
 impl Decoder {
-    /// Reads on behind `sequence` by one run: all that is left, or one token where the graph reads no more behind a cache.
-    /// Gives what is wanted once everything is read, `None` before.
+    /// Runs once after `sequence`: reads all unread items, or one token if the graph reads only one with a cache. Returns the
+    /// outputs after the last item, `None` before.
     ///
     /// # Errors
     /// As [`run`](Self::run).

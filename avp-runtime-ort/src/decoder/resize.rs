@@ -27,7 +27,7 @@ pub(super) struct Resizer {
 }
 
 pub(super) struct Loaded {
-    // Before the session in the order of dropping: it speaks to it.
+    // Declared before the session, so that it is dropped first.
     binding: IoBinding,
     session: Session,
 }
@@ -53,7 +53,7 @@ impl Resizer {
     /// zeros.
     ///
     /// # Errors
-    /// When there is no memory for them, or [`load`](Self::load) fails.
+    /// When there is not enough memory, or [`load`](Self::load) fails.
     pub(super) fn resize_all(
         &mut self,
         layers: &[[DynTensor; 2]],
@@ -71,10 +71,10 @@ impl Resizer {
 impl Loaded {
     fn new(runtime: &Runtime, device: Device, layout: &CacheLayout) -> Result<Self, ModelError> {
         let builder = Session::builder(runtime.environment())?
-            // One operator: nothing to optimise, nothing to do side by side.
+            // A single operator needs no optimization and no parallelism.
             .with_optimization_level(GraphOptimizationLevel::Disable)?
             .with_intra_threads(1)?
-            // Each length is another shape, and a memory plan for each would never be used again.
+            // Each length is a new shape, and its memory plan would not be reused.
             .with_memory_pattern(false)?;
         let session = device.register(runtime, builder)?.commit_from_memory(&graph(layout))?;
         let binding = session.create_binding()?;
@@ -89,7 +89,7 @@ impl Loaded {
         device: &MemoryInfo<'_>,
     ) -> Result<DynTensor, RunError> {
         let mut pads = vec![0; 8];
-        // Starts of the four axes, then their ends. Lengths are far below 2^63: they count tensors that exist.
+        // Starts of the four axes, then their ends. Lengths of existing tensors are far below 2^63.
         pads[6] = to as i64 - from as i64;
         self.binding.bind_input("data", tensor)?;
         self.binding.bind_input("pads", &Tensor::from_array(([8], pads))?)?;
@@ -98,7 +98,7 @@ impl Loaded {
             self.session.run_binding(&self.binding).map_err(RunError::from).and_then(|mut values| {
                 let value = values.remove("resized");
                 let value =
-                    value.ok_or_else(|| RunError::Runtime { message: "gave no output resized".into() })?;
+                    value.ok_or_else(|| RunError::Runtime { message: "missing output resized".into() })?;
                 Ok(value.downcast()?)
             });
         self.binding.clear();
@@ -124,7 +124,7 @@ fn graph(layout: &CacheLayout) -> Vec<u8> {
         ..GraphProto::default()
     };
     let mut model = ModelProto { ir_version: Some(8), graph: Some(graph), ..ModelProto::default() };
-    // The first operator set whose `Pad` takes every number format of a cache.
+    // The first operator set whose `Pad` supports every number format of a cache.
     model.opset_import.push(Default::default());
     model.opset_import[0].version = Some(13);
     model.encode_to_vec()

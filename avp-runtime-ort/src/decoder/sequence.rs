@@ -52,14 +52,14 @@ impl Sequence {
 }
 
 impl Buffers {
-    /// A copy of `past` with capacity for `expected` rows, or for the first of them.
+    /// A copy of `past` with capacity for `expected` more rows, or for fewer at first.
     pub(super) fn new(past: Past, expected: usize) -> Self {
         let (cache, seq_len) = (past.cache().clone(), past.seq_len());
         Self {
             layers: Vec::new(),
             layout: cache.layout(),
             seq_len,
-            // Rows that are no part of `past` are room as any other.
+            // Rows after `past` are free capacity.
             capacity: cache.seq_len(),
             past: Some(cache),
             limit: seq_len.saturating_add(expected),
@@ -87,7 +87,7 @@ impl Buffers {
         Ok(())
     }
 
-    /// A run has written up to `seq_len`.
+    /// Records that a run has written rows up to `seq_len`.
     pub(super) fn written(&mut self, seq_len: usize) {
         self.seq_len = seq_len;
     }
@@ -103,7 +103,7 @@ impl Buffers {
     /// The written rows, without free capacity.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// When there is not enough memory.
     pub(super) fn into_cache(self, resizer: &mut Resizer, memory: &Memory) -> Result<Arc<KvCache>, RunError> {
         if let Some(unchanged) = self.past.as_ref().filter(|past| past.seq_len() == self.seq_len) {
             return Ok(unchanged.clone());

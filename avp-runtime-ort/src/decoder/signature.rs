@@ -15,14 +15,14 @@ use crate::{
     prepare::CacheLayout,
 };
 
-/// The names a run binds, and the values that are bound again and again.
+/// The names that a run binds, and the values that are reused.
 pub(super) struct Signature {
     cache_names: Vec<CacheNames>,
     /// The inputs that the positions of a run determine.
     run_inputs: Vec<RunInput>,
     takes_temperature: bool,
     constants: Constants,
-    /// What the binding holds already of the inputs that rarely change.
+    /// The current bindings of inputs that rarely change.
     bound: Option<Switches>,
 }
 
@@ -31,20 +31,20 @@ struct CacheNames {
     present: [String; 2],
 }
 
-/// Made once: their values never change.
+/// Values that never change.
 struct Constants {
-    /// A vector that no run looks at: ordinary runs pass it with a false mask.
+    /// A placeholder vector, which ordinary runs pass with a false mask.
     unused_latent: DynTensor,
     mask: [Tensor<bool>; 2],
     step: [Tensor<bool>; 2],
     any_id: Tensor<i64>,
 }
 
-/// Which of the constants a run binds.
+/// The constants that a run binds.
 #[derive(Clone, Copy, PartialEq)]
 struct Switches {
     latent: bool,
-    /// The temperature of the latent step, where one follows.
+    /// The temperature of the latent step, if one follows.
     step: Option<f32>,
 }
 
@@ -108,7 +108,7 @@ impl Signature {
             }
             Input::Latent(latent) => {
                 binding.bind_input(names::LATENT_EMBEDS, latent)?;
-                // Any id will do: the mask puts the vector in its place.
+                // Any id: the mask replaces its embedding by the vector.
                 match range.len() {
                     1 => binding.bind_input(INPUT_IDS, &self.constants.any_id)?,
                     length => binding.bind_input(INPUT_IDS, &row(vec![0; length])?)?,
@@ -130,7 +130,7 @@ impl Signature {
         Ok(())
     }
 
-    /// Lets ONNX Runtime make the longer cache on the device.
+    /// Binds the longer cache to new memory on the device.
     pub(super) fn bind_present(&self, binding: &mut IoBinding, memory: &Memory) -> ort::Result<()> {
         for name in self.cache_names.iter().flat_map(|names| &names.present) {
             binding.bind_output_to_device(name, &memory.device)?;
@@ -138,7 +138,7 @@ impl Signature {
         Ok(())
     }
 
-    /// Has the longer cache written into `buffers`.
+    /// Binds the longer cache to `buffers`.
     pub(super) fn bind_shared(
         &self,
         binding: &mut IoBinding,
@@ -157,13 +157,13 @@ impl Signature {
         values: &mut SessionOutputs<'_>,
     ) -> Result<Vec<[DynValue; 2]>, RunError> {
         let mut take = |name: &str| {
-            values.remove(name).ok_or_else(|| RunError::Runtime { message: format!("gave no output {name}") })
+            values.remove(name).ok_or_else(|| RunError::Runtime { message: format!("missing output {name}") })
         };
         let layers = self.cache_names.iter();
         layers.map(|names| Ok([take(&names.present[0])?, take(&names.present[1])?])).collect()
     }
 
-    /// Vectors in the number format that the graph takes in the place of tokens.
+    /// Latent vectors in the number format of the graph.
     pub(super) fn latents(&self, values: &[f32], shape: [usize; 3]) -> ort::Result<DynTensor> {
         Ok(match self.constants.unused_latent.data_type() {
             TensorElementType::Float16 => {
@@ -178,7 +178,7 @@ impl Signature {
         })
     }
 
-    /// The binding has been cleared.
+    /// Resets the state after the binding was cleared.
     pub(super) fn forget(&mut self) {
         self.bound = None;
     }

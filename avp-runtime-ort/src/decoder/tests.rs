@@ -69,7 +69,7 @@ fn read_pieces(decoder: &mut Decoder, record: &Record, past: Past, expected: usi
 }
 
 #[test]
-fn one_buffer_for_past_and_present_gives_what_growing_gives() {
+fn a_shared_buffer_gives_the_same_results_as_growing_caches() {
     let model = shared_buffers();
     let past = model.facts().past(Before::default(), 1, 0).unwrap();
     let (grown, shared) = model
@@ -90,7 +90,7 @@ fn one_buffer_for_past_and_present_gives_what_growing_gives() {
 }
 
 #[test]
-fn exports_of_the_genai_builder_share_buffers_and_give_what_growing_gives() {
+fn genai_exports_share_buffers_with_the_same_results() {
     let mut sharing = Vec::new();
     let not_sharing = ["llama-fp16", "qwen2-fp16"];
     let expected = [
@@ -246,7 +246,7 @@ fn however_much_is_read_only_its_last_row_leaves_the_device() {
 }
 
 #[test]
-fn what_was_not_asked_for_is_an_error_and_nothing_stays_bound_after_it() {
+fn an_output_that_was_not_requested_is_an_error_and_leaves_no_bindings() {
     let model = growing();
     let past = model.facts().past(Before::default(), 1, 0).unwrap();
     model
@@ -264,7 +264,7 @@ fn what_was_not_asked_for_is_an_error_and_nothing_stays_bound_after_it() {
 }
 
 #[test]
-fn memory_that_cannot_be_had_is_told_from_other_errors() {
+fn out_of_memory_is_distinguished_from_other_errors() {
     // ONNX Runtime is loaded before its allocator is asked.
     let _loaded = runtime();
     let float = ort::value::TensorElementType::Float32;
@@ -275,7 +275,7 @@ fn memory_that_cannot_be_had_is_told_from_other_errors() {
 }
 
 #[test]
-fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
+fn a_prompt_read_token_by_token_gives_the_same_result() {
     let model = growing();
     let past = model.facts().past(Before::default(), 1, 0).unwrap();
     model
@@ -311,7 +311,7 @@ fn read_one_by_one_a_prompt_gives_what_it_gives_at_once() {
 }
 
 #[test]
-fn the_beginning_of_a_cache_is_cut_where_it_lies_and_gives_what_its_tokens_give() {
+fn a_cache_prefix_is_cut_on_the_device_and_equals_a_cache_of_its_tokens() {
     for model in [growing(), shared_buffers()] {
         let context = model
             .think(Prompt::Raw("Rosa lives in Lisbon".into()), None, &ThinkOptions::steps(3))

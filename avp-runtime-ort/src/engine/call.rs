@@ -1,4 +1,4 @@
-//! One call: its task, its answer, and how it is stopped early.
+//! One call: its task, its answer and its cancellation.
 
 use std::{
     ops::ControlFlow,
@@ -10,7 +10,7 @@ use ort::session::RunOptions;
 use super::{Deadline, Task, places::Place, watchdog};
 use crate::RunError;
 
-/// The worker's end of a call.
+/// The worker's handle of a call.
 pub(super) struct Call<T>(Arc<Shared<T>>);
 
 /// The task of a call, and its place in the queue.
@@ -18,30 +18,30 @@ pub(super) type Work<T> = (Box<dyn Task<Output = T>>, Place);
 
 /// Shared by the worker, the waiting caller, cancellers and the watchdog.
 struct Shared<T> {
-    /// Taken by the first answer.
+    /// Sender of the answer; taken by the first answer.
     answer: Mutex<Option<oneshot::Sender<Result<T, RunError>>>>,
     held: Mutex<Held<T>>,
-    /// Of every run made for this call; `None` where ONNX Runtime had none to give, and a run can only be awaited.
+    /// Run options of every run for this call; `None` if ONNX Runtime could not create them, so that a run cannot be stopped.
     run_options: Option<Arc<RunOptions>>,
 }
 
-/// What a call occupies while it waits. A stopped call releases it at once, before its turn comes.
+/// The resources of a waiting call. A stopped call releases them at once.
 struct Held<T> {
-    /// `None` while the worker takes a step of it, and when it is done or stopped.
+    /// `None` during a step, and after the call is done or stopped.
     task: Option<Box<dyn Task<Output = T>>>,
     /// `None` outside the queue.
     place: Option<Place>,
     stopped: bool,
 }
 
-/// A call that can be stopped, whatever it gives.
+/// A call that can be stopped, independent of its answer type.
 pub(super) trait Stop: Send + Sync {
-    /// Answers the call with `reason` and ends the run that is made for it, if one is. Does nothing after an answer.
+    /// Answers the call with `reason` and ends its current run, if any. Does nothing after an answer.
     fn stop(&self, reason: RunError);
 }
 
 impl<T: Send + 'static> Call<T> {
-    /// A call that `answer` waits for, stopped at `deadline`; without `work` where it is refused before it begins.
+    /// A call that sends to `answer` and is stopped at `deadline`; without `work` if it is refused before it begins.
     pub(super) fn new(
         answer: oneshot::Sender<Result<T, RunError>>,
         work: Option<Work<T>>,
@@ -65,17 +65,17 @@ impl<T: Send + 'static> Call<T> {
         self.0.run_options.clone()
     }
 
-    /// The call is in flight: its place is free.
+    /// Releases the place, because the call is in flight.
     pub(super) fn leave_queue(&self) {
         let _place = self.0.held().place.take();
     }
 
-    /// The task, for one step of it; `None` where the call was stopped.
+    /// The task, for one step; `None` if the call was stopped.
     pub(super) fn take_task(&self) -> Option<Box<dyn Task<Output = T>>> {
         self.0.held().task.take()
     }
 
-    /// Keeps `task` for its next step, unless the call was stopped during the last.
+    /// Stores `task` for its next step, unless the call was stopped during the last one.
     pub(super) fn put_back(&self, task: Box<dyn Task<Output = T>>) -> ControlFlow<()> {
         let mut held = self.0.held();
         if held.stopped {
@@ -85,27 +85,27 @@ impl<T: Send + 'static> Call<T> {
         ControlFlow::Continue(())
     }
 
-    /// Gives the answer, unless there is one.
+    /// Sends the answer, unless one was sent.
     pub(super) fn answer(&self, answer: Result<T, RunError>) {
         self.0.answer(answer);
     }
 }
 
 impl<T> Drop for Call<T> {
-    /// A call that is dropped without its answer had no worker any more. Where there is an answer, this one comes too late.
+    /// A call dropped without an answer has lost its worker.
     fn drop(&mut self) {
         self.0.answer(Err(RunError::Stopped));
     }
 }
 
-// Nothing that runs under these locks can panic.
+// No code under these locks can panic.
 
 impl<T> Shared<T> {
     /// Whether this was the first answer.
     fn answer(&self, answer: Result<T, RunError>) -> bool {
         let sender = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         sender.is_some_and(|sender| {
-            // A caller that no longer waits has dropped its end.
+            // The caller may have dropped the receiver.
             let _not_awaited = sender.send(answer);
             true
         })
@@ -115,8 +115,8 @@ impl<T> Shared<T> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was held, for the caller to drop: not under the lock, and the place first, so that who sees the task gone finds
-    /// the place free.
+    /// The held resources, for the caller to drop outside the lock: the place first, so that it is free once the task is
+    /// dropped.
     fn let_go(&self) -> (Option<Place>, Option<Box<dyn Task<Output = T>>>) {
         let mut held = self.held();
         held.stopped = true;
@@ -127,7 +127,7 @@ impl<T> Shared<T> {
 impl<T: Send + 'static> Stop for Shared<T> {
     fn stop(&self, reason: RunError) {
         if self.answer(Err(reason)) {
-            // A run that cannot be ended ends by itself, and its answer comes too late.
+            // If the run cannot be terminated, its answer is ignored later.
             let _not_ended = self.run_options.as_ref().map(|options| options.terminate());
             drop(self.let_go());
         }

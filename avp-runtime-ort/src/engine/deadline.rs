@@ -1,10 +1,10 @@
-//! The time by which a call has to be answered.
+//! The deadline of a call.
 
 use std::time::{Duration, Instant};
 
 use crate::RunError;
 
-/// The end of a call's time, taken at the beginning of the call, so that rendering and tokenizing count.
+/// The deadline of a call, computed when it begins, so that rendering and tokenizing count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Instant,
@@ -26,7 +26,7 @@ impl Deadline {
         self.at <= Instant::now()
     }
 
-    /// The error of a call that is not done in time.
+    /// The error of a call that missed its deadline.
     pub(super) fn error(self) -> RunError {
         RunError::TimedOut { after: self.after }
     }

@@ -1,4 +1,4 @@
-//! One worker thread per session, behind a handle that any thread may use.
+//! One worker thread per session, and a handle for any thread.
 //!
 //! ONNX Runtime runs a session for one caller at a time, so one thread owns it. Calls come to it as [`Task`]s through a bounded
 //! queue. The worker takes one step of each task in turn; a step is one run of the decoder, so that a long answer does not hold up
@@ -10,8 +10,8 @@
 //!    └──────────────── Pending: the answer ────────────────┘
 //! ```
 //!
-//! A task that panics ends alone: its caller gets [`RunError::Panicked`]. Should the thread itself end, every call, waiting or
-//! new, gets [`RunError::Stopped`].
+//! A panic ends only its own task, with [`RunError::Panicked`]. If the thread itself ends, every waiting or new call ends with
+//! [`RunError::Stopped`].
 
 mod call;
 mod deadline;
@@ -41,37 +41,37 @@ use self::{
 };
 use crate::{RunError, decoder::Decoder};
 
-/// Work that needs the decoder, cut into steps. Dropped on the thread that stops its call, or on the worker.
+/// Work on the decoder, divided into steps. Dropped on the thread that stops its call, or on the worker.
 pub(crate) trait Task: Send + 'static {
     /// The answer.
     type Output: Send + 'static;
 
-    /// Takes one step, at most one run of the decoder; other tasks have their turn before the next.
+    /// Takes one step, at most one run of the decoder. Other tasks run before the next step.
     ///
     /// # Errors
-    /// End the task, and become its answer. Where the call was cancelled or its time is up, that is the answer instead.
+    /// An error ends the task and becomes its answer, unless the call was cancelled or timed out.
     fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<Self::Output>, RunError>;
 }
 
-/// The answer, or the task that takes the next step towards it.
+/// The answer, or the task for the next step.
 pub(crate) type Progress<T> = ControlFlow<T, Box<dyn Task<Output = T>>>;
 
-/// The handle to a worker. Dropping it waits for the work accepted so far.
+/// The handle of a worker. Dropping it waits for all accepted work.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    /// As long as it may be: what waits in it has a place, or was stopped and is next to nothing.
+    /// Unbounded: each waiting call holds a place, or was stopped and holds almost no memory.
     queue: Option<Sender<Box<dyn Job>>>,
     places: Places,
-    /// Set before the worker looks into its queue for the last time.
+    /// Set before the worker reads its queue for the last time.
     ended: Arc<AtomicBool>,
     worker: Option<JoinHandle<()>>,
 }
 
 impl Engine {
-    /// Gives `decoder` a thread of its own, `places` in its queue, and takes turns among `in_flight` tasks at most.
+    /// Starts a worker thread for `decoder`, with `places` in its queue and at most `in_flight` concurrent tasks.
     ///
     /// # Errors
-    /// When the system has no thread to give.
+    /// When the thread cannot be started.
     pub(crate) fn new(decoder: Decoder, places: usize, in_flight: usize) -> io::Result<Self> {
         let (queue, jobs) = unbounded();
         let ended = Arc::new(AtomicBool::new(false));
@@ -82,7 +82,7 @@ impl Engine {
         Ok(Self { queue: Some(queue), places: Places::new(places.max(1)), ended, worker: Some(worker) })
     }
 
-    /// Hands `task` over, to be answered by `deadline`. Never waits: a full queue is the answer.
+    /// Enqueues `task`, to be answered by `deadline`. Never blocks: with a full queue, the answer is [`RunError::Busy`].
     pub(crate) fn start<T: Send + 'static>(
         &self,
         task: Box<dyn Task<Output = T>>,
@@ -91,7 +91,7 @@ impl Engine {
         self.try_start(task, deadline).unwrap_or_else(Pending::refused)
     }
 
-    /// As [`start`](Self::start), with a full queue as an error at once.
+    /// As [`start`](Self::start), but returns an error at once if the queue is full.
     ///
     /// # Errors
     /// [`RunError::Busy`].
@@ -104,7 +104,7 @@ impl Engine {
         Ok(self.enqueue(task, place, deadline))
     }
 
-    /// Does `task` and gives its answer by `deadline`, after waiting for a place in the queue where there is none.
+    /// Runs `task` and returns its answer by `deadline`. Waits for a place if the queue is full.
     ///
     /// # Errors
     /// The task's own, [`RunError::TimedOut`], [`RunError::Panicked`] and [`RunError::Stopped`].
@@ -124,13 +124,13 @@ impl Engine {
         deadline: Option<Deadline>,
     ) -> Pending<T> {
         let (call, pending) = pending(Some((task, place)), deadline);
-        // Where nobody takes it, it is dropped, and that is answered.
+        // Without a receiver the call is dropped, which answers it.
         let _taken = self.queue.as_ref().map(|queue| queue.send(Box::new(call)));
         self.stop_if_ended(&pending);
         pending
     }
 
-    /// A queue without a reader keeps what is in it. What came too late to be found there is answered here.
+    /// Answers a call that was enqueued after the worker read its queue for the last time.
     fn stop_if_ended<T>(&self, pending: &Pending<T>) {
         if self.ended.load(Ordering::SeqCst) {
             pending.canceller().stop(RunError::Stopped);
@@ -139,14 +139,14 @@ impl Engine {
 }
 
 impl Drop for Engine {
-    /// ONNX Runtime must not be at work while the process unloads it, so the worker ends before its handle does.
+    /// Joins the worker, because ONNX Runtime must not run while the process unloads it.
     fn drop(&mut self) {
         self.queue = None;
         if let Some(worker) = self.worker.take()
-            // A task that holds the last handle drops it on the worker itself, which ends by its own then.
+            // A task with the last handle drops it on the worker itself, which then ends by itself.
             && worker.thread().id() != thread::current().id()
         {
-            // A worker that panicked has told its callers already.
+            // A panicked worker has already answered its callers.
             let _panicked = worker.join();
         }
     }
@@ -166,7 +166,7 @@ impl<T: Send + 'static> Job for Call<T> {
     fn step(&self, decoder: &mut Decoder) -> ControlFlow<()> {
         let Some(task) = self.take_task() else { return ControlFlow::Break(()) };
         decoder.set_run_options(self.run_options());
-        // Unwind safe: the task is gone, and the decoder forgets what it had bound.
+        // Unwind safe: the task is dropped, and the decoder clears its bindings.
         let step = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.step(decoder)));
         let answer = match step {
             Ok(Ok(ControlFlow::Continue(task))) => return self.put_back(task),
@@ -189,14 +189,14 @@ struct Jobs {
 }
 
 impl Drop for Jobs {
-    /// However the worker ends: what still waits is not going to be done.
+    /// Answers the waiting calls when the worker ends for any reason.
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
         self.jobs.try_iter().for_each(drop);
     }
 }
 
-/// Ends when every handle is gone and all that was accepted is done.
+/// Ends after the last handle is dropped and all accepted work is done.
 fn work(mut decoder: Decoder, Jobs { jobs, .. }: &Jobs, in_flight: usize) {
     let mut running: VecDeque<Box<dyn Job>> = VecDeque::new();
     loop {

@@ -1,4 +1,4 @@
-//! The caller's end of a call: blocking wait, future, cancellation.
+//! `Pending`: blocking wait, future and cancellation of a call.
 
 use std::{
     fmt,
@@ -33,7 +33,7 @@ pub struct Pending<T> {
     cancel: CancelOnDrop,
 }
 
-/// A [`Pending`] that is awaited. Dropping it cancels the call.
+/// The future of a [`Pending`]. Dropping it cancels the call.
 #[must_use = "dropping it cancels the call"]
 pub struct PendingFuture<T> {
     answer: AsyncReceiver<Result<T, RunError>>,
@@ -44,7 +44,7 @@ pub struct PendingFuture<T> {
 #[derive(Clone)]
 pub struct Canceller(Weak<dyn Stop>);
 
-/// A call, and the end at which its answer arrives.
+/// A call, and the receiver of its answer.
 pub(super) fn pending<T: Send + 'static>(
     work: Option<Work<T>>,
     deadline: Option<Deadline>,
@@ -60,7 +60,7 @@ impl<T: Send + 'static> Pending<T> {
         Self::ready(Err(reason))
     }
 
-    /// A call whose answer is known.
+    /// A call with a known answer.
     pub(crate) fn ready(answer: Result<T, RunError>) -> Self {
         let (call, pending) = pending(None, None);
         call.answer(answer);

@@ -5,16 +5,16 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Deadline;
 use crate::RunError;
 
-/// A counting semaphore. A call holds a place while it waits, and gives it back when it begins or is stopped.
+/// A counting semaphore. A call holds a place while it waits, and releases it when it begins or is stopped.
 #[derive(Debug)]
 pub(super) struct Places {
-    /// Holds a permit for each place that is taken.
+    /// Holds one permit per taken place.
     taken: Sender<()>,
     permits: Receiver<()>,
     count: usize,
 }
 
-/// One place; free again when it is dropped.
+/// One place, released on drop.
 pub(super) struct Place(Receiver<()>);
 
 impl Places {
@@ -23,7 +23,7 @@ impl Places {
         Self { taken, permits, count }
     }
 
-    /// A place that is free now.
+    /// Takes a place without waiting.
     ///
     /// # Errors
     /// [`RunError::Busy`].
@@ -32,10 +32,10 @@ impl Places {
         Ok(self.place())
     }
 
-    /// A place as soon as one is free.
+    /// Waits for a free place.
     ///
     /// # Errors
-    /// [`RunError::TimedOut`] where none is before `deadline`.
+    /// [`RunError::TimedOut`] if no place is free before `deadline`.
     pub(super) fn take(&self, deadline: Option<Deadline>) -> Result<Place, RunError> {
         match deadline {
             // The receiver is a field, so the channel is open.
@@ -52,7 +52,7 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // All permits are alike, and its own is among them.
+        // The channel is a counting semaphore: taking any permit releases ours.
         let _mark = self.0.try_recv();
     }
 }

@@ -103,7 +103,7 @@ fn tasks_in_flight_take_turns() {
 }
 
 #[test]
-fn a_full_queue_refuses_what_is_started_and_keeps_waiting_what_blocks() {
+fn a_full_queue_refuses_started_calls_and_blocks_waiting_calls() {
     let model = model(&LoadOptions { queue: 1, in_flight: 1, ..LoadOptions::default() });
     let (gate, release, begun) = held();
     let gate = model.start(gate, None);
@@ -172,7 +172,7 @@ fn a_stopped_call_gives_back_its_place_and_its_task_before_its_turn() {
 }
 
 #[test]
-fn a_call_that_comes_without_time_does_not_begin() {
+fn an_expired_call_does_not_begin() {
     let model = model(&LoadOptions::default());
     let after = Duration::ZERO;
     let began = || -> Result<ControlFlow<()>, RunError> { panic!("it began") };
@@ -216,7 +216,7 @@ fn a_stream_that_waits_for_its_turn_ends_at_once_when_it_is_stopped() {
 }
 
 #[test]
-fn the_first_time_that_is_up_is_not_kept_waiting_by_a_later_one() {
+fn an_earlier_deadline_is_not_delayed_by_a_later_one() {
     let model = model(&LoadOptions { in_flight: 1, ..LoadOptions::default() });
     let (gate, release, begun) = held();
     let gate = model.start(gate, None);

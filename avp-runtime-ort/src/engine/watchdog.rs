@@ -1,4 +1,4 @@
-//! The one thread of a process that stops calls whose time is up.
+//! The watchdog: one thread per process that stops calls at their deadlines.
 
 use std::{
     cmp::Reverse,
@@ -13,11 +13,11 @@ use std::{
 
 use super::{Deadline, call::Stop};
 
-/// Stops `call` with [`RunError::TimedOut`](crate::RunError::TimedOut) at `deadline`, unless it is gone by then.
+/// Stops `call` with [`RunError::TimedOut`](crate::RunError::TimedOut) at `deadline`, unless it was dropped before.
 pub(super) fn watch(call: Weak<dyn Stop>, deadline: Deadline) {
     static WATCHDOG: OnceLock<Option<Sender<Watched>>> = OnceLock::new();
     let watched = Watched { deadline, call };
-    // Whoever has no time left does not begin.
+    // An expired call does not begin.
     if deadline.has_passed() {
         return watched.stop();
     }
@@ -26,7 +26,7 @@ pub(super) fn watch(call: Weak<dyn Stop>, deadline: Deadline) {
         let thread = thread::Builder::new().name("avp-watchdog".to_owned()).spawn(move || guard(&receiver));
         thread.ok().map(|_| sender)
     });
-    // Without the thread there is no keeping the time: the call ends before it begins, rather than never.
+    // Without the thread no deadline can be enforced, so the call ends before it begins.
     let refused = match watchdog {
         Some(watchdog) => watchdog.send(watched).err().map(|refused| refused.0),
         None => Some(watched),
@@ -70,17 +70,17 @@ fn guard(calls: &Receiver<Watched>) {
     }
 }
 
-/// The calls that are watched, the first whose time is up on top.
+/// The watched calls, earliest deadline on top.
 #[derive(Default)]
 struct Calls {
     by_deadline: BinaryHeap<Reverse<Watched>>,
-    /// How many the last sweep left.
+    /// Number of calls after the last sweep.
     swept: usize,
 }
 
 impl Calls {
-    /// Adds a call. When there are twice as many as the last sweep left, lets go of those that have been answered: a busy
-    /// model answers many within the time that each is given.
+    /// Adds a call. Sweeps answered calls when the number has doubled since the last sweep: a busy model answers many calls
+    /// before their deadlines.
     fn push(&mut self, call: Watched) {
         self.by_deadline.push(Reverse(call));
         if self.by_deadline.len() > 2 * self.swept.max(32) {
@@ -90,7 +90,7 @@ impl Calls {
     }
 }
 
-// In a heap, only the time counts.
+// The heap compares deadlines only.
 
 impl PartialEq for Watched {
     fn eq(&self, other: &Self) -> bool {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn answered_calls_are_let_go_before_their_time_is_up_and_others_are_not() {
+    fn only_answered_calls_are_removed_before_their_deadline() {
         let mut calls = Calls::default();
         let mut add = |call: &Arc<dyn Stop>| {
             if let Some(deadline) = Deadline::new(Some(Duration::from_secs(3600))) {

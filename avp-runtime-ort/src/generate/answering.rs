@@ -1,4 +1,4 @@
-//! A generate call on the model's thread: latent steps where they are asked for, the answer, and a second one to compare with.
+//! A generate call on the model's thread: optional latent steps, the answer, and an optional second answer for comparison.
 
 use std::{
     ops::ControlFlow,
@@ -24,14 +24,14 @@ use crate::{
 /// The work of an answer.
 pub(crate) type AnswerTask = Box<dyn Task<Output = Generation>>;
 
-/// Text that is certain, with the tokens since the piece before.
+/// A piece of text, with the tokens since the last piece.
 pub(crate) struct Piece {
     pub(super) text: String,
     pub(super) tokens: Vec<u32>,
     pub(super) since_start: Duration,
 }
 
-/// A generate call before it is handed to the model's thread.
+/// A generate call before it is passed to the model's thread.
 pub(crate) struct Request {
     facts: Arc<Facts>,
     prompt: Reading,
@@ -60,7 +60,7 @@ impl Request {
         })
     }
 
-    /// The work, which sends its text to `pieces` on the way; and the sizes that are known before it begins.
+    /// The task, which sends its text to `pieces`, and the token counts known before it begins.
     ///
     /// # Errors
     /// When prompt and context do not fit the model.
@@ -98,7 +98,7 @@ impl Request {
         };
         let (answering, usage) = match thought {
             None => self.answering(self.context.as_ref(), self.options.reuse_prefix, pieces, metrics)?,
-            // The prompt is read once more behind its own thoughts, which hold no part of it to reuse.
+            // The prompt is read again after its latent steps, so nothing is reused.
             Some(thought) => {
                 metrics.diagnostics = thought.metrics.diagnostics;
                 self.answering(thought.context.as_ref(), false, pieces, metrics)?
@@ -166,7 +166,7 @@ impl Task for ThinkingFirst {
             ControlFlow::Continue(thinking) => {
                 Ok(ControlFlow::Continue(Box::new(Self { thinking, request, pieces })))
             }
-            // A context of NaN is of no use, measured or not.
+            // A context with NaN is an error in any case.
             ControlFlow::Break(thought)
                 if !thought.last_hidden_state.iter().all(|value| value.is_finite()) =>
             {
@@ -184,7 +184,7 @@ impl Task for ThinkingFirst {
 struct Answering {
     past: Past,
     prompt: Reading,
-    /// Tokens to read and to generate at most.
+    /// Maximum number of tokens to read and generate.
     expected: usize,
     generating: Generating,
     output: Output,
@@ -239,7 +239,7 @@ impl Task for Running {
     }
 }
 
-/// Where the text of an answer goes, and what is reported of it.
+/// The receiver of the text, and the metrics.
 struct Output {
     pieces: Option<Sender<Piece>>,
     sent_tokens: usize,
@@ -254,7 +254,7 @@ impl Output {
         let Some(pieces) = self.pieces.as_ref().filter(|_| !text.is_empty()) else { return };
         let new = tokens[self.sent_tokens..].to_vec();
         self.sent_tokens = tokens.len();
-        // A caller that waits for the whole answer does not listen.
+        // A caller that waits for the whole answer has dropped the receiver.
         let _not_listening = pieces.send(Piece { text, tokens: new, since_start: self.start.elapsed() });
     }
 
@@ -271,7 +271,7 @@ impl Output {
     }
 }
 
-/// An answer to be compared with the one without a context.
+/// An answer to compare with the answer without a context.
 struct Compared {
     answering: AnswerTask,
     request: Request,
@@ -300,7 +300,7 @@ impl Task for Compared {
     }
 }
 
-/// The answer without a context, in the making.
+/// The running answer without a context.
 struct Comparing {
     generation: Generation,
     baseline: AnswerTask,

@@ -16,34 +16,34 @@ use crate::{metrics::GenerateMetrics, think::StepsTime};
 pub struct Generation {
     /// The text, without what ended it.
     pub text: String,
-    /// All generated tokens, those of a stop text too; without the token that ended it.
+    /// All generated tokens, including those of a stop text, without an end-of-turn or stop token.
     pub tokens: Vec<u32>,
-    /// Why it ended.
+    /// The reason for the end.
     pub finish: Finish,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were in the context already and were not evaluated again.
+    /// Tokens of the prompt that were taken from the context.
     pub reused_tokens: usize,
-    /// Tokens of the context, none of them evaluated again; reused ones are among them.
+    /// Tokens of the context, including reused ones.
     pub context_tokens: usize,
-    /// From the call to the first token.
+    /// Time from the call to the first token.
     pub first_token_time: Duration,
-    /// From the call to the last token.
+    /// Time from the call to the last token.
     pub total_time: Duration,
-    /// Time of the tokens behind the first, which comes with the prompt.
+    /// Time of the tokens after the first, which is computed with the prompt.
     pub steps_time: StepsTime,
-    /// The call as `avp` 0.6 reports it.
+    /// Metrics of the call, as reported by `avp` 0.6.
     pub metrics: GenerateMetrics,
 }
 
-/// Why a generation ended.
+/// The reason for the end of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Finish {
     /// The model ended its turn.
     EndOfTurn,
-    /// One of the texts or tokens to stop at came.
+    /// The answer reached a stop text or a stop token.
     Stop,
     /// `max_tokens` was reached.
     MaxTokens,
@@ -70,8 +70,7 @@ impl Generation {
         }
     }
 
-    /// Tokens generated in a second, from the first to the last: the time of reading the prompt does not count. `None`
-    /// before the second.
+    /// Tokens per second after the first token, without the time to read the prompt. `None` for fewer than two tokens.
     pub fn tokens_per_second(&self) -> Option<f64> {
         let seconds = self.total_time.saturating_sub(self.first_token_time).as_secs_f64();
         let steps = self.tokens.len().checked_sub(1).filter(|&steps| steps > 0)?;
@@ -130,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn speed_is_of_the_tokens_after_the_first() {
+    fn the_speed_excludes_the_first_token() {
         assert_eq!(generation(11).tokens_per_second(), Some(10.0));
         assert_eq!(generation(1).tokens_per_second(), None);
         assert_eq!(generation(0).tokens_per_second(), None);
     }
 
     #[test]
-    fn its_json_is_flat_and_counts_in_seconds() {
+    fn its_json_is_flat_with_times_in_seconds() {
         let json = serde_json::to_value(generation(2)).unwrap();
         let expected = serde_json::json!({
             "text": "hi", "tokens": [7, 7], "finish": "end_of_turn", "prompt_tokens": 3, "reused_tokens": 1,

@@ -1,8 +1,7 @@
-//! Generation without a model: logits in, the next token to run out, until it is done.
+//! The generation loop as a sans-IO state machine: logits in, the next token to run out.
 //!
-//! The state of one answer, apart from the decoder that computes it: whoever drives it runs the prompt, then every token it
-//! is asked to run, and passes each run's logits in. So the loop can stand in the caller's thread or a worker's, and every
-//! rule of ending is tested without a model.
+//! It holds the state of one answer without the decoder. The driver runs the prompt, then each requested token, and passes the
+//! logits of each run in. So the loop may run on any thread, and every stop rule is tested without a model.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use crate::{
     tokens::{TextStream, Tokens},
 };
 
-/// An answer in the making.
+/// The state of an answer.
 pub(crate) struct Generating {
     tokens: Tokens,
     sampler: Sampler,
@@ -23,11 +22,11 @@ pub(crate) struct Generating {
     stop_tokens: Vec<u32>,
     limit: Limit,
     start: Instant,
-    /// When the first token was there.
+    /// When the first token was chosen.
     first: Option<Instant>,
-    /// When the last was.
+    /// When the last token was chosen.
     last: Instant,
-    /// Spent inside ONNX Runtime for the tokens behind the first.
+    /// Time inside ONNX Runtime for the tokens after the first.
     inside_runtime: Duration,
     answer: Answer,
     usage: Usage,
@@ -46,30 +45,30 @@ struct Limit {
     room: usize,
 }
 
-/// What an answer starts from.
+/// Token counts at the start of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Tokens of the prompt, reused ones too.
+    /// Tokens of the prompt, including reused ones.
     pub(crate) prompt_tokens: usize,
-    /// Those of them that the context holds already.
+    /// Tokens of the prompt that were taken from the context.
     pub(crate) reused_tokens: usize,
     /// Tokens in the context.
     pub(crate) context_tokens: usize,
-    /// Tokens that fit the window behind context and prompt.
+    /// Tokens that fit the window after context and prompt.
     pub(crate) room: usize,
 }
 
-/// What to do after a token.
+/// The next action of the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Run this token and pass the logits in.
     Run(u32),
-    /// There is nothing more to run.
+    /// The answer is complete.
     Done(Finish),
 }
 
 impl Generating {
-    /// Begins an answer to `prompt`, which a token of `end_of_turn` ends.
+    /// Begins an answer to `prompt`, ended by any token of `end_of_turn`.
     ///
     /// # Errors
     /// When an option is out of range.
@@ -100,15 +99,15 @@ impl Generating {
         })
     }
 
-    /// Takes the logits of the last position, and gives the text that is now certain and what to do next.
+    /// Chooses a token from the logits of the last position; returns the new text and the next action.
     ///
     /// # Errors
-    /// When the logits hold no number, options forbid every token, or the tokenizer cannot write the token.
+    /// When no logit is finite, options forbid every token, or the tokenizer cannot decode the token.
     pub(crate) fn advance(&mut self, logits: &[f32], now: Instant) -> Result<(String, Next), RunError> {
         let step = self.answer.tokens.len();
         let token = match self.sampler.next(logits) {
             Some(token) => token,
-            // Only options can forbid what the model allows.
+            // The model has a finite logit, so the options exclude it.
             None if logits.iter().any(|logit| logit.is_finite()) => return Err(self.sampler.forbids_all()),
             None => return Err(RunError::NotFinite { step }),
         };
@@ -128,7 +127,7 @@ impl Generating {
             return Ok((self.keep(passed.text), Next::Done(Finish::Stop)));
         }
         let text = self.keep(passed.text);
-        // The last token needs no place in the window: nothing is computed behind it.
+        // The last token needs no position in the window, because it is not run.
         let finish = if self.answer.tokens.len() >= self.limit.max_tokens {
             Finish::MaxTokens
         } else if self.answer.tokens.len() > self.limit.room {
@@ -140,7 +139,7 @@ impl Generating {
         Ok((text + &rest, next))
     }
 
-    /// Counts the time that running a token took inside ONNX Runtime.
+    /// Adds time spent inside ONNX Runtime for a token.
     pub(crate) fn ran_for(&mut self, time: Duration) {
         self.inside_runtime += time;
     }
@@ -150,7 +149,7 @@ impl Generating {
         &self.answer.tokens
     }
 
-    /// The answer as far as it came: [`Finish::Stopped`] where it was not done.
+    /// The answer so far, with [`Finish::Stopped`] if it is not complete.
     pub(crate) fn into_generation(self) -> Generation {
         let first = self.first.unwrap_or(self.last);
         Generation {
@@ -167,7 +166,7 @@ impl Generating {
         }
     }
 
-    /// Lets out what waited for more: what will not come any more cannot complete it.
+    /// Ends the answer and returns the text that was held back.
     fn end(&mut self, finish: Finish) -> Result<(String, Next), RunError> {
         let passed = self.stop_texts.push(&self.stream.finish(&self.tokens)?);
         let finish = if passed.stopped { Finish::Stop } else { finish };
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_that_ends_a_turn_is_no_part_of_it() {
+    fn the_end_of_turn_token_is_not_part_of_the_answer() {
         let (pieces, answer) = answer(&GenerateOptions::default(), 99, "hi.x");
         assert_eq!(pieces, ["h", "i", ""]);
         assert_eq!((answer.text.as_str(), answer.finish), ("hi", Finish::EndOfTurn));
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_and_texts_to_stop_at_are_no_part_of_the_text() {
+    fn stop_tokens_and_texts_are_not_part_of_the_text() {
         let stop = |text: &str| GenerateOptions { stop: vec![text.into()], ..GenerateOptions::default() };
         let (pieces, found) = answer(&stop("bc"), 99, "abcd");
         assert_eq!(pieces, ["a", "", ""]);
@@ -266,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_special_token_can_be_stopped_at_by_its_text() {
+    fn a_stop_text_may_name_a_special_token() {
         let options = GenerateOptions {
             stop: vec!["<end>".into()],
             ignore_end_of_turn: true,
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_where_tokens_or_room_are_used_up() {
+    fn it_ends_at_max_tokens_or_at_the_window() {
         let options = GenerateOptions { max_tokens: 2, ..GenerateOptions::default() };
         assert_eq!(answer(&options, 99, "abc").1.finish, Finish::MaxTokens);
         let (_, found) = answer(&GenerateOptions::default(), 2, "abcd");
@@ -288,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_left_is_as_far_as_it_came() {
+    fn an_abandoned_answer_keeps_its_text_and_is_stopped() {
         let (_, answer) = answer(&GenerateOptions::default(), 99, "ab");
         assert_eq!((answer.text.as_str(), answer.finish), ("ab", Finish::Stopped));
     }
 
     #[test]
-    fn logits_that_are_no_numbers_end_it_with_the_step() {
+    fn non_finite_logits_fail_with_the_step() {
         let mut generating = begin(&GenerateOptions::default(), 9);
         generating.advance(&logits('a'), Instant::now()).unwrap();
         let error = generating.advance(&[f32::NAN; 27], Instant::now()).unwrap_err();
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_forbid_every_token_are_blamed_and_not_the_model() {
+    fn options_that_forbid_every_token_are_an_option_error() {
         let forbidden = |id| (id, f32::NEG_INFINITY);
         for temperature in [0.0, 1.0] {
             let logit_bias = (0..27).map(forbidden).collect();
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_from_the_call_to_the_first_and_to_the_last_token() {
+    fn times_are_measured_from_the_call_to_the_first_and_last_token() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut generating = Generating::new(

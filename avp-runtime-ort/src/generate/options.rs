@@ -1,4 +1,4 @@
-//! How to generate.
+//! Options of a generation.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,47 +13,47 @@ use crate::RunError;
 /// assert_eq!((options.max_tokens, options.top_p), (512, 1.0));
 /// ```
 ///
-/// # What is applied, and in which order
+/// # Order of processing
 ///
-/// As in Transformers' `generate`, whose processors of the same names these are:
+/// As the logits processors of the same names in Transformers' `generate`:
 ///
 /// 1. `logit_bias`: added to a token's logit, as in the OpenAI API.
 /// 2. `repetition_penalty`: a logit of a token in the prompt or the answer so far is divided by it where positive, and
 ///    multiplied where negative (Keskar et al., 2019). The prompt counts as in Transformers; the context does not, since
 ///    a received context does not carry its tokens.
-/// 3. `frequency_penalty` and `presence_penalty`: `frequency_penalty` for each time the token is in the answer so far
-///    and `presence_penalty` if it is there at all are subtracted, as the OpenAI API defines them. The prompt does not count.
-/// 4. With `temperature` 0 the likeliest token is taken, and nothing below has an effect. Else logits are divided by it.
-/// 5. `top_k`, then `top_p` of what is left, then `min_p`.
+/// 3. `frequency_penalty` and `presence_penalty`, as the OpenAI API defines them: the former is subtracted once per
+///    occurrence of the token in the answer so far, the latter once if it occurs at all. The prompt does not count.
+/// 4. With `temperature` 0 the likeliest token is chosen, and the following steps are skipped. Else logits are divided by it.
+/// 5. `top_k`, then `top_p` of the remaining tokens, then `min_p`.
 /// 6. One of the remaining tokens is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
-    /// Tokens to generate at most, at least 1; 512 by default, as `avp` 0.2.1 has it.
+    /// Maximum number of generated tokens, at least 1; 512 by default, as in `avp` 0.2.1.
     pub max_tokens: usize,
-    /// 0 takes the likeliest token; above, tokens are drawn, and the flatter the higher it is.
+    /// 0 chooses the likeliest token; above 0, tokens are drawn, from a flatter distribution the higher it is.
     pub temperature: f32,
-    /// Draw only from the `top_k` likeliest tokens, and those that are as likely as the last of them; 0 takes all.
+    /// Draw only from the `top_k` likeliest tokens, including ties with the last of them; 0 keeps all.
     pub top_k: usize,
-    /// Draw only from the likeliest tokens that together have this probability, in `(0, 1]`; 1 takes all.
+    /// Draw only from the likeliest tokens that together have this probability, in `(0, 1]`; 1 keeps all.
     pub top_p: f32,
-    /// Draw only from tokens at least this fraction as likely as the likeliest, in `[0, 1]`; 0 takes all.
+    /// Draw only from tokens at least this fraction as likely as the likeliest, in `[0, 1]`; 0 keeps all.
     pub min_p: f32,
-    /// Above 1 makes tokens of the prompt and the answer less likely, below 1 more; above 0, 1 does nothing.
+    /// Above 1 makes tokens of the prompt and the answer less likely, below 1 more likely; 1 by default. Must be above 0.
     pub repetition_penalty: f32,
-    /// Subtracted from a token's logit for each time it is in the answer, in `[-2, 2]`.
+    /// Subtracted from a token's logit for each occurrence in the answer, in `[-2, 2]`.
     pub frequency_penalty: f32,
-    /// Subtracted from the logit of each token that is in the answer, in `[-2, 2]`.
+    /// Subtracted from the logit of each token in the answer, in `[-2, 2]`.
     pub presence_penalty: f32,
     /// Added to the logits of these tokens, by id; negative infinity forbids a token.
     pub logit_bias: BTreeMap<u32, f32>,
-    /// Texts that end the answer where they first appear, across tokens too; they are not part of it. One that spells a
-    /// special token, whose text no answer shows, ends the answer at that token.
+    /// Texts that end the answer at their first occurrence, also across tokens; they are not part of it. The text of a special
+    /// token ends the answer at that token.
     pub stop: Vec<String>,
-    /// Tokens that end the answer beside the model's own; they are not part of it.
+    /// Tokens that end the answer, in addition to the model's end-of-turn tokens; they are not part of it.
     pub stop_tokens: Vec<u32>,
-    /// Go on where the model would end its turn, as vLLM's `ignore_eos` does: for measuring, with `max_tokens`.
+    /// Ignore end-of-turn tokens, as vLLM's `ignore_eos`: for benchmarks, with `max_tokens`.
     pub ignore_end_of_turn: bool,
-    /// Seeds the draw.
+    /// Seed of the draw.
     pub seed: u64,
     /// Time limit, counted from the call; `None` waits without limit.
     pub timeout: Option<Duration>,
@@ -96,7 +96,7 @@ impl Default for GenerateOptions {
 }
 
 impl GenerateOptions {
-    /// Refuses, by name, what is out of range for a tokenizer with ids below `vocab_size`.
+    /// Checks the options for a tokenizer with ids below `vocab_size`. The error names the option.
     pub(super) fn check(&self, vocab_size: usize) -> Result<(), RunError> {
         let number = |option, value: f32, fits: bool, expected| {
             let refused = RunError::Option { option, expected, got: value.into() };
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_text_that_is_empty_would_stop_everything_and_is_refused() {
+    fn an_empty_stop_text_is_refused() {
         let options = GenerateOptions { stop: vec!["a".into(), String::new()], ..GenerateOptions::default() };
         assert_eq!(options.check(10), Err(RunError::EmptyStop));
     }

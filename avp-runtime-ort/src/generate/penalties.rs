@@ -1,10 +1,10 @@
-//! What changes logits before a token is chosen: biases, and penalties for what has been said.
+//! Logit biases and penalties, applied before a token is chosen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::GenerateOptions;
 
-/// Biases and penalties, with the tokens they count.
+/// Biases and penalties, with the counted tokens.
 #[derive(Debug, Clone)]
 pub(super) struct Penalties {
     bias: BTreeMap<u32, f32>,
@@ -13,7 +13,7 @@ pub(super) struct Penalties {
     presence: f32,
     /// Tokens of the prompt and the answer.
     seen: BTreeSet<u32>,
-    /// How often each token is in the answer.
+    /// The count of each token in the answer.
     generated: BTreeMap<u32, u32>,
 }
 
@@ -29,13 +29,13 @@ impl Penalties {
         }
     }
 
-    /// Whether they leave every logit as it is, whatever is said.
+    /// Whether no option changes any logit.
     pub(super) fn are_none(&self) -> bool {
         self.bias.is_empty() && self.repetition == 1.0 && self.frequency == 0.0 && self.presence == 0.0
     }
 
-    /// The option that can make a finite logit infinite, and its value: the lowest bias, or else the repetition penalty.
-    /// The others are too small for that.
+    /// The option that can make a finite logit infinite, and its value: the lowest bias, else the repetition penalty. The
+    /// other penalties are too small.
     pub(super) fn strongest(&self) -> (&'static str, f32) {
         let lowest = self.bias.values().copied().min_by(f32::total_cmp);
         match lowest {
@@ -50,10 +50,10 @@ impl Penalties {
         *self.generated.entry(token).or_default() += 1;
     }
 
-    /// Changes the logits, in the order that [`GenerateOptions`] documents.
+    /// Applies biases and penalties in the order documented by [`GenerateOptions`].
     pub(super) fn apply(&self, logits: &mut [f32]) {
         let mut change = |id: u32, change: &dyn Fn(f32) -> f32| {
-            // The prompt may hold ids that the head has no row for.
+            // The prompt may hold ids outside the head.
             if let Some(logit) = logits.get_mut(id as usize) {
                 *logit = change(*logit);
             }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn repetition_counts_prompt_and_answer_once_and_makes_both_signs_less_likely() {
+    fn repetition_counts_each_token_once_and_lowers_both_signs() {
         let options = GenerateOptions { repetition_penalty: 2.0, ..GenerateOptions::default() };
         // Token 9 of the prompt has no row.
         let logits = applied(options, &[0, 0, 9], &[1, 1], vec![4.0, -4.0, 4.0]);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn frequency_and_presence_count_the_answer_alone() {
+    fn frequency_and_presence_count_only_the_answer() {
         let options =
             GenerateOptions { frequency_penalty: 0.5, presence_penalty: 0.25, ..GenerateOptions::default() };
         assert_eq!(applied(options, &[0], &[1, 1], vec![1.0, 1.0]), [1.0, -0.25]);

@@ -1,7 +1,7 @@
-//! Picks the next token from logits: greedy, or drawn from what `top_k`, `top_p` and `min_p` leave.
+//! Chooses the next token from logits: greedily, or by a draw after `top_k`, `top_p` and `min_p`.
 //!
-//! Logits are as many as the vocabulary has tokens, often more than 100,000, and a token is chosen from them at every
-//! step. So the greedy way allocates nothing and reads them twice, and drawing sorts only as much as is kept.
+//! A vocabulary often has more than 100,000 tokens, and each step reads a logit for each. So greedy decoding allocates nothing
+//! and reads the logits twice, and a draw sorts only the remaining candidates.
 
 use std::cmp::Ordering;
 
@@ -15,7 +15,7 @@ use crate::RunError;
 pub(super) struct Sampler {
     penalties: Penalties,
     choice: Choice,
-    /// Logits with penalties; kept, so that a step allocates nothing.
+    /// Logits with penalties; reused, so that a step allocates nothing.
     changed: Vec<f32>,
 }
 
@@ -37,7 +37,7 @@ struct Draw {
     largest: Vec<f32>,
 }
 
-/// A token that may be drawn; the likeliest has weight 1.
+/// A token that may be drawn. The likeliest token has weight 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Candidate {
     id: u32,
@@ -45,7 +45,7 @@ struct Candidate {
 }
 
 impl Sampler {
-    /// A sampler for an answer to `prompt`; the options are in range.
+    /// A sampler for an answer to `prompt`. The options must be in range.
     pub(super) fn new(options: &GenerateOptions, prompt: &[u32]) -> Self {
         let choice = if options.temperature == 0.0 {
             Choice::Greedy
@@ -55,7 +55,7 @@ impl Sampler {
         Self { penalties: Penalties::new(options, prompt), choice, changed: Vec::new() }
     }
 
-    /// The next token; `None` where no logit is a finite number, or none is left one.
+    /// The next token; `None` if no logit is finite, with or without penalties.
     pub(super) fn next(&mut self, logits: &[f32]) -> Option<u32> {
         let logits = if self.penalties.are_none() {
             logits
@@ -75,10 +75,10 @@ impl Sampler {
         Some(token)
     }
 
-    /// The error where the model's logits are finite and [`next`](Self::next) gave none.
+    /// The error if the model has finite logits but [`next`](Self::next) returned `None`.
     pub(super) fn forbids_all(&self) -> RunError {
         let (option, got) = self.penalties.strongest();
-        RunError::Option { option, expected: "such that a token is left to choose", got: got.into() }
+        RunError::Option { option, expected: "a value that allows at least one token", got: got.into() }
     }
 }
 
@@ -105,12 +105,12 @@ impl Draw {
                 return Some(candidate.id);
             }
         }
-        // Rounding can leave a crumb behind the last token.
+        // Rounding can leave a remainder after the last token.
         self.candidates.last().map(|candidate| candidate.id)
     }
 
-    /// Fills `candidates` with the tokens that may be drawn, in an order that depends on nothing but the logits; `None`
-    /// where no logit is finite.
+    /// Fills `candidates` with the tokens that may be drawn, in an order that depends only on the logits; `None` if no logit is
+    /// finite.
     fn keep(&mut self, logits: &[f32]) -> Option<()> {
         let top = max_finite(logits)?;
         let mut floor = match self.top_k {
@@ -118,15 +118,15 @@ impl Draw {
             count => kth_largest(logits, count, &mut self.largest),
         };
         if self.top_p == 1.0 {
-            // Nobody needs the weight of what `min_p` drops: a logit well below its threshold is not looked at.
+            // Skips logits well below the threshold of `min_p`: their weights are not needed.
             floor = floor.max(top + self.temperature * (self.min_p.ln() - 0.01));
         }
         let (mut total, mut left) = (0.0, 0.0);
         self.candidates.clear();
         for (id, logit) in at_least(logits, floor) {
             let weight = ((logit - top) / self.temperature).exp();
-            // `min_p` comes after `top_p`, whose mass is of all that `top_k` left. Both keep the likelier tokens, so what
-            // `min_p` drops can be left out before `top_p` sorts.
+            // `min_p` comes after `top_p`, whose mass refers to all tokens that `top_k` kept. Both keep the likelier tokens, so
+            // tokens that `min_p` drops can be left out before `top_p` sorts.
             total += f64::from(weight);
             if weight >= self.min_p {
                 left += f64::from(weight);
@@ -140,14 +140,14 @@ impl Draw {
     }
 }
 
-/// The first of the largest finite values, as Transformers' argmax has it.
+/// The first of the largest finite values, as in Transformers' argmax.
 fn argmax(logits: &[f32]) -> Option<u32> {
     at_least(logits, max_finite(logits)?).next().map(|(id, _)| id)
 }
 
 /// The finite logits from `floor` on, with their tokens.
 ///
-/// Most are far below: blocks are searched without a branch for each logit, and only those that have one are looked through.
+/// Most logits are far below `floor`: each block is tested without a branch per logit, and only matching blocks are iterated.
 fn at_least(logits: &[f32], floor: f32) -> impl Iterator<Item = (u32, f32)> {
     const BLOCK: usize = 64;
     let blocks = (0u32..).step_by(BLOCK).zip(logits.chunks(BLOCK));
@@ -157,10 +157,10 @@ fn at_least(logits: &[f32], floor: f32) -> impl Iterator<Item = (u32, f32)> {
         .filter(move |(_, logit)| *logit >= floor && logit.is_finite())
 }
 
-/// The largest finite value, in lanes that do not wait for each other, so that the compiler uses vector instructions.
+/// The largest finite value, computed in independent lanes, so that the compiler uses vector instructions.
 fn max_finite(values: &[f32]) -> Option<f32> {
     const LANES: usize = 16;
-    // Neither NaN nor infinity is below infinity; `f32::max` would do more than is needed here.
+    // The comparison excludes NaN and infinity; `f32::max` is slower.
     let larger = |top: f32, value: f32| {
         let value = if value < f32::INFINITY { value } else { f32::NEG_INFINITY };
         if value > top { value } else { top }
@@ -176,9 +176,9 @@ fn max_finite(values: &[f32]) -> Option<f32> {
     top.is_finite().then_some(top)
 }
 
-/// The `count`th largest of the finite values; negative infinity where there are not so many.
+/// The `count`th largest of the finite values; negative infinity if there are fewer.
 ///
-/// `largest` never holds more than twice `count`: when it is full, its smaller half goes, and nothing smaller comes in again.
+/// `largest` holds at most twice `count` values: when it is full, its smaller half is dropped and sets the floor for new values.
 fn kth_largest(values: &[f32], count: usize, largest: &mut Vec<f32>) -> f32 {
     let descending = |a: &f32, b: &f32| b.total_cmp(a);
     largest.clear();
@@ -187,7 +187,7 @@ fn kth_largest(values: &[f32], count: usize, largest: &mut Vec<f32>) -> f32 {
     }
     let mut floor = f32::NEG_INFINITY;
     for block in values.chunks(64) {
-        // As a rule there is nothing in a block, and that is seen without a branch for each value.
+        // Most blocks have no larger value, which is tested without a branch per value.
         if !block.iter().fold(false, |found, &value| found | (value > floor)) {
             continue;
         }
@@ -207,11 +207,11 @@ fn kth_largest(values: &[f32], count: usize, largest: &mut Vec<f32>) -> f32 {
     *largest.select_nth_unstable_by(count - 1, descending).1
 }
 
-/// Keeps the likeliest candidates, as few as together weigh at least `mass`, or all where they do not; `total` is what they
-/// weigh together. Sorts only those and a few more.
+/// Keeps the fewest likeliest candidates with a total weight of at least `mass`, or all if their weight is less; `total` is
+/// the weight of all candidates. Sorts only those and a few more.
 fn keep_nucleus(candidates: &mut Vec<Candidate>, mass: f64, total: f64) {
-    // Candidates lighter than an equal share of what may be left out weigh less than that together, so that none of them is
-    // needed. Half the share, since sums are rounded. Without enough mass it is negative, and nothing is left out.
+    // Candidates below an equal share of the excess weigh less than the excess together, so that all of them can be dropped.
+    // Half the share, because sums are rounded. If the mass is not reached, the share is negative and nothing is dropped.
     let share = (total - mass) / (2.0 * candidates.len() as f64);
     candidates.retain(|candidate| f64::from(candidate.weight) >= share);
     let mut sorted = 0;
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn temperature_zero_takes_the_first_of_the_largest() {
+    fn temperature_zero_chooses_the_first_largest_logit() {
         assert_eq!(sampler(GenerateOptions::default()).next(&[0.5, 2.0, f32::NAN, 2.0]), Some(1));
         let mut many = vec![f32::NEG_INFINITY; 1000];
         many[600] = -3.0;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_without_a_number_give_no_token() {
+    fn logits_without_a_finite_value_give_no_token() {
         for temperature in [0.0, 1.0] {
             let mut sampler = sampler(GenerateOptions { temperature, ..GenerateOptions::default() });
             assert_eq!(sampler.next(&[f32::NAN, f32::INFINITY]), None);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_token_left_is_greedy_whatever_the_seed() {
+    fn a_single_remaining_token_does_not_depend_on_the_seed() {
         let hot = |seed| GenerateOptions { temperature: 1.5, seed, ..GenerateOptions::default() };
         for seed in 0..20 {
             for options in [
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_tail_below_min_p_takes_nothing_else_with_it() {
+    fn a_long_tail_below_min_p_does_not_change_the_nucleus() {
         let options =
             GenerateOptions { temperature: 1.0, top_p: 0.3, min_p: 0.6, ..GenerateOptions::default() };
         // Three tokens weigh 2.7, the tail 500: `top_p` leaves much of the tail, and `min_p` then only the three.
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_counts_against_itself() {
+    fn a_repeated_token_is_penalized() {
         let mut sampler = sampler(GenerateOptions { presence_penalty: 1.0, ..GenerateOptions::default() });
         let said: Vec<_> = (0..3).filter_map(|_| sampler.next(&[1.0, 0.9, 0.8])).collect();
         assert_eq!(said, [0, 1, 2]);
@@ -396,7 +396,7 @@ mod tests {
     }
 
     /// What `keep` should keep, by id, in the documented order and by a full sort at each step.
-    fn kept_one_after_the_other(options: &GenerateOptions, logits: &[f32]) -> Vec<u32> {
+    fn filtered_in_sequence(options: &GenerateOptions, logits: &[f32]) -> Vec<u32> {
         let mut kept: Vec<(u32, f32)> =
             (0..).zip(logits.iter().copied()).filter(|(_, logit)| logit.is_finite()).collect();
         kept.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -426,7 +426,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn top_k_top_p_and_min_p_keep_what_they_keep_one_after_the_other(
+        fn the_combined_filters_equal_top_k_top_p_and_min_p_in_sequence(
             logits in prop::collection::vec(-40i8..40, 1..600), temperature in 0.2..6.0f32,
             top_k in prop_oneof![Just(0), 1usize..300], top_p in prop_oneof![Just(1.0), 0.01..1.0f32], min_p in 0.0..=1.0f32,
         ) {
@@ -436,11 +436,11 @@ mod tests {
             draw.keep(&logits).unwrap();
             let mut kept: Vec<u32> = draw.candidates.iter().map(|candidate| candidate.id).collect();
             kept.sort_unstable();
-            prop_assert_eq!(kept, kept_one_after_the_other(&options, &logits));
+            prop_assert_eq!(kept, filtered_in_sequence(&options, &logits));
         }
 
         #[test]
-        fn the_kth_largest_is_that_of_a_full_sort(
+        fn the_kth_largest_equals_a_full_sort(
             values in prop::collection::vec(prop_oneof![-9i8..9, Just(i8::MIN)], 0..200), count in 1usize..40,
         ) {
             let values: Vec<f32> =
@@ -456,7 +456,7 @@ mod tests {
         }
 
         #[test]
-        fn the_nucleus_is_that_of_a_full_sort(weights in prop::collection::vec(0u8..50, 1..400), part in 0.0..1.0f64) {
+        fn the_nucleus_equals_a_full_sort(weights in prop::collection::vec(0u8..50, 1..400), part in 0.0..1.0f64) {
             let candidates: Vec<Candidate> =
                 (0..).zip(&weights).map(|(id, &weight)| Candidate { id, weight: weight.into() }).collect();
             let total = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();

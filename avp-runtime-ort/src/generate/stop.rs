@@ -1,37 +1,37 @@
-//! Texts that end an answer: found across pieces, and held back until it is clear that they are not one.
+//! Stop texts: found across pieces of the answer. The end of a piece that may begin a stop text is held back.
 
-/// Watches a text that comes in pieces for the first of some texts to be complete.
+/// Finds the first complete stop text in a text that arrives in pieces.
 ///
-/// What is let through does not depend on how the text is cut into pieces, and never holds a part of the text that ends it.
+/// The output does not depend on the boundaries of the pieces, and never contains a part of the stop text.
 #[derive(Debug, Clone)]
 pub(super) struct StopTexts {
     texts: Vec<String>,
-    /// The end of what came in, while it may still be the beginning of a stop text.
+    /// The end of the input that may be the beginning of a stop text.
     held: String,
 }
 
-/// What can be passed on after a piece.
+/// The output after a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Passed {
     pub(super) text: String,
-    /// A stop text is complete; what came behind it is dropped.
+    /// Whether a stop text is complete. Any text after it is dropped.
     pub(super) stopped: bool,
 }
 
 impl StopTexts {
-    /// `texts` hold no empty one.
+    /// `texts` must not contain an empty text.
     pub(super) fn new(texts: Vec<String>) -> Self {
         Self { texts, held: String::new() }
     }
 
-    /// Takes a piece in and gives what is certain to be no part of a stop text.
+    /// Appends a piece and returns the text that cannot be part of a stop text.
     pub(super) fn push(&mut self, piece: &str) -> Passed {
         self.held += piece;
         let found = self.texts.iter().filter_map(|text| {
             let start = self.held.find(text.as_str())?;
             Some((start + text.len(), start))
         });
-        // The one that is complete first, as if characters came one by one; of several, the longest.
+        // The stop text that ends first; among several, the longest.
         if let Some((_, start)) = found.min() {
             self.held.truncate(start);
             return Passed { text: std::mem::take(&mut self.held), stopped: true };
@@ -40,12 +40,12 @@ impl StopTexts {
         Passed { text: std::mem::replace(&mut self.held, tail), stopped: false }
     }
 
-    /// No more will come: what was held back is text after all.
+    /// Returns the held text at the end of the input.
     pub(super) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 
-    /// Bytes of what is held that no stop text can begin in.
+    /// Number of held bytes before the first possible stop text.
     fn certain(&self) -> usize {
         let longest = self.texts.iter().map(String::len).max().unwrap_or(0);
         let from = self.held.len().saturating_sub(longest.saturating_sub(1));
@@ -76,13 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_text_across_pieces_is_no_part_of_the_output() {
+    fn a_stop_text_across_pieces_is_not_part_of_the_output() {
         assert_eq!(run(&["\nQ:"], &["Lisbon.", "\n", "Q", ": Who"]), ("Lisbon.".into(), true));
         assert_eq!(run(&["é!"], &["caf", "é", "!"]), ("caf".into(), true));
     }
 
     #[test]
-    fn what_looked_like_a_stop_text_comes_when_it_is_none() {
+    fn an_incomplete_stop_text_is_returned_later() {
         let mut stop = StopTexts::new(vec!["STOP".into()]);
         assert_eq!(stop.push("a ST"), Passed { text: "a ".into(), stopped: false });
         assert_eq!(stop.push("ST"), Passed { text: "ST".into(), stopped: false });
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stop_text_that_is_complete_first_counts() {
+    fn the_first_complete_stop_text_ends_the_output() {
         assert_eq!(run(&["abc", "b"], &["abc"]), ("a".into(), true));
         assert_eq!(run(&["b", "abc"], &["a", "b", "c"]), ("a".into(), true));
         assert_eq!(run(&["b", "ab"], &["ab"]), (String::new(), true));

@@ -1,4 +1,4 @@
-//! The caller's end of an answer: pieces of text as they come, or all of it.
+//! `GenerationStream`: an answer as an iterator of text, a future or a blocking wait.
 
 use std::{future::IntoFuture, iter::FusedIterator, sync::mpsc::Receiver};
 

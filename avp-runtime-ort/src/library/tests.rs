@@ -67,7 +67,7 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
-fn a_folder_is_refused_for_what_it_is() {
+fn a_folder_is_refused_as_a_library() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(refusal(folder.path()), LibraryError::NotAFile { got: "a folder", .. }));
 }
@@ -162,7 +162,7 @@ fn only_releases_that_serve_the_api_level_pass() {
 }
 
 #[test]
-fn every_place_is_listed_where_nothing_is_found() {
+fn the_error_lists_every_searched_path() {
     let empty = tempfile::tempdir().unwrap();
     let (folder, path) = file(b"text");
     let places = [

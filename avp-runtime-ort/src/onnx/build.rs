@@ -1,4 +1,4 @@
-//! Small constructors for the nodes, tensors and value descriptions that preparing a graph adds.
+//! Constructors of nodes, tensors and value descriptions.
 
 use bytes::Bytes;
 
@@ -59,7 +59,7 @@ impl NodeProto {
         self
     }
 
-    /// The value of an integer attribute, or what the operator takes it to be when absent.
+    /// The value of an integer attribute, or `default` if absent.
     pub(crate) fn int_or(&self, name: &str, default: i64) -> i64 {
         self.attribute.iter().find(|attribute| attribute.name() == name).map_or(default, AttributeProto::i)
     }
@@ -75,7 +75,7 @@ pub(crate) fn constant(name: &str, output: &str, tensor: TensorProto) -> NodePro
     node("Constant", name, [], [output]).with_tensor("value", tensor)
 }
 
-/// `If` over a scalar condition; both branches read the outer graph's values and make one value each.
+/// An `If` with a scalar condition. Both branches read values of the outer graph and produce one value.
 pub(crate) fn if_node(
     name: &str,
     condition: &str,
@@ -125,7 +125,7 @@ pub(crate) fn tensor_value(name: &str, elem_type: i32, dims: &[Result<i64, &str>
     }
 }
 
-/// Fixes dimension `axis` of a tensor description, where it has one.
+/// Sets dimension `axis` of a tensor description, if it exists.
 pub(crate) fn set_dim(value: &mut ValueInfoProto, axis: usize, size: i64) {
     let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|t| t.value.as_mut())
     else {

@@ -1,4 +1,4 @@
-//! Where weights lie that are not in the graph's own file.
+//! External data: weights in files beside the graph.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,22 +8,22 @@ use std::{
 use super::{ModelProto, TensorProto, tensors::visit_tensors};
 use crate::prepare::PrepareError;
 
-/// The file that holds a tensor's external data, wherever links in `folder` lead.
+/// The file of a tensor's external data, with links in `folder` resolved.
 ///
 /// # Errors
-/// When its path is missing, absolute, or leaves the folder: a model file must not read what it does not own. When the file
-/// is missing or a link leads out of the folder.
+/// When its path is missing, absolute, or leaves the folder: a model must not read other files. When the file is missing, or a
+/// link leaves the folder.
 pub(super) fn external_file(tensor: &TensorProto, folder: &Path) -> Result<PathBuf, PrepareError> {
     resolve(tensor.name(), &external_location(tensor.name(), tensor)?, folder)
 }
 
-/// Where a tensor's external data lies, relative to the model's folder. Of several entries of a name one reader takes the
-/// first and another the last: there must be one. `name` is what an error calls it.
+/// The location of a tensor's external data, relative to the model's folder. Repeated entries are refused, because readers
+/// disagree on which one counts. `name` is for errors.
 fn external_location(name: &str, tensor: &TensorProto) -> Result<PathBuf, PrepareError> {
     let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
     let path = PathBuf::from(location.map(|entry| entry.value()).unwrap_or_default());
     let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    // So are two offsets in one file two tensors.
+    // Repeated offsets are ambiguous as well.
     let mut keys = BTreeSet::new();
     let is_ambiguous = !tensor.external_data.iter().all(|entry| keys.insert(entry.key()));
     if path.as_os_str().is_empty() || !inside || is_address(&path) || is_ambiguous {
@@ -32,7 +32,7 @@ fn external_location(name: &str, tensor: &TensorProto) -> Result<PathBuf, Prepar
     Ok(path)
 }
 
-/// The file at `location` in `folder`; `name` is what an error calls it.
+/// The file at `location` in `folder`; `name` is for errors.
 fn resolve(name: &str, location: &Path, folder: &Path) -> Result<PathBuf, PrepareError> {
     let path = folder.join(location);
     let resolved = path.canonicalize().map_err(|error| unreadable(name, &path, &error))?;
@@ -45,26 +45,26 @@ fn resolve(name: &str, location: &Path, folder: &Path) -> Result<PathBuf, Prepar
     Err(PrepareError::ExternalPath { name: name.to_owned(), path: resolved })
 }
 
-/// Whether ONNX Runtime takes it for no file, but the offset beside it for an address in its own memory:
-/// `*/_ORT_MEM_ADDR_/*` and another name like it. A file that is really called so must not be found under that name.
+/// Whether ONNX Runtime reads the path as a marker for an address in its own memory, given as the offset:
+/// `*/_ORT_MEM_ADDR_/*` and a similar name. Such a path is refused even if the file exists.
 fn is_address(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"_ORT_"))
 }
 
-/// The files beside a graph that its weights lie in.
+/// The external data files of a graph.
 pub(crate) struct ExternalFiles {
-    /// The folder that ONNX Runtime is to look for them in: the graph's own, or that of the whole download where links lead
-    /// out of it to the download's blobs. ONNX Runtime follows no link that leaves the folder it was given.
+    /// The folder for ONNX Runtime: the graph's own, or that of the whole download if links lead to its blobs. ONNX Runtime
+    /// refuses links that leave the given folder.
     pub(crate) root: PathBuf,
-    /// Where each location that the graph names lies, relative to `root`.
+    /// The path of each location in the graph, relative to `root`.
     pub(crate) files: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl ExternalFiles {
-    /// Finds what a graph in `folder` names as `locations`.
+    /// Resolves the `locations` of a graph in `folder`.
     ///
     /// # Errors
-    /// When a file is missing, or a link leads out of the folder.
+    /// When a file is missing, or a link leaves the folder.
     pub(crate) fn find(folder: &Path, locations: &[PathBuf]) -> Result<Self, PrepareError> {
         // The empty path is the working directory.
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -87,7 +87,7 @@ impl ExternalFiles {
         Ok(Self { root, files })
     }
 
-    /// Makes the locations in `model` those relative to the root.
+    /// Makes the locations in `model` relative to the root.
     pub(crate) fn relocate(&self, model: &mut ModelProto) {
         visit_tensors(model, &mut |_, tensor| {
             for entry in tensor.external_data.iter_mut().filter(|entry| entry.key() == "location") {
@@ -100,10 +100,10 @@ impl ExternalFiles {
     }
 }
 
-/// Every location of external data that `model` names, sorted. It is only read.
+/// Every external data location in `model`, sorted. Does not change the model.
 ///
 /// # Errors
-/// When a path is missing, absolute, or leaves the folder; the error names the tensor, or the node that holds it.
+/// When a path is missing, absolute, or leaves the folder. The error names the tensor, or its node.
 pub(crate) fn external_locations(model: &mut ModelProto) -> Result<Vec<PathBuf>, PrepareError> {
     let mut locations = Ok(BTreeSet::new());
     visit_tensors(model, &mut |name, tensor| {
@@ -121,7 +121,7 @@ pub(crate) fn external_locations(model: &mut ModelProto) -> Result<Vec<PathBuf>,
     Ok(locations?.into_iter().collect())
 }
 
-/// The folder of a whole download: its cache keeps `REPOSITORY/blobs/HASH` and links to them from
+/// The folder of a whole download: the cache stores `REPOSITORY/blobs/HASH`, and links to them in
 /// `REPOSITORY/snapshots/REVISION/`.
 fn repository_of_snapshot(folder: &Path) -> Option<&Path> {
     folder.ancestors().find(|ancestor| ancestor.ends_with("snapshots"))?.parent()
@@ -171,7 +171,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_tensor_in_two_places_is_refused_whichever_comes_first() {
+    fn a_tensor_with_two_locations_is_refused_in_either_order() {
         for (one, two) in [("w", "../w"), ("../w", "w"), ("w", "w")] {
             let tensor = external(&[("location", one), ("location", two)]);
             assert!(matches!(external_location("w", &tensor), Err(PrepareError::ExternalPath { .. })));
@@ -188,7 +188,7 @@ pub(super) mod tests {
         ModelProto { graph: Some(graph), ..ModelProto::default() }
     }
 
-    /// `tensor`, without a name, in each place where ONNX allows one, and what an error calls it there.
+    /// `tensor`, without a name, in each place where ONNX allows a tensor, and its name in errors there.
     fn everywhere(tensor: &TensorProto) -> Vec<(&'static str, ModelProto)> {
         let tensor = TensorProto { name: None, ..tensor.clone() };
         let sparse = SparseTensorProto { values: Some(tensor.clone()), ..SparseTensorProto::default() };
@@ -227,7 +227,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn external_data_is_held_to_the_folder_wherever_a_tensor_stands() {
+    fn external_data_outside_the_folder_is_refused_for_every_tensor() {
         for (number, (name, mut model)) in
             everywhere(&external(&[("location", "../w")])).into_iter().enumerate()
         {
@@ -237,7 +237,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn external_data_is_found_and_moved_wherever_a_tensor_stands() {
+    fn external_data_of_every_tensor_is_found_and_relocated() {
         let file = || (PathBuf::from("w"), PathBuf::from("snapshots/1/w"));
         let files = ExternalFiles { root: PathBuf::new(), files: [file()].into() };
         for (number, (_, mut model)) in everywhere(&external(&[("location", "w")])).into_iter().enumerate() {
@@ -249,7 +249,7 @@ pub(super) mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_are_followed_inside_the_folder_and_to_a_snapshots_blobs_and_nowhere_else() {
+    fn only_links_inside_the_folder_and_to_the_blobs_of_a_snapshot_are_followed() {
         use std::{fs, os::unix::fs::symlink};
         let root = tempfile::tempdir().unwrap();
         let snapshot = root.path().join("snapshots/main/onnx");

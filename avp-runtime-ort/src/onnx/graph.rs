@@ -1,12 +1,12 @@
-//! Who makes a value and who reads it, looked up by name.
+//! An index of the producer and the consumers of each value.
 
 use std::collections::HashMap;
 
 use super::{GraphProto, NodeProto, TensorProto};
 
-/// An index over a graph: nodes by the values they make and read, initializers by name.
+/// An index over a graph: nodes by the values that they produce and read, initializers by name.
 ///
-/// Positions are those in `graph.node`, so they stay valid only until the graph is edited.
+/// Positions refer to `graph.node` and are valid until the graph is edited.
 pub(crate) struct GraphIndex<'g> {
     graph: &'g GraphProto,
     producers: HashMap<&'g str, usize>,
@@ -38,7 +38,7 @@ impl<'g> GraphIndex<'g> {
         &self.graph.node[position]
     }
 
-    /// The node that makes `value`, with its position; `None` for graph inputs and initializers.
+    /// The node that produces `value`, with its position; `None` for graph inputs and initializers.
     pub(crate) fn producer(&self, value: &str) -> Option<(usize, &'g NodeProto)> {
         self.producers.get(value).map(|&position| (position, self.node(position)))
     }
@@ -51,7 +51,7 @@ impl<'g> GraphIndex<'g> {
         self.initializers.get(name).copied()
     }
 
-    /// Whether `value` is fixed at load time: an initializer, or made by a `Constant` node.
+    /// Whether `value` is constant: an initializer, or the output of a `Constant` node.
     pub(crate) fn is_constant(&self, value: &str) -> bool {
         self.initializer(value).is_some()
             || self.producer(value).is_some_and(|(_, node)| node.op_type() == "Constant")
@@ -64,7 +64,7 @@ mod tests {
     use crate::onnx::node;
 
     #[test]
-    fn values_are_found_by_who_makes_and_reads_them() {
+    fn producers_and_consumers_are_found_by_value() {
         let graph = GraphProto {
             node: vec![
                 node("Identity", "first", ["x"], ["y"]),

@@ -1,7 +1,7 @@
-//! ONNX models as data: the protobuf types, an index over a graph, and the weights a graph carries.
+//! ONNX models as data: protobuf types, an index over a graph, and weights.
 //!
-//! The schema is `proto/onnx.proto`; the types are generated from it by `cargo xtask codegen`. The whole schema is
-//! there on purpose: prost drops fields it does not know, and a dropped field would change the model.
+//! The types are generated from `proto/onnx.proto` by `cargo xtask codegen`. The schema is complete, because prost drops unknown
+//! fields, and a dropped field would change the model.
 
 mod build;
 mod external;

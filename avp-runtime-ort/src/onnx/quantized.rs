@@ -1,9 +1,9 @@
-//! A vocabulary-sized weight in whatever form an export stores it, read as float32 rows.
+//! Reads embeddings and heads as float32 rows, in any storage format of an export.
 //!
-//! Embedding and head are both tables of one row for each token. Exports store them as plain floats, as 4- or 8-bit
-//! integers with a scale for each block of a row (`GatherBlockQuantized`, `MatMulNBits`), as 8-bit integers with one scale
-//! (`quantize_dynamic`), or in the 4-bit floats of bitsandbytes (`MatMulBnb4`). Reading them here decides whether head and
-//! embedding are one weight, and solves the realignment of those that are not.
+//! Embedding and head are tables with one row per token. Exports store them as plain floats, as 4- or 8-bit integers with a
+//! scale for each block of a row (`GatherBlockQuantized`, `MatMulNBits`), as 8-bit integers with one scale
+//! (`quantize_dynamic`), or as the 4-bit floats of bitsandbytes (`MatMulBnb4`). The rows are compared to detect tied weights,
+//! and used to solve the realignment of untied ones.
 
 use super::{
     GraphIndex, Matrix, TensorProto, Weights,
@@ -11,16 +11,16 @@ use super::{
 };
 use crate::prepare::PrepareError;
 
-/// Which initializers make up a table, and how. Two equal values are one weight.
+/// The initializers of a table, and its storage format. Equal values denote the same weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stored {
-    /// Floats; `transposed` where they lie as `[hidden_size, vocab_size]`.
+    /// Floats; `transposed` if stored as `[hidden_size, vocab_size]`.
     Float { tensor: String, transposed: bool },
     /// `(q - zero_point) * scale`, with a scale for each `block_size` elements of a row.
     Blocks(Blocks),
-    /// `(q - zero_point) * scale`, with one scale, or one for each row of the table.
+    /// `(q - zero_point) * scale`, with one scale, or one per row of the table.
     Linear { tensor: String, transposed: bool, scale: String, zero_point: Option<String> },
-    /// `codebook[q] * absmax`, the codebook's entries packed two a byte, high half first, over all rows.
+    /// `codebook[q] * absmax`, with two entries per byte, high half first, continuous over all rows.
     Bnb4 { tensor: String, absmax: String, block_size: usize, codebook: Codebook, rows: usize, cols: usize },
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Codebook {
     Nf4,
 }
 
-/// A table in memory, `[rows, cols]` being `[vocab_size, hidden_size]`.
+/// A table `[vocab_size, hidden_size]` in memory.
 pub(crate) struct Table {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
@@ -147,7 +147,7 @@ impl Blocks {
         if !matches!(bits, 2 | 4 | 8) || block_size == 0 || packed.element.is_float() {
             return Err(refuse(stored, "expected blocks of 2-, 4- or 8-bit integers"));
         }
-        // Both exporters lay a row's blocks one behind the other; MatMulNBits fills the last one up.
+        // Both exporters store the blocks of a row contiguously; MatMulNBits pads the last block.
         let blocks = cols.div_ceil(block_size);
         let bytes_of =
             |row_len: usize| rows.checked_mul(row_len)?.checked_mul(bits).map(|bits| bits.div_ceil(8));
@@ -158,7 +158,7 @@ impl Blocks {
         let count = rows.saturating_mul(blocks);
         let zeros = match zeros {
             Some(zeros) => zero_points(weights, zeros, bits, rows, blocks)?,
-            // ONNX Runtime takes unsigned integers to lie around the middle of their range, signed ones around 0.
+            // Default zero points of ONNX Runtime: mid-range for unsigned integers, 0 for signed ones.
             None => {
                 let unsigned = packed.element == super::weights::Element::U8;
                 vec![if unsigned { (1_u32 << (bits - 1)) as f32 } else { 0.0 }]
@@ -171,7 +171,7 @@ impl Blocks {
     }
 }
 
-/// One zero point for each block: floats, 4-bit elements, or bytes that hold several, each row's from a whole byte on.
+/// One zero point per block: floats, 4-bit elements, or packed bytes; each row starts at a whole byte.
 fn zero_points(
     weights: &Weights<'_>,
     tensor: &TensorProto,
@@ -191,7 +191,7 @@ fn zero_points(
     Ok(zeros.bytes.chunks_exact(row_bytes).flat_map(row).collect())
 }
 
-/// Element `position` of `bits` bits each (2, 4 or 8), lowest bits first.
+/// Element `position` with `bits` bits (2, 4 or 8), lowest bits first.
 fn unpack(bytes: &[u8], position: usize, bits: usize) -> u8 {
     let bit = position * bits;
     let mask = ((1_u16 << bits) - 1) as u8;
@@ -199,7 +199,7 @@ fn unpack(bytes: &[u8], position: usize, bits: usize) -> u8 {
 }
 
 impl Table {
-    /// A table of floats; `transposed` where `matrix` is `[hidden_size, vocab_size]`.
+    /// A table of floats; `transposed` if `matrix` is `[hidden_size, vocab_size]`.
     pub(crate) fn float(matrix: Matrix, transposed: bool) -> Self {
         let (rows, cols) = if transposed { (matrix.cols, matrix.rows) } else { (matrix.rows, matrix.cols) };
         Self { rows, cols, form: Form::Float { matrix, transposed } }
@@ -253,8 +253,7 @@ impl Table {
         }
     }
 
-    /// How far `other` is from this table: the norm of the difference over the norm of this one. 0 only where every element
-    /// is the same.
+    /// The norm of the difference to `other`, divided by the norm of this table. 0 only if all elements are equal.
     pub(crate) fn relative_difference(&self, other: &Table) -> f64 {
         let (mut left, mut right) = (vec![0.0; self.cols], vec![0.0; self.cols]);
         let (mut difference, mut norm) = (0.0_f64, 0.0_f64);
@@ -269,7 +268,7 @@ impl Table {
         if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() }
     }
 
-    /// Whether both tables are floats of one type with equal elements; ends at the first that differs.
+    /// Whether both tables are floats of one type with equal elements.
     pub(crate) fn equals(&self, other: &Table) -> bool {
         let (Form::Float { matrix: left, .. }, Form::Float { matrix: right, .. }) = (&self.form, &other.form)
         else {
@@ -287,7 +286,7 @@ impl Table {
 }
 
 impl Codebook {
-    /// The values of bitsandbytes' `fp4` and `nf4`, as ONNX Runtime's `MatMulBnb4` has them.
+    /// The values of bitsandbytes' `fp4` and `nf4`, as in ONNX Runtime's `MatMulBnb4`.
     fn values(self) -> &'static [f32; 16] {
         match self {
             Self::Fp4 => &[
@@ -571,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_told_apart_by_their_elements() {
+    fn tables_are_compared_by_their_elements() {
         let floats = |values: &[f32], transposed| {
             let dims = if transposed { [2, 3] } else { [3, 2] };
             Table::float(

@@ -1,11 +1,11 @@
-//! Every tensor of a model, wherever it stands: weights are not only initializers of the graph.
+//! Visits every tensor of a model: weights are not only initializers of the graph.
 
 use super::{GraphProto, ModelProto, NodeProto, TensorProto, proto::AttributeProto};
 
-/// Calls `visit` with each tensor of `model` and the name of what holds it: the tensor's own, or where it has none that of its
-/// node. Graphs inside nodes, functions and training are searched too.
+/// Calls `visit` with each tensor of `model` and its name, or the name of its node if it has none. Includes graphs in nodes,
+/// functions and training info.
 ///
-/// The decoder of protobufs limits how deep they lie in each other, and so how deep this goes.
+/// The protobuf decoder limits the nesting depth, and so the recursion.
 pub(super) fn visit_tensors(model: &mut ModelProto, visit: &mut dyn FnMut(&str, &mut TensorProto)) {
     let training = model.training_info.iter_mut();
     let training = training.flat_map(|info| [&mut info.initialization, &mut info.algorithm]).flatten();
@@ -30,7 +30,7 @@ fn in_graph(graph: &mut GraphProto, visit: &mut dyn FnMut(&str, &mut TensorProto
 
 fn in_nodes(nodes: &mut [NodeProto], visit: &mut dyn FnMut(&str, &mut TensorProto)) {
     for node in nodes {
-        // Exporters may leave nodes unnamed; what they make has a name.
+        // Exporters may leave nodes unnamed, but not their outputs.
         let name =
             node.name.as_deref().filter(|name| !name.is_empty()).or(node.output.first().map(String::as_str));
         in_attributes(name.unwrap_or_default(), &mut node.attribute, visit);

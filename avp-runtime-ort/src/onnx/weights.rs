@@ -1,4 +1,4 @@
-//! The weights a graph carries, inside the file or beside it, read as float32 one row at a time.
+//! Reads the weights of a graph, internal or external, as float32 row by row.
 
 use std::{
     fs::File,
@@ -17,12 +17,12 @@ use super::{
 };
 use crate::prepare::PrepareError;
 
-/// Reads weights of one model, whose external data files lie in `folder`.
+/// Reads the weights of one model, with external data in `folder`.
 pub(crate) struct Weights<'p> {
     folder: &'p Path,
 }
 
-/// A matrix as it lies in the file, `[rows, cols]`, row-major, float32, float16 or bfloat16.
+/// A matrix `[rows, cols]` as stored, in row-major order, of float32, float16 or bfloat16.
 pub(crate) struct Matrix {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
@@ -30,14 +30,14 @@ pub(crate) struct Matrix {
     bytes: Bytes,
 }
 
-/// The elements of an initializer of any shape, as they lie in the file; 4-bit elements two a byte, low half first.
+/// The elements of an initializer of any shape, as stored; two 4-bit elements per byte, low half first.
 pub(crate) struct Elements {
     pub(crate) element: Element,
     pub(crate) count: usize,
     pub(crate) bytes: Bytes,
 }
 
-/// What one element of a weight is.
+/// The element type of a weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
     F32,
@@ -54,8 +54,8 @@ impl<'p> Weights<'p> {
         Self { folder }
     }
 
-    /// The shape of a two-dimensional float initializer, `(rows, cols)`, once it is clear that data fills it: nothing may be
-    /// allocated by a number that stands in the file alone.
+    /// The shape of a two-dimensional float initializer, `(rows, cols)`. Checks that the data fills it, so that the caller may
+    /// allocate by it.
     ///
     /// # Errors
     /// When it is not a float matrix, or its data does not fill its shape.
@@ -68,10 +68,10 @@ impl<'p> Weights<'p> {
         }
     }
 
-    /// Checks that data fills an initializer's shape, so that its dimensions can be believed.
+    /// Checks that the data fills the shape of an initializer, so that its dimensions can be trusted.
     ///
     /// # Errors
-    /// When it does not, or the element type is none that weights have.
+    /// When it does not, or the element type is not supported.
     pub(crate) fn check_filled(&self, tensor: &TensorProto) -> Result<(), PrepareError> {
         self.check(tensor).map(|_| ())
     }
@@ -89,7 +89,7 @@ impl<'p> Weights<'p> {
     /// Reads an initializer of any shape.
     ///
     /// # Errors
-    /// When its element type is none that weights have, its data does not fill its shape, or its file cannot be read.
+    /// When its element type is not supported, its data does not fill its shape, or its file cannot be read.
     pub(crate) fn elements(&self, tensor: &TensorProto) -> Result<Elements, PrepareError> {
         let Layout { element, count, size, .. } = self.check(tensor)?;
         Ok(Elements { element, count, bytes: self.bytes(tensor, element, size)? })
@@ -121,7 +121,7 @@ impl<'p> Weights<'p> {
         Ok(match (&tensor.raw_data, element) {
             (Some(raw), _) if !raw.is_empty() => raw.clone(),
             (_, Element::F32) => tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            // ONNX keeps smaller elements in the low bits of `int32_data`.
+            // ONNX stores smaller elements in the low bits of `int32_data`.
             (_, Element::F16 | Element::Bf16) => {
                 tensor.int32_data.iter().flat_map(|&value| (value as u16).to_le_bytes()).collect()
             }
@@ -141,16 +141,16 @@ impl<'p> Weights<'p> {
         Ok(bytes.into())
     }
 
-    /// The file and the byte in it where a tensor's external data begins.
+    /// The file and offset of a tensor's external data.
     fn place(&self, tensor: &TensorProto) -> Result<(PathBuf, u64), PrepareError> {
         let path = external_file(tensor, self.folder)?;
         let offset = tensor.external_data.iter().find(|entry| entry.key() == "offset");
         let offset = offset.map_or(Ok(0), |entry| entry.value().parse());
-        Ok((path, offset.map_err(|_| refuse(tensor, "the external data's offset is no number"))?))
+        Ok((path, offset.map_err(|_| refuse(tensor, "the offset of the external data is not a number"))?))
     }
 }
 
-/// A tensor as its initializer describes it; `size` is in bytes.
+/// The layout of a tensor according to its initializer; `size` is in bytes.
 struct Layout {
     dims: Vec<usize>,
     element: Element,
@@ -199,7 +199,7 @@ impl Matrix {
 }
 
 impl Elements {
-    /// Every element as float32, as it stands: an integer is its own value.
+    /// Every element as float32; integers are not scaled.
     pub(crate) fn to_f32(&self) -> Vec<f32> {
         (0..self.count).map(|position| self.at(position)).collect()
     }
@@ -224,7 +224,7 @@ impl Elements {
 }
 
 impl Element {
-    /// What an initializer is made of; `None` for types that no weight has.
+    /// The element type of an initializer; `None` if not supported.
     pub(crate) fn of(tensor: &TensorProto) -> Option<Self> {
         Some(match DataType::try_from(tensor.data_type()).ok()? {
             DataType::Float => Self::F32,
@@ -251,7 +251,7 @@ impl Element {
         }
     }
 
-    /// Bytes of one element; half a byte counts as one.
+    /// Bytes of one element, rounded up.
     fn size(self) -> usize {
         self.bits().div_ceil(8)
     }
@@ -267,7 +267,7 @@ impl Element {
             (Self::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
             (Self::U8, &[a]) => a.into(),
             (Self::I8, &[a]) => (a as i8).into(),
-            // Callers cut slices of exactly `size()` bytes, and take 4-bit elements apart themselves.
+            // Callers pass slices of exactly `size()` bytes, and unpack 4-bit elements themselves.
             _ => f32::NAN,
         }
     }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn small_integers_are_read_as_their_own_values() {
+    fn small_integers_are_read_unscaled() {
         let tensor = |data_type: DataType, dims: &[i64], bytes: &'static [u8]| TensorProto {
             dims: dims.to_vec(),
             data_type: Some(data_type as i32),

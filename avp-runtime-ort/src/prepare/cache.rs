@@ -1,4 +1,4 @@
-//! Prepared graphs on disk, one per model content, written whole or not at all.
+//! The cache of prepared graphs on disk, keyed by model content and written atomically.
 
 use std::{
     fs,
@@ -21,10 +21,10 @@ use crate::{
     onnx::{ExternalFiles, ModelProto, external_locations},
 };
 
-/// Raised whenever preparing the same model gives another graph, so that old files are not taken for new ones.
+/// Raised whenever preparing the same model gives another graph, to invalidate old files.
 const PREPARE_VERSION: u32 = 10;
 
-/// The folder that prepared graphs are kept in.
+/// A folder of prepared graphs.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     folder: Option<PathBuf>,
@@ -32,23 +32,23 @@ pub(crate) struct Cache {
 
 /// A graph ready to load.
 pub(crate) struct PreparedModel {
-    /// The graph's bytes.
+    /// The serialized graph.
     pub(crate) bytes: Bytes,
-    /// What preparing found.
+    /// The report of preparing.
     pub(crate) report: PrepareReport,
     /// SHA-256, in hex, over the SHA-256, in hex, of the export and of each external file in the order of their names.
     pub(crate) weights_hash: String,
-    /// Where ONNX Runtime is to look for the graph's external data.
+    /// The folder of the graph's external data.
     pub(crate) external_folder: PathBuf,
 }
 
 impl Cache {
-    /// In the [`cache_folder`]; without one nothing is kept.
+    /// The cache in the [`cache_folder`]; without such a folder, nothing is cached.
     pub(crate) fn from_env() -> Self {
         Self { folder: cache_folder().map(|folder| folder.join("prepared")) }
     }
 
-    /// Keeps prepared graphs in `folder`.
+    /// The cache in `folder`.
     #[cfg(test)]
     pub(crate) fn at(folder: &Path) -> Self {
         Self { folder: Some(folder.to_owned()) }
@@ -62,8 +62,8 @@ impl Cache {
         self.folder.as_ref().map(|folder| folder.join(format!("{key}.onnx")))
     }
 
-    /// Removes graphs that nobody has used for [`KEPT`]: those of models that are gone, and of releases before this one. And
-    /// what a program left behind that ended while it wrote one.
+    /// Removes graphs that were not used for [`KEPT`], such as those of deleted models and old releases, and the temporary
+    /// files of interrupted writes.
     fn tidy(folder: &Path, now: SystemTime) {
         let is_old = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age > KEPT);
         for file in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -81,7 +81,7 @@ impl Cache {
         }
     }
 
-    /// The graph under `key`, if its file is whole. A graph that holds its weights takes seconds to hash: that is done once for
+    /// The graph under `key`, if its file is intact. Hashing a graph with its weights takes seconds, so the hash is cached for
     /// each state of the file.
     fn read(&self, key: &str) -> Option<(Bytes, PrepareReport)> {
         let path = self.path(key)?;
@@ -102,7 +102,7 @@ impl Cache {
         Some((file.slice(DIGEST_SIZE + line_end + 1..), report))
     }
 
-    /// Writes digest, report on one line, graph. A cache that cannot be written only costs time: no error.
+    /// Writes the digest, the report on one line, and the graph. A failed write only costs time and is not an error.
     fn write(&self, key: &str, bytes: &[u8], report: &PrepareReport) {
         let Some(path) = self.path(key) else { return };
         let Ok(mut report) = serde_json::to_vec(report) else { return };
@@ -126,14 +126,14 @@ impl Cache {
 
 const DIGEST_SIZE: usize = 32;
 
-/// How the names of files begin that are not whole yet.
+/// Prefix of the names of incomplete files.
 const UNFINISHED: &str = ".unfinished-";
 
-/// How long a graph is kept that nobody uses. Making it again takes seconds.
+/// Time to keep an unused graph. Preparing it again takes seconds.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// Reads the export at `path` and prepares it, or takes the prepared graph from `cache`. `head_dim` is the config's, for
-/// exports that leave it open.
+/// Reads the export at `path` and prepares it, or reads the prepared graph from `cache`. `head_dim` is the value of the config,
+/// for exports with a symbolic dimension.
 ///
 /// # Errors
 /// When the file cannot be read or [`prepare`] refuses the graph.
@@ -149,7 +149,7 @@ pub(crate) fn prepare_cached(
         weights_hash: key.weights_hash,
         external_folder: external.root,
     };
-    // A file that is known need not be read: its prepared graph has all of it.
+    // A known file need not be read: its prepared graph is complete.
     if let Some(known) = fingerprint::kept(path, cache.folder()) {
         let external = ExternalFiles::find(folder, &known.external)?;
         let key = key(&known, &external, head_dim, cache)?;
@@ -172,22 +172,22 @@ pub(crate) fn prepare_cached(
     }
     external.relocate(&mut model);
     let report = prepare(&mut model, &external.root, head_dim)?;
-    // The graph's weights are slices of `export`: writing them out is the one copy of them.
+    // The graph's weights are slices of `export`; only serializing copies them.
     let bytes = Bytes::from(model.encode_to_vec());
     cache.write(&key.name, &bytes, &report);
     Ok(named((bytes, report), external, key))
 }
 
-/// What names an export, by its content.
+/// The key of an export, from its content.
 struct Key {
-    /// Of the file in the cache.
+    /// Name of the file in the cache.
     name: String,
-    /// Of the weights, wherever their files lie.
+    /// Hash of the weights, independent of the location of their files.
     weights_hash: String,
 }
 
-/// A hash over all that preparing reads: the export and, where weights lie beside it, those files and their places. Two
-/// fine-tunes often share a graph and differ in the data beside it.
+/// A hash over all input of preparing: the export, and its external data with their locations. Two fine-tunes often have the
+/// same graph with different external data.
 fn key(
     export: &Fingerprint,
     external: &ExternalFiles,
@@ -223,7 +223,7 @@ pub(super) mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2/model.onnx")
     }
 
-    /// Lets the first `Constant` node find its value in `file`; gives what it is.
+    /// Moves the value of the first `Constant` node to `file`; returns the value.
     pub(in crate::prepare) fn move_constant_to(model: &mut ModelProto, file: &str) -> Bytes {
         let nodes = &mut model.graph.as_mut().unwrap().node;
         let node = nodes.iter_mut().find(|node| node.op_type() == "Constant").unwrap();
@@ -242,7 +242,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_model_is_prepared_once_and_read_back_the_same() {
+    fn a_model_is_prepared_once_and_read_back_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
         let first = prepare_cached(&export(), None, &cache).unwrap();
@@ -255,7 +255,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn graphs_that_nobody_uses_go_when_another_is_made() {
+    fn unused_graphs_are_removed_when_another_is_prepared() {
         const DAY: Duration = Duration::from_secs(86_400);
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
@@ -292,7 +292,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_replaced_and_never_believed() {
+    fn a_damaged_file_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
         let sound = prepare_cached(&export(), None, &cache).unwrap();
@@ -334,7 +334,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_same_graph_with_other_weights_beside_it_is_another_model() {
+    fn the_same_graph_with_other_external_data_has_another_key() {
         let folder = tempfile::tempdir().unwrap();
         let tensor = TensorProto {
             external_data: vec![StringStringEntryProto {
@@ -370,7 +370,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn weights_that_a_node_names_beside_the_graph_name_the_model_too() {
+    fn external_data_of_a_node_is_part_of_the_key() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(&folder.path().join("cache"));
         let mut model = ModelProto::decode(Bytes::from(fs::read(export()).unwrap())).unwrap();
@@ -389,7 +389,7 @@ pub(super) mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_that_leads_to_other_weights_now_is_another_model() {
+    fn a_link_to_other_weights_changes_the_key() {
         use std::os::unix::fs::symlink;
         let folder = tempfile::tempdir().unwrap();
         let source = export().with_file_name("../../models/community-qwen2/onnx");
@@ -418,7 +418,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_cache_that_cannot_be_written_is_no_error() {
+    fn a_cache_that_cannot_be_written_is_not_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, b"in the way").unwrap();
@@ -427,7 +427,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn tied_and_untied_heads_are_told_apart_by_their_weights() {
+    fn tied_and_untied_heads_are_distinguished_by_their_weights() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path());
         assert!(prepare_cached(&export(), None, &cache).unwrap().report.tied);

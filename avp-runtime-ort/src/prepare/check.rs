@@ -82,11 +82,12 @@ impl PrepareCheck {
 /// Prepares the graph of a model folder, or reads it from the cache, and reports its parts.
 ///
 /// ```
-/// # use avp_runtime_ort::{LoadOptions, prepare_report};
+/// use avp_runtime_ort::{LoadOptions, ModelError, prepare_report};
+///
 /// let report = prepare_report("../models/facts", &LoadOptions::default())?;
 /// assert_eq!(report.head_operator, "MatMul");
 /// assert!(!report.shared_buffers);
-/// # Ok::<(), avp_runtime_ort::ModelError>(())
+/// # Ok::<(), ModelError>(())
 /// ```
 ///
 /// # Errors
@@ -127,7 +128,7 @@ pub fn check_prepared(
     compare(export, graph, prepared.report, prompt)
 }
 
-/// Compares the last rows of logits of both graphs, behind each piece that they read.
+/// Compares the last rows of logits of both graphs after each piece of the prompt.
 fn compare(
     mut export: Session,
     mut prepared: Session,
@@ -164,8 +165,8 @@ fn compare(
     Ok(check)
 }
 
-/// How a prompt of `length` tokens is read, in pieces: all at once; one by one, so that every row of logits is the last of a
-/// run; and half of it behind the other half, where the graph reads several behind a cache.
+/// The pieces of a prompt of `length` tokens in each comparison: all tokens; one by one, so that every row of logits is the
+/// last of a run; and two halves, if the graph can read several tokens with a cache.
 fn pieces(length: usize, one_token_behind_cache: bool) -> Vec<Vec<usize>> {
     let mut pieces = vec![vec![length], vec![1; length]];
     if !one_token_behind_cache && length > 2 {
@@ -174,7 +175,7 @@ fn pieces(length: usize, one_token_behind_cache: bool) -> Vec<Vec<usize>> {
     pieces
 }
 
-/// The largest absolute value; NaN where one of them is, which `f32::max` would hide.
+/// The largest absolute value; NaN if a value is NaN, which `f32::max` would ignore.
 fn largest(values: impl Iterator<Item = f32>) -> f32 {
     values.map(f32::abs).fold(
         0.0,
@@ -193,7 +194,7 @@ fn prepare_folder(folder: &Path, dtype: Option<Dtype>) -> Result<PreparedModel, 
     Ok(prepared)
 }
 
-/// The export, its weights found where the prepared graph finds them.
+/// The export, with the external data locations of the prepared graph.
 fn export(path: &Path) -> Result<Vec<u8>, ModelError> {
     let unreadable = |error: std::io::Error| PrepareError::Unreadable {
         path: path.to_owned(),
@@ -213,8 +214,8 @@ fn random_prompt(vocab_size: usize, seed: u64) -> Vec<u32> {
     (0..16).map(|_| random.random_range(0..vocab_size)).collect()
 }
 
-/// The last row of `output`, as float32, and the longer cache, after an export or its prepared graph has read `tokens` behind
-/// `past`; a latent step that has a temperature is taken at this one.
+/// The last row of `output` as float32, and the longer cache, after an export or its prepared graph has read `tokens` with
+/// the cache `past`. A latent step uses the given temperature, if it has that input.
 pub(super) fn run(
     session: &mut Session,
     report: &PrepareReport,
@@ -256,7 +257,7 @@ pub(super) fn run(
     let failed = |error: RunError| ModelError::Runtime { message: error.to_string() };
     let mut outputs = session.run(inputs)?;
     let mut take = |name: &str| {
-        outputs.remove(name).ok_or_else(|| ModelError::Runtime { message: format!("gave no output {name}") })
+        outputs.remove(name).ok_or_else(|| ModelError::Runtime { message: format!("missing output {name}") })
     };
     let values: DynTensor = take(output)?.downcast()?;
     let width = values.shape().last().map_or(0, |&size| usize::try_from(size).unwrap_or(0));
@@ -277,7 +278,7 @@ mod tests {
     use crate::prepare::cache::tests::move_constant_to;
 
     #[test]
-    fn the_largest_of_values_with_a_nan_is_nan_wherever_it_stands() {
+    fn the_largest_value_is_nan_if_any_value_is() {
         assert_eq!(largest([1.0, -3.0, 2.0].into_iter()), 3.0);
         assert_eq!(largest([].into_iter()), 0.0);
         for values in [[f32::NAN, 1.0, 2.0], [1.0, f32::NAN, 2.0], [1.0, 2.0, f32::NAN]] {
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_that_differs_behind_a_cache_alone_is_found_out() {
+    fn a_difference_only_with_a_cache_is_detected() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/runtime/intact/model.onnx");
         let export = ModelProto::decode(Bytes::from(fs::read(path).unwrap())).unwrap();
         let mut sound = export.clone();
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_of_a_flattened_state_says_what_the_export_says() {
+    fn a_flattened_head_equals_the_export() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/runtime/gemm-head");
         let folder = tempfile::tempdir().unwrap();
         fs::copy(source.join("config.json"), folder.path().join("config.json")).unwrap();
@@ -343,7 +344,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn what_a_node_names_beside_the_graph_is_read_behind_the_links_of_a_download() {
+    fn external_data_of_a_node_is_read_through_links() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2");
         let repository = tempfile::tempdir().unwrap();
         let (folder, blobs) = (repository.path().join("snapshots/1"), repository.path().join("blobs"));

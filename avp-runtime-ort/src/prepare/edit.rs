@@ -1,4 +1,4 @@
-//! The edit itself: which nodes, inputs and outputs preparing adds, and where.
+//! The edit: the nodes, inputs and outputs that preparing adds.
 
 use super::{
     PrepareError,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// # Errors
-/// When the graph already has a value of a name that preparing adds.
+/// When the graph already has a value with the name of an added one.
 pub(super) fn check_names_are_free(graph: &GraphProto) -> Result<(), PrepareError> {
     let added = [LATENT_MASK, LATENT_EMBEDS, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT];
     let inputs = graph.input.iter().map(|value| value.name());
@@ -35,11 +35,11 @@ pub(super) fn check_names_are_free(graph: &GraphProto) -> Result<(), PrepareErro
     Ok(())
 }
 
-/// What the names of all other values begin with that preparing adds.
+/// Prefix of the names of all other added values.
 const PREFIX: &str = "avp.";
 
-/// Adds the latent inputs and outputs. Nodes go where their inputs are already made, from the last to the first, so
-/// that positions found before the edit stay valid while it goes on.
+/// Adds the latent inputs and outputs. Nodes are inserted after the producers of their inputs, from last to first, so that
+/// positions found before the edit stay valid.
 pub(super) fn apply(
     graph: &mut GraphProto,
     embedding: &Embedding,
@@ -66,12 +66,12 @@ pub(super) fn apply(
     graph.output.push(tensor_value(NEXT_LATENT, embedding.elem_type, &one_row));
 }
 
-/// What the head reads of the last row, quantized where the head is.
+/// The last row as the head reads it: quantized if the head is.
 const LAST_INPUT: &str = "avp.last_input";
-/// The logits of all rows, where the head needs them all.
+/// The logits of all rows, if the head needs all rows.
 const ALL_LOGITS: &str = "avp.all_logits";
 
-/// The embedding keeps computing under a new name; a `Where` takes over its old one, so that every reader follows.
+/// Renames the output of the embedding and gives its old name to a `Where`, which all consumers then read.
 fn add_latent_input(graph: &mut GraphProto, embedding: &Embedding) {
     let position = embedding.position();
     let embedded = std::mem::replace(&mut graph.node[position].output[0], "avp.embedded".to_owned());
@@ -80,7 +80,7 @@ fn add_latent_input(graph: &mut GraphProto, embedding: &Embedding) {
     graph.node.insert(position + 1, select);
 }
 
-/// The head sees the last row alone, and the last row of the hidden state becomes an output.
+/// Passes only the last row to the head, and makes the last row of the hidden states an output.
 fn keep_last_row(graph: &mut GraphProto, head: &Head) {
     let mut added = vec![
         constant("avp.last.start", "avp.last.start", int64_tensor("start", &[-1])),
@@ -98,7 +98,7 @@ fn keep_last_row(graph: &mut GraphProto, head: &Head) {
             for output in outputs.filter(|output| *output == LOGITS) {
                 ALL_LOGITS.clone_into(output);
             }
-            // The latent step, which reads the logits, is the last node by now.
+            // The latent step, which reads the logits, is now the last node.
             let end = graph.node.len().saturating_sub(1);
             graph.node.insert(end, last_row(ALL_LOGITS, LOGITS));
         }
@@ -107,7 +107,7 @@ fn keep_last_row(graph: &mut GraphProto, head: &Head) {
     if let Some(logits) = graph.output.iter_mut().find(|output| output.name() == LOGITS) {
         set_dim(logits, 1, 1);
     }
-    // What exporters noted about values behind the head no longer holds.
+    // The exporter's shapes of values after the head are no longer valid.
     graph.value_info.clear();
 }
 
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_preparing_adds_is_refused_on_whatever_has_it() {
+    fn a_graph_with_an_added_name_is_refused() {
         let free = GraphProto {
             node: vec![node("Identity", "copy", ["x"], ["y"])],
             initializer: vec![float_tensor("x", &[1], &[0.0])],

@@ -10,34 +10,34 @@ use crate::{
 
 /// The token embedding of a graph.
 pub(super) struct Embedding {
-    /// Places in `graph.node` of the nodes from ids to vectors: the one that reads rows and, where the rows are quantized,
-    /// the one that makes floats of them.
+    /// Positions in `graph.node` of the nodes from ids to vectors: the one that reads rows and, for quantized rows, the one
+    /// that dequantizes them.
     pub(super) chain: Vec<usize>,
     pub(super) node_name: String,
     pub(super) operator: String,
-    /// The value that holds a float table as `[vocab_size, hidden_size]`; quantized tables have none.
+    /// The value of a float table `[vocab_size, hidden_size]`; `None` for quantized tables.
     pub(super) table: Option<String>,
     pub(super) stored: Stored,
-    /// ONNX's number for the element type of the vectors.
+    /// ONNX's code of the element type of the vectors.
     pub(super) elem_type: i32,
     pub(super) vocab_size: usize,
     pub(super) hidden_size: usize,
 }
 
 impl Embedding {
-    /// The place of the last node: what it makes are the vectors.
+    /// The position of the last node, which produces the vectors.
     pub(super) fn position(&self) -> usize {
         self.chain[self.chain.len() - 1]
     }
 }
 
-/// Follows `input_ids` to the one node that reads rows of a table by them.
+/// Follows `input_ids` to the one node that reads rows of a table.
 ///
-/// A scale that some families multiply their embeddings by (Gemma) comes behind it, and so behind the latent input: that is
-/// where Transformers takes `inputs_embeds`, and so what `avp` 0.2.1 feeds back.
+/// Some families (Gemma) scale their embeddings after this node, and so after the latent input, as with `inputs_embeds` in
+/// Transformers and `avp` 0.2.1.
 ///
 /// # Errors
-/// When there is none, there are several, or the table is none that is stored in the model in a known form.
+/// When there is no such node or several, or the table is not stored in the model in a supported form.
 pub(super) fn find(index: &GraphIndex<'_>, weights: &Weights<'_>) -> Result<Embedding, PrepareError> {
     let (position, node) = match readers_of_ids(index)[..] {
         [one] => one,
@@ -95,7 +95,7 @@ fn gather(
     Ok(embedding)
 }
 
-/// The `DequantizeLinear` behind a `Gather` over integers, with the type of its output, its scale and its zero point.
+/// The `DequantizeLinear` after a `Gather` over integers, with the type of its output, its scale and its zero point.
 fn dequantizer(
     index: &GraphIndex<'_>,
     gather: &NodeProto,
@@ -132,7 +132,7 @@ fn block_quantized(
         Ok(DataType::Uint8) => size(node.int_or("bits", 4)),
         _ => Some(4),
     };
-    // The operator's own input may be a reshape of the data, which has as many rows all the same.
+    // The operator's input may be a reshape of the data with the same number of rows.
     let counts = || -> Option<(usize, usize, usize, usize)> {
         let rows = size(*data.dims.first()?)?;
         let bits = bits.filter(|bits| matches!(bits, 2 | 4 | 8))?;
@@ -168,7 +168,7 @@ fn block_quantized(
     })
 }
 
-/// The initializer behind `value`, through copies, and whether a `Transpose` lies between.
+/// The initializer that `value` copies, and whether it is transposed.
 pub(super) fn stored_matrix<'g>(index: &GraphIndex<'g>, value: &str) -> Option<(&'g TensorProto, bool)> {
     behind(index, value, |node| match node.op_type() {
         "Identity" => Some(false),
@@ -177,13 +177,13 @@ pub(super) fn stored_matrix<'g>(index: &GraphIndex<'g>, value: &str) -> Option<(
     })
 }
 
-/// The initializer behind `value`, through operators that leave its bytes as they are.
+/// The initializer that `value` reads through operators that do not change its bytes.
 pub(super) fn stored_bytes<'g>(index: &GraphIndex<'g>, value: &str) -> Option<&'g TensorProto> {
     behind(index, value, |node| matches!(node.op_type(), "Identity" | "Reshape").then_some(false))
         .map(|(tensor, _)| tensor)
 }
 
-/// Walks up while `turns` knows the node, and counts whether it turned the value an odd number of times.
+/// Walks up through the nodes that `turns` accepts; returns whether an odd number of them transpose the value.
 fn behind<'g>(
     index: &GraphIndex<'g>,
     value: &str,
@@ -191,7 +191,7 @@ fn behind<'g>(
 ) -> Option<(&'g TensorProto, bool)> {
     let mut value = value.to_owned();
     let mut transposed = false;
-    // A cyclic graph would keep this walk going for ever; a table is never more than a few nodes away.
+    // Limits the walk, because the graph may have a cycle; a table is at most a few nodes away.
     for _ in 0..8 {
         if let Some(tensor) = index.initializer(&value) {
             return Some((tensor, transposed));
@@ -203,10 +203,10 @@ fn behind<'g>(
     None
 }
 
-/// Every node that reads rows by `input_ids`, directly or through operators that leave ids what they are.
+/// Every node that reads rows by `input_ids`, directly or through operators that do not change the ids.
 fn readers_of_ids<'g>(index: &GraphIndex<'g>) -> Vec<(usize, &'g NodeProto)> {
     let mut readers: Vec<(usize, &NodeProto)> = Vec::new();
-    // Each value is followed once: a hostile graph may lead in circles, or to one value by very many ways.
+    // Each value is followed once: an untrusted graph may have cycles, or many paths to one value.
     let mut seen = HashSet::from([INPUT_IDS]);
     let mut ahead = vec![INPUT_IDS];
     while let Some(value) = ahead.pop() {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_followed_through_casts_but_shapes_of_them_are_not() {
+    fn ids_are_followed_through_casts_but_not_through_shapes() {
         let found = find_in(vec![
             node("Shape", "shape", ["input_ids"], ["s"]),
             node("Gather", "length", ["s", "one"], ["l"]),
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_ids_or_tables_ends_in_an_error() {
+    fn a_cycle_of_ids_or_tables_is_an_error() {
         let circle = find_in(vec![
             node("Identity", "a", ["t"], ["t"]),
             node("Gather", "embed", ["t", "input_ids"], ["x"]),

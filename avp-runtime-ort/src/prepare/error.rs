@@ -103,7 +103,7 @@ pub enum PrepareError {
     },
     /// The path of a weight is outside the model's folder, or ambiguous.
     #[error(
-        "weight {name:?}: external data must lie in one place, in a file inside the model's folder; its path is {path:?}"
+        "weight {name:?}: external data must have one location, a file inside the model folder; got {path:?}"
     )]
     ExternalPath {
         /// The weight's name, or that of its node if it has none.

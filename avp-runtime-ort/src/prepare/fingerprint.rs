@@ -1,9 +1,8 @@
-//! What a file holds, by its SHA-256, computed once for each state of the file.
+//! SHA-256 of files, cached for each state of the file.
 //!
-//! Weights of several gigabytes take seconds to hash. The hash is kept beside the prepared graphs, with everything by which
-//! the system tells that a file was changed: size, time of the last change, and on Unix the file's number and the time its
-//! record was changed, which a program cannot set back. A file changed less than two seconds ago is hashed again the
-//! next time, since a second change could carry the same time.
+//! Weights of several gigabytes take seconds to hash. The hash is cached beside the prepared graphs, together with the file's
+//! size and modification time, and on Unix its inode and change time (ctime), which a program cannot set back. A file changed
+//! less than two seconds ago is hashed again the next time, because a second change could have the same time.
 
 use std::{
     fs::{self, File, Metadata},
@@ -15,8 +14,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A file's content hash, and for a graph where it says that its weights lie beside it. Where those places lead is looked up
-/// every time: a link may have been changed.
+/// The hash of a file, and the external data locations of a graph. Locations are resolved every time, because a link may
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
     pub(super) sha256: String,
@@ -24,25 +23,25 @@ pub(super) struct Fingerprint {
     state: State,
 }
 
-/// What changes when a file does.
+/// File metadata that changes with the content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     path: PathBuf,
     size: u64,
     modified: Duration,
-    /// Device, number, and when the record changed (seconds and nanoseconds); zeros where the system has no such thing.
+    /// Device, inode, and change time (seconds and nanoseconds); zeros on systems without them.
     record: [i64; 4],
 }
 
-/// How long after a change another one may carry the same time.
+/// Resolution of modification times: a later change within it may have the same time.
 const CLOCK: Duration = Duration::from_secs(2);
 
-/// The fingerprint of a file whose content is at hand.
+/// The fingerprint of a file with known content.
 pub(super) fn of_content(path: &Path, content: &[u8], external: Vec<PathBuf>) -> io::Result<Fingerprint> {
     Ok(Fingerprint { sha256: hex(&Sha256::digest(content)), external, state: State::of(path)? })
 }
 
-/// The hash of the file at `path`: the one kept in `folder` if it is of this state of the file, else computed and kept.
+/// The hash of the file at `path`: read from the cache in `folder` if the state matches, else computed and cached.
 pub(super) fn of_file(path: &Path, folder: Option<&Path>) -> io::Result<String> {
     if let Some(kept) = kept(path, folder) {
         return Ok(kept.sha256);
@@ -55,36 +54,36 @@ pub(super) fn of_file(path: &Path, folder: Option<&Path>) -> io::Result<String> 
     Ok(fingerprint.sha256)
 }
 
-/// The fingerprint kept for `path`, if the file is still in the state it was taken in.
+/// The cached fingerprint of `path`, if the state of the file matches.
 pub(super) fn kept(path: &Path, folder: Option<&Path>) -> Option<Fingerprint> {
     let state = State::of(path).ok()?;
     let kept: Fingerprint = serde_json::from_slice(&fs::read(state.place(folder?)).ok()?).ok()?;
     (kept.state == state).then_some(kept)
 }
 
-/// When the kept fingerprint of `path` was last written or [`used`]; `None` where there is none.
+/// When the cached fingerprint of `path` was last written or [`used`]; `None` if there is none.
 pub(super) fn last_use(path: &Path, folder: &Path) -> Option<SystemTime> {
     fs::metadata(place(path, folder)?).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// Notes that the file at `path` is in use: not in itself, which would have to be hashed again then.
+/// Records a use of the file at `path`, in its fingerprint: touching the file itself would change its state.
 pub(super) fn used(path: &Path, folder: &Path) {
     let note = |place| File::options().write(true).open(place)?.set_modified(SystemTime::now());
-    // A folder that cannot be written only costs time.
+    // A failed write only costs time.
     let _unnoted: Option<io::Result<()>> = place(path, folder).map(note);
 }
 
-/// Forgets the fingerprint of `path`.
+/// Removes the fingerprint of `path`.
 pub(super) fn forget(path: &Path, folder: &Path) {
     let _was_none: Option<io::Result<()>> = place(path, folder).map(fs::remove_file);
 }
 
-/// Where the fingerprint of the file at `path` is kept.
+/// The path of the cached fingerprint of `path`.
 fn place(path: &Path, folder: &Path) -> Option<PathBuf> {
     Some(State::of(path).ok()?.place(folder))
 }
 
-/// Keeps a fingerprint, unless its file was changed just now. One that cannot be kept only costs time: no error.
+/// Caches a fingerprint, unless its file was changed just now. A failed write only costs time and is not an error.
 pub(super) fn keep(fingerprint: &Fingerprint, folder: Option<&Path>) {
     let Some(folder) = folder else { return };
     let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + fingerprint.state.modified);
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_kept_until_the_file_changes() {
+    fn a_hash_is_cached_until_the_file_changes() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weights");
         write(&file, b"one", 60);
@@ -169,7 +168,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_put_in_place_of_another_with_its_size_and_time_is_hashed_again() {
+    fn a_replaced_file_with_the_same_size_and_time_is_hashed_again() {
         let folder = tempfile::tempdir().unwrap();
         let (file, other) = (folder.path().join("weights"), folder.path().join("other"));
         write(&file, b"one", 60);
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_of_a_file_changed_just_now_is_not_kept() {
+    fn the_hash_of_a_file_changed_just_now_is_not_cached() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("weights");
         write(&file, b"one", 0);

@@ -1,4 +1,4 @@
-//! Walks back from `logits` to the node that makes them.
+//! Finds the language-model head by walking back from `logits`.
 
 use super::{
     PrepareError,
@@ -12,43 +12,43 @@ use crate::{
 /// The language-model head: the last matrix product before `logits`.
 #[derive(Debug)]
 pub(super) struct Head {
-    /// Its place in `graph.node`.
+    /// Its position in `graph.node`.
     pub(super) position: usize,
     pub(super) node_name: String,
     pub(super) operator: String,
     /// The last hidden state, after the final norm, `[batch, seq_len, hidden_size]`.
     pub(super) hidden: String,
-    /// ONNX's number for the element type of the hidden state.
+    /// ONNX's code of the element type of the hidden state.
     pub(super) elem_type: i32,
-    /// Where the last row is cut out, so that the head sees it alone.
+    /// Where the last row is sliced.
     pub(super) cut: Cut,
-    /// The scaled product, before a soft cap: what `avp` 0.2.1 takes the softmax of.
+    /// The scaled product before a soft cap: the input of the softmax in `avp` 0.2.1.
     pub(super) product: String,
     /// The weight, as rows of `[vocab_size, hidden_size]`.
     pub(super) weight: Stored,
 }
 
-/// Where the last row is cut out.
+/// Where the last row is sliced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     /// Of the head's first input, `[batch, seq_len, hidden_size]`. A head of integers reads the quantized state: its scale
-    /// is that of all rows, as in the export, so that the logits stay what they were.
+    /// is that of all rows, as in the export, so that the logits do not change.
     Input(String),
     /// Of the logits: the head reads two dimensions, and the export's own shapes lead back to three.
     Logits,
 }
 
 /// # Errors
-/// When the walk meets an operator that is neither element-wise nor a known matrix product; it is named.
+/// When the walk meets an operator that is neither element-wise nor a known matrix product. The error names it.
 pub(super) fn find(index: &GraphIndex<'_>) -> Result<Head, PrepareError> {
     let mut value = LOGITS.to_owned();
-    // What has been passed on the way, for heads whose product is scaled behind them.
+    // The nodes passed so far, for heads with a scale after the product.
     let mut scaled = None;
     let mut reshaped = false;
-    // More steps than any real head has; a cycle ends here instead of nowhere.
+    // More steps than any real head has, so that a cycle ends.
     for _ in 0..32 {
         let Some((position, node)) = index.producer(&value) else {
-            return Err(refuse(&value, "none", "a node that makes it"));
+            return Err(refuse(&value, "none", "a node that produces it"));
         };
         value = match node.op_type() {
             "Cast" | "Tanh" | "Identity" | "Slice" => input(node, 0)?.to_owned(),
@@ -67,7 +67,7 @@ pub(super) fn find(index: &GraphIndex<'_>) -> Result<Head, PrepareError> {
             }
             operator => {
                 let expected =
-                    "MatMul, Gemm, MatMulNBits, MatMulBnb4 or MatMulInteger behind element-wise operators";
+                    "MatMul, Gemm, MatMulNBits, MatMulBnb4 or MatMulInteger before element-wise operators";
                 return Err(refuse(node.name(), operator, expected));
             }
         };
@@ -96,7 +96,7 @@ fn head(
         }
         _ => {
             let (product, scale) =
-                scaled.ok_or_else(|| refuse(node.name(), node.op_type(), "a scale behind the product"))?;
+                scaled.ok_or_else(|| refuse(node.name(), node.op_type(), "a scale after the product"))?;
             let weight = integers(index, node, scale)?;
             let quantize = index.producer(activation);
             let (_, quantize) =
@@ -106,8 +106,8 @@ fn head(
             (input(quantize, 0)?, product, (weight, DataType::Float as i32))
         }
     };
-    // A Gemm reads two dimensions, and so does a product that is reshaped behind it: the hidden state is what was flattened
-    // for it, and its rows lie along another axis there.
+    // A Gemm reads two dimensions, as does a product that is reshaped afterwards: the hidden state is the input of the Reshape
+    // before it, whose rows are along another axis.
     let (cut, hidden, product) = if reshaped || node.op_type() == "Gemm" {
         let flattened = index.producer(state).filter(|(_, node)| node.op_type() == "Reshape");
         let (_, flatten) = flattened
@@ -121,7 +121,7 @@ fn head(
     Ok(Head { position, node_name, operator, hidden, elem_type, cut, product, weight })
 }
 
-/// The value before an export's own cut to the last rows (`num_logits_to_keep`).
+/// The value before the export's own slice of the last rows (`num_logits_to_keep`).
 fn before_slice<'v>(index: &GraphIndex<'v>, value: &'v str) -> &'v str {
     match index.producer(value) {
         Some((_, node)) if node.op_type() == "Slice" => node.input.first().map_or(value, String::as_str),
@@ -129,11 +129,11 @@ fn before_slice<'v>(index: &GraphIndex<'v>, value: &'v str) -> &'v str {
     }
 }
 
-/// A weight of floats: `[hidden_size, vocab_size]`, or the other way round where the operator turns it.
+/// A float weight `[hidden_size, vocab_size]`, or transposed if the operator transposes it.
 fn matrix(index: &GraphIndex<'_>, node: &NodeProto, turned: bool) -> Result<(Stored, i32), PrepareError> {
     let stored = stored_matrix(index, input(node, 1)?);
     let (tensor, transposed) = stored.ok_or_else(|| unstored(node))?;
-    // Behind a transpose it lies as the table does.
+    // With a transpose, it has the layout of the table.
     Ok((
         Stored::Float { tensor: tensor.name().to_owned(), transposed: transposed == turned },
         tensor.data_type(),
@@ -178,7 +178,7 @@ fn bnb4(index: &GraphIndex<'_>, node: &NodeProto) -> Result<(Stored, i32), Prepa
     Ok((weight, absmax.data_type()))
 }
 
-/// A weight of integers whose scale is multiplied in behind the product: `product * (activation scale * weight scale)`.
+/// An integer weight, scaled after the product: `product * (activation scale * weight scale)`.
 fn integers(index: &GraphIndex<'_>, node: &NodeProto, scale: &NodeProto) -> Result<Stored, PrepareError> {
     let (tensor, transposed) = stored_matrix(index, input(node, 1)?).ok_or_else(|| unstored(node))?;
     let scales = scale.input.iter().filter_map(|name| index.producer(name));
@@ -220,7 +220,7 @@ fn input(node: &NodeProto, position: usize) -> Result<&str, PrepareError> {
         .ok_or_else(|| refuse(node.name(), node.op_type(), "more inputs"))
 }
 
-/// The one input among `positions` that is computed; the others are constants such as a bias or a cap.
+/// The one computed input among `positions`; the others are constants, such as a bias or a cap.
 fn only_variable<'n>(
     index: &GraphIndex<'_>,
     node: &'n NodeProto,
@@ -232,7 +232,7 @@ fn only_variable<'n>(
         .filter(|value| !index.is_constant(value));
     match (variable.next(), variable.next()) {
         (Some(value), None) => Ok(value),
-        _ => Err(refuse(node.name(), node.op_type(), "one computed input beside a constant")),
+        _ => Err(refuse(node.name(), node.op_type(), "one computed input and a constant")),
     }
 }
 
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_walk_passes_a_soft_cap_to_the_matrix_product() {
+    fn the_head_is_found_before_a_soft_cap() {
         let graph = graph(vec![
             node("MatMul", "lm_head", ["h", "w"], ["raw"]),
             node("Div", "down", ["raw", "cap"], ["scaled"]),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flattened_state_is_cut_behind_the_head_and_one_that_is_not_found_is_refused() {
+    fn a_flattened_state_is_sliced_after_the_head() {
         let flatten = node("Reshape", "flatten", ["h", "flat"], ["rows"]);
         let product = |input| node("MatMul", "lm_head", [input, "w"], ["flat_logits"]);
         let back = node("Reshape", "back", ["flat_logits", "shape"], ["logits"]);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cyclic_graph_ends_in_an_error() {
+    fn a_cyclic_graph_is_an_error() {
         let graph = graph(vec![node("Cast", "a", ["x"], ["logits"]), node("Cast", "b", ["logits"], ["x"])]);
         assert!(matches!(find(&GraphIndex::new(&graph)), Err(PrepareError::Head { .. })));
     }

@@ -9,26 +9,26 @@ use crate::{
     prepare::PrepareError,
 };
 
-/// How a graph takes its KV-cache: `num_layers` pairs of `[batch, num_kv_heads, seq_len, head_dim]`.
+/// The layout of a KV-cache: `num_layers` pairs of `[batch, num_kv_heads, seq_len, head_dim]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheLayout {
-    /// Pairs of key and value.
+    /// Number of layers, each with a key and a value.
     pub num_layers: usize,
-    /// Heads of one key; fewer than attention heads where queries share them.
+    /// Number of key heads; fewer than attention heads with grouped-query attention.
     pub num_kv_heads: usize,
-    /// Elements of one head.
+    /// Number of elements of one head.
     pub head_dim: usize,
-    /// What one element is.
+    /// Number format of one element.
     pub dtype: KvDType,
 }
 
 impl CacheLayout {
     /// Reads the layout from the cache inputs, and checks that every other input is known.
     ///
-    /// Some exporters leave `head_dim` a symbol; then it is `head_dim`, from the model's config.
+    /// `head_dim` is the value of the config, for exports with a symbolic dimension.
     ///
     /// # Errors
-    /// When the graph lacks an input or output of a decoder, or takes one whose meaning is unknown.
+    /// When the graph lacks an input or output of a decoder, or has an unknown input.
     pub(crate) fn from_graph(graph: &GraphProto, head_dim: Option<usize>) -> Result<Self, PrepareError> {
         let initialized = |name: &str| graph.initializer.iter().any(|tensor| tensor.name() == name);
         let inputs: Vec<&ValueInfoProto> =
@@ -109,13 +109,13 @@ fn cache_shape(
     let fixed = |dim: &crate::onnx::Dimension| usize::try_from(dim.dim_value()).ok().filter(|&size| size > 0);
     match (fixed(heads), fixed(width).or(head_dim)) {
         (Some(heads), Some(width)) => Ok((heads, width, dtype)),
-        (None, _) => Err(refuse("num_kv_heads written as a number")),
-        (_, None) => Err(refuse("head_dim written as a number, here or in the model's config")),
+        (None, _) => Err(refuse("a numeric num_kv_heads")),
+        (_, None) => Err(refuse("a numeric head_dim, here or in the model's config")),
     }
 }
 
 impl crate::onnx::Dimension {
-    /// The dimension as a number; 0 where it is a symbol.
+    /// The dimension as a number; 0 if it is symbolic.
     fn dim_value(&self) -> i64 {
         match self.value {
             Some(crate::onnx::dimension::Value::DimValue(size)) => size,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_decoder_is_refused_by_what_it_lacks() {
+    fn a_graph_that_is_not_a_decoder_is_refused_with_the_missing_name() {
         let missing = |graph: &GraphProto| match CacheLayout::from_graph(graph, None) {
             Err(PrepareError::NotADecoder { missing }) => missing,
             other => panic!("{other:?}"),

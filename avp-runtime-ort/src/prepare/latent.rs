@@ -1,9 +1,9 @@
-//! Decides how the last hidden state becomes the next latent input.
+//! Chooses the latent step: tied or untied.
 
 use super::{PrepareError, embedding::Embedding, head::Head, realign};
 use crate::onnx::{GraphIndex, Weights};
 
-/// How the last hidden state becomes the next latent input.
+/// The computation of the next latent input from the last hidden state.
 pub(super) enum LatentStep {
     /// The head is the embedding transposed: the expected embedding under the model's own prediction,
     /// `softmax(logits) @ E` (`avp` 0.2.1, `project_to_embedding_space`).
@@ -12,12 +12,12 @@ pub(super) enum LatentStep {
     Untied(realign::Realignment),
 }
 
-/// Head and embedding that differ by less than this, relative to their norm, are one weight that was quantized twice, or
-/// once: exporters often quantize the head of a tied model and leave its embedding in floats. Rounding to 4 bits in blocks of
-/// 32 to 256 costs 0.08 to 0.15; two weights that were trained apart differ by about 1.4, as any two unrelated matrices do.
+/// Head and embedding with a relative difference below this limit are one weight: exporters often quantize the head of a tied
+/// model, or both with different settings. Rounding to 4 bits in blocks of 32 to 256 gives differences of 0.08 to 0.15;
+/// weights trained separately differ by about 1.4, like unrelated matrices.
 const QUANTIZATION_ERROR: f64 = 0.25;
 
-/// The graph decides, not `config.json`: exporters drop the `tie_word_embeddings` flag or leave it at a default.
+/// Compares the weights, because exporters drop the `tie_word_embeddings` flag of `config.json` or leave it at its default.
 ///
 /// # Errors
 /// When the weights cannot be read, or differ in shape.

@@ -1,7 +1,7 @@
-//! One edit makes any exported decoder ready for latent work; the result is cached.
+//! Prepares an exported decoder for latent steps by one edit of its graph, and caches the result.
 //!
-//! An export takes token ids and gives logits. Latent thinking feeds a vector where a token would stand and needs the
-//! last hidden state and the next vector back. [`prepare`] adds exactly that to the graph, on its protobuf:
+//! An export reads token ids and returns logits. A latent step reads a vector in place of a token, and returns the last hidden
+//! state and the next vector. [`prepare`] adds these inputs and outputs to the protobuf of the graph:
 //!
 //! ```text
 //! input_ids ── embedding ──┐
@@ -10,13 +10,13 @@
 //! latent_step ────────────────────────────────────────── If: the next latent input ── next_latent
 //! ```
 //!
-//! - Where `latent_mask` is true, `latent_embeds` stands in for the token's embedding. Both broadcast, so an ordinary
-//!   run passes a false `[1, 1, 1]` and a zero `[1, 1, hidden_size]` and pays nothing.
-//! - The head sees the last row alone: a prompt of 1,000 tokens costs one row of logits, not 1,000. Of the hidden states, too,
-//!   only the last row is given out.
-//! - `next_latent` is computed only where `latent_step` is true. Tied embeddings: `softmax(logits / t) @ E`, where `t` is the
-//!   input `latent_temperature`, which only they have. Untied:
-//!   `h @ W` at the mean norm of the embeddings (see [`realign`]). Both as LatentMAS and `avp` 0.2.1 define them.
+//! - Where `latent_mask` is true, `latent_embeds` replaces the token's embedding. Both broadcast: an ordinary run passes a
+//!   false `[1, 1, 1]` and a zero `[1, 1, hidden_size]`, at no cost.
+//! - The head reads only the last row: a prompt of 1,000 tokens computes one row of logits, not 1,000. Only the last row of the
+//!   hidden states is returned.
+//! - `next_latent` is computed only if `latent_step` is true. Tied embeddings: `softmax(logits / t) @ E`, where `t` is the
+//!   input `latent_temperature` (absent for untied embeddings). Untied embeddings: `h @ W`, scaled to the mean norm of the
+//!   embeddings (see [`realign`]). Both as defined by LatentMAS and `avp` 0.2.1.
 //!
 //! Keeping `input_ids` keeps every shape computation of the export valid.
 
@@ -48,15 +48,15 @@ pub(crate) use tables::read_tables;
 
 use crate::onnx::{GraphIndex, ModelProto, Weights, external_locations};
 
-/// The operator set from which the operators that preparing adds mean what they mean here.
+/// The first operator set with the semantics of the added operators.
 const MIN_OPSET: i64 = 13;
 
-/// Adds the latent inputs and outputs to `model`, whose external data lies in `folder`. `head_dim` is the config's, for
-/// exports that leave it open.
+/// Adds the latent inputs and outputs to `model`, whose external data is in `folder`. `head_dim` is the value of the config,
+/// for exports with a symbolic dimension.
 ///
 /// # Errors
-/// When the graph is no decoder with a KV-cache, or its embedding or head cannot be identified; the error names the
-/// node or input and what was expected of it. `model` is left as it was.
+/// When the graph is not a decoder with a KV-cache, or its embedding or head cannot be identified. The error names the node or
+/// input and the expected property. `model` is then unchanged.
 pub(crate) fn prepare(
     model: &mut ModelProto,
     folder: &Path,
@@ -65,7 +65,7 @@ pub(crate) fn prepare(
     prepare_with(model, folder, head_dim, soft_embedding::MAX_ROWS)
 }
 
-/// As [`prepare`], with `max_rows` embeddings at most in one latent step of a tied model.
+/// As [`prepare`], with at most `max_rows` embeddings in one latent step of a tied model.
 fn prepare_with(
     model: &mut ModelProto,
     folder: &Path,
@@ -83,7 +83,7 @@ fn prepare_with(
     let embedding = embedding::find(&index, &weights)?;
     let head = head::find(&index)?;
     if embedding.position() >= head.position {
-        let expected = "a place before the head: nodes of an ONNX graph are sorted";
+        let expected = "a position before the head: nodes of an ONNX graph are sorted";
         return Err(PrepareError::Embedding { node: format!("{:?}", embedding.node_name), expected });
     }
     let step = latent::plan(&index, &weights, &embedding, &head)?;
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// Prepares `bytes` as a file in `folder` would be; what comes of it is of no interest, as long as something does.
+    /// Prepares `bytes` as a file in `folder`; returns whether it succeeded. It must not panic.
     fn try_prepare(bytes: Vec<u8>, folder: &Path) -> bool {
         ModelProto::decode(Bytes::from(bytes)).is_ok_and(|mut model| {
             let prepared = prepare(&mut model, folder, Some(16)).is_ok();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn no_change_of_a_byte_and_no_cut_makes_preparing_panic() {
+    fn changed_and_truncated_bytes_do_not_panic() {
         let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors");
         let mut state = 1_u64;
         let mut random = |below: usize| {

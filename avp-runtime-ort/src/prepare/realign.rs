@@ -1,4 +1,4 @@
-//! The realignment matrix of a model whose head is not its embedding.
+//! The realignment matrix of a model with an untied head.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 use super::PrepareError;
 use crate::onnx::Table;
 
-/// `W` and the norm that `h @ W` is scaled to.
+/// `W`, and the target norm of `h @ W`.
 pub(super) struct Realignment {
     /// `[hidden_size, hidden_size]`, row-major.
     pub(super) matrix: Vec<f32>,
@@ -19,13 +19,13 @@ pub(super) struct Realignment {
 /// Ridge added to the Gram matrix; LatentMAS and `avp` 0.2.1 both use 1e-5.
 const RIDGE: f64 = 1e-5;
 
-/// Rows taken at a time, so that memory stays at two blocks whatever the vocabulary.
+/// Rows per block, which limits memory to two blocks for any vocabulary.
 const BLOCK: usize = 1024;
 
-/// Solves `W = (Eo^T Eo + 1e-5 I)^-1 Eo^T Ei` in float64, `Ei` being the embedding and `Eo` the head.
+/// Solves `W = (Eo^T Eo + 1e-5 I)^-1 Eo^T Ei` in float64, with the embedding `Ei` and the head `Eo`.
 ///
 /// # Errors
-/// When the Gram matrix is not positive definite, which takes NaN or infinite weights.
+/// When the Gram matrix is not positive definite, which requires NaN or infinite weights.
 pub(super) fn solve(input: &Table, output: &Table) -> Result<Realignment, PrepareError> {
     let (vocab_size, hidden_size) = (input.rows, input.cols);
     let mut gram = DMatrix::<f64>::identity(hidden_size, hidden_size) * RIDGE;
@@ -36,7 +36,7 @@ pub(super) fn solve(input: &Table, output: &Table) -> Result<Realignment, Prepar
         let input = block(input, start, end);
         let output = block(output, start, end);
         norms += input.row_iter().map(|row| row.norm()).sum::<f64>();
-        // A product with the transposed matrix is blocked and vectorised; `gemm_tr` goes column by column.
+        // A product with the transposed matrix is blocked and vectorised; `gemm_tr` works column by column.
         let transposed = output.transpose();
         add_product(&mut gram, &transposed, &output);
         add_product(&mut cross, &transposed, &input);
@@ -50,11 +50,11 @@ pub(super) fn solve(input: &Table, output: &Table) -> Result<Realignment, Prepar
     })
 }
 
-/// Adds `left @ right` to `sum`. Cores share its columns, each of which is summed in the same order however many there are.
+/// Adds `left @ right` to `sum`. Columns are distributed over cores; the result does not depend on the number of cores.
 fn add_product(sum: &mut DMatrix<f64>, left: &DMatrix<f64>, right: &DMatrix<f64>) {
     let (rows, inner, columns) = (left.nrows(), left.ncols(), right.ncols());
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    // As wide as `gemm` works well with, so that small models take one thread.
+    // The minimum width for an efficient `gemm`; small models use one thread.
     let width = columns.div_ceil(cores).max(128);
     let stripes = sum.as_mut_slice().chunks_mut((rows * width).max(1));
     let rights = right.as_slice().chunks((inner * width).max(1));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_shared_among_cores_are_those_of_one_product() {
+    fn the_product_does_not_depend_on_the_number_of_cores() {
         // More columns than one core takes, and not a multiple of it.
         let filled = |rows, cols, scale: f64| {
             DMatrix::from_fn(rows, cols, |row, col| ((row * 31 + col * 7) as f64 * scale).sin())
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_are_no_numbers_have_no_solution() {
+    fn nan_weights_have_no_solution() {
         let broken = table(1, 2, false, &[f32::NAN, 1.]);
         assert!(matches!(solve(&broken, &broken), Err(PrepareError::Realignment)));
     }

@@ -1,8 +1,8 @@
-//! What an export's own tables say of its rotary embedding, for folders whose config is silent about it.
+//! Reads rotary settings from the tables of an export, for folders without them in the config.
 //!
-//! The onnxruntime-genai builder writes no `config.json`, and its `genai_config.json` has no word of positions. But the attention
-//! of its exports reads sines and cosines of the angle of each position from two tables, `[max_positions, rotary_dim / 2]`,
-//! and at position 1 the angles are the frequencies themselves: `base ^ (-2j / rotary_dim)`, unless they are scaled.
+//! The onnxruntime-genai builder writes no `config.json`, and its `genai_config.json` has no rotary settings. But the attention
+//! of its exports reads sines and cosines of the angle of each position from two tables, `[max_positions, rotary_dim / 2]`.
+//! The angles at position 1 are the frequencies: `base ^ (-2j / rotary_dim)`, unless they are scaled.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 use super::fingerprint::hex;
 use crate::onnx::{Element, GraphIndex, NodeProto, Weights};
 
-/// The rotary settings that an export's tables show; both empty where it has none, or computes them on the way.
+/// The rotary settings in the tables of an export; empty if it has no tables, or computes them at run time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Rotary {
     /// The base of the frequencies.
     pub theta: String,
-    /// How they are scaled, as one line of JSON; where they follow no single base, their SHA-256.
+    /// Their scaling as one line of JSON; if they have no common base, their SHA-256.
     pub scaling: String,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn find(index: &GraphIndex<'_>, weights: &Weights<'_>) -> Rotary {
 }
 
 impl Rotary {
-    /// Plain frequencies, of which the first is 1, or all divided by one factor.
+    /// Plain frequencies, of which the first is 1, or frequencies divided by one factor.
     fn of(frequencies: &Frequencies) -> Option<Self> {
         let first = *frequencies.values.first().filter(|first| (1e-6..=1e6).contains(*first))?;
         let relative = frequencies.values.iter().map(|frequency| frequency / first).collect();
@@ -58,13 +58,13 @@ impl Rotary {
         if (first * factor - 1.0).abs() > 1e-3 {
             return None;
         }
-        // As a config says it.
+        // As in a config.
         let linear = || json!({"factor": factor, "rope_type": "linear"}).to_string();
         Some(Self { theta, scaling: if factor == 1.0 { String::new() } else { linear() } })
     }
 }
 
-/// The names of the cosines' and the sines' table.
+/// The names of the tables of cosines and sines.
 fn tables(node: &NodeProto) -> Option<[&str; 2]> {
     let first = match node.op_type() {
         "GroupQueryAttention" => 7,
@@ -81,12 +81,12 @@ fn tables(node: &NodeProto) -> Option<[&str; 2]> {
 #[derive(PartialEq)]
 struct Frequencies {
     values: Vec<f64>,
-    /// Whether their tables are of float32.
+    /// Whether the tables are float32.
     exact: bool,
 }
 
 impl Frequencies {
-    /// `None` where a table is no weight that can be read; that is ONNX Runtime's to refuse.
+    /// `None` if a table cannot be read as a weight; ONNX Runtime then reports the error.
     fn read(index: &GraphIndex<'_>, weights: &Weights<'_>, tables: [&str; 2]) -> Option<Self> {
         let [cosines, sines] = tables.map(|name| weights.matrix(index.initializer(name)?).ok());
         let (cosines, sines) = (cosines?, sines?);
@@ -98,9 +98,9 @@ impl Frequencies {
         Some(Self { values, exact: sines.element() == Element::F32 })
     }
 
-    /// The base that all of them follow, of as few digits as that takes.
+    /// The common base, with as few digits as possible.
     fn base(&self) -> Option<f64> {
-        // Half precision has few bits left for the smallest angles: below this they lose more than the tolerance.
+        // Below this limit, half precision loses more than the tolerance.
         let smallest = if self.exact { f64::MIN_POSITIVE } else { 1e-4 };
         let clear: Vec<(f64, f64)> = (0..)
             .map(|index| f64::from(index) / self.values.len() as f64)
@@ -121,10 +121,10 @@ impl Frequencies {
     }
 }
 
-/// A positive number to as many digits.
+/// A positive number rounded to `digits` digits.
 fn rounded(value: f64, digits: i32) -> f64 {
     let places = digits - 1 - value.log10().floor() as i32;
-    // Powers of ten are exact where they are whole.
+    // Integer powers of ten are exact.
     let unit = 10_f64.powi(places.abs());
     if places < 0 { (value / unit).round() * unit } else { (value * unit).round() / unit }
 }
@@ -156,7 +156,7 @@ mod tests {
         (0..count).map(|index| base.powf(-(index as f64) / count as f64)).collect()
     }
 
-    /// What is found where each of `layers` has the tables of these frequencies.
+    /// The settings found if each of `layers` has tables of these frequencies.
     fn found(layers: &[Vec<f64>]) -> Rotary {
         let mut graph = GraphProto::default();
         for (layer, frequencies) in layers.iter().enumerate() {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_base_is_found_in_the_tables_however_wide_they_are() {
+    fn the_base_is_found_in_tables_of_any_width() {
         for base in [10_000.0, 500_000.0, 1_000_000.0, 8e6, 10_042.0, 150.0] {
             for count in [4, 8, 64] {
                 let theta = found(&[geometric(base, count)]).theta;
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_other_things_than_frequencies_are_no_base_and_no_panic() {
+    fn tables_without_frequencies_have_no_base() {
         for values in
             [vec![], vec![0.0, 1.0], vec![f64::NAN, 1.0], vec![1e-9, 1.0], vec![1.0, 2.0], vec![1.0]]
         {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn scaled_frequencies_and_several_tables_are_told_apart_and_named_as_scaling() {
+    fn scaled_frequencies_and_several_tables_give_distinct_scalings() {
         let plain = geometric(10_000.0, 8);
         let slower = |by: f64| plain.iter().map(|frequency| frequency / by).collect::<Vec<_>>();
         let linear =
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_are_chosen_on_the_way_say_nothing() {
+    fn tables_chosen_at_run_time_give_no_settings() {
         let tables = node("If", "", ["is_long"], ["cos", "sin"]);
         let attention = node("RotaryEmbedding", "", ["x", "ids", "cos", "sin"], ["y"]);
         let graph = GraphProto { node: vec![tables, attention], ..GraphProto::default() };
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_of_other_rotary_settings_is_refused_by_them_without_a_config_that_names_them() {
+    fn a_context_with_other_rotary_settings_is_refused_without_a_config() {
         let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/models");
         let source = vectors.join("genai-qwen2-fp32");
         let runtime = Runtime::find().unwrap();

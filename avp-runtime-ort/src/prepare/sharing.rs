@@ -1,10 +1,10 @@
-//! Whether a KV-cache can be made longer where it lies.
+//! Whether past and present of a KV-cache can share one buffer.
 
 use super::CacheLayout;
 use crate::{conventions, onnx::GraphIndex};
 
-/// Whether past and present may be one buffer: `GroupQueryAttention`, and nothing else, reads each past and writes the
-/// present of the same layer. Other operators would take the room behind the past for tokens.
+/// Whether past and present may share one buffer: only `GroupQueryAttention` reads each past and writes the present of the
+/// same layer. Other operators would read the free capacity as tokens.
 pub(super) fn shares_buffers(index: &GraphIndex<'_>, layout: &CacheLayout) -> bool {
     /// The operator's input for the past and its output for the present, of keys and of values.
     const SLOTS: [(usize, usize); 2] = [(3, 1), (4, 2)];
@@ -41,13 +41,13 @@ mod tests {
         ModelProto::decode(Bytes::from(fs::read(path).unwrap())).unwrap()
     }
 
-    /// What preparing says of it.
+    /// The result in the report.
     fn shares(model: &ModelProto) -> bool {
         prepare(&mut model.clone(), Path::new("."), None).unwrap().shared_buffers
     }
 
     #[test]
-    fn buffers_are_shared_only_where_one_operator_reads_and_writes_them() {
+    fn buffers_are_shared_only_if_one_operator_reads_and_writes_them() {
         let sound = model("engine/shared-buffers/model.onnx");
         assert!(shares(&sound));
         assert!(!shares(&model("parity/tiny-qwen2/model.onnx")));

@@ -1,10 +1,9 @@
 //! The latent step of a tied model, as nodes: `softmax(logits / temperature) @ E`.
 //!
-//! Up to [`MAX_ROWS`] tokens every row of the embedding takes part. Above, only the `MAX_ROWS` likeliest do: the graph's own
-//! embedding operator reads their rows, whatever form the table has, and the sum is weighted by the probabilities as they
-//! are, not scaled up to 1. What is left out is then the sum of `p_i e_i` over the other tokens, whose norm is at most their
-//! probability times the longest row of the embedding. (Scaling up would double that bound.) Of a vocabulary of 151,936,
-//! 4,096 rows are 3 % of the reads.
+//! Vocabularies of up to [`MAX_ROWS`] tokens use every row of the embedding. Larger vocabularies use only the `MAX_ROWS`
+//! likeliest: the graph's own embedding operator reads their rows, in any storage format, and their probabilities are not
+//! renormalized. The error is the sum of `p_i e_i` over the other tokens; its norm is at most their probability times the
+//! largest row norm of the embedding. (Renormalizing would double the bound.) 4,096 rows are 3 % of a vocabulary of 151,936.
 
 use super::embedding::Embedding;
 use crate::{
@@ -12,10 +11,10 @@ use crate::{
     onnx::{GraphProto, NodeProto, Stored, constant, int64_tensor, node, tensor_proto::DataType},
 };
 
-/// The most rows of the embedding that one latent step reads.
+/// Maximum number of embedding rows that one latent step reads.
 pub(super) const MAX_ROWS: usize = 4096;
 
-/// Nodes that make `output`, `[batch, 1, hidden_size]`, from the logits `product`; softmax and sum in float32.
+/// Nodes that compute `output`, `[batch, 1, hidden_size]`, from the logits `product`; softmax and sum in float32.
 pub(super) fn nodes(
     graph: &GraphProto,
     embedding: &Embedding,
@@ -57,7 +56,7 @@ pub(super) fn nodes(
     nodes
 }
 
-/// The graph's own embedding operator once more, for other ids.
+/// A copy of the graph's embedding operator, for other ids.
 fn look_up(graph: &GraphProto, embedding: &Embedding, ids: &str, output: &str, nodes: &mut Vec<NodeProto>) {
     let mut copy = graph.node[embedding.chain[0]].clone();
     copy.name = Some("avp.look_up".to_owned());
@@ -67,7 +66,7 @@ fn look_up(graph: &GraphProto, embedding: &Embedding, ids: &str, output: &str, n
         nodes.push(copy);
         return;
     };
-    // `(q - zero_point) * scale` spelled out: ONNX Runtime 1.31 refuses a DequantizeLinear in a branch whose scale lies outside.
+    // `(q - zero_point) * scale` as nodes: ONNX Runtime 1.31 refuses a DequantizeLinear in a branch with its scale outside.
     copy.output = vec!["avp.quantized".to_owned()];
     let float = DataType::Float as i32;
     nodes.extend([copy, cast("avp.quantized", "avp.integers", float), cast(scale, "avp.scale32", float)]);
@@ -102,7 +101,7 @@ mod tests {
 
     const PROMPT: [u32; 5] = [40, 271, 3, 12, 99];
 
-    /// The next latent with `max_rows` rows at most, and the logits it comes from.
+    /// The next latent with at most `max_rows` rows, and its logits.
     fn next_latent(
         runtime: &Runtime,
         file: &Path,
@@ -140,7 +139,7 @@ mod tests {
         (0..table.rows).map(read).collect()
     }
 
-    /// `softmax(logits / temperature) @ E`, by hand.
+    /// `softmax(logits / temperature) @ E`, computed here.
     fn expected(logits: &[f32], rows: &[Vec<f32>], temperature: f32) -> Vec<f64> {
         let largest = logits.iter().copied().fold(f32::MIN, f32::max);
         let weight = |&logit: &f32| (f64::from(logit - largest) / f64::from(temperature)).exp();
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temperature_sharpens_or_flattens_what_the_rows_are_weighted_by() {
+    fn the_temperature_divides_the_logits() {
         let runtime = Runtime::find().unwrap_or_else(|error| panic!("{error}"));
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors/parity/tiny-qwen2/model.onnx");
         let (_, logits) = next_latent(&runtime, &file, super::MAX_ROWS, 1.0);
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_likeliest_rows_leave_out_stays_within_its_bound() {
+    fn the_error_of_omitted_rows_stays_within_the_bound() {
         let runtime = Runtime::find().unwrap_or_else(|error| panic!("{error}"));
         let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../test-vectors");
         // Plain, behind a transpose, in half precision, in blocks, and with one scale.

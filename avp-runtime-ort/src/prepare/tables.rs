@@ -1,4 +1,4 @@
-//! The two tables of a model whose rows are tokens: its embedding and its head.
+//! The embedding and head of a model as tables with one row per token.
 
 use std::{path::Path, sync::Arc};
 
@@ -8,16 +8,16 @@ use prost::Message;
 use super::{PrepareError, embedding, head};
 use crate::onnx::{ExternalFiles, GraphIndex, ModelProto, Table, Weights, external_locations};
 
-/// A model's embedding and head, `[vocab_size, hidden_size]`; one table in memory where they are one in the model.
+/// The embedding and head of a model, `[vocab_size, hidden_size]`; one shared table if they are tied.
 pub(crate) struct Tables {
     pub(crate) embedding: Arc<Table>,
     pub(crate) head: Arc<Table>,
 }
 
-/// Reads both from the export at `path`, in whatever form it stores them.
+/// Reads both from the export at `path`, quantized or not.
 ///
 /// # Errors
-/// When the file cannot be read, or one of them cannot be identified.
+/// When the file cannot be read, or a table cannot be identified.
 pub(crate) fn read_tables(path: &Path) -> Result<Tables, PrepareError> {
     let export = std::fs::read(path)
         .map(Bytes::from)

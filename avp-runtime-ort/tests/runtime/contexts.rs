@@ -92,7 +92,7 @@ fn watched(bytes: &[u8], offset: usize) -> (Bytes, Arc<AtomicBool>) {
 }
 
 #[test]
-fn an_aligned_frame_is_used_where_it_lies_and_any_other_copied() {
+fn only_an_unaligned_frame_is_copied() {
     let model = qwen();
     let context = think(&model, TEXT, 3, None);
     let expected = answer(&model, &context);
@@ -109,7 +109,7 @@ fn an_aligned_frame_is_used_where_it_lies_and_any_other_copied() {
 }
 
 #[test]
-fn what_is_written_to_a_stream_is_the_frame() {
+fn writing_to_a_stream_gives_the_same_frame() {
     let context = think(&qwen(), TEXT, 3, None);
     for dialect in [Dialect::V0_2, Dialect::V0_3] {
         for compression in [Compression::None, Compression::Fast] {
@@ -232,7 +232,7 @@ fn everything() -> FrameOptions {
 }
 
 #[test]
-fn a_model_that_differs_from_the_saved_context_in_anything_is_told_the_field() {
+fn a_saved_context_of_another_model_is_refused_with_the_field() {
     let model = qwen();
     let saved = full(&think(&model, TEXT, 2, None));
     let refused = |frame: Vec<u8>| {
@@ -282,7 +282,7 @@ fn a_model_that_differs_from_the_saved_context_in_anything_is_told_the_field() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused() {
+fn a_truncated_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("context.avp");
     think(&qwen(), "x", 0, None).save(&path).unwrap();
@@ -305,7 +305,7 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn a_wrong_byte_anywhere_is_refused_or_changes_nothing_that_is_computed_from() {
+fn a_changed_byte_is_refused_or_has_no_effect_on_results() {
     let model = qwen();
     let whole = full(&think(&model, "x", 0, None));
     let cache = |bytes: &[u8]| Frame::decode(bytes).unwrap().payload().unwrap().to_vec();
@@ -355,7 +355,7 @@ fn lengths_that_lie_are_refused_without_making_room_for_them() {
 }
 
 #[test]
-fn what_is_no_file_or_no_context_is_refused_by_name() {
+fn invalid_context_files_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let load = |path: &Path| Context::load(runtime(), path, &SCAN).unwrap_err();
     assert!(matches!(load(&folder.path().join("none")), ContextError::File { .. }));
@@ -368,7 +368,7 @@ fn what_is_no_file_or_no_context_is_refused_by_name() {
 }
 
 #[test]
-fn a_save_that_fails_leaves_what_was_there() {
+fn a_failed_save_keeps_the_existing_file() {
     let folder = tempfile::tempdir().unwrap();
     let context = think(&qwen(), "x", 0, None);
     let missing = folder.path().join("none/context.avp");
@@ -384,7 +384,7 @@ fn a_save_that_fails_leaves_what_was_there() {
 
 #[cfg(unix)]
 #[test]
-fn a_saved_context_is_its_owners_alone() {
+fn only_the_owner_can_read_a_saved_context() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("context.avp");
@@ -411,7 +411,7 @@ fn a_stream_that_fails_is_an_error() {
 }
 
 #[test]
-fn a_scan_finds_the_first_number_that_is_none_and_says_where() {
+fn a_scan_finds_the_position_of_the_first_non_finite_value() {
     let model = qwen();
     let context = think(&model, TEXT, 2, None);
     assert_eq!(context.check_finite(), Ok(()));
@@ -453,7 +453,7 @@ fn difference(one: &Context, other: &Context) -> f32 {
 }
 
 #[test]
-fn a_context_cut_short_is_what_the_model_makes_of_the_beginning() {
+fn a_truncated_context_equals_a_context_of_the_prefix() {
     for name in ["test-vectors/parity/tiny-qwen2", "test-vectors/parity/tiny-llama"] {
         let model = load(name);
         let whole = think(&model, Prompt::Raw(TEXT.into()), 3, None);
@@ -480,7 +480,7 @@ fn a_context_cut_short_is_what_the_model_makes_of_the_beginning() {
 }
 
 #[test]
-fn a_tail_goes_back_behind_what_it_was_cut_from_and_nowhere_else() {
+fn a_tail_is_appended_only_to_its_own_prefix() {
     let model = qwen();
     let first = think(&model, TEXT, 2, None);
     let whole = think(&model, "More.", 3, Some(&first));
@@ -521,7 +521,7 @@ fn layers_are_dropped_for_a_model_that_has_fewer() {
 }
 
 #[test]
-fn a_model_cut_short_goes_on_from_the_layers_that_it_has() {
+fn a_model_with_fewer_layers_continues_from_a_context_cut_to_them() {
     let whole = load("test-vectors/models/genai-qwen2-fp32");
     let short = load("test-vectors/engine/one-layer");
     // Of text alone: latent steps come from the last layer, and the models have different ones.
@@ -546,7 +546,7 @@ fn a_model_cut_short_goes_on_from_the_layers_that_it_has() {
 }
 
 #[test]
-fn a_longer_prompt_reuses_what_it_begins_with_and_always_reads_its_last_token() {
+fn a_longer_prompt_reuses_its_prefix_and_always_reads_its_last_token() {
     let model = qwen();
     let text = |text: &str| Prompt::Raw(text.into());
     let context = think(&model, text(TEXT), 2, None);
@@ -574,7 +574,7 @@ fn a_longer_prompt_reuses_what_it_begins_with_and_always_reads_its_last_token() 
 }
 
 #[test]
-fn thinking_on_a_longer_prompt_computes_the_rest_alone_and_comes_to_the_same() {
+fn thinking_on_a_longer_prompt_reuses_its_prefix_with_the_same_result() {
     let model = qwen();
     let context = think(&model, Prompt::Raw(TEXT.into()), 4, None);
     let longer = Prompt::Raw(format!("{TEXT} And a cat, named Ida."));

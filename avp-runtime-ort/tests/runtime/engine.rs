@@ -26,7 +26,7 @@ fn bytes(context: &Context) -> Vec<u8> {
 }
 
 #[test]
-fn handles_are_shared_by_threads_and_each_gets_what_it_would_get_alone() {
+fn concurrent_calls_give_the_same_results_as_single_calls() {
     fn is_shared<T: Send + Sync + Clone>() {}
     is_shared::<Model>();
     let model = model();
@@ -94,7 +94,7 @@ fn answers_are_awaited_in_any_async_runtime() {
 }
 
 #[test]
-fn a_call_without_time_ends_with_the_time_it_had_and_the_model_goes_on() {
+fn an_expired_call_times_out_and_the_model_continues() {
     let model = model();
     let after = Duration::ZERO;
     let options = ThinkOptions { timeout: Some(after), ..ThinkOptions::steps(300) };
@@ -117,7 +117,7 @@ fn a_cancelled_call_ends_and_leaves_its_context_usable() {
 }
 
 #[test]
-fn an_answer_that_has_not_come_in_time_can_be_waited_for_again() {
+fn a_wait_that_timed_out_can_be_repeated() {
     let model = model();
     let mut pending = model.start_think("Who?", None, &ThinkOptions::steps(100));
     let thought = loop {
@@ -130,7 +130,7 @@ fn an_answer_that_has_not_come_in_time_can_be_waited_for_again() {
 }
 
 #[test]
-fn a_hidden_state_alone_is_that_of_the_whole_context() {
+fn the_hidden_state_is_the_same_with_and_without_the_context() {
     let model = model();
     let whole = model.think("Who?", None, &ThinkOptions::steps(3)).unwrap();
     let options = ThinkOptions { keep_context: false, ..ThinkOptions::steps(3) };
@@ -187,7 +187,7 @@ fn diagnostics_give_the_norm_behind_the_prompt_and_each_step() {
 }
 
 #[test]
-fn vectors_stand_where_tokens_would() {
+fn vectors_replace_tokens_in_a_prompt() {
     let model = model();
     let hidden_dim = model.identity().hidden_dim as usize;
     let vectors: Vec<f32> = (0..3 * hidden_dim).map(|index| (index as f32).sin() / 10.0).collect();
@@ -217,7 +217,7 @@ fn vectors_stand_where_tokens_would() {
 
 /// The library under test computes on processors alone.
 #[test]
-fn a_device_that_cannot_be_had_is_an_error_that_says_what_is_missing() {
+fn an_unavailable_device_is_an_error_with_the_missing_part() {
     let options =
         LoadOptions { device: Device::Cuda { id: 0, memory_limit: None }, ..LoadOptions::default() };
     let error = Model::load(runtime(), repository("test-vectors/parity/tiny-qwen2"), &options).unwrap_err();

@@ -177,7 +177,7 @@ fn assert_greedy(
 }
 
 #[test]
-fn the_report_says_what_is_in_each_graph() {
+fn the_report_lists_the_parts_of_each_graph() {
     for fixture in fixtures() {
         let report = prepare_report(fixture.folder(), &fixture.options()).unwrap();
         let (_, _, embedding, head, dtype, shared_buffers) = fixture.expected;
@@ -296,7 +296,7 @@ fn hidden_states_latent_steps_and_greedy_tokens_equal_the_reference() {
 }
 
 #[test]
-fn a_form_that_is_not_there_is_refused_with_a_list_of_those_that_are() {
+fn a_missing_dtype_is_refused_with_a_list_of_existing_graphs() {
     let folder = repository("test-vectors/models").join(COMMUNITY);
     let options = LoadOptions { dtype: Some(Dtype::Quantized), ..LoadOptions::default() };
     match Model::load(runtime(), &folder, &options) {

@@ -47,7 +47,7 @@ struct RecordedOptions {
 }
 
 #[test]
-fn penalties_biases_and_stops_give_what_transformers_generates() {
+fn penalties_biases_and_stops_equal_transformers() {
     for name in ["tiny-qwen2", "tiny-llama"] {
         let model = load(&format!("test-vectors/parity/{name}"));
         let records = fs::read(repository(&format!("test-vectors/generate/{name}.json"))).unwrap();
@@ -111,7 +111,7 @@ fn a_text_to_stop_at_is_found_across_tokens() {
 }
 
 #[test]
-fn a_stream_that_is_left_keeps_what_was_read() {
+fn an_abandoned_stream_keeps_the_text_read_so_far() {
     let model = load("test-vectors/parity/tiny-qwen2");
     let whole = model.generate("x", None, &hot(3)).unwrap();
     let mut stream = model.start_generate("x", None, &hot(3)).unwrap();
@@ -139,7 +139,7 @@ fn a_stream_can_be_cancelled_from_elsewhere() {
 }
 
 #[test]
-fn a_time_limit_is_an_error_and_no_harm() {
+fn a_timeout_is_an_error_and_the_model_stays_usable() {
     let model = load("test-vectors/parity/tiny-qwen2");
     let after = Duration::ZERO;
     let options = GenerateOptions { timeout: Some(after), ..hot(1) };
@@ -160,7 +160,7 @@ fn usage_and_time_are_counted() {
 }
 
 #[test]
-fn a_longer_prompt_reuses_what_the_context_begins_with_and_gives_the_same() {
+fn a_longer_prompt_reuses_its_prefix_with_the_same_answer() {
     let model = facts();
     let turns = |more: &[&str]| {
         let all: Vec<_> = [NOTES].iter().chain(more).map(|text| Message::new("user", *text)).collect();
@@ -272,7 +272,7 @@ fn diagnostics_report_durations_norms_and_a_comparison() {
 }
 
 #[test]
-fn an_answer_behind_its_own_latent_steps_reads_the_whole_prompt_again() {
+fn an_answer_after_latent_steps_reads_the_whole_prompt_again() {
     let model = facts();
     let prompt = model.tokenize(&QUESTION.into()).unwrap().len();
     let context = think(&model, QUESTION, 0, None);

@@ -127,7 +127,7 @@ fn assert_generated(what: &str, generation: &Generation, expected: &[u32]) {
 }
 
 #[test]
-fn identities_equal_the_peers_but_for_the_hash_of_a_config_of_its_own_making() {
+fn identities_equal_the_peers_except_for_generated_configs() {
     for fixture in fixtures() {
         let own = fixture.model.identity();
         let differing: Vec<_> = own.differences(&fixture.record.identity).map(|found| found.field).collect();

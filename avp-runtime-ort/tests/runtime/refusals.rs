@@ -47,7 +47,7 @@ fn prepare_error(name: &str) -> PrepareError {
 }
 
 #[test]
-fn the_intact_graph_loads_so_that_the_others_are_refused_for_what_they_break() {
+fn the_unbroken_graph_of_the_refused_ones_loads() {
     let folder = folder("intact");
     let model = try_load(folder.path()).unwrap();
     assert_eq!(model.cache_layout().num_layers, 1);
@@ -55,7 +55,7 @@ fn the_intact_graph_loads_so_that_the_others_are_refused_for_what_they_break() {
 }
 
 #[test]
-fn graphs_that_are_no_decoder_are_refused_by_what_they_lack() {
+fn graphs_that_are_not_decoders_are_refused_with_the_missing_name() {
     for (name, lacks) in [
         ("no-cache", "input named past_key_values.0.key"),
         ("no-logits", "output named logits"),
@@ -105,7 +105,7 @@ fn hostile_graphs_are_refused_by_the_node_or_weight() {
 }
 
 #[test]
-fn unusual_heads_are_prepared_and_say_what_the_export_says() {
+fn unusual_heads_are_prepared_and_equal_the_export() {
     for (name, operator) in [("intact", "MatMul"), ("num-logits-to-keep", "MatMul"), ("gemm-head", "Gemm")] {
         let folder = folder(name);
         let check = check_prepared(runtime(), folder.path(), &CheckOptions::default()).unwrap();
@@ -185,7 +185,7 @@ fn every_missing_file_is_named() {
 }
 
 #[test]
-fn files_that_are_not_what_they_should_be_are_named() {
+fn errors_name_invalid_files() {
     let with = |file: &str, text: &str| {
         let folder = folder("intact");
         fs::write(folder.path().join(file), text).unwrap();
@@ -210,7 +210,7 @@ fn a_prompt_longer_than_the_window_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn a_context_that_leaves_no_room_is_refused_and_stays_usable() {
+fn a_context_that_fills_the_window_is_refused_and_stays_usable() {
     let model = load("test-vectors/parity/tiny-qwen2");
     let context = think(&model, "Rosa lives in Lisbon.", 0, None);
     let prompt = model.tokenize(&Prompt::from("Where?")).unwrap().len();
@@ -222,7 +222,7 @@ fn a_context_that_leaves_no_room_is_refused_and_stays_usable() {
 }
 
 #[test]
-fn generation_stops_where_the_window_is_full() {
+fn generation_stops_at_the_end_of_the_window() {
     let model = load("test-vectors/parity/tiny-qwen2");
     let prompt = || Prompt::Raw("x".into());
     let tokens = model.tokenize(&prompt()).unwrap().len();
