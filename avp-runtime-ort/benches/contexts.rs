@@ -1,9 +1,10 @@
-//! What handing a context over costs beside copying its bytes, at the shape of Qwen2.5-0.5B in float32 and 4,096 tokens.
+//! The cost of exporting and importing a context compared with a copy of its bytes, with the shape of Qwen2.5-0.5B in float32
+//! and 4,096 tokens.
 //!
 //!     cargo bench -p avp-runtime-ort --bench contexts
 //!
-//! No model is run: an ONNX Runtime library must be found all the same, since it holds the cache. The bound is one memcpy
-//! into memory that is fresh each time, as a frame's is; an export and an import may together take two of them.
+//! No model is run, but an ONNX Runtime library is needed to hold the cache. The unit is one memcpy into newly allocated memory,
+//! as for a frame; an export and an import may together take two units.
 
 use std::{hint::black_box, time::Duration};
 
@@ -17,7 +18,7 @@ use criterion::{
 const HEADER: KvHeader =
     KvHeader { num_layers: 24, num_kv_heads: 2, head_dim: 64, seq_len: 4096, dtype: KvDType::Float32 };
 
-/// A frame of ordinary numbers.
+/// A frame of normal numbers.
 fn frame(alignment: usize) -> Vec<u8> {
     let elements = HEADER.tensors_len().expect("a shape that fits memory") / 4;
     let mut body = HEADER.encode().to_vec();

@@ -1,10 +1,10 @@
-//! What a latent step costs beside ONNX Runtime's own time, and what it copies between the host and a device.
+//! Measures the overhead of a latent step over ONNX Runtime, and its copies between host and device.
 //!
 //! `cargo run --release -p avp-runtime-ort --example step_overhead -- FOLDER [TOKENS [STEPS [THREADS [cuda]]]]`
 //!
-//! Prints the time of a step behind TOKENS tokens (1,024), the part of it that passed inside ONNX Runtime, and the rest,
-//! which is this crate's; medians of seven rounds of STEPS (20). Then, from ONNX Runtime's profile of two more calls that
-//! differ by STEPS steps, how many operators a step runs, and how many of them copy to the host or back.
+//! Prints the time of a step after TOKENS tokens (1,024), the part inside ONNX Runtime, and the rest, which is the overhead of
+//! this crate: medians of seven rounds of STEPS (20). Then, from ONNX Runtime's profiles of two calls that differ by STEPS
+//! steps, the number of operators per step, and of those that copy to or from the host.
 
 use std::{collections::BTreeMap, env, error::Error, fs, path::Path, time::Duration};
 
@@ -55,13 +55,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// As many steps behind `context`, whose cache is not kept.
+/// Takes `steps` steps after `context` without keeping the cache.
 fn think(model: &Model, context: &Context, steps: usize) -> Result<StepsTime, Box<dyn Error>> {
     let options = ThinkOptions { keep_context: false, ..ThinkOptions::steps(steps) };
     Ok(model.think(Prompt::Raw("a".to_owned()), Some(context), &options)?.steps_time)
 }
 
-/// How often each operator ran while a fresh session read the prompt and took as many steps behind it.
+/// The number of runs of each operator in a new session that reads the prompt and takes `steps` steps.
 fn operators(
     runtime: &Runtime,
     folder: &str,
@@ -105,7 +105,7 @@ fn read_profile(folder: &Path) -> Result<BTreeMap<String, usize>, Box<dyn Error>
     Ok(counts)
 }
 
-/// Text of about as many tokens.
+/// A text of about this number of tokens.
 fn prompt_of(model: &Model, tokens: usize) -> Result<Prompt, Box<dyn Error>> {
     let text = |words: usize| Prompt::Raw("word ".repeat(words));
     let per_hundred = model.tokenize(&text(100))?.len();

@@ -44,7 +44,7 @@ impl TokenTable {
     /// Reads a row as float32.
     ///
     /// # Panics
-    /// When there is no such row, or `into` is not [`cols`](Self::cols) long.
+    /// When `row` is out of range, or `into` is not [`cols`](Self::cols) long.
     pub fn read_row(&self, row: usize, into: &mut [f32]) {
         self.0.read_row(row, into);
     }

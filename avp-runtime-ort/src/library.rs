@@ -72,7 +72,7 @@ pub enum LibraryError {
     Unreadable {
         /// The path.
         path: PathBuf,
-        /// What the system says.
+        /// The message of the operating system.
         message: String,
     },
     /// The path is a folder, a pipe or a device.
@@ -241,7 +241,7 @@ impl fmt::Display for LibrarySource {
     }
 }
 
-/// What `OrtGetApiBase()->GetVersionString()` says, or `None` where the library has no such function.
+/// The result of `OrtGetApiBase()->GetVersionString()`, or `None` if the library has no such function.
 fn version(library: &Library) -> Option<String> {
     // SAFETY: every release of ONNX Runtime declares `const OrtApiBase* OrtGetApiBase(void)`, the type used here; a
     // library that exports another function of that name is ONNX Runtime in name already.

@@ -93,8 +93,7 @@ impl Model {
     /// The graph is prepared once and kept under `AVP_CACHE_DIR`, else in the user's cache folder.
     ///
     /// # Errors
-    /// When a file is missing or not what it should be, or the graph is no decoder that can be prepared. The error
-    /// names the file, field or node.
+    /// When a file is missing or invalid, or the graph is not a supported decoder. The error names the file, field or node.
     pub fn load(
         runtime: &Runtime,
         folder: impl AsRef<Path>,

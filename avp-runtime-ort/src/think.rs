@@ -79,10 +79,9 @@ pub struct Thought {
     pub last_hidden_state: Arc<[f32]>,
     /// Tokens of the prompt, or vectors in their place.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were in the context already and were not evaluated again.
+    /// Tokens of the prompt that were taken from the context.
     pub reused_tokens: usize,
-    /// Tokens and latent steps of the context that the prompt was read behind, none of them evaluated again; reused ones are
-    /// among them.
+    /// Tokens and latent steps of the context, including reused ones.
     pub context_tokens: usize,
     /// Latent steps taken.
     pub num_steps: usize,

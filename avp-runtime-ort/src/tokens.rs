@@ -52,7 +52,7 @@ impl Tokens {
             let fault = faults::find(json).map(|(line, reason)| format!("line {line}: {reason}"));
             ModelError::Tokenizer { path: path.to_owned(), message: fault.unwrap_or(message) }
         })?;
-        // Ids need not be without gaps, so that the number of tokens says little.
+        // Ids may have gaps, so the number of tokens is not a bound.
         let vocab_size = last.map_or(0, |id| id as usize + 1);
         Ok(Self { tokenizer: Arc::new(tokenizer), vocab_size })
     }
@@ -108,7 +108,7 @@ impl Tokens {
     /// The text of `ids`, without special tokens. Unknown ids have no text, because heads are often padded.
     ///
     /// # Errors
-    /// When the tokenizer cannot write them.
+    /// When the tokenizer cannot decode them.
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, RunError> {
         guarded(|| self.tokenizer.decode(ids, SKIP_SPECIAL_TOKENS))
             .map_err(|message| RunError::Tokenizer { message })
@@ -137,7 +137,7 @@ impl TextStream {
     /// When the tokenizer fails.
     pub(crate) fn push(&mut self, tokens: &Tokens, id: u32) -> Result<String, RunError> {
         if !tokens.has_text(id) {
-            // It would only hide what it stands behind.
+            // It has no text and would only delay other tokens.
             return Ok(String::new());
         }
         self.ids.push(id);
@@ -160,13 +160,13 @@ impl TextStream {
         self.give(tokens, &text)
     }
 
-    /// Gives `text`, which is that of all ids, without the last tokens': bytes that never end would be decoded again and
-    /// again, and nothing of them seen.
+    /// Returns `text`, the text of all ids, without that of the last tokens: a long invalid sequence must not be decoded again
+    /// for each token.
     fn give_settled(&mut self, tokens: &Tokens, text: &str) -> Result<String, RunError> {
         let settled = self.ids.len() - CHARACTER;
         let settled_text = tokens.decode(&self.ids[..settled])?;
         if !text.starts_with(&settled_text) {
-            // A character lies across the cut; the next token moves it.
+            // The cut is inside a character; the next token moves it.
             return Ok(String::new());
         }
         let waiting = self.ids.split_off(settled);
@@ -190,7 +190,7 @@ impl TextStream {
 /// Runs `work` and returns its error as text. The library panics on some inconsistent files, and such a file must not end the
 /// process.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    // Unwind safe: a tokenizer is only read, and what it caches is whole or not there.
+    // Unwind safe: a tokenizer is only read, and its cache entries are complete or absent.
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(panic) => {
@@ -208,7 +208,7 @@ mod tests {
 
     use super::*;
 
-    /// Every byte a token, as byte-level vocabularies begin, and a few longer tokens.
+    /// A byte-level vocabulary: one token per byte, and a few longer tokens.
     fn byte_level() -> Tokens {
         let mut byte_chars: Vec<char> =
             tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
@@ -225,7 +225,7 @@ mod tests {
         }))
     }
 
-    /// As Llama 2 has it: a mark for spaces of which the first is dropped, and tokens for bytes.
+    /// As in Llama 2: a mark for spaces, dropped at the start, and byte tokens.
     fn byte_fallback() -> Tokens {
         let mut vocab: serde_json::Map<_, _> =
             (0..=255).map(|byte| (format!("<0x{byte:02X}>"), json!(byte))).collect();

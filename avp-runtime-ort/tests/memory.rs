@@ -1,10 +1,10 @@
-//! How much memory a hand-over takes: counted, not timed.
+//! Peak memory of transferring a context.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use avp_core::{FrameEncoder, KvDType, KvHeader, Metadata, PayloadType};
 use avp_runtime_ort::{Context, FrameOptions, FrameReadOptions, Runtime};
 
-/// 12 MiB: small beside what a model needs, large beside everything else here.
+/// 12 MiB: large compared with all other allocations of the test.
 const HEADER: KvHeader =
     KvHeader { num_layers: 24, num_kv_heads: 2, head_dim: 64, seq_len: 512, dtype: KvDType::Float32 };
 
@@ -15,7 +15,7 @@ fn frame() -> Vec<u8> {
     FrameEncoder::new(fields).align(64).encode(&body).unwrap()
 }
 
-/// The most memory at any time, in times of the cache's own size.
+/// Peak memory as a multiple of the size of the cache.
 fn peak(work: impl FnOnce()) -> f64 {
     allocation_counter::measure(work).bytes_max as f64 / HEADER.tensors_len().unwrap() as f64
 }

@@ -1,4 +1,4 @@
-//! Files as they are written, and as somebody else might write them.
+//! Round trips, and invalid files.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ fn maps() -> Vec<AvpMap> {
     ]
 }
 
-/// Header and data of a file, to be changed and put together again.
+/// Header and data of a file, to be changed and reassembled.
 struct Parts {
     header: Value,
     data: Vec<u8>,
@@ -128,7 +128,7 @@ fn tensors_of_another_type_shape_or_name_are_refused() {
     }
     assert!(matches!(with(ridge, "/w_map/shape", json!([2, 3])), MapError::Shape { .. }));
     assert!(matches!(with(ridge, "/__metadata__/source_dim", json!("4294967295")), MapError::Shape { .. }));
-    // A shape larger than its bytes, or than anything, is no safetensors.
+    // A shape larger than its bytes, or that overflows, is not valid safetensors.
     for wrong in [json!([240, 2]), json!([u64::MAX, 2]), json!([0, 2])] {
         assert!(matches!(with(mediated, "/w_map/shape", wrong), MapError::Malformed { .. }));
     }
@@ -198,7 +198,7 @@ fn a_folder_finds_only_the_pair_with_both_hashes() {
     );
     assert_eq!(folder.load(source, target).unwrap().as_ref(), Some(map));
     assert_eq!(folder.load(target, source), Ok(None));
-    // Hashes that begin alike have one file name.
+    // Hashes with the same prefix share a file name.
     let other = format!("{}{}", &source[..16], "0".repeat(48));
     assert!(matches!(folder.load(&other, target), Err(MapError::OtherPair { field: "source_hash", .. })));
     for no_hash in ["", "short", "../../../../secret", "/etc/passwd/aaaaaaaaaa"] {
@@ -239,7 +239,7 @@ proptest! {
             bytes[at.index(whole.len())] = byte;
         }
         if let Ok(map) = AvpMap::from_bytes(&bytes) {
-            // What was read is whole: it can be written and read again, and used.
+            // A map that is read can be written, read again and used.
             prop_assert_eq!(&AvpMap::from_bytes(&map.to_bytes().unwrap()).unwrap(), &map);
             let head = Table::new(3, vec![0.5; 900]).unwrap();
             let used = map.project(&[1., 2., 3.], &head, &Default::default());

@@ -1,4 +1,4 @@
-//! Single calculations against `test-vectors/projection`: the peers' numbers for given numbers.
+//! Single calculations, compared with the peers' results in `test-vectors/projection`.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ struct Case {
 
 type Matrix = Vec<Vec<f32>>;
 
-/// What the operations take; each takes some of it.
+/// The inputs of all operations; each uses some of them.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Input {
@@ -160,7 +160,7 @@ fn pairs(x: &Matrix, y: &Matrix) -> Pairs {
     Pairs::new(x.len(), &x.concat(), &y.concat()).unwrap()
 }
 
-/// Compares with the numbers at `pointer`, nested or not.
+/// Compares with the numbers at `pointer`, flat or nested.
 fn close(case: &Case, found: &[f32], pointer: &str, tolerance: f32) {
     let mut expected = Vec::new();
     flatten(case.expect.pointer(pointer).unwrap(), &mut expected);

@@ -1,6 +1,6 @@
-//! From one tiny model to another, with the same numbers as `avp` 0.6.2 (through the vocabulary) and 0.2.1 (learned maps).
+//! Transfers between tiny models, compared with `avp` 0.6.2 (through the vocabulary) and 0.2.1 (learned maps).
 //!
-//! `tools/rosetta/README.md` says how the records are made and what each field means.
+//! `tools/rosetta/README.md` documents the records and their fields.
 
 use std::{collections::HashMap, fs};
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::common::{load, repository, runtime, think};
 
-/// What the issue asks of projected vectors.
+/// Tolerance for projected vectors.
 const TOLERANCE: f32 = 1e-5;
 
 #[derive(Deserialize)]
@@ -141,7 +141,7 @@ fn projected_vectors_and_their_metrics_equal_the_peers() {
         let rosetta = Rosetta::calibrate(source, target, &CalibrateOptions::default()).unwrap();
         for case in &pair.cases {
             let what = format!("{} to {}, {} steps", pair.source, pair.target, case.steps);
-            // The peer's own hidden state first, then ours: the steps before it may not add what the map takes away.
+            // First the peer's hidden state, then ours, so that errors of the steps and of the map do not cancel.
             let projection = rosetta.projector().project(&case.hidden_state).unwrap();
             let difference = largest_difference(&projection.vector, &case.projected);
             assert!(difference <= TOLERANCE, "{what}: {difference}");
@@ -242,7 +242,7 @@ fn a_learned_rotation_between_models_of_one_width_keeps_angles_and_is_stored() {
     assert_eq!(answers[0].generation.tokens, answers[1].generation.tokens);
 }
 
-/// `tiny-other` with a tokenizer of which all but `known` tokens have other names.
+/// `tiny-other` with a tokenizer that renames all but `known` tokens.
 fn renamed(known: usize) -> (tempfile::TempDir, Model) {
     let folder = tempfile::tempdir().unwrap();
     for file in fs::read_dir(repository("test-vectors/rosetta/tiny-other")).unwrap().map(Result::unwrap) {
@@ -275,7 +275,7 @@ fn vocabularies_with_fewer_than_a_hundred_shared_tokens_are_refused() {
             Err(other) => panic!("{other}"),
         }
     };
-    // Some of the kept ones are none of the source's: so many are too few, and then one more at a time.
+    // Some of the kept tokens are not in the source's vocabulary: start below the limit and add one at a time.
     let few = shared(60).unwrap_err();
     let mut known = 60 + 99 - few;
     let mut last = shared(known).unwrap_err();

@@ -52,10 +52,10 @@ pub(super) enum Failure {
     Failed(String),
 }
 
-/// Does `work` on a thread with [`STACK`] bytes of stack, and waits for it no longer than `limit`.
+/// Runs `work` on a thread with [`STACK`] bytes of stack, and waits at most `limit`.
 ///
 /// # Errors
-/// When the work takes longer: its thread goes on until its fuel is spent. When there is no thread for it, or it panics.
+/// When the work takes longer; its thread continues until its fuel is spent. When no thread can be started, or it panics.
 pub(super) fn run_within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,

@@ -317,7 +317,7 @@ fn float(value: &Value) -> Option<f64> {
     is_float.then(|| f64::try_from(value.clone()).ok()).flatten()
 }
 
-/// As Python's `repr` writes it, which outside of JSON has small letters for what is no number.
+/// The `repr` of Python, which writes `nan` and `inf` in lower case.
 fn float_repr(number: f64) -> String {
     if number.is_finite() { Json::from(number).to_canonical() } else { number.to_string().to_lowercase() }
 }

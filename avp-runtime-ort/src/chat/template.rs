@@ -48,7 +48,7 @@ struct TokenizerConfig {
     chat_template: Option<TemplateField>,
 }
 
-/// One template, or several by name of which `default` is for plain chat.
+/// One template, or several by name; `default` is the one for plain chat.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum TemplateField {
@@ -128,8 +128,8 @@ impl ChatTemplate {
     /// Renders a conversation.
     ///
     /// # Errors
-    /// When the template refuses the messages, with its message and line; there is none of the name asked for; or it exceeds
-    /// a limit.
+    /// When the template refuses the messages, with its message and line; the named template does not exist; or it exceeds a
+    /// limit.
     pub(crate) fn render(&self, chat: &Chat) -> Result<String, RunError> {
         let some = |values: &[serde_json::Value]| {
             if values.is_empty() { Value::from(()) } else { Value::from(Serde(values)) }

@@ -78,7 +78,7 @@ impl Context {
 fn map(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    // A device or a pipe has no length to map, and a mapping of no bytes is refused in words that help nobody.
+    // Devices and pipes have no length to map, and the error of an empty mapping is not helpful.
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }

@@ -48,7 +48,7 @@ impl Fingerprint {
         let RopeConfig { rope_theta, rope_scaling, rope_parameters } = parse_json(path, config)?;
         let mut scaling = rope_scaling.or(rope_parameters).unwrap_or_default();
         let inner_theta = scaling.remove("rope_theta");
-        // The type without a type's settings is what no setting at all means.
+        // A default type without settings is equivalent to no scaling.
         if scaling.iter().all(|(key, value)| matches!(&**key, "rope_type" | "type") && value == "default") {
             scaling.clear();
         }
@@ -82,7 +82,7 @@ impl Fingerprint {
     /// # Errors
     /// When `self`, of the context, differs from `model`. The error names the first field that differs.
     pub(crate) fn check(&self, model: &Self) -> Result<(), ContextError> {
-        // What tells most stands first: other weights with other positions are first of all differently built.
+        // The most informative field comes first.
         super::same("rope_theta", &model.rope_theta, &self.rope_theta)?;
         super::same("rope_scaling", &model.rope_scaling, &self.rope_scaling)?;
         super::same("weights_hash", &model.weights_hash, &self.weights_hash)

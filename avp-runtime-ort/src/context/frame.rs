@@ -149,7 +149,7 @@ impl Context {
         self.encode(options, |encoder, header| {
             let body_len = self.header()?.body_len().ok_or(avp_core::KvError::Overflow)?;
             let room = encoder.encoded_len(body_len)? - body_len;
-            // Whatever the length of the head, the tensors are aligned in memory.
+            // The tensors are aligned in memory for any length of the head.
             let tensors = (room + KvHeader::LEN).next_multiple_of(HostBuffer::ALIGNMENT);
             let body = tensors - KvHeader::LEN;
             let mut frame = HostBuffer::new(body + body_len);
@@ -228,7 +228,7 @@ impl Context {
     /// When the bytes are not a whole frame, the checksum is wrong, the body is not a KV-cache, or the metadata contradicts the
     /// cache. Nothing of a refused frame is kept.
     pub fn from_frame(runtime: &Runtime, bytes: &[u8]) -> Result<Self, ContextError> {
-        // Copied to where its tensors are aligned, so that they need not be copied again.
+        // Copied to an aligned address, so that the tensors need no further copy.
         let start =
             tensor_offset(bytes).map_or(0, |offset| offset.next_multiple_of(HostBuffer::ALIGNMENT) - offset);
         let mut copy = HostBuffer::new(start + bytes.len());
@@ -252,7 +252,7 @@ impl Context {
         if metadata.payload_type != PayloadType::KvCache {
             return Err(ContextError::NotAKvCache { got: metadata.payload_type.as_str() });
         }
-        // The limit guards against what unpacks; bytes that are here already cost nothing more.
+        // The limit is for decompression; uncompressed bytes are already in memory.
         let payload = if frame.is_compressed() {
             Bytes::from(frame.decompress_unverified(options.payload_limit)?.into_owned())
         } else {
@@ -351,7 +351,7 @@ fn write_all<'p>(out: &mut impl Write, parts: impl Iterator<Item = &'p [u8]>) ->
 mod tests {
     use super::*;
 
-    /// Takes at most so many bytes at once, as a socket may.
+    /// Accepts at most this number of bytes at once, like a socket.
     struct Narrow(Vec<u8>, usize);
 
     impl Write for Narrow {
@@ -377,7 +377,7 @@ mod tests {
             dtype: avp_core::KvDType::Float32,
         };
         for seed in 0..40_u8 {
-            // Checksums of one length and another, and so heads.
+            // Checksums, and so heads, of different lengths.
             let mut body = header.encode().to_vec();
             body.extend((0..192).map(|index| index ^ seed));
             let fields = Metadata { payload_type: PayloadType::KvCache, ..Metadata::default() };

@@ -147,7 +147,7 @@ impl Context {
     /// `prompt`, which must always be evaluated. `None` if it is empty.
     ///
     /// # Errors
-    /// When there is no memory for it.
+    /// When there is not enough memory.
     pub fn reusable(&self, prompt: &[u32]) -> Result<Option<Self>, ContextError> {
         match self.reusable_len(prompt) {
             0 => Ok(None),

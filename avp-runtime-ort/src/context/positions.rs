@@ -63,7 +63,7 @@ impl Positions {
 
     /// Parses an entry of exactly `seq_len` positions; `None` if it is invalid.
     pub(crate) fn decode(text: &str, seq_len: usize) -> Option<Self> {
-        // Not more room than the text could fill, whatever length is claimed.
+        // Bounds the allocation by the length of the text, not by the claimed length.
         let bytes = BASE64.decode(text).ok()?;
         let mut ids = Vec::with_capacity(seq_len.min(bytes.len()));
         let mut bytes = bytes.into_iter();

@@ -1,8 +1,8 @@
-//! Going on from what a longer prompt and a context have in common.
+//! The common prefix of a context and a longer prompt.
 
 use super::{Context, Positions, cut};
 
-/// What a call goes on from: the first positions of a context, or nothing.
+/// The part of a context that a call continues from: its first positions, or none.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Before<'c> {
     context: Option<&'c Context>,
@@ -15,7 +15,7 @@ impl<'c> Before<'c> {
         Self { context, seq_len: context.map_or(0, Context::seq_len) }
     }
 
-    /// The beginning of `context` that `prompt` has too.
+    /// The common prefix of `context` and `prompt`.
     pub(crate) fn common(context: &'c Context, prompt: &[u32]) -> Self {
         match context.reusable_len(prompt) {
             0 => Self::default(),
@@ -31,12 +31,12 @@ impl<'c> Before<'c> {
         self.seq_len
     }
 
-    /// Latent steps among them.
+    /// Number of latent steps in the part.
     pub(crate) fn num_steps(&self) -> usize {
         self.context.map_or(0, |context| cut::steps(&self.positions(), context.num_steps, self.seq_len))
     }
 
-    /// What stands at each, where that is known.
+    /// The positions, if known.
     pub(super) fn positions(&self) -> Option<Positions> {
         match self.context {
             None => Some(Positions::default()),

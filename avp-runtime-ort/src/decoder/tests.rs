@@ -1,4 +1,4 @@
-//! Against ONNX Runtime itself: what a sequence gives does not depend on how it is kept.
+//! Tests with ONNX Runtime: the results of a sequence do not depend on its storage.
 
 use std::{fs, path::Path, sync::OnceLock};
 
@@ -58,7 +58,7 @@ fn assert_close(what: &str, actual: &[f32], expected: &[f32]) {
     assert!(difference <= 1e-5, "{what}: differs by {difference}");
 }
 
-/// The cache's bytes after all pieces, with the logits behind each checked.
+/// The bytes of the cache after all pieces; checks the logits after each piece.
 fn read_pieces(decoder: &mut Decoder, record: &Record, past: Past, expected: usize) -> Vec<u8> {
     let mut sequence = decoder.begin(past, expected).unwrap();
     for piece in &record.pieces {
@@ -254,7 +254,7 @@ fn an_output_that_was_not_requested_is_an_error_and_leaves_no_bindings() {
             let mut sequence = decoder.begin(past, 4)?;
             let mut outputs = decoder.run(&mut sequence, Input::Tokens(&[5]), Want::LOGITS)?;
             assert!(outputs.last_hidden().is_err() && outputs.take_next_latent().is_err());
-            // The next run asks for something else.
+            // The next run requests another output.
             let outputs =
                 decoder.run(&mut sequence, Input::Tokens(&[6]), Want { hidden: true, ..Want::default() })?;
             assert!(outputs.logits().is_err() && outputs.last_hidden().is_ok());

@@ -1,4 +1,4 @@
-//! Turns, refusals, cancelling and faults, with tasks that a test can hold still.
+//! Scheduling, refusals, cancellation and panics, with tasks that a test can block.
 
 use std::{
     path::Path,
@@ -35,10 +35,10 @@ fn works(model: &Model) -> bool {
     model.think(Prompt::Raw("a".into()), None, &ThinkOptions::steps(1)).is_ok()
 }
 
-/// What must come comes sooner; what hangs is found out.
+/// Longer than any expected wait, so that a hang fails the test.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A task made of a closure, called until it breaks.
+/// A task from a closure, called until it returns `Break`.
 fn steps<T, F>(step: F) -> Box<Steps<F>>
 where
     F: FnMut() -> Result<ControlFlow<T>, RunError> + Send + 'static,
@@ -63,7 +63,7 @@ where
     }
 }
 
-/// A task of one step that lasts until the sender is dropped, and a receiver that hears when it has begun.
+/// A task of one step that lasts until the sender is dropped, and a receiver that is notified of its start.
 fn held() -> (Box<dyn Task<Output = ()>>, Sender<()>, Receiver<()>) {
     let (release, held) = mpsc::channel::<()>();
     let (begin, begun) = mpsc::channel();

@@ -208,7 +208,7 @@ mod tests {
         if letter == '.' { 26 } else { letter as u32 - 'a' as u32 }
     }
 
-    /// Logits of which `letter` is the likeliest; `.` is `<end>`.
+    /// Logits with `letter` as the likeliest token; `.` is `<end>`.
     fn logits(letter: char) -> Vec<f32> {
         (0..27).map(|token| if token == id(letter) { 1.0 } else { 0.0 }).collect()
     }

@@ -63,7 +63,7 @@ impl KvCache {
     /// The cache in host memory: itself, or a copy of a cache on a device.
     ///
     /// # Errors
-    /// When there is no memory for the copy, or the device cannot be read.
+    /// When there is not enough memory for the copy, or the device cannot be read.
     pub(crate) fn on_host(self: &Arc<Self>) -> ort::Result<Arc<Self>> {
         if self.is_on_host() {
             return Ok(self.clone());
@@ -108,7 +108,7 @@ impl KvCache {
 }
 
 impl CacheLayout {
-    /// Bytes of one key or value tensor of `seq_len` tokens; `None` where that overflows.
+    /// Bytes of one key or value tensor of `seq_len` tokens; `None` on overflow.
     pub(crate) fn plane_len(&self, seq_len: usize) -> Option<usize> {
         let row = self.head_dim.checked_mul(self.dtype.size())?;
         self.num_kv_heads.checked_mul(seq_len)?.checked_mul(row)
@@ -126,7 +126,7 @@ impl HostBuffer {
     pub(crate) const ALIGNMENT: usize = size_of::<u128>();
 
     pub(crate) fn new(len: usize) -> Self {
-        // Memory fresh from the system is zero as it comes: large buffers are not written here.
+        // New memory from the system is zero, so large buffers are not written here.
         Self { blocks: vec![0; len.div_ceil(Self::ALIGNMENT)], len }
     }
 
@@ -153,8 +153,7 @@ fn copy_plane(tensor: &DynTensor, target: &mut [u8]) -> ort::Result<()> {
     match tensor.data_type() {
         TensorElementType::Float32 => copy_plane_of::<f32>(tensor, target),
         TensorElementType::Float16 => copy_plane_of::<half::f16>(tensor, target),
-        // `ort` copies by a graph, and ONNX Runtime has none for bfloat16 on the host. A copy keeps the bits, whatever they
-        // are taken for.
+        // `ort` copies by a graph, and ONNX Runtime has none for bfloat16 on the host. A copy as float16 keeps the bits.
         //
         // SAFETY: the tensor is borrowed for longer than the other one lives, and bfloat16 has two bytes.
         TensorElementType::Bfloat16 => copy_plane_of::<half::f16>(&unsafe { as_float16(tensor)? }, target),
@@ -182,7 +181,7 @@ fn copy_plane_of<T: PrimitiveTensorElementType + Debug>(
 /// It is not a view of `ort`: a binding copies those first, and `ort`'s copy then deadlocks.
 ///
 /// # Safety
-/// `tensor` must live as long as what is returned, and its elements must have two bytes.
+/// `tensor` must outlive the result, and its elements must have two bytes.
 unsafe fn as_float16(tensor: &DynTensor) -> ort::Result<DynTensor> {
     let shape = tensor.shape();
     let bytes = shape.num_elements() * size_of::<half::f16>();
@@ -220,7 +219,7 @@ unsafe fn made(status: sys::OrtStatusPtr, value: *mut sys::OrtValue) -> ort::Res
         };
         return Err(ort::Error::new(message));
     }
-    let value = NonNull::new(value).ok_or_else(|| ort::Error::new("made no tensor"))?;
+    let value = NonNull::new(value).ok_or_else(|| ort::Error::new("ONNX Runtime returned no tensor"))?;
     // SAFETY: the value is a tensor that nobody else owns. The allocator that is named here is only kept alive by it; what
     // frees the memory, if anything, is what the value was made with.
     Ok(unsafe { DynTensor::from_ptr(value, Some(&Allocator::default())) })
@@ -283,7 +282,7 @@ thread_local! {
 static LENT: Mutex<BTreeMap<usize, Vec<Bytes>>> = Mutex::new(BTreeMap::new());
 
 fn lent() -> MutexGuard<'static, BTreeMap<usize, Vec<Bytes>>> {
-    // Nothing between taking and leaving the lock can fail half-done.
+    // No operation under the lock can panic half-done.
     LENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -323,7 +322,7 @@ mod tests {
     const LAYOUT: CacheLayout =
         CacheLayout { num_layers: 2, num_kv_heads: 1, head_dim: 4, dtype: KvDType::Float32 };
 
-    /// Memory that says when it is gone.
+    /// Memory that reports its release.
     struct Watched(HostBuffer, Arc<AtomicBool>);
 
     impl AsRef<[u8]> for Watched {

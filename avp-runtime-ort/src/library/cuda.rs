@@ -39,7 +39,7 @@ fn check_libraries(library: &Path) -> Result<(), String> {
     if let Some((expected, got)) = elf::cut_off(&provider).map_err(unreadable)? {
         return Err(format!("{} is cut off at {got} of {expected} bytes: {MEND}", provider.display()));
     }
-    // Of other systems' libraries nothing is read; ONNX Runtime says what it misses there.
+    // Only ELF libraries are read; on other systems, ONNX Runtime reports missing libraries.
     for name in elf::needed(&provider).map_err(unreadable)? {
         // SAFETY: loading runs the library's initializers. It is one that ONNX Runtime's CUDA part names as needed, found
         // where the system's loader looks: loading that part, which is next, loads it too.
@@ -47,7 +47,7 @@ fn check_libraries(library: &Path) -> Result<(), String> {
             let words = loader_words(&error, Path::new(&name));
             format!("{name}, which {PROVIDER} needs, does not load ({words}): {MEND}")
         })?;
-        // Stays loaded, so that what was found is what is used.
+        // Stays loaded, so that ONNX Runtime uses the same library.
         std::mem::forget(needed);
     }
     Ok(())

@@ -158,7 +158,7 @@ fn output_within(mut child: Child, limit: Duration) -> Option<String> {
     thread::spawn(move || {
         let mut text = String::new();
         let read = stdout.read_to_string(&mut text).map(|_| text);
-        // The receiver is gone once the time is up, and nobody is left to tell.
+        // The receiver is dropped after the timeout.
         let _ = sender.send(read);
     });
     let output = receiver.recv_timeout(limit).ok().and_then(Result::ok);

@@ -25,7 +25,7 @@ fn elf(segment_len: u64) -> Vec<u8> {
     bytes
 }
 
-/// Builds a library that says it is ONNX Runtime of `release` and can do nothing else.
+/// Builds a library that reports the ONNX Runtime version `release` and has no other function.
 #[cfg(unix)]
 fn library_of_release(folder: &Path, release: &str) -> PathBuf {
     let source = folder.join("source.rs");

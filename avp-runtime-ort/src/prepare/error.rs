@@ -13,7 +13,7 @@ pub enum PrepareError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The message of the operating system.
         message: String,
     },
     /// The file contains no ONNX graph.
@@ -98,7 +98,7 @@ pub enum PrepareError {
         name: String,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The message of the operating system.
         message: String,
     },
     /// The path of a weight is outside the model's folder, or ambiguous.

@@ -180,7 +180,7 @@ mod tests {
                 };
                 let values = geometric(base, count).iter().map(rounded).collect();
                 let halved = Frequencies { values, exact: false };
-                // Half precision has too few digits for one of them, which is told by the frequencies' hash then.
+                // Half precision has too few digits for one base; its frequencies are then identified by their hash.
                 let expected = (base != 10_042.0).then_some(base);
                 assert_eq!(halved.base(), expected, "{count} in half precision");
             }

@@ -1,7 +1,7 @@
-//! Where a tokenizer's file contradicts itself.
+//! Finds inconsistencies in a tokenizer file.
 //!
-//! The library reads a model whole before it looks at what is in it, so that it names the model's last line for whatever is wrong
-//! inside, or panics. Vocabularies have a hundred thousand lines: this looks for the one.
+//! The library reads a whole model before it checks the contents, so that its errors name the model's last line, or it panics.
+//! Vocabularies have a hundred thousand lines: this module finds the line of the error.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Contexts as frames and files: what is copied, what is remembered, what is refused.
+//! Contexts as frames and files: copies, fingerprints, errors.
 
 use std::{
     fs,
@@ -39,7 +39,7 @@ fn frame(context: &Context) -> Vec<u8> {
     context.to_frame(&FrameOptions::default()).unwrap()
 }
 
-/// All that can be read, as `save` writes it.
+/// A frame with all fields, as `save` writes it.
 fn full(context: &Context) -> Vec<u8> {
     context.to_frame(&everything()).unwrap()
 }
@@ -48,7 +48,7 @@ fn read(frame: Vec<u8>) -> Result<Context, ContextError> {
     Context::from_bytes(runtime(), frame, &FrameReadOptions::default())
 }
 
-/// The frame again, with another body or other `extra` entries, its checksum right.
+/// The frame with another body or other `extra` entries, and a valid checksum.
 fn rewrite(frame: &[u8], extra: &[(&str, &str)], body: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let frame = Frame::decode(frame).unwrap();
     let metadata = frame.metadata();
@@ -67,7 +67,7 @@ fn rewrite(frame: &[u8], extra: &[(&str, &str)], body: impl Fn(&mut Vec<u8>)) ->
     FrameEncoder::new(fields).encode(&payload).unwrap()
 }
 
-/// Memory that says when it is gone.
+/// Memory that reports its release.
 struct Watched(Vec<u128>, Range<usize>, Arc<AtomicBool>);
 
 impl AsRef<[u8]> for Watched {
@@ -437,7 +437,7 @@ fn a_scan_finds_the_position_of_the_first_non_finite_value() {
     assert!(Context::from_bytes(runtime(), frame(&context), &SCAN).is_ok());
 }
 
-/// The largest difference between the numbers of two caches.
+/// The largest absolute difference of two caches.
 fn difference(one: &Context, other: &Context) -> f32 {
     let values = |context: &Context| {
         let frame = frame(context);

@@ -1,4 +1,4 @@
-//! A model under several callers: threads, async callers, time limits; and devices that are not there.
+//! A model with several callers: threads, async callers and timeouts; and unavailable devices.
 
 use std::{
     future::IntoFuture,
@@ -61,7 +61,7 @@ fn started_calls_are_waited_for_in_any_order_and_outlive_their_model() {
     assert_eq!(long.wait().unwrap().context.unwrap().num_steps(), 60);
 }
 
-/// The smallest of async runtimes.
+/// A minimal async runtime.
 fn block_on<F: IntoFuture>(future: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
@@ -215,7 +215,7 @@ fn vectors_replace_tokens_in_a_prompt() {
     assert_eq!(refused(&[]), RunError::EmptyPrompt);
 }
 
-/// The library under test computes on processors alone.
+/// The library under test supports only the CPU.
 #[test]
 fn an_unavailable_device_is_an_error_with_the_missing_part() {
     let options =

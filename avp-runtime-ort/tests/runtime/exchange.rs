@@ -1,6 +1,6 @@
-//! Contexts handed to `avp` 0.2.1's `AVPContext` and received from it, continued on both sides.
+//! Contexts sent to `AVPContext` of `avp` 0.2.1 and received from it, continued on both sides.
 //!
-//! `tools/contexts/README.md` says how the records are made.
+//! `tools/contexts/README.md` documents the records.
 
 use std::{fmt::Debug, fs, path::PathBuf};
 
@@ -31,7 +31,7 @@ struct Exchanged {
     tokens: Vec<u32>,
 }
 
-/// Of `tools/contexts/exchange.py`.
+/// A record of `tools/contexts/exchange.py`.
 const STEPS: usize = 8;
 const TOLERANCE: f32 = 1e-5;
 
@@ -111,7 +111,7 @@ fn frames_are_still_written_as_the_package_read_them() {
     }
 }
 
-/// All of the metadata but the checksum: other processors round otherwise.
+/// The metadata without the checksum, which depends on the rounding of the processor.
 fn said(frame: &Frame<'_>) -> impl PartialEq + Debug {
     let metadata = frame.metadata();
     let agents = [metadata.session_id, metadata.source_agent_id, metadata.target_agent_id];
@@ -122,7 +122,7 @@ fn said(frame: &Frame<'_>) -> impl PartialEq + Debug {
     (agents.map(str::to_owned), metadata.model_id.to_owned(), extra, shape)
 }
 
-/// The largest difference between the numbers of two caches.
+/// The largest absolute difference of two caches.
 fn difference(one: &Frame<'_>, other: &Frame<'_>) -> f32 {
     let (one, other) =
         (one.kv_cache(one.payload().unwrap()).unwrap(), other.kv_cache(other.payload().unwrap()).unwrap());

@@ -1,8 +1,8 @@
-//! Every family and number format that is promised: tiny models from the real exporters, compared with what
-//! `tools/models/record.py` recorded.
+//! Every supported family and number format: tiny models from the real exporters, compared with the records of
+//! `tools/models/record.py`.
 //!
-//! A float32 export is held against Transformers, any other against ONNX Runtime on the export itself, cut open in Python: it
-//! has other weights than the network it was made of.
+//! Float32 exports are compared with Transformers. Other exports have other weights than their source, so they are compared
+//! with ONNX Runtime on the export itself, run step by step in Python.
 
 use std::{fs, path::Path};
 
@@ -38,14 +38,14 @@ struct Graph {
     answer: Vec<u32>,
 }
 
-/// How far the export is from the network it was made of, over the largest value there, as Python computed it.
+/// The difference of the export to its source network, relative to the largest value, as computed in Python.
 #[derive(Deserialize)]
 struct Difference {
     logits: f32,
     hidden: f32,
 }
 
-/// Folder, form, embedding, head, type of latents, and whether past and present may share a buffer.
+/// Folder, dtype, embedding, head, type of latents, and whether past and present may share a buffer.
 type Expected = (&'static str, Option<Dtype>, &'static str, &'static str, KvDType, bool);
 
 const F32: KvDType = KvDType::Float32;
@@ -162,7 +162,7 @@ fn relative(actual: &[f32], expected: &[f32]) -> f32 {
         / largest(&mut expected.iter().copied())
 }
 
-/// Greedy generation of as many tokens as were recorded; the one that ends a turn is the last recorded and not returned.
+/// Greedy generation of the recorded number of tokens. The end-of-turn token is recorded last and not returned.
 fn assert_greedy(
     fixture: &Fixture,
     model: &Model,

@@ -1,4 +1,4 @@
-//! Generating on real models: every way to get the text, what ends it, what it counts; and as Transformers generates.
+//! Generation with real models: forms of the result, stop rules and counts; and equality with Transformers.
 
 use std::{
     fs,

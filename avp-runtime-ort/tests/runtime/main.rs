@@ -1,4 +1,4 @@
-//! Real models on ONNX Runtime: parity with the Python peer, and everything that must be refused.
+//! Real models on ONNX Runtime: parity with the Python package, and errors.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod common;

@@ -1,6 +1,6 @@
-//! The same numbers as `avp` 0.2.1's HuggingFace connector, on two tiny models and records of what it computed.
+//! Numerical parity with the HuggingFace connector of `avp` 0.2.1, on recorded results of two tiny models.
 //!
-//! `tools/parity/README.md` says how the records are made and what each field means.
+//! `tools/parity/README.md` documents the records and their fields.
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::common::{load, repository, runtime, think};
 
-/// What the issue asks of float32 caches.
+/// Tolerance for float32 caches.
 const TOLERANCE: f32 = 1e-5;
 
 #[derive(Deserialize)]
@@ -112,7 +112,7 @@ fn options(expected: &[u32]) -> GenerateOptions {
     GenerateOptions { max_tokens: expected.len(), ..GenerateOptions::default() }
 }
 
-/// Transformers counts the token that ends a turn among the generated ones; here it is the reason to finish.
+/// Transformers includes the end-of-turn token in the generated tokens; this crate does not.
 fn assert_generated(what: &str, generation: &Generation, expected: &[u32]) {
     match expected {
         [tokens @ .., END_OF_TURN] => {

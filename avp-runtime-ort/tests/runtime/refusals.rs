@@ -1,4 +1,4 @@
-//! What is refused, and by which error: broken model folders, prompts that do not fit, contexts of other models.
+//! Errors: broken model folders, prompts that do not fit, contexts of other models.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::common::{load, repository, runtime, think};
 
-/// A folder with the graph and config of `test-vectors/runtime/NAME` and a tokenizer that works.
+/// A folder with the graph and config of `test-vectors/runtime/NAME` and a valid tokenizer.
 fn folder(name: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for source in

@@ -1,4 +1,4 @@
-//! Runs that are stopped while they are under way. Linux says what a thread is at.
+//! Stopping a run in progress, detected by the state of its thread in Linux.
 
 use std::{
     fs,
