@@ -3,9 +3,9 @@
 mod access;
 mod chat;
 mod config;
+mod error;
 mod log;
 mod model_handler;
-mod refusal;
 mod signals;
 
 use std::{

@@ -1,4 +1,4 @@
-//! The handler with a model: it keeps contexts as the stock one does, and answers from them.
+//! A handler with a model: it stores contexts and generates from them.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,23 +13,24 @@ use avp_runtime_ort::{
     Runtime, ThinkOptions, Thought,
 };
 use avp_transport::{
-    server::{Caller, ContextHandler, Handler, IncomingBody, IncomingFrame, Refusal, ResponseBody},
+    server::{
+        ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame, RequestInfo, ResponseBody,
+    },
     store::StoredContext,
     wire::Reply,
 };
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{chat, refusal};
+use super::{chat, error};
 use crate::model::{RunArgs, find_library, load_runtime};
 
-/// Requests that the model works on, or will, at the same time. Each may wait on a thread of its own, so there is an end
-/// to them; whoever comes then is asked to come again.
-const MOST_REQUESTS: usize = 64;
+/// The maximum number of concurrent requests to the model, each of which may block a thread. Further ones get 503.
+const MAX_REQUESTS: usize = 64;
 
-/// A model and the contexts it may continue from.
+/// A model and its stored contexts.
 pub(super) struct ModelHandler {
-    stock: ContextHandler,
+    contexts: ContextHandler,
     runtime: Runtime,
     model: Model,
     name: String,
@@ -37,12 +38,17 @@ pub(super) struct ModelHandler {
     permits: Arc<Semaphore>,
 }
 
-/// A request's place among those that the model works on.
+/// The permit for a request to the model.
 pub(super) type Permit = OwnedSemaphorePermit;
 
 impl ModelHandler {
-    /// Loads the model in `folder`. From then on `stock` says hello with its identity.
-    pub(super) fn load(run: &RunArgs, folder: &Path, agent_id: &str, stock: ContextHandler) -> Result<Self> {
+    /// Loads the model in `folder`, whose identity `contexts` then uses in handshakes.
+    pub(super) fn load(
+        run: &RunArgs,
+        folder: &Path,
+        agent_id: &str,
+        contexts: ContextHandler,
+    ) -> Result<Self> {
         let library = find_library(run.library.onnxruntime.as_deref())?;
         let runtime = load_runtime(&library)?;
         let model = run.load(&runtime, folder)?;
@@ -54,164 +60,168 @@ impl ModelHandler {
         );
         let identity = model.identity().clone();
         let name = match identity.model_id.as_str() {
-            // A folder such as `.` has its name elsewhere.
+            // The canonical path of a folder such as `.` has its name.
             "" => folder.canonicalize()?.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             id => id.to_owned(),
         };
         let maps = MapFolder::from_env().ok();
-        let stock = stock.identity(identity).evidence(move |ours, theirs| Evidence {
-            // Frames come from their model to ours, and so does a map.
+        let contexts = contexts.identity(identity).evidence(move |ours, theirs| Evidence {
+            // Frames come from their model, so the map is from theirs to ours.
             has_stored_map: maps
                 .as_ref()
                 .is_some_and(|maps| maps.find(&theirs.model_hash, &ours.model_hash).is_some()),
             shared_tokens: None,
         });
-        let permits = Arc::new(Semaphore::new(MOST_REQUESTS));
-        Ok(Self { stock, runtime, model, name, agent_id: agent_id.to_owned(), permits })
+        let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
+        Ok(Self { contexts, runtime, model, name, agent_id: agent_id.to_owned(), permits })
     }
 
-    /// What clients call the model.
+    /// The model's name in requests.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// A place among the requests that the model works on.
+    /// A permit for one more request.
     ///
     /// # Errors
-    /// 503 where all are taken.
-    pub(super) fn permit(&self) -> Result<Permit, Refusal> {
-        let busy = |_| Refusal::busy("busy", "the model has as many requests as it can take");
+    /// 503 at the limit.
+    pub(super) fn permit(&self) -> Result<Permit, ErrorResponse> {
+        let busy = |_| ErrorResponse::busy("busy", "the model has reached its limit of concurrent requests");
         self.permits.clone().try_acquire_owned().map_err(busy)
     }
 
-    /// The kept context of this id, where the model can go on from it.
+    /// The stored context with this id, if the model can use it.
     ///
     /// # Errors
-    /// 404 where there is none; 400, naming what differs, where it is another model's or no KV-cache at all.
-    pub(super) async fn context(&self, id: &str) -> Result<Context, Refusal> {
+    /// 404 for an unknown id; 400, with the difference, for a context of another model, or one that is not a KV-cache.
+    pub(super) async fn context(&self, id: &str) -> Result<Context, ErrorResponse> {
         let not_found = || {
-            let words = "no context of this id is kept here: it was never sent, or its time is over";
-            Refusal::new(StatusCode::NOT_FOUND, "context_not_found", words).of_field("avp_context")
+            let words = "no context with this id is stored here; it may have expired";
+            ErrorResponse::new(StatusCode::NOT_FOUND, "context_not_found", words).of_field("avp_context")
         };
-        let kept = self.stock.contexts().get(id).ok_or_else(not_found)?;
-        let bytes = kept.bytes().await.map_err(|_| not_found())?;
+        let stored = self.contexts.contexts().get(id).ok_or_else(not_found)?;
+        let bytes = stored.bytes().await.map_err(|_| not_found())?;
         let (runtime, model) = (self.runtime.clone(), self.model.clone());
-        apart(move || {
+        blocking(move || {
             let context = Context::from_bytes(&runtime, bytes, &FrameReadOptions::default());
-            let context = context.map_err(|error| refusal::of_context(&error))?;
-            model.accepts(&context).map_err(|error| refusal::of_context(&error))?;
+            let context = context.map_err(|error| error::of_context(&error))?;
+            model.accepts(&context).map_err(|error| error::of_context(&error))?;
             Ok(context)
         })
         .await
     }
 
-    /// The whole answer at once. Whoever stops waiting for it stops the model.
+    /// Generates the whole answer. Dropping the future cancels the run.
     pub(super) async fn answer(
         &self,
         prompt: Prompt,
         context: Option<Context>,
         options: GenerateOptions,
-    ) -> Result<Generation, Refusal> {
-        self.stream(prompt, context, options).await?.await.map_err(|error| refusal::of_run(&error))
+    ) -> Result<Generation, ErrorResponse> {
+        self.stream(prompt, context, options).await?.await.map_err(|error| error::of_run(&error))
     }
 
-    /// The answer piece by piece.
+    /// Generates the answer as a stream.
     pub(super) async fn stream(
         &self,
         prompt: Prompt,
         context: Option<Context>,
         options: GenerateOptions,
-    ) -> Result<GenerationStream, Refusal> {
+    ) -> Result<GenerationStream, ErrorResponse> {
         let model = self.model.clone();
         // Rendering a chat template takes time.
-        apart(move || {
+        blocking(move || {
             let stream = model.start_generate(prompt, context.as_ref(), &options);
-            stream.map_err(|error| refusal::of_run(&error))
+            stream.map_err(|error| error::of_run(&error))
         })
         .await
     }
 
-    /// Thinks, and keeps what the model then knows.
+    /// Runs latent steps, and stores the resulting context.
     pub(super) async fn think(
         &self,
         prompt: Prompt,
         context: Option<Context>,
         steps: usize,
-    ) -> Result<(Thought, Arc<StoredContext>), Refusal> {
+    ) -> Result<(Thought, Arc<StoredContext>), ErrorResponse> {
         let model = self.model.clone();
         let options = ThinkOptions::steps(steps);
-        let pending = apart(move || Ok(model.start_think(prompt, context.as_ref(), &options))).await?;
-        let mut thought = pending.await.map_err(|error| refusal::of_run(&error))?;
-        let context = thought.context.take().ok_or_else(Refusal::internal)?;
+        let pending = blocking(move || Ok(model.start_think(prompt, context.as_ref(), &options))).await?;
+        let mut thought = pending.await.map_err(|error| error::of_run(&error))?;
+        let context = thought.context.take().ok_or_else(ErrorResponse::internal)?;
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };
-        let frame = apart(move || context.to_bytes(&options).map_err(|error| refusal::of_context(&error)));
-        let kept = self.stock.contexts().insert(frame.await?).await?;
-        Ok((thought, kept))
+        let frame = blocking(move || context.to_bytes(&options).map_err(|error| error::of_context(&error)));
+        let stored = self.contexts.contexts().insert(frame.await?).await?;
+        Ok((thought, stored))
     }
 
-    /// How long a context is kept, in seconds.
+    /// The lifetime of a stored context, in seconds.
     pub(super) fn ttl(&self) -> u64 {
-        self.stock.contexts().ttl().as_secs()
+        self.contexts.contexts().ttl().as_secs()
     }
 }
 
 impl Handler for ModelHandler {
-    async fn handshake(&self, hello: Hello, caller: &Caller) -> Result<Reply, Refusal> {
-        self.stock.handshake(hello, caller).await
+    async fn handshake(&self, hello: Hello, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
+        self.contexts.handshake(hello, info).await
     }
 
-    /// Whatever arrives whole is kept, also what this model cannot use: it may be for another agent.
-    async fn transmit(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
-        self.stock.transmit(frame, caller).await
+    /// Stores every valid frame, including those that this model cannot use: they may be for another agent.
+    async fn transmit(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
+        self.contexts.transmit(frame, info).await
     }
 
-    async fn text(&self, message: JsonMessage, _: &Caller) -> Result<Reply, Refusal> {
-        self.stock.check_session(&message.session_id)?;
+    async fn text(&self, message: JsonMessage, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
+        self.contexts.check_session(&message.session_id)?;
         let _permit = self.permit()?;
         let answer = self.answer(message.content.into(), None, GenerateOptions::default()).await?;
         Ok(Reply::new().with("content", answer.text))
     }
 
-    async fn context(&self, id: &str, caller: &Caller) -> Result<Option<Arc<StoredContext>>, Refusal> {
-        self.stock.context(id, caller).await
+    async fn context(
+        &self,
+        id: &str,
+        info: &RequestInfo,
+    ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
+        self.contexts.context(id, info).await
     }
 
-    async fn delete_context(&self, id: &str, caller: &Caller) -> Result<bool, Refusal> {
-        self.stock.delete_context(id, caller).await
+    async fn delete_context(&self, id: &str, info: &RequestInfo) -> Result<bool, ErrorResponse> {
+        self.contexts.delete_context(id, info).await
     }
 
     async fn fallback(
         &self,
         request: Request<IncomingBody>,
-        _: &Caller,
-    ) -> Result<Response<ResponseBody>, Refusal> {
+        _: &RequestInfo,
+    ) -> Result<Response<ResponseBody>, ErrorResponse> {
         match (request.uri().path(), request.method()) {
             (chat::COMPLETIONS, &Method::POST) => chat::complete(self, request.into_body()).await,
             (chat::MODELS, &Method::GET) => Ok(chat::models(self)),
             (chat::COMPLETIONS | chat::MODELS, _) => {
-                let words = "this path does not take this method";
-                Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", words))
+                let words = "this path does not accept this method";
+                Err(ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", words))
             }
-            _ => Err(Refusal::not_found("no such path; there are those of AVP, and /v1/chat/completions")),
+            _ => Err(ErrorResponse::not_found("no such path; expected one under /avp/v2/ or /v1/")),
         }
     }
 
-    fn fallback_refusal(&self, refusal: &Refusal) -> Reply {
-        refusal::in_openai_shape(refusal)
+    fn fallback_error(&self, error: &ErrorResponse) -> Reply {
+        error::in_openai_format(error)
     }
 
     fn remove_expired(&self) {
-        self.stock.remove_expired();
+        self.contexts.remove_expired();
     }
 
     fn stored_bytes(&self) -> u64 {
-        self.stock.stored_bytes()
+        self.contexts.stored_bytes()
     }
 }
 
-/// Does what takes time on a thread where nobody else waits for it.
-pub(super) async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Refusal::internal()))
+/// Runs blocking work on a thread for it.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ErrorResponse> + Send + 'static,
+) -> Result<T, ErrorResponse> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ErrorResponse::internal()))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use avp_core::{Mode, messages::JsonMessage};
-use avp_transport::client::{HandedOver, Outgoing, Receipt, blocking::Client};
+use avp_transport::client::{FrameBody, Receipt, Sent, blocking::Client};
 use clap::Args;
 use serde_json::json;
 
@@ -42,7 +42,7 @@ impl Send {
     pub(crate) fn run(&self) -> Result<()> {
         let client = self.remote.client(&self.url, self.model.as_deref())?;
         let progress = Progress::new()?;
-        let frame = self.outgoing()?.on_progress(progress.observer());
+        let frame = self.body()?.on_progress(progress.observer());
         let start = Instant::now();
         let sent = if self.session { in_session(&client, frame) } else { Ok(client.transmit(frame)?) };
         let seconds = start.elapsed().as_secs_f64();
@@ -59,22 +59,22 @@ impl Send {
         Ok(())
     }
 
-    fn outgoing(&self) -> Result<Outgoing<'static>> {
+    fn body(&self) -> Result<FrameBody<'static>> {
         match &self.frame {
             Input::File(path) => {
                 must_exist(path)?;
-                Ok(Outgoing::file(path))
+                Ok(FrameBody::file(path))
             }
             Input::Stdin => {
                 ensure!(!stdin().is_terminal(), "standard input is a terminal; pipe a frame into it");
-                Ok(Outgoing::reader(stdin()))
+                Ok(FrameBody::reader(stdin()))
             }
         }
     }
 }
 
 /// Sends a frame as the result of the handshake allows.
-fn in_session(client: &Client, frame: Outgoing<'_>) -> Result<Receipt> {
+fn in_session(client: &Client, frame: FrameBody<'_>) -> Result<Receipt> {
     let session = client.handshake().context("handshake")?;
     if session.mode == Mode::Json {
         bail!(
@@ -83,8 +83,8 @@ fn in_session(client: &Client, frame: Outgoing<'_>) -> Result<Receipt> {
         );
     }
     // There is no text for the frame, so a session without latent mode is an error.
-    match client.hand_over(frame, |_| JsonMessage::default())? {
-        HandedOver::Latent(receipt) => Ok(receipt),
-        HandedOver::Text(_) => bail!("the session now accepts text only"),
+    match client.send(frame, |_| JsonMessage::default())? {
+        Sent::Latent(receipt) => Ok(receipt),
+        Sent::Text(_) => bail!("the session now accepts text only"),
     }
 }

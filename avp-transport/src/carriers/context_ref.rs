@@ -1,4 +1,4 @@
-//! A context that its holder keeps, named so that another can fetch it.
+//! A reference to a stored context.
 
 use avp_core::{DecodeError, OwnedFrame, OwnedModelIdentity};
 use serde_json::{Map, Value};
@@ -9,51 +9,49 @@ use super::{
     json::{Object, fetchable, to_value, wrong},
 };
 
-/// A reference to a kept context: where its frame lies, and what is known of it without fetching it.
+/// A reference to a stored context: the URL of its frame, and a description that needs no fetch.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
-/// # use avp_transport::carriers::ContextRef;
-/// # let fields = Metadata { session_id: "s1", ..Default::default() };
-/// # let bytes = FrameEncoder::new(fields).encode(b"tensor").unwrap();
-/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
-/// let url = "https://a.example/avp/v2/contexts/c1".parse()?;
-/// let context = ContextRef::new(url)?.describing(&frame);
-/// assert_eq!(context.session_id.as_deref(), Some("s1"));
-/// context.verify(&frame)?; // what was fetched is what was meant
+/// use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// use avp_transport::carriers::ContextRef;
+///
+/// let frame = OwnedFrame::decode(FrameEncoder::new(Metadata::default()).encode(b"tensor")?.into())?;
+/// let context = ContextRef::new("https://a.example/avp/v2/contexts/c1".parse()?)?.describing(&frame);
+/// assert_eq!(context.id, "c1");
+/// context.verify(&frame)?; // after fetching it
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Beside the address, the fields stand in one JSON object under these names, those that are `None` left out.
+/// In JSON, all fields but the URL are one object with these names; `None` is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextRef {
     url: Url,
-    /// The context's id in the store that keeps it.
+    /// The context's id in its store.
     pub id: String,
     /// Length of the frame, in bytes.
     pub size: Option<u64>,
-    /// CRC-32 (IEEE) of the uncompressed body, as the frame's own metadata has it.
+    /// CRC-32 (IEEE) of the uncompressed body, as in the frame's metadata.
     pub crc32: Option<u32>,
-    /// The `ETag` that the store answers with, quotes included.
+    /// The `ETag` of the store's response, with quotes.
     pub etag: Option<String>,
     /// The model that computed the context, as in a handshake.
     pub identity: Option<OwnedModelIdentity>,
-    /// The session that the context belongs to.
+    /// The session of the context.
     pub session_id: Option<String>,
 }
 
 impl ContextRef {
-    /// A reference that says no more than where the frame lies. The id is what the address ends with.
+    /// A reference without a description. The id is the last segment of the URL's path.
     ///
     /// # Errors
-    /// [`CarrierError::Field`] where the address is not `http` or `https`, or holds a name or a password.
+    /// [`CarrierError::Field`] if the URL is not `http` or `https`, or has a user name or a password.
     pub fn new(url: Url) -> Result<Self, CarrierError> {
         let url = fetchable(url, "url")?;
         let id = url.path().rsplit('/').find(|segment| !segment.is_empty()).unwrap_or_default().to_owned();
         Ok(Self { url, id, size: None, crc32: None, etag: None, identity: None, session_id: None })
     }
 
-    /// The same reference with what `frame` says of itself: size, checksum and session.
+    /// Sets size, checksum and session from the frame.
     #[must_use]
     pub fn describing(mut self, frame: &OwnedFrame) -> Self {
         let view = frame.frame();
@@ -63,20 +61,19 @@ impl ContextRef {
         self
     }
 
-    /// Where the frame lies: `http` or `https`, without name and password.
+    /// The URL of the frame: `http` or `https`, without user name and password.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Whether `frame`, fetched from the address, has the size and the checksum that the reference names.
+    /// Checks that `frame`, fetched from the URL, has the size and the checksum of the reference.
     ///
-    /// The checksum compared is the one in the frame's metadata: whether the body agrees with it is for the reader of the
-    /// body to see.
+    /// The checksum is that of the frame's metadata. Whether the body matches it is verified when the body is read.
     ///
     /// # Errors
-    /// [`CarrierError::Frame`] for another checksum, [`CarrierError::Field`] for another size, or for a frame without
-    /// a checksum where one was named.
+    /// [`CarrierError::Frame`] for another checksum; [`CarrierError::Field`] for another size, or if the frame has no
+    /// checksum but the reference has.
     pub fn verify(&self, frame: &OwnedFrame) -> Result<(), CarrierError> {
         if self.size.is_some_and(|size| size != frame.bytes().len() as u64) {
             return Err(wrong("size", "the length of the frame", "another number"));
@@ -89,11 +86,11 @@ impl ContextRef {
                 let error = DecodeError::ChecksumMismatch { expected, actual, offset: view.body_offset() };
                 Err(CarrierError::Frame { field: "crc32", error })
             }
-            None => Err(wrong("crc32", "a frame with this checksum", "a frame without one")),
+            None => Err(wrong("crc32", "a frame with this checksum", "a frame without a checksum")),
         }
     }
 
-    /// What is known beside the address.
+    /// All fields but the URL.
     pub(super) fn details(&self) -> Value {
         let mut details = Map::new();
         details.insert("id".to_owned(), self.id.as_str().into());
@@ -108,7 +105,7 @@ impl ContextRef {
         Value::Object(details)
     }
 
-    /// Takes what `details` say beside the address.
+    /// Sets the fields that `details` has.
     pub(super) fn with_details(mut self, details: Option<Object<'_>>) -> Result<Self, CarrierError> {
         let Some(details) = details else { return Ok(self) };
         let owned = |field| details.text(field).map(|text| text.map(str::to_owned));
@@ -132,7 +129,7 @@ pub(super) mod tests {
 
     use super::{super::Limits, *};
 
-    /// Any reference that there can be.
+    /// Any reference.
     pub(in super::super) fn any_context() -> impl Strategy<Value = ContextRef> {
         let identity = ("\\PC{0,9}", any::<u32>(), "[0-9a-f]{0,9}").prop_map(|(text, number, hash)| {
             OwnedModelIdentity {

@@ -1,56 +1,56 @@
-//! Why a message of another protocol gives no frame and no reference.
+//! The error of reading a message of another protocol.
 
 use avp_core::DecodeError;
 
-/// Why something in a message is not what it should be. Holds no data of the message.
+/// Why a message is invalid. Contains no data of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CarrierError {
-    /// A field is missing, of another type, or says something that it must not.
+    /// A field is missing, has another type, or has an invalid value.
     #[error("{field}: expected {expected}, got {got}")]
     Field {
         /// The field's name.
         field: &'static str,
-        /// What it should be.
+        /// The expected value.
         expected: &'static str,
-        /// What it is.
+        /// The actual value.
         got: &'static str,
     },
-    /// A field holds more than the receiver takes.
-    #[error("{field}: {got} is more than the limit of {limit}")]
+    /// A field exceeds a limit.
+    #[error("{field}: {got} exceeds the limit of {limit}")]
     TooLarge {
         /// The field's name.
         field: &'static str,
         /// The limit, in bytes; for lists, in entries.
         limit: u64,
-        /// What there is, likewise.
+        /// The actual size, in the same unit.
         got: u64,
     },
-    /// A text is not base64.
-    #[error("{field}: expected base64, got something else at character {offset}")]
+    /// A string is not base64.
+    #[error("{field}: invalid base64 at character {offset}")]
     Base64 {
         /// The field's name.
         field: &'static str,
-        /// Where the first wrong character is.
+        /// Offset of the first invalid character.
         offset: usize,
     },
-    /// Bytes are not a frame, or not one to take.
+    /// Bytes are not a valid frame, or exceed its limits.
     #[error("{field}: {error}")]
     Frame {
-        /// The name of the field that held the bytes.
+        /// The name of the field with the bytes.
         field: &'static str,
-        /// What is wrong with them.
+        /// The error of decoding them.
         #[source]
         error: DecodeError,
     },
-    /// A `multipart/related` body is not put together as it should be.
+    /// A `multipart/related` body is malformed.
     #[error("multipart body, byte {offset}: expected {expected}, got {got}")]
     Multipart {
-        /// What should be there.
+        /// The expected part of the syntax.
         expected: &'static str,
-        /// What is there.
+        /// The actual one.
         got: &'static str,
-        /// Where, in bytes from the start of the body.
+        /// Offset in the body, in bytes.
         offset: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Fields of JSON objects that strangers wrote.
+//! Fields of untrusted JSON objects.
 
 use avp_core::{Dialect, OwnedFrame, OwnedModelIdentity};
 use base64::{
@@ -11,13 +11,13 @@ use url::Url;
 use super::{CarrierError, Limits};
 use crate::wire;
 
-/// Protobuf's JSON, and so A2A, may come in either alphabet, with or without padding.
+/// Protobuf's JSON, and therefore A2A, allows both alphabets, with or without padding.
 const LENIENT: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const READ_STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const READ_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// A JSON object with the limits that its texts are held to. A field that is null counts as absent.
+/// A JSON object and the limits of its strings. A null field counts as absent.
 #[derive(Clone, Copy)]
 pub(super) struct Object<'a> {
     map: &'a Map<String, Value>,
@@ -25,7 +25,7 @@ pub(super) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// `value`, which stands in `field`, as an object.
+    /// The value of `field`, as an object.
     pub(super) fn of(
         value: &'a Value,
         field: &'static str,
@@ -57,18 +57,18 @@ impl<'a> Object<'a> {
         Ok(Some(text))
     }
 
-    /// A text of any length: the caller limits what becomes of it.
+    /// A string of any length, which the caller limits.
     pub(super) fn long_text(&self, field: &'static str) -> Result<Option<&'a str>, CarrierError> {
         match self.field(field) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(wrong(field, "text", kind_of(other))),
+            Some(other) => Err(wrong(field, "a string", kind_of(other))),
         }
     }
 
-    /// A whole number. Messages that went through protobuf's `Struct` have floats for all their numbers.
+    /// An integer. In messages from protobuf's `Struct`, all numbers are floats.
     pub(super) fn integer(&self, field: &'static str) -> Result<Option<u64>, CarrierError> {
-        const EXPECTED: &str = "a whole number from 0 to 2^53";
+        const EXPECTED: &str = "an integer from 0 to 2^53";
         const MAX: f64 = (1_u64 << 53) as f64;
         let number = match self.field(field) {
             None => return Ok(None),
@@ -88,11 +88,11 @@ impl<'a> Object<'a> {
         let Some(number) = self.integer(field)? else { return Ok(None) };
         match u32::try_from(number) {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(wrong(field, "a number below 2^32", "a larger one")),
+            Err(_) => Err(wrong(field, "an integer below 2^32", "a larger one")),
         }
     }
 
-    /// An absolute address that can be fetched from.
+    /// An absolute `http` or `https` URL.
     pub(super) fn url(&self, field: &'static str) -> Result<Option<Url>, CarrierError> {
         self.text(field)?.map(|text| fetchable(absolute(text, field)?, field)).transpose()
     }
@@ -105,7 +105,7 @@ impl<'a> Object<'a> {
         OwnedModelIdentity::from_fields(text, number).map(Some)
     }
 
-    /// The dialects of a list that this crate knows; a later agent may speak others too.
+    /// The known dialects of a list. Later agents may support others too.
     pub(super) fn dialects(&self, field: &'static str) -> Result<Vec<Dialect>, CarrierError> {
         let named = self.list(field)?.unwrap_or_default();
         let known = [Dialect::V0_2, Dialect::V0_3];
@@ -132,7 +132,7 @@ impl<'a> Object<'a> {
         frame(field, bytes.into(), self.limits).map(Some)
     }
 
-    /// Whether `field` names the media type of a frame, with or without parameters.
+    /// Whether `field` is the media type of a frame, with or without parameters.
     pub(super) fn names_frame(&self, field: &'static str) -> Result<bool, CarrierError> {
         Ok(self.text(field)?.is_some_and(is_frame_type))
     }
@@ -165,18 +165,18 @@ pub(super) fn to_value(value: impl serde::Serialize) -> Value {
     serde_json::to_value(value).expect("structs of text and numbers are JSON")
 }
 
-/// The absolute address in `field`.
+/// The absolute URL in `field`.
 pub(super) fn absolute(text: &str, field: &'static str) -> Result<Url, CarrierError> {
-    text.parse().map_err(|_| wrong(field, "an absolute address", "another text"))
+    text.parse().map_err(|_| wrong(field, "an absolute URL", "another string"))
 }
 
-/// An address that HTTP can fetch from, and that may be shown: without name and password.
+/// An `http` or `https` URL without user name and password.
 pub(super) fn fetchable(url: Url, field: &'static str) -> Result<Url, CarrierError> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong(field, "an http or https address", "another scheme"));
+        return Err(wrong(field, "an http or https URL", "another scheme"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong(field, "an address without name and password", "one with them"));
+        return Err(wrong(field, "a URL without user name and password", "one with them"));
     }
     Ok(url)
 }
@@ -199,15 +199,15 @@ pub(super) const fn wrong(field: &'static str, expected: &'static str, got: &'st
 pub(super) const fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "a truth value",
+        Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
-        Value::String(_) => "text",
+        Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
 }
 
-/// How many bytes a base64 text holds, if it is one.
+/// The number of bytes that a base64 text decodes to, if it is valid.
 fn decoded_len(text: &str) -> usize {
     let symbols = text.trim_end_matches('=').len();
     symbols / 4 * 3 + (symbols % 4).saturating_sub(1)
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_http_and_names_no_one() {
+    fn a_url_is_http_without_user_name() {
         let url = |text: &str| {
             Object::of(&json!({ "url": text }), "part", &Limits::default()).and_then(|part| part.url("url"))
         };

@@ -1,27 +1,28 @@
-//! Frames and contexts in MCP: a tool's result, a resource, an entry in the list of resources.
+//! Frames and contexts in MCP: in a tool's result, a resource, or the list of resources.
 //!
-//! The field names are those of every revision from 2025-06-18, which brought `resource_link`, to 2026-07-28. What the
-//! last one asks for beside them (`resultType`, `ttlMs`, `cacheScope`), earlier peers pass over.
+//! The field names are those of the revisions from 2025-06-18, the first with `resource_link`, to 2026-07-28. The latter adds
+//! `resultType`, `ttlMs` and `cacheScope`, which earlier peers ignore.
 
 use avp_core::OwnedFrame;
 use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    Carried, CarrierError, ContextRef, Limits,
+    CarrierError, Content, ContextRef, Limits,
     json::{Object, base64_text, wrong},
 };
 use crate::wire;
 
-/// Where `_meta` says what is known of a context.
+/// The key in `_meta` of the description of a context.
 ///
-/// MCP's prefixes should be domains in reverse; this one takes no domain that is somebody's.
+/// MCP recommends a reversed domain as prefix; AVP has no domain.
 pub const CONTEXT_KEY: &str = "agent-vector-protocol/context";
 
-/// A content block that says where a context is kept.
+/// A content block with the URL of a stored context.
 ///
 /// ```
-/// # use avp_transport::carriers::{ContextRef, mcp};
+/// use avp_transport::carriers::{ContextRef, mcp};
+///
 /// let url = "https://a.example/avp/v2/contexts/c1".parse()?;
 /// let link = mcp::resource_link(&ContextRef::new(url)?);
 /// assert_eq!(link["type"], "resource_link");
@@ -30,7 +31,7 @@ pub const CONTEXT_KEY: &str = "agent-vector-protocol/context";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// MCP keeps `https` for resources that a client can fetch by itself, without asking the server: these it can.
+/// MCP reserves `https` for resources that a client can fetch without the MCP server, as it can a context.
 #[must_use]
 pub fn resource_link(context: &ContextRef) -> Value {
     let mut link = json!({ "type": "resource_link" });
@@ -43,7 +44,8 @@ pub fn resource_link(context: &ContextRef) -> Value {
 /// An entry in the list of resources: [`resource_link`] without its `type`.
 ///
 /// ```
-/// # use avp_transport::carriers::{ContextRef, mcp};
+/// use avp_transport::carriers::{ContextRef, mcp};
+///
 /// let url = "https://a.example/avp/v2/contexts/c1".parse()?;
 /// assert_eq!(mcp::resource(&ContextRef::new(url)?)["name"], "c1");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -52,7 +54,7 @@ pub fn resource_link(context: &ContextRef) -> Value {
 pub fn resource(context: &ContextRef) -> Value {
     let mut entry = json!({ "uri": context.url().as_str(), "name": context.id, "mimeType": wire::FRAME });
     let mut details = context.details();
-    // MCP has a field of its own for it.
+    // MCP has its own field for it.
     if let Some(size) = details.as_object_mut().and_then(|details| details.shift_remove("size")) {
         entry["size"] = size;
     }
@@ -60,13 +62,13 @@ pub fn resource(context: &ContextRef) -> Value {
     entry
 }
 
-/// What a resource holds: an entry in the answer to `resources/read`, and the inside of [`embedded_resource`].
+/// The contents of a resource: an entry of the response to `resources/read`, and the `resource` of [`embedded_resource`].
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
-/// # use avp_transport::carriers::mcp;
-/// # let bytes = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
-/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
+/// use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// use avp_transport::carriers::{Limits, mcp};
+///
+/// let frame = OwnedFrame::decode(FrameEncoder::new(Metadata::default()).encode(b"tensor")?.into())?;
 /// let contents = mcp::resource_contents(&"https://a.example/avp/v2/contexts/c1".parse()?, &frame);
 /// assert!(contents["blob"].as_str().unwrap().starts_with("QVYB")); // "AV", version 1
 /// assert_eq!(mcp::read_contents(&contents, &Limits::default())?, Some(frame));
@@ -77,115 +79,121 @@ pub fn resource_contents(uri: &Url, frame: &OwnedFrame) -> Value {
     json!({ "uri": uri.as_str(), "mimeType": wire::FRAME, "blob": base64_text(frame) })
 }
 
-/// A content block with a frame in it.
+/// A content block with a frame.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
-/// # use avp_transport::carriers::mcp;
-/// # let bytes = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
-/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
+/// use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// use avp_transport::carriers::mcp;
+///
+/// let frame = OwnedFrame::decode(FrameEncoder::new(Metadata::default()).encode(b"tensor")?.into())?;
 /// let block = mcp::embedded_resource(&"https://a.example/avp/v2/contexts/c1".parse()?, &frame);
 /// assert_eq!(block["resource"]["mimeType"], "application/avp+binary");
-/// # Ok::<(), url::ParseError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Base64 makes it a third longer; a large frame is better kept, and sent as [`resource_link`].
+/// Base64 adds a third to its size. Send a large frame as a [`resource_link`].
 #[must_use]
 pub fn embedded_resource(uri: &Url, frame: &OwnedFrame) -> Value {
     json!({ "type": "resource", "resource": resource_contents(uri, frame) })
 }
 
-/// The result of a tool that answers with these content blocks.
+/// A tool result with these content blocks.
 ///
 /// ```
-/// # use avp_transport::carriers::mcp;
+/// use avp_transport::carriers::mcp;
+///
 /// let text = serde_json::json!({ "type": "text", "text": "The notes are read." });
 /// assert_eq!(mcp::tool_result([text])["content"][0]["type"], "text");
 /// ```
 ///
-/// A block of text beside the others tells a model what there is that it cannot see.
+/// Add a block of text for models that cannot use the others.
 pub fn tool_result(content: impl IntoIterator<Item = Value>) -> Value {
     json!({ "content": content.into_iter().collect::<Vec<_>>(), "resultType": "complete" })
 }
 
-/// The answer to `resources/read`: entries by [`resource_contents`]. Nobody else's cache may keep them, for a context is
-/// somebody's conversation.
+/// The response to `resources/read`: entries from [`resource_contents`]. Shared caches must not store them, because a
+/// context is a private conversation.
 ///
 /// ```
-/// # use avp_transport::carriers::mcp;
+/// use avp_transport::carriers::mcp;
+///
 /// assert_eq!(mcp::read_resource_result([])["cacheScope"], "private");
 /// ```
 pub fn read_resource_result(contents: impl IntoIterator<Item = Value>) -> Value {
     private_result("contents", contents)
 }
 
-/// The answer to `resources/list`: entries by [`resource`].
+/// The response to `resources/list`: entries from [`resource`].
 ///
 /// ```
-/// # use avp_transport::carriers::mcp;
+/// use avp_transport::carriers::mcp;
+///
 /// assert_eq!(mcp::list_resources_result([])["resources"], serde_json::json!([]));
 /// ```
 pub fn list_resources_result(resources: impl IntoIterator<Item = Value>) -> Value {
     private_result("resources", resources)
 }
 
-/// What a content block carries, or `None` where it is none of ours.
+/// The frame or context in a content block; `None` for blocks of other media types.
 ///
 /// ```
-/// # use avp_transport::carriers::{Limits, mcp};
+/// use avp_transport::carriers::{Limits, mcp};
+///
 /// let text = serde_json::json!({ "type": "text", "text": "hello" });
 /// assert_eq!(mcp::read_content(&text, &Limits::default()), Ok(None));
 /// ```
 ///
 /// # Errors
-/// [`CarrierError`] where it is a resource of a frame's media type and still no frame and no reference to one.
-pub fn read_content(content: &Value, limits: &Limits) -> Result<Option<Carried>, CarrierError> {
+/// [`CarrierError`] if a resource of a frame's media type is neither a frame nor a reference.
+pub fn read_content(content: &Value, limits: &Limits) -> Result<Option<Content>, CarrierError> {
     let block = Object::of(content, "content", limits)?;
-    match block.text("type")?.ok_or(wrong("type", "text", "nothing"))? {
+    match block.text("type")?.ok_or(wrong("type", "a string", "nothing"))? {
         "resource_link" => {
-            Ok(read_resource(content, limits)?.map(|context| Carried::Context(context.into())))
+            Ok(read_resource(content, limits)?.map(|context| Content::Context(context.into())))
         }
         "resource" => {
             let resource = block.object("resource")?.ok_or(wrong("resource", "an object", "nothing"))?;
-            Ok(read_blob(resource)?.map(Carried::Frame))
+            Ok(read_blob(resource)?.map(Content::Frame))
         }
         _ => Ok(None),
     }
 }
 
-/// All that the content blocks of a tool's result carry, in their order.
+/// The frames and contexts in the content blocks of a tool result, in order.
 ///
 /// ```
-/// # use avp_transport::carriers::{Limits, mcp};
+/// use avp_transport::carriers::{Limits, mcp};
+///
 /// assert_eq!(mcp::read_tool_result(&mcp::tool_result([]), &Limits::default())?, []);
 /// # Ok::<(), avp_transport::carriers::CarrierError>(())
 /// ```
 ///
 /// # Errors
-/// As [`read_content`], for the first block that is wrong; and where there is no content, or more than the limit.
-pub fn read_tool_result(result: &Value, limits: &Limits) -> Result<Vec<Carried>, CarrierError> {
+/// Those of [`read_content`], for the first invalid block; [`CarrierError`] if there is no content, or more than the limit.
+pub fn read_tool_result(result: &Value, limits: &Limits) -> Result<Vec<Content>, CarrierError> {
     let content = Object::of(result, "result", limits)?.list("content")?;
     let content = content.ok_or(wrong("content", "a list", "nothing"))?;
     content.iter().filter_map(|block| read_content(block, limits).transpose()).collect()
 }
 
-/// The context of an entry in the list of resources, or `None` where it is of another media type.
+/// The context of an entry in the list of resources; `None` for another media type.
 ///
 /// ```
-/// # use avp_transport::carriers::{ContextRef, Limits, mcp};
+/// use avp_transport::carriers::{ContextRef, Limits, mcp};
+///
 /// let context = ContextRef::new("https://a.example/avp/v2/contexts/c1".parse()?)?;
 /// assert_eq!(mcp::read_resource(&mcp::resource(&context), &Limits::default())?, Some(context));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
-/// [`CarrierError`] where its address or what is known of it is not as it should be.
+/// [`CarrierError`] if its URL or its description is invalid.
 pub fn read_resource(entry: &Value, limits: &Limits) -> Result<Option<ContextRef>, CarrierError> {
     let entry = Object::of(entry, "resource", limits)?;
     if !entry.names_frame("mimeType")? {
         return Ok(None);
     }
-    let url = entry.url("uri")?.ok_or(wrong("uri", "an absolute address", "nothing"))?;
+    let url = entry.url("uri")?.ok_or(wrong("uri", "an absolute URL", "nothing"))?;
     let mut context = ContextRef::new(url)?;
     if let Some(name) = entry.text("name")? {
         context.id = name.to_owned();
@@ -195,10 +203,10 @@ pub fn read_resource(entry: &Value, limits: &Limits) -> Result<Option<ContextRef
     context.with_details(details).map(Some)
 }
 
-/// The frame of an entry in the answer to `resources/read`, or `None` where it is of another media type.
+/// The frame of an entry in the response to `resources/read`; `None` for another media type.
 ///
 /// # Errors
-/// [`CarrierError`] where there is no frame in it.
+/// [`CarrierError`] if it has no valid frame.
 pub fn read_contents(contents: &Value, limits: &Limits) -> Result<Option<OwnedFrame>, CarrierError> {
     read_blob(Object::of(contents, "contents", limits)?)
 }
@@ -231,7 +239,7 @@ mod tests {
         OwnedFrame::decode(bytes.into()).unwrap()
     }
 
-    fn read(content: Value) -> Result<Option<Carried>, CarrierError> {
+    fn read(content: Value) -> Result<Option<Content>, CarrierError> {
         read_content(&content, &Limits::default())
     }
 
@@ -244,7 +252,7 @@ mod tests {
             "mimeType": wire::FRAME,
             "size": 4096,
         });
-        let Ok(Some(Carried::Context(context))) = read(link) else { panic!("no context") };
+        let Ok(Some(Content::Context(context))) = read(link) else { panic!("no context") };
         assert_eq!((context.id.as_str(), context.size, context.crc32), ("notes", Some(4096), None));
     }
 
@@ -293,7 +301,7 @@ mod tests {
             let text = json!({ "type": "text", "text": "hi" });
             let result = tool_result([text, embedded_resource(context.url(), &frame), resource_link(&context)]);
             let carried = read_tool_result(&result, &Limits::default()).unwrap();
-            prop_assert_eq!(carried, [Carried::Frame(frame.clone()), Carried::Context(context.clone().into())]);
+            prop_assert_eq!(carried, [Content::Frame(frame.clone()), Content::Context(context.clone().into())]);
 
             let list = list_resources_result([resource(&context)]);
             let listed = read_resource(&list["resources"][0], &Limits::default()).unwrap();

@@ -1,28 +1,27 @@
-//! Frames, and references to kept contexts, inside the messages of other protocols: A2A, MCP and `multipart/related`.
+//! Frames, and references to stored contexts, in the messages of other protocols: A2A, MCP and `multipart/related`.
 //!
 //! ```
-//! use avp_transport::carriers::{Carried, ContextRef, Limits, a2a};
+//! use avp_transport::carriers::{Content, ContextRef, Limits, a2a};
 //!
 //! let url = "https://a.example/avp/v2/contexts/c1".parse()?;
 //! let part = a2a::context_part(&ContextRef::new(url)?);
-//! let Some(Carried::Context(context)) = a2a::read_part(&part, &Limits::default())? else { panic!() };
+//! let Some(Content::Context(context)) = a2a::read_part(&part, &Limits::default())? else { panic!() };
 //! assert_eq!(context.id, "c1");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A small frame travels inside the message, in base64; a large one is kept by its sender, and the message carries a
-//! [`ContextRef`] by which the receiver fetches it over HTTP. `multipart/related` carries a frame of any size as it is,
-//! beside the JSON that refers to it.
+//! A small frame is part of the message, in base64. A large one stays at its sender, and the message has a [`ContextRef`]
+//! with which the receiver fetches it over HTTP. `multipart/related` has a frame of any size, in binary, after the JSON
+//! that refers to it.
 //!
-//! Nothing here opens a connection. JSON goes in and out as [`serde_json::Value`], so that it fits into the messages of
-//! whatever library the caller has. What each form looks like on the wire is in `docs/carriers.md`.
+//! This module opens no connections. JSON is a [`serde_json::Value`], which any A2A or MCP library accepts. `docs/carriers.md`
+//! shows each form on the wire.
 //!
 //! # Hostile input
 //!
-//! Every reader takes [`Limits`]. The length of a frame is known from its base64 text, and compared, before memory is
-//! taken for it. Bytes become [`OwnedFrame`] only where they are one whole frame; a checksum is verified by whoever reads
-//! the body. An address comes from a stranger: a [`ContextRef`] holds `http` and `https` alone, and where a program may
-//! fetch from remains for the program to say.
+//! Every reader takes [`Limits`]. The length of a frame is computed from its base64 text and checked before memory is
+//! allocated. An [`OwnedFrame`] is one whole frame; its checksum is verified when its body is read. URLs are untrusted: a
+//! [`ContextRef`] has an `http` or `https` URL, and the program must decide which hosts it fetches from.
 
 pub mod a2a;
 mod context_ref;
@@ -36,27 +35,27 @@ pub use error::CarrierError;
 
 use avp_core::{FrameLimits, OwnedFrame};
 
-/// What a message was found to carry.
+/// A frame or a reference in a message.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Carried {
-    /// A frame, inside the message.
+pub enum Content {
+    /// A frame in the message itself.
     Frame(OwnedFrame),
-    /// A reference to a context that the sender keeps.
+    /// A reference to a context that the sender has stored.
     Context(Box<ContextRef>),
-    /// A frame in another part of the same `multipart/related` body: [`multipart::Related::frame`] has it.
+    /// A frame in another part of the same `multipart/related` body; [`multipart::Related::frame`] returns it.
     Attached(multipart::ContentId),
 }
 
-/// How much the readers accept.
+/// Limits of the readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How large a frame may be.
+    /// Limits of a frame.
     pub frame: FrameLimits,
-    /// The most bytes of one text, such as an address or an id: 8 KiB unless said otherwise.
+    /// Maximum length of a string, such as a URL or an id, in bytes. Default: 8 KiB.
     pub text: usize,
-    /// The most bytes of JSON in a `multipart/related` body: 1 MiB unless said otherwise.
+    /// Maximum length of the JSON in a `multipart/related` body, in bytes. Default: 1 MiB.
     pub json: usize,
-    /// The most entries of a list, such as the parts of a message: 64 unless said otherwise.
+    /// Maximum number of entries of a list, such as the parts of a message. Default: 64.
     pub parts: usize,
 }
 

@@ -6,17 +6,17 @@ use avp_core::messages::JsonMessage;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    ClientError, ClientOptions, ContextInfo, Fetched, FetchedFile, HandedOver, Outgoing, Receipt, Session,
+    ClientError, ClientOptions, ContextInfo, Fetched, FetchedFile, FrameBody, Receipt, Sent, Session,
 };
 
 /// A [`Client`](super::Client) with blocking methods. Its runtime runs on the calling thread.
 ///
 /// ```
-/// use avp_transport::client::{ClientError, ClientOptions, Outgoing, Receipt, blocking::Client};
+/// use avp_transport::client::{ClientError, ClientOptions, FrameBody, Receipt, blocking::Client};
 ///
 /// fn send(frame: &[u8]) -> Result<Receipt, ClientError> {
 ///     let client = Client::new("http://127.0.0.1:8790", ClientOptions::default())?;
-///     client.transmit(Outgoing::slice(frame))
+///     client.transmit(FrameBody::slice(frame))
 /// }
 /// ```
 ///
@@ -78,8 +78,8 @@ impl Client {
     ///
     /// # Errors
     /// Those of the asynchronous method.
-    pub fn transmit(&self, outgoing: Outgoing<'_>) -> Result<Receipt, ClientError> {
-        self.wait(self.client.transmit(outgoing))
+    pub fn transmit(&self, body: FrameBody<'_>) -> Result<Receipt, ClientError> {
+        self.wait(self.client.transmit(body))
     }
 
     /// As [`super::Client::send_text`].
@@ -90,16 +90,16 @@ impl Client {
         self.wait(self.client.send_text(message))
     }
 
-    /// As [`super::Client::hand_over`].
+    /// As [`super::Client::send`].
     ///
     /// # Errors
     /// Those of the asynchronous method.
-    pub fn hand_over(
+    pub fn send(
         &self,
-        outgoing: Outgoing<'_>,
+        body: FrameBody<'_>,
         text: impl Fn(&Session) -> JsonMessage,
-    ) -> Result<HandedOver, ClientError> {
-        self.wait(self.client.hand_over(outgoing, text))
+    ) -> Result<Sent, ClientError> {
+        self.wait(self.client.send(body, text))
     }
 
     /// As [`super::Client::fetch_context`].

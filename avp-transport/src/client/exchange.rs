@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     Client, ClientError, TimeoutKind,
-    pieces::Pieces,
+    chunks::Chunks,
     upload::{Meter, Phase, Reporter, Upload},
 };
 use crate::{
@@ -52,7 +52,7 @@ impl Client {
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         let body = Bytes::copy_from_slice(text.as_bytes());
         let len = body.len() as u64;
-        (request, Upload::new(body, Pieces::Memory([].into()), len, Reporter::default()))
+        (request, Upload::new(body, Chunks::Memory([].into()), len, Reporter::default()))
     }
 
     /// Sends a request and waits for the head of its response, whatever the status.
@@ -73,7 +73,7 @@ impl Client {
                 Phase::Waiting => {
                     (begun, TimeoutKind::FirstByte, timeouts.connect.saturating_add(timeouts.first_byte))
                 }
-                Phase::Sending(asked) => (asked, TimeoutKind::Idle, timeouts.idle),
+                Phase::Sending(polled) => (polled, TimeoutKind::Idle, timeouts.idle),
                 Phase::Sent(finished) => (finished, TimeoutKind::FirstByte, timeouts.first_byte),
             };
             tokio::select! {

@@ -2,15 +2,15 @@
 //!
 //! ```no_run
 //! use avp_core::{FrameEncoder, Metadata};
-//! use avp_transport::client::{Client, ClientOptions, Outgoing};
+//! use avp_transport::client::{Client, ClientOptions, FrameBody};
 //!
 //! # async fn example(frame: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::new("https://agent-b.example:8443", ClientOptions::default())?;
 //! let session = client.session().await?; // A handshake, the first time.
 //! let fields = Metadata { session_id: &session.id, ..Default::default() };
 //! let frame = FrameEncoder::new(fields).dialect(session.dialect).encode(b"tensor")?;
-//! let receipt = client.transmit(Outgoing::bytes(frame)).await?;
-//! println!("kept as {:?}", receipt.context_id());
+//! let receipt = client.transmit(FrameBody::bytes(frame)).await?;
+//! println!("stored as {:?}", receipt.context_id());
 //! # Ok(())
 //! # }
 //! ```
@@ -21,14 +21,14 @@
 //! [`blocking`] is the same client for programs without an asynchronous runtime.
 
 pub mod blocking;
+mod chunks;
 mod error;
 mod exchange;
 mod fetch;
+mod frame_body;
 mod handshake;
 mod options;
-mod outgoing;
-mod parcel;
-mod pieces;
+mod outgoing_frame;
 mod retry;
 mod send;
 mod session;
@@ -48,10 +48,10 @@ use reqwest::{Url, redirect};
 pub use {
     error::{ClientError, TimeoutKind},
     fetch::{ContextInfo, Fetch, Fetched, FetchedFile},
+    frame_body::FrameBody,
     options::{ClientOptions, EvidenceLookup, Proxy, Timeouts, Token},
-    outgoing::Outgoing,
     retry::RetryPolicy,
-    send::{HandedOver, Receipt},
+    send::{Receipt, Sent},
     session::Session,
     tls::{Roots, TlsIdentity, TlsOptions},
 };

@@ -9,8 +9,8 @@ use http::{
 };
 
 use super::{
-    Client, ClientError, Outgoing, Session, exchange::ascii, parcel::Parcel, pieces::Feeder, retry::Retries,
-    session::seconds,
+    Client, ClientError, FrameBody, Session, chunks::Feeder, exchange::ascii, outgoing_frame::OutgoingFrame,
+    retry::Retries, session::seconds,
 };
 use crate::{
     id::random_id,
@@ -63,16 +63,16 @@ impl Receipt {
     }
 }
 
-/// How a context was handed over.
+/// The form in which a context was sent.
 #[derive(Debug, Clone, PartialEq)]
-pub enum HandedOver {
+pub enum Sent {
     /// As a frame.
     Latent(Receipt),
     /// As text.
     Text(Receipt),
 }
 
-impl HandedOver {
+impl Sent {
     /// The server's reply.
     #[must_use]
     pub const fn receipt(&self) -> &Receipt {
@@ -94,10 +94,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::Frame`] for an invalid frame, before connecting; [`ClientError::SessionExpired`] where the frame
     /// cannot be sent in another session; or the error of the exchange.
-    pub async fn transmit(&self, outgoing: Outgoing<'_>) -> Result<Receipt, ClientError> {
+    pub async fn transmit(&self, body: FrameBody<'_>) -> Result<Receipt, ClientError> {
         let operation = async {
-            let (parcel, feeder) = outgoing.open(self.inner.options.limits).await?;
-            let delivered = feeding(feeder, self.deliver(parcel)).await?;
+            let (outgoing, feeder) = body.open(self.inner.options.limits).await?;
+            let delivered = feeding(feeder, self.deliver(outgoing)).await?;
             delivered.map_err(|_| ClientError::SessionExpired)
         };
         self.within_total(operation).await
@@ -111,19 +111,19 @@ impl Client {
         self.within_total(self.post_text(message)).await
     }
 
-    /// Hands a context over in the negotiated mode, after a handshake if needed: as the frame, or as text where the server
+    /// Sends a context in the negotiated mode, after a handshake if needed: as the frame, or as text where the server
     /// cannot use the frame. A frame without a `session_id` gets that of the session. `text` is called only if text is
     /// sent.
     ///
     /// ```
     /// use avp_core::messages::JsonMessage;
-    /// use avp_transport::client::{Client, ClientError, HandedOver, Outgoing};
+    /// use avp_transport::client::{Client, ClientError, FrameBody, Sent};
     ///
-    /// async fn hand_over(client: Client, frame: Vec<u8>, summary: String) -> Result<(), ClientError> {
+    /// async fn send_context(client: Client, frame: Vec<u8>, summary: String) -> Result<(), ClientError> {
     ///     let text = |_: &_| JsonMessage { content: summary.clone(), ..Default::default() };
-    ///     match client.hand_over(Outgoing::bytes(frame), text).await? {
-    ///         HandedOver::Latent(receipt) => println!("stored as {:?}", receipt.context_id()),
-    ///         HandedOver::Text(_) => println!("sent as text"),
+    ///     match client.send(FrameBody::bytes(frame), text).await? {
+    ///         Sent::Latent(receipt) => println!("stored as {:?}", receipt.context_id()),
+    ///         Sent::Text(_) => println!("sent as text"),
     ///     }
     ///     Ok(())
     /// }
@@ -131,20 +131,20 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`session`](Self::session), [`transmit`](Self::transmit) and [`send_text`](Self::send_text).
-    pub async fn hand_over(
+    pub async fn send(
         &self,
-        outgoing: Outgoing<'_>,
+        body: FrameBody<'_>,
         text: impl Fn(&Session) -> JsonMessage,
-    ) -> Result<HandedOver, ClientError> {
+    ) -> Result<Sent, ClientError> {
         let operation = async {
             let mut session = self.current_session().await?;
             if session.mode != Mode::Json {
-                let (mut parcel, feeder) = outgoing.open(self.inner.options.limits).await?;
-                if parcel.session_id().is_empty() {
-                    enter(&mut parcel, &session.id)?;
+                let (mut outgoing, feeder) = body.open(self.inner.options.limits).await?;
+                if outgoing.session_id().is_empty() {
+                    enter(&mut outgoing, &session.id)?;
                 }
-                match feeding(feeder, self.deliver(parcel)).await? {
-                    Ok(receipt) => return Ok(HandedOver::Latent(receipt)),
+                match feeding(feeder, self.deliver(outgoing)).await? {
+                    Ok(receipt) => return Ok(Sent::Latent(receipt)),
                     Err(text_session) => session = text_session,
                 }
             }
@@ -155,38 +155,41 @@ impl Client {
                 }
                 other => other?,
             };
-            Ok(HandedOver::Text(receipt))
+            Ok(Sent::Text(receipt))
         };
         self.within_total(operation).await
     }
 
     /// Sends a frame, in a new session if needed. `Ok(Err)` is a new session whose mode is not latent.
-    async fn deliver(&self, mut parcel: Parcel) -> Result<Result<Receipt, Arc<Session>>, ClientError> {
+    async fn deliver(
+        &self,
+        mut outgoing: OutgoingFrame,
+    ) -> Result<Result<Receipt, Arc<Session>>, ClientError> {
         // Checked before sending, because another task may renew the session meanwhile.
-        let is_ours = self.cached_session().is_some_and(|session| session.id == parcel.session_id());
-        let expired = match self.post_frame(&parcel).await {
+        let is_ours = self.cached_session().is_some_and(|session| session.id == outgoing.session_id());
+        let expired = match self.post_frame(&outgoing).await {
             Err(error @ ClientError::SessionExpired) => error,
             other => return other.map(Ok),
         };
         if !is_ours {
             return Err(expired);
         }
-        let session = self.renewed_session(parcel.session_id()).await?;
+        let session = self.renewed_session(outgoing.session_id()).await?;
         if session.mode == Mode::Json {
             return Ok(Err(session));
         }
-        if !parcel.is_whole() {
+        if !outgoing.is_whole() {
             return Err(expired);
         }
-        enter(&mut parcel, &session.id)?;
-        self.post_frame(&parcel).await.map(Ok)
+        enter(&mut outgoing, &session.id)?;
+        self.post_frame(&outgoing).await.map(Ok)
     }
 
-    async fn post_frame(&self, parcel: &Parcel) -> Result<Receipt, ClientError> {
+    async fn post_frame(&self, outgoing: &OutgoingFrame) -> Result<Receipt, ClientError> {
         let key = ascii(&random_id());
         let session = self.cached_session();
         // A frame that is equal in both dialects is sent in the server's.
-        let dialect = parcel.head().head().dialect().unwrap_or_else(|| self.dialect());
+        let dialect = outgoing.head().head().dialect().unwrap_or_else(|| self.dialect());
         let mut retries = Retries::new(&self.inner.options.retry);
         loop {
             let mut request = self.request(Method::POST, &["avp", "v2", "transmit"]);
@@ -194,10 +197,10 @@ impl Client {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(FRAME));
             headers.insert(VERSION_HEADER, version(dialect));
             headers.insert(IDEMPOTENCY_HEADER, key.clone());
-            match self.reply(request, Some(parcel.upload())).await {
+            match self.reply(request, Some(outgoing.upload())).await {
                 Ok(answer) => return Ok(Receipt::new(answer)),
                 Err(error) => {
-                    let again = parcel.is_whole() && is_safe(&error, session.as_deref());
+                    let again = outgoing.is_whole() && is_safe(&error, session.as_deref());
                     retries.pause(error, again).await?;
                 }
             }
@@ -229,9 +232,11 @@ fn is_safe(error: &ClientError, session: Option<&Session>) -> bool {
         || error.is_unprocessed()
 }
 
-fn enter(parcel: &mut Parcel, session_id: &str) -> Result<(), ClientError> {
+fn enter(outgoing: &mut OutgoingFrame, session_id: &str) -> Result<(), ClientError> {
     // A valid frame can be encoded again unless the id makes its metadata too long.
-    parcel.enter(session_id).map_err(|_| ClientError::Protocol { expected: "a session id that fits a frame" })
+    outgoing
+        .enter(session_id)
+        .map_err(|_| ClientError::Protocol { expected: "a session id that fits a frame" })
 }
 
 fn version(dialect: Dialect) -> HeaderValue {

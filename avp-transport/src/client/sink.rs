@@ -1,4 +1,4 @@
-//! Where a fetched frame goes: into memory, or into a file that appears when it is whole.
+//! The destination of a fetched frame: memory, or a file that is renamed to its path once it is complete.
 
 use std::{
     io::{self, BufReader, Seek as _, SeekFrom, Write as _},
@@ -13,28 +13,28 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::ClientError;
 use crate::files::{folder_of, sync_folder};
 
-/// So much must have arrived before memory is set aside for a frame as long as its head says.
+/// The number of bytes to receive before allocating memory for the frame length in the head.
 const TRUST: u64 = 8 << 20;
 
-/// So many bytes are written to a file at a time.
+/// The number of bytes written to a file at a time.
 const BATCH: usize = 1 << 20;
 
-/// Something that takes a frame from its first byte on.
+/// Receives a frame from its first byte.
 pub(super) trait Sink: Send {
-    /// What the frame has become in the end.
+    /// The complete frame.
     type Output;
 
-    /// Takes the next bytes; `frame_len` is what the frame's head says, once it is known.
+    /// Appends bytes. `frame_len` is the length in the frame's head, once that is known.
     fn write(
         &mut self,
         bytes: Bytes,
         frame_len: Option<u64>,
     ) -> impl Future<Output = Result<(), ClientError>> + Send;
 
-    /// Forgets what it has taken.
+    /// Discards all bytes.
     fn clear(&mut self) -> impl Future<Output = Result<(), ClientError>> + Send;
 
-    /// Verifies what only shows when the body is unpacked, to at most `limit` bytes, and gives the frame out.
+    /// Verifies a compressed body, which decompresses to at most `limit` bytes, and returns the frame.
     fn finish(
         self,
         head: &OwnedHead,
@@ -42,7 +42,7 @@ pub(super) trait Sink: Send {
     ) -> impl Future<Output = Result<Self::Output, ClientError>> + Send;
 }
 
-/// Memory.
+/// Receives a frame into memory.
 #[derive(Default)]
 pub(super) struct MemorySink(Vec<u8>);
 
@@ -81,10 +81,11 @@ impl Sink for MemorySink {
     }
 }
 
-/// A file beside the one that is wanted, renamed when it is whole; removed when it is dropped before.
+/// Receives a frame into a temporary file in the target's folder, which is renamed once it is complete and removed if it is
+/// dropped before.
 pub(super) struct FileSink {
     target: PathBuf,
-    /// `None` while a write has it.
+    /// `None` during a write.
     file: Option<NamedTempFile>,
     writing: Option<JoinHandle<Result<NamedTempFile, ClientError>>>,
     batch: Vec<Bytes>,
@@ -102,7 +103,7 @@ impl FileSink {
         Ok(Self { target, file: Some(file), writing: None, batch: Vec::new(), batch_len: 0 })
     }
 
-    /// The file, once what is being written to it is there.
+    /// The file, after the current write.
     async fn take_file(&mut self) -> Result<NamedTempFile, ClientError> {
         if let Some(writing) = self.writing.take() {
             return writing.await.map_err(io::Error::from).map_err(WRITE_FAILED)?;
@@ -110,7 +111,7 @@ impl FileSink {
         self.file.take().ok_or_else(|| WRITE_FAILED(io::Error::other("an earlier write failed")))
     }
 
-    /// Begins to write what has come together; the next batch comes in meanwhile.
+    /// Starts to write the batch, while the next one is received.
     async fn flush(&mut self) -> Result<(), ClientError> {
         let mut file = self.take_file().await?;
         let batch = std::mem::take(&mut self.batch);
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn memory_follows_what_has_arrived_until_enough_has() {
+    async fn memory_grows_with_received_bytes_until_the_head_is_trusted() {
         let mut sink = MemorySink::default();
         let claim = Some(1 << 40);
         sink.write(Bytes::from_static(b"AV"), claim).await.unwrap();
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_that_is_not_to_be_had_is_an_error() {
+    async fn memory_that_cannot_be_allocated_is_an_error() {
         let mut sink = MemorySink::default();
         let enough = Bytes::from(vec![0; TRUST as usize]);
         let error = sink.write(enough, Some(u64::MAX)).await.unwrap_err();
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_not_finished_leaves_nothing_behind() {
+    async fn an_incomplete_file_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let mut sink = FileSink::create(&folder.path().join("frame.avp")).await.unwrap();
         sink.write(Bytes::from(vec![1; 2 * BATCH]), None).await.unwrap();

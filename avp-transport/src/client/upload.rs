@@ -1,4 +1,4 @@
-//! The body of a request that is being sent, and its meter.
+//! The body of a request, and its progress.
 
 use std::{
     fmt, io,
@@ -17,7 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     ClientError,
-    pieces::{PIECE, Pieces},
+    chunks::{CHUNK_SIZE, Chunks},
 };
 
 /// Called with the number of bytes transferred and the total.
@@ -53,7 +53,7 @@ impl fmt::Debug for Reporter {
 #[derive(Default)]
 pub(super) struct Meter {
     state: Mutex<State>,
-    /// Notified at the first poll and after the last piece, when another timeout applies.
+    /// Notified at the first poll and after the last chunk, when another timeout applies.
     next_phase: Notify,
 }
 
@@ -65,14 +65,14 @@ pub(super) enum Phase {
     Waiting,
     /// The body was last polled at this time.
     Sending(Instant),
-    /// The last piece was passed to the connection at this time.
+    /// The last chunk was passed to the connection at this time.
     Sent(Instant),
 }
 
 #[derive(Default)]
 struct State {
     phase: Phase,
-    handed_over: u64,
+    sent: u64,
     fault: Option<ClientError>,
 }
 
@@ -90,7 +90,7 @@ impl Meter {
         self.next_phase.notified().await;
     }
 
-    fn asked(&self) {
+    fn polled(&self) {
         let mut state = self.state();
         match state.phase {
             Phase::Waiting => self.next_phase.notify_one(),
@@ -101,14 +101,14 @@ impl Meter {
     }
 
     /// Counts bytes passed to the connection, and returns their sum.
-    fn hand_over(&self, len: usize, is_last: bool) -> u64 {
+    fn record(&self, len: usize, is_last: bool) -> u64 {
         let mut state = self.state();
-        state.handed_over += len as u64;
+        state.sent += len as u64;
         if is_last {
             state.phase = Phase::Sent(Instant::now());
             self.next_phase.notify_one();
         }
-        state.handed_over
+        state.sent
     }
 
     /// No operation panics halfway through a change, so the state behind a poisoned lock is consistent.
@@ -120,14 +120,14 @@ impl Meter {
 /// A body of known length.
 pub(super) struct Upload(
     /// Never contended: the HTTP library requires a `Sync` body, and a stream need not be `Sync`.
-    Mutex<Outflow>,
+    Mutex<Inner>,
 );
 
-struct Outflow {
-    pieces: Pieces,
-    /// The unsent rest of the current piece.
+struct Inner {
+    chunks: Chunks,
+    /// The unsent rest of the current chunk.
     rest: Bytes,
-    /// Whether `pieces` has ended.
+    /// Whether `chunks` has ended.
     ended: bool,
     len: u64,
     missing: u64,
@@ -136,33 +136,33 @@ struct Outflow {
 }
 
 impl Upload {
-    /// A body of `len` bytes. If `pieces` has fewer or more, the body fails before its last piece is sent.
-    pub(super) fn new(first: Bytes, pieces: Pieces, len: u64, reporter: Reporter) -> (Self, Arc<Meter>) {
+    /// A body of `len` bytes. If `chunks` has fewer or more, the body fails before its last chunk is sent.
+    pub(super) fn new(first: Bytes, chunks: Chunks, len: u64, reporter: Reporter) -> (Self, Arc<Meter>) {
         let meter = Arc::new(Meter::default());
-        let outflow =
-            Outflow { pieces, rest: first, ended: false, len, missing: len, meter: meter.clone(), reporter };
-        (Self(Mutex::new(outflow)), meter)
+        let inner =
+            Inner { chunks, rest: first, ended: false, len, missing: len, meter: meter.clone(), reporter };
+        (Self(Mutex::new(inner)), meter)
     }
 }
 
-impl Outflow {
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, ClientError>>> {
-        self.meter.asked();
+impl Inner {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, ClientError>>> {
+        self.meter.polled();
         while self.rest.is_empty() {
             if self.ended || self.missing == 0 {
                 return Poll::Ready((self.missing > 0).then(|| Err(self.too_short())));
             }
             match ready!(self.poll_source(context)) {
-                Ok(Some(piece)) => self.rest = piece,
+                Ok(Some(chunk)) => self.rest = chunk,
                 Ok(None) => self.ended = true,
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
-        // The receiver must not see a complete body if the source has more, so the last piece waits for the source's end.
-        while self.missing <= self.rest.len().min(PIECE) as u64 && !self.ended {
+        // The receiver must not see a complete body if the source has more, so the last chunk waits for the source's end.
+        while self.missing <= self.rest.len().min(CHUNK_SIZE) as u64 && !self.ended {
             match ready!(self.poll_source(context)) {
-                Ok(Some(piece)) if piece.is_empty() => {}
-                Ok(Some(piece)) => return Poll::Ready(Some(Err(self.too_long(piece.len())))),
+                Ok(Some(chunk)) if chunk.is_empty() => {}
+                Ok(Some(chunk)) => return Poll::Ready(Some(Err(self.too_long(chunk.len())))),
                 Ok(None) => self.ended = true,
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
@@ -170,15 +170,15 @@ impl Outflow {
         if self.rest.len() as u64 > self.missing {
             return Poll::Ready(Some(Err(self.too_long(0))));
         }
-        let piece = self.rest.split_to(self.rest.len().min(PIECE));
-        self.missing -= piece.len() as u64;
-        let handed_over = self.meter.hand_over(piece.len(), self.missing == 0);
-        self.reporter.report(handed_over, self.len);
-        Poll::Ready(Some(Ok(piece)))
+        let chunk = self.rest.split_to(self.rest.len().min(CHUNK_SIZE));
+        self.missing -= chunk.len() as u64;
+        let sent = self.meter.record(chunk.len(), self.missing == 0);
+        self.reporter.report(sent, self.len);
+        Poll::Ready(Some(Ok(chunk)))
     }
 
     fn poll_source(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ClientError>> {
-        let next = ready!(self.pieces.poll_next(context)).transpose();
+        let next = ready!(self.chunks.poll_next(context)).transpose();
         Poll::Ready(next.map_err(ClientError::io("read the frame")))
     }
 
@@ -205,12 +205,12 @@ impl Body for Upload {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let outflow = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let piece = ready!(outflow.poll_piece(context));
-        Poll::Ready(piece.map(|piece| {
-            piece.map(Frame::data).map_err(|fault| {
+        let inner = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let chunk = ready!(inner.poll_chunk(context));
+        Poll::Ready(chunk.map(|chunk| {
+            chunk.map(Frame::data).map_err(|fault| {
                 let error = io::Error::other(fault.to_string());
-                outflow.meter.state().fault = Some(fault);
+                inner.meter.state().fault = Some(fault);
                 error
             })
         }))
@@ -233,28 +233,28 @@ mod tests {
 
     fn upload(parts: &[&'static [u8]], len: u64) -> (Upload, Arc<Meter>) {
         let parts = parts.iter().copied().map(Bytes::from_static).collect();
-        Upload::new(Bytes::new(), Pieces::Memory(parts), len, Reporter::default())
+        Upload::new(Bytes::new(), Chunks::Memory(parts), len, Reporter::default())
     }
 
     #[tokio::test]
     async fn a_large_buffer_is_sent_in_pieces_that_share_it() {
-        let whole = Bytes::from(vec![7; 2 * PIECE + 5]);
-        let pieces = Pieces::Memory([whole.clone()].into());
+        let whole = Bytes::from(vec![7; 2 * CHUNK_SIZE + 5]);
+        let chunks = Chunks::Memory([whole.clone()].into());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();
         let reporter = Reporter::new(Arc::new(move |done, total| log.lock().unwrap().push((done, total))));
-        let (mut body, meter) = Upload::new(Bytes::new(), pieces, whole.len() as u64, reporter);
+        let (mut body, meter) = Upload::new(Bytes::new(), chunks, whole.len() as u64, reporter);
         assert_eq!((meter.phase(), body.size_hint().exact()), (Phase::Waiting, Some(whole.len() as u64)));
         let mut offset = 0;
-        while let Some(piece) = body.frame().await {
-            let piece = piece.unwrap().into_data().unwrap();
-            assert_eq!(piece.as_ptr(), whole[offset..].as_ptr());
-            offset += piece.len();
+        while let Some(chunk) = body.frame().await {
+            let chunk = chunk.unwrap().into_data().unwrap();
+            assert_eq!(chunk.as_ptr(), whole[offset..].as_ptr());
+            offset += chunk.len();
         }
         assert_eq!(offset, whole.len());
         assert!(matches!(meter.phase(), Phase::Sent(_)) && body.is_end_stream());
-        let (piece, total) = (PIECE as u64, whole.len() as u64);
-        assert_eq!(*seen.lock().unwrap(), [(piece, total), (2 * piece, total), (total, total)]);
+        let (chunk, total) = (CHUNK_SIZE as u64, whole.len() as u64);
+        assert_eq!(*seen.lock().unwrap(), [(chunk, total), (2 * chunk, total), (total, total)]);
     }
 
     #[tokio::test]
@@ -267,7 +267,7 @@ mod tests {
         ] {
             let (body, meter) = upload(parts, len);
             assert!(body.collect().await.is_err());
-            assert!(meter.state().handed_over < len);
+            assert!(meter.state().sent < len);
             assert_eq!(meter.take_fault().unwrap().kind(), kind);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Refusal, buffer::BufferPool};
+use super::{ErrorResponse, buffer::BufferPool};
 
 /// Bytes are counted in pages, so that the 32 bits of a semaphore's permits cover 16 TiB.
 const PAGE: u64 = 4096;
@@ -42,9 +42,10 @@ impl Admission {
     ///
     /// # Errors
     /// 503 at the limit.
-    pub(super) fn admit(&self) -> Result<BodyPermit, Refusal> {
-        let full =
-            |_| Refusal::busy("too_many_bodies", "the server has reached its limit of concurrent bodies");
+    pub(super) fn admit(&self) -> Result<BodyPermit, ErrorResponse> {
+        let full = |_| {
+            ErrorResponse::busy("too_many_bodies", "the server has reached its limit of concurrent bodies")
+        };
         self.bodies.clone().try_acquire_owned().map_err(full)
     }
 

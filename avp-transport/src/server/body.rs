@@ -4,15 +4,15 @@ use std::{fmt, sync::Arc};
 
 use http::StatusCode;
 
-use super::{Refusal, admission::Admission, request_body::RequestBody};
+use super::{ErrorResponse, admission::Admission, request_body::RequestBody};
 
 /// The body of a request without a frame. It is read on demand, up to the server's limit for JSON and within its
 /// [`BodyTimeouts`](super::BodyTimeouts).
 ///
 /// ```
-/// use avp_transport::server::{IncomingBody, Refusal};
+/// use avp_transport::server::{IncomingBody, ErrorResponse};
 ///
-/// async fn shout(body: IncomingBody) -> Result<String, Refusal> {
+/// async fn shout(body: IncomingBody) -> Result<String, ErrorResponse> {
 ///     Ok(body.into_text().await?.to_uppercase())
 /// }
 /// ```
@@ -32,12 +32,12 @@ impl IncomingBody {
     /// # Errors
     /// 503 where the server has reached its limit of bodies, 413 where this one exceeds its limit, and those of
     /// [`BodyError`](super::BodyError).
-    pub async fn into_bytes(mut self) -> Result<Vec<u8>, Refusal> {
+    pub async fn into_bytes(mut self) -> Result<Vec<u8>, ErrorResponse> {
         let _permit = self.admission.admit()?;
         let mut whole = Vec::new();
         while let Some(bytes) = self.body.chunk().await? {
             if whole.len() + bytes.len() > self.limit {
-                return Err(Refusal::new(
+                return Err(ErrorResponse::new(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "json_too_large",
                     format!("the JSON exceeds the limit of {} bytes", self.limit),
@@ -52,10 +52,10 @@ impl IncomingBody {
     ///
     /// # Errors
     /// Those of [`into_bytes`](Self::into_bytes), and 400 where the body is not UTF-8.
-    pub async fn into_text(self) -> Result<String, Refusal> {
+    pub async fn into_text(self) -> Result<String, ErrorResponse> {
         String::from_utf8(self.into_bytes().await?).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            Refusal::bad_request("bad_utf8", format!("the JSON is not UTF-8 at byte {at}"))
+            ErrorResponse::bad_request("bad_utf8", format!("the JSON is not UTF-8 at byte {at}"))
         })
     }
 }

@@ -17,7 +17,7 @@ use avp_core::{
 use http::StatusCode;
 
 use super::{
-    Caller, Handler, IncomingFrame, Refusal, handler,
+    ErrorResponse, Handler, IncomingFrame, RequestInfo, handler,
     idempotency::{Completed, IdempotencyTable, KeyState},
     session::SessionManager,
 };
@@ -122,11 +122,11 @@ impl ContextHandler {
     ///
     /// # Errors
     /// 410, `session_expired`.
-    pub fn check_session(&self, id: &str) -> Result<(), Refusal> {
+    pub fn check_session(&self, id: &str) -> Result<(), ErrorResponse> {
         if id.is_empty() || self.any_session || self.sessions.get(id).is_some() {
             return Ok(());
         }
-        Err(Refusal::new(
+        Err(ErrorResponse::new(
             StatusCode::GONE,
             "session_expired",
             "the session is unknown or has expired; repeat the handshake",
@@ -138,13 +138,13 @@ impl ContextHandler {
     /// # Errors
     /// Those of [`check_session`](Self::check_session) and [`IncomingFrame::store`]; 409 while a request with the same key
     /// is in progress; 422 where the key came with another frame.
-    pub async fn store(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
+    pub async fn store(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.check_session(frame.head().metadata().session_id)?;
-        let Some(key) = &caller.idempotency_key else {
+        let Some(key) = &info.idempotency_key else {
             return Ok(self.receipt(&*frame.store(&self.contexts).await?));
         };
         // Each agent has its own keys.
-        let key = format!("{}\n{key}", caller.agent_id);
+        let key = format!("{}\n{key}", info.agent_id);
         let head_crc32 = avp_core::crc32(frame.head().bytes());
         match self.transmissions.begin(&key, head_crc32, |id| self.contexts.contains(id)) {
             KeyState::New(reservation) => {
@@ -161,12 +161,12 @@ impl ContextHandler {
             KeyState::Completed(completed) if frame.into_crc32().await? == completed.body_crc32 => {
                 Ok(completed.reply.clone())
             }
-            KeyState::Completed(_) | KeyState::OtherFrame => Err(Refusal::new(
+            KeyState::Completed(_) | KeyState::OtherFrame => Err(ErrorResponse::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
                 "this idempotency key was used with another frame",
             )),
-            KeyState::InProgress => Err(Refusal::new(
+            KeyState::InProgress => Err(ErrorResponse::new(
                 StatusCode::CONFLICT,
                 "in_progress",
                 "a request with this idempotency key is in progress",
@@ -184,16 +184,19 @@ impl ContextHandler {
     }
 
     /// Refuses a handshake that would exceed the memory for sessions.
-    fn admit(&self, hello: &Hello) -> Result<(), Refusal> {
+    fn admit(&self, hello: &Hello) -> Result<(), ErrorResponse> {
         if hello.agent_id.len() > MAX_AGENT_ID {
             let message = format!("expected an `agent_id` of at most {MAX_AGENT_ID} bytes");
-            return Err(Refusal::bad_request("bad_hello", message).of_field("agent_id"));
+            return Err(ErrorResponse::bad_request("bad_hello", message).of_field("agent_id"));
         }
         if self.hellos.fetch_add(1, Ordering::Relaxed).is_multiple_of(HELLOS_PER_COUNT) {
             self.count_sessions();
         }
         if self.full.load(Ordering::Relaxed) {
-            return Err(Refusal::busy("too_many_sessions", "the server has reached its limit of sessions"));
+            return Err(ErrorResponse::busy(
+                "too_many_sessions",
+                "the server has reached its limit of sessions",
+            ));
         }
         Ok(())
     }
@@ -205,7 +208,7 @@ impl ContextHandler {
 }
 
 impl Handler for ContextHandler {
-    async fn handshake(&self, hello: Hello, _: &Caller) -> Result<Reply, Refusal> {
+    async fn handshake(&self, hello: Hello, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.admit(&hello)?;
         let remote = hello.identity.clone().unwrap_or_default();
         let local = self.identity.clone().unwrap_or_else(|| remote.clone());
@@ -232,15 +235,15 @@ impl Handler for ContextHandler {
             .with("expires_in", session.ttl.as_secs()))
     }
 
-    async fn transmit(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
-        self.store(frame, caller).await
+    async fn transmit(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
+        self.store(frame, info).await
     }
 
-    async fn context(&self, id: &str, _: &Caller) -> Result<Option<Arc<StoredContext>>, Refusal> {
+    async fn context(&self, id: &str, _: &RequestInfo) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
         Ok(self.contexts.get(id))
     }
 
-    async fn delete_context(&self, id: &str, _: &Caller) -> Result<bool, Refusal> {
+    async fn delete_context(&self, id: &str, _: &RequestInfo) -> Result<bool, ErrorResponse> {
         Ok(self.contexts.remove(id))
     }
 

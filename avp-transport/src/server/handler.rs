@@ -8,20 +8,20 @@ use avp_core::{
 };
 use http::{Request, Response};
 
-use super::{IncomingBody, IncomingFrame, Refusal, ResponseBody};
+use super::{ErrorResponse, IncomingBody, IncomingFrame, ResponseBody};
 use crate::{store::StoredContext, wire::Reply};
 
 /// Answers requests. Each method may run many times concurrently.
 ///
 /// ```
-/// use avp_transport::{server::{Caller, Handler, IncomingFrame, Refusal}, wire::Reply};
+/// use avp_transport::{server::{ErrorResponse, Handler, IncomingFrame, RequestInfo}, wire::Reply};
 ///
 /// struct Counter;
 ///
 /// impl Handler for Counter {
-///     async fn transmit(&self, frame: IncomingFrame, _caller: &Caller) -> Result<Reply, Refusal> {
+///     async fn transmit(&self, frame: IncomingFrame, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
 ///         if frame.head().metadata().model_id != "ours" {
-///             return Err(Refusal::bad_request("other_model", "only frames of our model")); // the body is not read
+///             return Err(ErrorResponse::bad_request("other_model", "only frames of our model")); // the body is not read
 ///         }
 ///         let (bytes, _) = frame.into_bytes().await?;
 ///         Ok(Reply::new().with("bytes", bytes.len()))
@@ -34,9 +34,9 @@ pub trait Handler: Send + Sync + 'static {
     fn handshake(
         &self,
         hello: Hello,
-        caller: &Caller,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send {
-        let _ = caller;
+        info: &RequestInfo,
+    ) -> impl Future<Output = Result<Reply, ErrorResponse>> + Send {
+        let _ = info;
         std::future::ready(Ok(echo(&hello)))
     }
 
@@ -44,31 +44,31 @@ pub trait Handler: Send + Sync + 'static {
     fn transmit(
         &self,
         frame: IncomingFrame,
-        caller: &Caller,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send;
+        info: &RequestInfo,
+    ) -> impl Future<Output = Result<Reply, ErrorResponse>> + Send;
 
     /// Answers a text message. By default 501, as from the Python package.
     fn text(
         &self,
         message: JsonMessage,
-        caller: &Caller,
-    ) -> impl Future<Output = Result<Reply, Refusal>> + Send {
-        let _ = (message, caller);
-        let refusal = Refusal::new(
+        info: &RequestInfo,
+    ) -> impl Future<Output = Result<Reply, ErrorResponse>> + Send {
+        let _ = (message, info);
+        let error = ErrorResponse::new(
             http::StatusCode::NOT_IMPLEMENTED,
             "no_text",
             "this server accepts frames only, no text messages",
         );
-        std::future::ready(Err(refusal))
+        std::future::ready(Err(error))
     }
 
     /// The stored context with this id. By default there is none.
     fn context(
         &self,
         id: &str,
-        caller: &Caller,
-    ) -> impl Future<Output = Result<Option<Arc<StoredContext>>, Refusal>> + Send {
-        let _ = (id, caller);
+        info: &RequestInfo,
+    ) -> impl Future<Output = Result<Option<Arc<StoredContext>>, ErrorResponse>> + Send {
+        let _ = (id, info);
         std::future::ready(Ok(None))
     }
 
@@ -76,9 +76,9 @@ pub trait Handler: Send + Sync + 'static {
     fn delete_context(
         &self,
         id: &str,
-        caller: &Caller,
-    ) -> impl Future<Output = Result<bool, Refusal>> + Send {
-        let _ = (id, caller);
+        info: &RequestInfo,
+    ) -> impl Future<Output = Result<bool, ErrorResponse>> + Send {
+        let _ = (id, info);
         std::future::ready(Ok(false))
     }
 
@@ -86,15 +86,15 @@ pub trait Handler: Send + Sync + 'static {
     fn fallback(
         &self,
         request: Request<IncomingBody>,
-        caller: &Caller,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Refusal>> + Send {
-        let _ = (request, caller);
-        std::future::ready(Err(Refusal::not_found("no such path; those of AVP begin with /avp/v2/")))
+        info: &RequestInfo,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, ErrorResponse>> + Send {
+        let _ = (request, info);
+        std::future::ready(Err(ErrorResponse::not_found("no such path; those of AVP begin with /avp/v2/")))
     }
 
-    /// The JSON of a refusal on any other path, for APIs whose clients expect another shape than AVP's.
-    fn fallback_refusal(&self, refusal: &Refusal) -> Reply {
-        refusal.reply()
+    /// The JSON of an error response on any other path, for APIs whose clients expect another shape than AVP's.
+    fn fallback_error(&self, error: &ErrorResponse) -> Reply {
+        error.reply()
     }
 
     /// Removes what has expired. [`serve`](super::serve) calls it periodically, on a thread that may block.
@@ -106,9 +106,9 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// The sender of a request.
+/// The sender and the ids of a request, from its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub struct RequestInfo {
     /// The agent id that the client claims, unverified; `""` for none.
     pub agent_id: String,
     /// The dialect of the client, from `AVP-Version`.

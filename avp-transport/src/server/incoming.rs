@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
-    Metrics, Refusal,
+    ErrorResponse, Metrics,
     admission::{Admission, BodyPermit},
     request_body::RequestBody,
 };
@@ -201,7 +201,7 @@ impl IncomingFrame {
     ///
     /// # Errors
     /// Where it exceeds the quota, before the body is read; where the body is not received; where it is not stored.
-    pub async fn store(self, contexts: &ContextStore) -> Result<Arc<StoredContext>, Refusal> {
+    pub async fn store(self, contexts: &ContextStore) -> Result<Arc<StoredContext>, ErrorResponse> {
         contexts.check_len(self.head.header().frame_len())?;
         let head = self.head.clone();
         Ok(match contexts.folder() {

@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Handler, Limits, ServerTls, Service,
     activity::{Activity, TrackedBody},
-    caller::Address,
+    request_info::Address,
     service::BoxError,
 };
 use crate::wire::{JSON, Reply};
@@ -46,7 +46,7 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The maximum length of an HTTP/2 frame, in bytes. The default of 16 KiB costs more time for frames than for bytes.
 const HTTP2_FRAME: u32 = 256 << 10;
 
-/// The code of the refusal of plain HTTP.
+/// The code of the error response to plain HTTP.
 const TLS_REQUIRED: &str = "tls_required";
 
 /// How long, and how many bytes of, a plain HTTP request is read after it was refused.

@@ -4,7 +4,7 @@ use axum::body::Body;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
-use super::Refusal;
+use super::ErrorResponse;
 use crate::{store::StoredContext, wire};
 
 /// The body of a response.
@@ -21,17 +21,17 @@ pub(super) fn text(media_type: &'static str, text: String) -> Response<ResponseB
 }
 
 /// The response to a refused request, with `body` as its JSON.
-pub(super) fn refusal(refusal: &Refusal, body: wire::Reply, request_id: &str) -> Response<ResponseBody> {
+pub(super) fn error(error: &ErrorResponse, body: wire::Reply, request_id: &str) -> Response<ResponseBody> {
     let mut response = reply(&body.with("request_id", request_id));
-    *response.status_mut() = refusal.status();
+    *response.status_mut() = error.status();
     let headers = response.headers_mut();
-    if let Some(after) = refusal.try_again() {
+    if let Some(after) = error.try_again() {
         headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
     }
-    if let Some(len) = refusal.complete_len() {
+    if let Some(len) = error.complete_len() {
         content_range(headers, &format!("bytes */{len}"));
     }
-    if refusal.status() == StatusCode::UNAUTHORIZED {
+    if error.status() == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
@@ -42,8 +42,8 @@ pub(super) async fn context(
     context: &StoredContext,
     method: &Method,
     request: &HeaderMap,
-) -> Result<Response<ResponseBody>, Refusal> {
-    let etag = HeaderValue::from_str(context.etag()).map_err(|_| Refusal::internal())?;
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let etag = HeaderValue::from_str(context.etag()).map_err(|_| ErrorResponse::internal())?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag.clone());
@@ -73,15 +73,16 @@ pub(super) async fn context(
         }
         Range::Outside => {
             let message = format!("the range lies outside the context's {} bytes", context.len());
-            let refusal = Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", message);
-            return Err(refusal.content_range(context.len()));
+            let error =
+                ErrorResponse::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", message);
+            return Err(error.content_range(context.len()));
         }
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::FRAME));
     headers.insert(header::CONTENT_LENGTH, (end - start).into());
     if method == Method::GET {
-        let gone = |_| Refusal::not_found("the context is no longer stored");
+        let gone = |_| ErrorResponse::not_found("the context is no longer stored");
         let reader = context.read(start..end).await.map_err(gone)?;
         *response.body_mut() = Body::from_stream(stream::try_unfold(reader, |mut reader| async move {
             Ok::<_, std::io::Error>(reader.chunk().await?.map(|chunk| (chunk, reader)))

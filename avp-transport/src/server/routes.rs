@@ -14,7 +14,7 @@ use axum::{
 use http::{Method, StatusCode};
 
 use super::{
-    Handler, Refusal,
+    ErrorResponse, Handler,
     metrics::{self, Endpoint},
     response,
     service::{Shared, guard},
@@ -43,8 +43,8 @@ const CONTEXT: &str = "/avp/v2/contexts/{id}";
 
 type SharedState<H> = State<Arc<Shared<H>>>;
 
-/// The [`Caller`](super::Caller), which the [`guard`] has read from the request.
-type Caller = Extension<Arc<super::Caller>>;
+/// The [`RequestInfo`](super::RequestInfo), which the [`guard`] has read from the request.
+type RequestInfo = Extension<Arc<super::RequestInfo>>;
 
 async fn health() -> Response {
     response::text(wire::JSON, r#"{"status":"ok"}"#.to_owned())
@@ -57,42 +57,42 @@ async fn metrics<H: Handler>(State(shared): SharedState<H>) -> Response {
 
 async fn handshake<H: Handler>(
     State(shared): SharedState<H>,
-    Extension(caller): Caller,
+    Extension(info): RequestInfo,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, Rejection> {
     let hello = Hello::parse(&shared.json_body(request.into_body()).into_text().await?)
-        .map_err(|error| Refusal::bad_request("bad_hello", error.to_string()))?;
-    Ok(response::reply(&shared.handler.handshake(hello, &caller).await?))
+        .map_err(|error| ErrorResponse::bad_request("bad_hello", error.to_string()))?;
+    Ok(response::reply(&shared.handler.handshake(hello, &info).await?))
 }
 
 async fn text<H: Handler>(
     State(shared): SharedState<H>,
-    Extension(caller): Caller,
+    Extension(info): RequestInfo,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, Rejection> {
     let message = JsonMessage::parse(&shared.json_body(request.into_body()).into_text().await?)
-        .map_err(|error| Refusal::bad_request("bad_message", error.to_string()))?;
-    Ok(response::reply(&shared.handler.text(message, &caller).await?))
+        .map_err(|error| ErrorResponse::bad_request("bad_message", error.to_string()))?;
+    Ok(response::reply(&shared.handler.text(message, &info).await?))
 }
 
 async fn transmit<H: Handler>(
     State(shared): SharedState<H>,
-    Extension(caller): Caller,
+    Extension(info): RequestInfo,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, Rejection> {
     let _counted = shared.metrics.body();
     let frame = shared.incoming_frame(request).await?;
-    Ok(response::reply(&shared.handler.transmit(frame, &caller).await?))
+    Ok(response::reply(&shared.handler.transmit(frame, &info).await?))
 }
 
 async fn context<H: Handler>(
     State(shared): SharedState<H>,
-    Extension(caller): Caller,
+    Extension(info): RequestInfo,
     id: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Response, Refused> {
+) -> Result<Response, Rejection> {
     let Path(id) = id.map_err(|_| no_context())?;
-    let context = shared.handler.context(&id, &caller).await?.ok_or_else(no_context)?;
+    let context = shared.handler.context(&id, &info).await?.ok_or_else(no_context)?;
     let response = response::context(&context, request.method(), request.headers()).await?;
     if request.method() == Method::GET {
         shared.metrics.sent(response::content_len(&response));
@@ -102,11 +102,11 @@ async fn context<H: Handler>(
 
 async fn delete_context<H: Handler>(
     State(shared): SharedState<H>,
-    Extension(caller): Caller,
+    Extension(info): RequestInfo,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Response, Refused> {
+) -> Result<Response, Rejection> {
     let Path(id) = id.map_err(|_| no_context())?;
-    if !shared.handler.delete_context(&id, &caller).await? {
+    if !shared.handler.delete_context(&id, &info).await? {
         return Err(no_context().into());
     }
     Ok(response::reply(&wire::Reply::new()))
@@ -114,31 +114,31 @@ async fn delete_context<H: Handler>(
 
 async fn fallback<H: Handler>(
     State(shared): SharedState<H>,
-    Extension(caller): Caller,
+    Extension(info): RequestInfo,
     request: Request,
-) -> Result<Response, Refused> {
-    Ok(shared.handler.fallback(request.map(|body| shared.json_body(body)), &caller).await?)
+) -> Result<Response, Rejection> {
+    Ok(shared.handler.fallback(request.map(|body| shared.json_body(body)), &info).await?)
 }
 
-async fn method_not_allowed() -> Refused {
+async fn method_not_allowed() -> Rejection {
     let message = "this path does not accept this method; `Allow` lists those that it does";
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into()
+    ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into()
 }
 
-fn no_context() -> Refusal {
-    Refusal::not_found("no context with this id is stored here")
+fn no_context() -> ErrorResponse {
+    ErrorResponse::not_found("no context with this id is stored here")
 }
 
-/// A refusal on its way to the [`guard`], which logs and counts it and writes the response.
-struct Refused(Refusal);
+/// An error response on its way to the [`guard`], which logs it, counts it and writes the response.
+struct Rejection(ErrorResponse);
 
-impl<E: Into<Refusal>> From<E> for Refused {
-    fn from(refusal: E) -> Self {
-        Self(refusal.into())
+impl<E: Into<ErrorResponse>> From<E> for Rejection {
+    fn from(error: E) -> Self {
+        Self(error.into())
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let mut response = self.0.status().into_response();
         response.extensions_mut().insert(self.0);

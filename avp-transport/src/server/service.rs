@@ -20,9 +20,9 @@ use http::{HeaderValue, Request, StatusCode, Version, header};
 use tracing::Instrument as _;
 
 use super::{
-    Caller, Handler, IncomingBody, IncomingFrame, Metrics, Refusal, ResponseBody, ServerOptions,
-    admission::Admission, caller, drain::DrainOnDrop, metrics::Endpoint, request_body::RequestBody, response,
-    routes,
+    ErrorResponse, Handler, IncomingBody, IncomingFrame, Metrics, RequestInfo, ResponseBody, ServerOptions,
+    admission::Admission, drain::DrainOnDrop, metrics::Endpoint, request_body::RequestBody, request_info,
+    response, routes,
 };
 use crate::wire;
 
@@ -48,12 +48,12 @@ pub struct Service<H> {
     router: Router,
 }
 
-/// What all requests share.
+/// The state that all requests share.
 pub(super) struct Shared<H> {
     pub(super) handler: H,
     options: ServerOptions,
     admission: Arc<Admission>,
-    rate: Option<DefaultKeyedRateLimiter<caller::Name>>,
+    rate: Option<DefaultKeyedRateLimiter<request_info::Name>>,
     pub(super) metrics: Metrics,
 }
 
@@ -104,45 +104,45 @@ impl<H: Handler> Service<H> {
     }
 }
 
-/// What stands before every endpoint: admission, the log, the metrics, refusals as JSON, and panics.
+/// The middleware of every endpoint: admission, log, metrics, error responses as JSON, and panics.
 pub(super) async fn guard<H: Handler>(
     State((shared, endpoint)): State<(Arc<Shared<H>>, Endpoint)>,
     mut request: Request<Body>,
     next: Next,
 ) -> Response {
     let start = Instant::now();
-    let caller = Arc::new(caller::of(&request));
+    let info = Arc::new(request_info::of(&request));
     let span = tracing::info_span!(
         "request",
-        id = %caller.request_id,
+        id = %info.request_id,
         method = %request.method(),
         endpoint = endpoint.0,
-        agent = %caller.agent_id,
-        address = caller.address.map(tracing::field::display),
+        agent = %info.agent_id,
+        address = info.address.map(tracing::field::display),
     );
     let outcome = async {
-        shared.admit(endpoint, &request, &caller)?;
-        request.extensions_mut().insert(caller.clone());
+        shared.admit(endpoint, &request, &info)?;
+        request.extensions_mut().insert(info.clone());
         let mut response = next.run(request).await;
-        match response.extensions_mut().remove::<Refusal>() {
-            Some(refusal) => Err(refusal),
+        match response.extensions_mut().remove::<ErrorResponse>() {
+            Some(error) => Err(error),
             None => Ok(response),
         }
     };
     let outcome = AssertUnwindSafe(outcome).catch_unwind().instrument(span.clone()).await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
-        Ok(Err(refusal)) => {
-            span.in_scope(|| tracing::warn!(code = refusal.code(), "refused"));
-            shared.refuse(endpoint, &refusal, &caller.request_id)
+        Ok(Err(error)) => {
+            span.in_scope(|| tracing::warn!(code = error.code(), "refused"));
+            shared.refuse(endpoint, &error, &info.request_id)
         }
         Err(_) => {
             span.in_scope(|| tracing::error!("the handler panicked"));
-            shared.refuse(endpoint, &Refusal::internal(), &caller.request_id)
+            shared.refuse(endpoint, &ErrorResponse::internal(), &info.request_id)
         }
     };
     // A request id consists of characters that a header can hold.
-    if let Ok(id) = HeaderValue::from_str(&caller.request_id) {
+    if let Ok(id) = HeaderValue::from_str(&info.request_id) {
         response.headers_mut().insert(wire::REQUEST_ID_HEADER, id);
     }
     let (status, took) = (response.status().as_u16(), start.elapsed());
@@ -158,16 +158,21 @@ pub(super) async fn guard<H: Handler>(
 
 impl<H: Handler> Shared<H> {
     /// Checks a request's head against framing rules, limits, tokens and rates.
-    fn admit(&self, endpoint: Endpoint, request: &Request<Body>, caller: &Caller) -> Result<(), Refusal> {
+    fn admit(
+        &self,
+        endpoint: Endpoint,
+        request: &Request<Body>,
+        info: &RequestInfo,
+    ) -> Result<(), ErrorResponse> {
         let (limits, headers) = (&self.options.limits, request.headers());
         // Another server checks this before it passes a request on, and may remove the headers.
-        if caller.address.is_some() {
+        if info.address.is_some() {
             check_framing(request)?;
         }
         let len: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if len > limits.headers {
             let message = format!("header fields of {len} bytes exceed the limit of {}", limits.headers);
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "headers_too_large",
                 message,
@@ -176,15 +181,15 @@ impl<H: Handler> Shared<H> {
         // Health checks have no token.
         if endpoint != Endpoint::HEALTH && !self.options.tokens.admit(headers) {
             let message = "this server requires a valid bearer token";
-            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
+            return Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
         }
         if let Some(rate) = &self.rate {
             if rate.len() > MANY_AGENTS {
                 rate.retain_recent();
             }
-            rate.check_key(&caller::name(caller)).map_err(|_| {
+            rate.check_key(&request_info::name(info)).map_err(|_| {
                 let message = "this agent exceeds the limit of requests per second";
-                Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
+                ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
                     .retry_after(Duration::from_secs(1))
             })?;
         }
@@ -198,12 +203,15 @@ impl<H: Handler> Shared<H> {
     }
 
     /// Reads the head of the frame that a request carries.
-    pub(super) async fn incoming_frame(&self, request: Request<Body>) -> Result<IncomingFrame, Refusal> {
+    pub(super) async fn incoming_frame(
+        &self,
+        request: Request<Body>,
+    ) -> Result<IncomingFrame, ErrorResponse> {
         let (parts, body) = request.into_parts();
         let mut body = RequestBody::new(body, self.options.body_timeouts);
         let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         if content_type.is_some_and(|found| !is_frame(found)) {
-            return Err(Refusal::new(
+            return Err(ErrorResponse::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "not_a_frame",
                 format!("expected {}", wire::FRAME),
@@ -228,31 +236,31 @@ impl<H: Handler> Shared<H> {
         if let Some(announced) = announced.filter(|announced| *announced != head.header().frame_len()) {
             let message =
                 format!("the frame is {} bytes long, the request {announced}", head.header().frame_len());
-            return Err(Refusal::bad_request("length_mismatch", message));
+            return Err(ErrorResponse::bad_request("length_mismatch", message));
         }
         let (admission, metrics) = (self.admission.clone(), self.metrics.clone());
         Ok(IncomingFrame::new(head, first, body, limits, admission, metrics, permit))
     }
 
-    fn refuse(&self, endpoint: Endpoint, refusal: &Refusal, request_id: &str) -> Response {
-        self.metrics.refused(refusal.code());
+    fn refuse(&self, endpoint: Endpoint, error: &ErrorResponse, request_id: &str) -> Response {
+        self.metrics.refused(error.code());
         let body = match endpoint {
-            Endpoint::OTHER => self.handler.fallback_refusal(refusal),
-            _ => refusal.reply(),
+            Endpoint::OTHER => self.handler.fallback_error(error),
+            _ => error.reply(),
         };
-        response::refusal(refusal, body, request_id)
+        response::error(error, body, request_id)
     }
 }
 
 /// Refuses requests that two HTTP/1.1 parsers could frame differently (RFC 9112, 3.2 and 6.1).
-fn check_framing(request: &Request<Body>) -> Result<(), Refusal> {
+fn check_framing(request: &Request<Body>) -> Result<(), ErrorResponse> {
     let headers = request.headers();
     if request.version() == Version::HTTP_11 && headers.get_all(header::HOST).iter().count() != 1 {
-        return Err(Refusal::bad_request("host", "expected exactly one `Host` header"));
+        return Err(ErrorResponse::bad_request("host", "expected exactly one `Host` header"));
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(Refusal::new(
+        return Err(ErrorResponse::new(
             StatusCode::NOT_IMPLEMENTED,
             "transfer_encoding",
             "the only supported transfer coding is `chunked`",

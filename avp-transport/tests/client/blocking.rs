@@ -2,7 +2,7 @@
 
 use avp_core::messages::JsonMessage;
 use avp_transport::{
-    client::{HandedOver, Outgoing, blocking::Client},
+    client::{FrameBody, Sent, blocking::Client},
     wire::Reply,
 };
 
@@ -40,11 +40,11 @@ fn every_deed_can_be_waited_for() {
     let client = Client::new(&server.url(), options()).unwrap();
     client.health().unwrap();
     assert_eq!(client.handshake().unwrap(), client.session().unwrap());
-    client.transmit(Outgoing::slice(&frame)).unwrap();
+    client.transmit(FrameBody::slice(&frame)).unwrap();
     assert!(server.seen().pop().unwrap().body == frame);
     client.send_text(&JsonMessage::default()).unwrap();
-    let handed_over = client.hand_over(Outgoing::slice(&frame), |_| unreachable!()).unwrap();
-    assert!(matches!(handed_over, HandedOver::Latent(_)));
+    let sent = client.send(FrameBody::slice(&frame), |_| unreachable!()).unwrap();
+    assert!(matches!(sent, Sent::Latent(_)));
     assert!(client.fetch_context("c1").to_memory().unwrap().frame == frame);
     let folder = tempfile::tempdir().unwrap();
     client.fetch_context("c1").on_progress(|_, _| ()).to_file(folder.path().join("c1.avp")).unwrap();
@@ -62,7 +62,7 @@ fn threads_share_one_client() {
             let client = client.clone();
             scope.spawn(move || {
                 let frame = frame(&noise(100_000 + thread));
-                (0..8).for_each(|_| drop(client.transmit(Outgoing::slice(&frame)).unwrap()));
+                (0..8).for_each(|_| drop(client.transmit(FrameBody::slice(&frame)).unwrap()));
             });
         }
     });

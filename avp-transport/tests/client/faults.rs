@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use avp_core::messages::JsonMessage;
 use avp_transport::{
-    client::{Client, ClientError, ClientOptions, Outgoing, RetryPolicy},
+    client::{Client, ClientError, ClientOptions, FrameBody, RetryPolicy},
     wire::Reply,
 };
 
@@ -26,7 +26,7 @@ async fn a_frame_gets_through_to_a_server_that_fails_at_first() {
         let client = Client::new(&server.url(), ClientOptions { plain_http2: http2, ..options() }).unwrap();
         let frame = frame(&noise(4 << 20));
         client.session().await.unwrap();
-        client.transmit(Outgoing::bytes(frame.clone())).await.unwrap();
+        client.transmit(FrameBody::bytes(frame.clone())).await.unwrap();
         let seen = &server.seen()[1..];
         assert_eq!(seen.len(), 4);
         assert!(seen[3].body == frame);
@@ -43,7 +43,7 @@ async fn files_and_lent_buffers_are_sent_again_from_their_start() {
     let path = folder.path().join("frame.avp");
     let frame = frame(&noise(4 << 20));
     std::fs::write(&path, &frame).unwrap();
-    for outgoing in [Outgoing::file(&path), Outgoing::slice(&frame)] {
+    for body in [FrameBody::file(&path), FrameBody::slice(&frame)] {
         let server = Server::start(async |call| match call.number {
             0 => hello_with_keys(call).await,
             1 => call.cut().await,
@@ -52,10 +52,10 @@ async fn files_and_lent_buffers_are_sent_again_from_their_start() {
         .await;
         let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let log = sent.clone();
-        let outgoing = outgoing.on_progress(move |done, _| log.lock().unwrap().push(done));
+        let body = body.on_progress(move |done, _| log.lock().unwrap().push(done));
         let client = server.client();
         client.session().await.unwrap();
-        client.transmit(outgoing).await.unwrap();
+        client.transmit(body).await.unwrap();
         assert!(server.seen()[2].body == frame);
         let sent = sent.lock().unwrap();
         assert!(sent.is_sorted_by(|a, b| a < b) && sent.last() == Some(&(frame.len() as u64)));
@@ -69,8 +69,8 @@ async fn a_server_that_always_fails_is_tried_as_often_as_the_policy_says() {
         let before = server.seen().len();
         let retry = RetryPolicy { retries, base: Duration::from_millis(1), ..Default::default() };
         let client = Client::new(&server.url(), ClientOptions { retry, ..options() }).unwrap();
-        let outgoing = Outgoing::bytes(frame(b"tensor"));
-        let error = client.transmit(outgoing).await.unwrap_err();
+        let body = FrameBody::bytes(frame(b"tensor"));
+        let error = client.transmit(body).await.unwrap_err();
         assert!(matches!(error, ClientError::Refused { status: 503, ref code, .. } if code == "busy"));
         assert_eq!(server.seen().len() - before, 1 + retries as usize);
     }
@@ -109,7 +109,7 @@ async fn a_wait_that_is_too_long_is_left_to_the_caller() {
 #[tokio::test]
 async fn what_comes_only_once_is_sent_only_once() {
     let server = Server::start(async |call| call.cut().await).await;
-    let reader = Outgoing::reader(io::Cursor::new(frame(&noise(4 << 20))));
+    let reader = FrameBody::reader(io::Cursor::new(frame(&noise(4 << 20))));
     assert_eq!(server.client().transmit(reader).await.unwrap_err().kind(), "broken");
     assert_eq!(server.seen().len(), 1);
 }
@@ -118,9 +118,9 @@ async fn what_comes_only_once_is_sent_only_once() {
 async fn a_reader_that_ends_early_or_fails_is_named_as_the_cause() {
     let server = Server::start(async |call| call.reply(200, Reply::new()).await).await;
     let whole = frame(&noise(1 << 20));
-    let short = Outgoing::reader(io::Cursor::new(whole.slice(..whole.len() - 1)));
+    let short = FrameBody::reader(io::Cursor::new(whole.slice(..whole.len() - 1)));
     assert_eq!(server.client().transmit(short).await.unwrap_err().kind(), "truncated");
-    let long = Outgoing::reader(io::Cursor::new([&whole[..], b"!"].concat()));
+    let long = FrameBody::reader(io::Cursor::new([&whole[..], b"!"].concat()));
     assert_eq!(server.client().transmit(long).await.unwrap_err().kind(), "trailing_bytes");
     struct Fails;
     impl io::Read for Fails {
@@ -129,7 +129,7 @@ async fn a_reader_that_ends_early_or_fails_is_named_as_the_cause() {
         }
     }
     let start = io::Cursor::new(whole.slice(..1 << 19));
-    let failing = Outgoing::reader(io::Read::chain(start, Fails));
+    let failing = FrameBody::reader(io::Read::chain(start, Fails));
     let error = server.client().transmit(failing).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot read the frame: the disk is gone");
     assert!(server.seen().iter().all(|seen| seen.body.is_empty()), "no handler saw a whole body");
@@ -150,10 +150,10 @@ async fn a_peer_that_knows_no_keys_is_not_asked_to_do_a_deed_twice() {
     .await;
     let client = server.client();
     client.session().await.unwrap();
-    let outgoing = || Outgoing::bytes(frame(b"tensor"));
-    assert_eq!(client.transmit(outgoing()).await.unwrap_err().kind(), "broken");
+    let body = || FrameBody::bytes(frame(b"tensor"));
+    assert_eq!(client.transmit(body()).await.unwrap_err().kind(), "broken");
     assert_eq!(server.seen().len(), 2);
-    client.transmit(outgoing()).await.unwrap();
+    client.transmit(body()).await.unwrap();
     assert_eq!(server.seen().len(), 4, "what a 503 has not done can be asked again");
 }
 
@@ -167,7 +167,7 @@ async fn a_server_that_nobody_knows_is_asked_once_for_a_frame_and_for_words() {
         })
         .await;
         let client = server.client();
-        assert!(client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err().is_retryable());
+        assert!(client.transmit(FrameBody::bytes(frame(b"tensor"))).await.unwrap_err().is_retryable());
         assert_eq!(server.seen().len(), 1, "{status:?}");
         assert!(client.send_text(&JsonMessage::default()).await.unwrap_err().is_retryable());
         assert_eq!(server.seen().len(), 2, "{status:?}");
@@ -205,7 +205,7 @@ async fn a_frame_that_is_still_under_way_is_asked_for_until_it_has_become_someth
         _ => call.reply(200, Reply::new().with("context_id", "c1")).await,
     })
     .await;
-    let receipt = server.client().transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap();
+    let receipt = server.client().transmit(FrameBody::bytes(frame(b"tensor"))).await.unwrap();
     assert_eq!(receipt.context_id(), Some("c1"));
     let seen = server.seen();
     let key = seen[0].header("idempotency-key");
@@ -218,7 +218,7 @@ async fn a_frame_that_is_still_under_way_is_asked_for_until_it_has_become_someth
     .await;
     let retry = RetryPolicy { retries: 2, base: Duration::from_millis(1), ..Default::default() };
     let client = Client::new(&never.url(), ClientOptions { retry, ..options() }).unwrap();
-    let error = client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err();
+    let error = client.transmit(FrameBody::bytes(frame(b"tensor"))).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { status: 409, .. }), "{error:?}");
     assert_eq!(never.seen().len(), 3, "no more often than the policy says");
 }
@@ -234,7 +234,7 @@ async fn a_refusal_before_the_body_has_gone_out_is_heard() {
         })
         .await;
         let client = Client::new(&server.url(), ClientOptions { plain_http2: http2, ..options() }).unwrap();
-        let error = client.transmit(Outgoing::bytes(frame(&noise(32 << 20)))).await.unwrap_err();
+        let error = client.transmit(FrameBody::bytes(frame(&noise(32 << 20)))).await.unwrap_err();
         assert!(matches!(error, ClientError::Refused { status: 413, .. }), "{error:?}");
     }
 }
@@ -247,7 +247,7 @@ async fn a_server_that_is_not_there_is_tried_again_and_named() {
     let client = Client::new(&url, options()).unwrap();
     let error = client.handshake().await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), ("connect", true));
-    let reader = Outgoing::reader(io::Cursor::new(frame(b"tensor")));
+    let reader = FrameBody::reader(io::Cursor::new(frame(b"tensor")));
     assert_eq!(client.transmit(reader).await.unwrap_err().kind(), "connect");
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use avp_core::{Dialect, Frame, FrameEncoder, Metadata, PayloadType, messages::JsonMessage};
 use avp_transport::{
-    client::{Client, ClientError, ClientOptions, HandedOver, Outgoing, Proxy, Session, Token},
+    client::{Client, ClientError, ClientOptions, FrameBody, Proxy, Sent, Session, Token},
     wire::Reply,
 };
 use bytes::Bytes;
@@ -37,17 +37,17 @@ async fn a_frame_arrives_the_same_wherever_it_comes_from() {
         for len in [0, 10, 3 << 20] {
             let frame = frame(&noise(len));
             std::fs::write(&path, &frame).unwrap();
-            let pieces = || frame.chunks(100_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
-            for outgoing in [
-                Outgoing::bytes(frame.clone()),
-                Outgoing::parts(pieces()),
-                Outgoing::slice(&frame),
-                Outgoing::file(&path),
-                Outgoing::reader(io::Cursor::new(frame.clone())),
-                Outgoing::stream(Pieces(pieces())),
+            let chunks = || frame.chunks(100_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+            for body in [
+                FrameBody::bytes(frame.clone()),
+                FrameBody::parts(chunks()),
+                FrameBody::slice(&frame),
+                FrameBody::file(&path),
+                FrameBody::reader(io::Cursor::new(frame.clone())),
+                FrameBody::stream(Chunks(chunks())),
             ] {
-                let source = format!("{outgoing:?}");
-                let receipt = client.transmit(outgoing).await.unwrap();
+                let source = format!("{body:?}");
+                let receipt = client.transmit(body).await.unwrap();
                 let seen = server.seen().pop().unwrap();
                 assert!(seen.body == frame, "{source}");
                 assert_eq!(seen.header("content-length"), frame.len().to_string());
@@ -66,7 +66,7 @@ async fn a_frame_goes_out_as_the_binding_says() {
     let client = Client::new(&format!("{}/agents/b/", server.url()), options()).unwrap();
     let fields = Metadata { payload_type: PayloadType::KvCache, ..Default::default() };
     let frame = FrameEncoder::new(fields).dialect(Dialect::V0_2).encode(b"tensor").unwrap();
-    let receipt = client.transmit(Outgoing::bytes(frame)).await.unwrap();
+    let receipt = client.transmit(FrameBody::bytes(frame)).await.unwrap();
     assert_eq!(
         (receipt.context_id(), receipt.etag(), receipt.request_id()),
         (Some("c0"), Some("\"e\""), Some("r1"))
@@ -97,12 +97,12 @@ async fn what_is_no_frame_meets_no_server() {
     let path = folder.path().join("notes.txt");
     std::fs::write(&path, "these are notes").unwrap();
     let client = server.client();
-    assert_eq!(client.transmit(Outgoing::file(&path)).await.unwrap_err().kind(), "bad_magic");
-    assert_eq!(client.transmit(Outgoing::slice(b"AV")).await.unwrap_err().kind(), "truncated");
+    assert_eq!(client.transmit(FrameBody::file(&path)).await.unwrap_err().kind(), "bad_magic");
+    assert_eq!(client.transmit(FrameBody::slice(b"AV")).await.unwrap_err().kind(), "truncated");
     let mut options = options();
     options.limits.frame = 20;
     let strict = Client::new(&server.url(), options).unwrap();
-    let error = strict.transmit(Outgoing::bytes(frame(&[0; 20]))).await.unwrap_err();
+    let error = strict.transmit(FrameBody::bytes(frame(&[0; 20]))).await.unwrap_err();
     assert_eq!(error.kind(), "frame_too_large");
     assert_eq!(server.connections(), 0);
 }
@@ -111,11 +111,11 @@ async fn what_is_no_frame_meets_no_server() {
 async fn progress_grows_and_ends_at_the_total() {
     let server = Server::start(keeper).await;
     let frame = frame(&noise(2 << 20));
-    for outgoing in [Outgoing::bytes(frame.clone()), Outgoing::slice(&frame)] {
+    for body in [FrameBody::bytes(frame.clone()), FrameBody::slice(&frame)] {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();
-        let outgoing = outgoing.on_progress(move |sent, total| log.lock().unwrap().push((sent, total)));
-        server.client().transmit(outgoing).await.unwrap();
+        let body = body.on_progress(move |sent, total| log.lock().unwrap().push((sent, total)));
+        server.client().transmit(body).await.unwrap();
         let (seen, total) = (seen.lock().unwrap(), frame.len() as u64);
         assert!(seen.len() > 4 && seen.is_sorted_by(|a, b| a.0 < b.0), "{seen:?}");
         assert_eq!(seen.last(), Some(&(total, total)));
@@ -162,9 +162,9 @@ fn words(session: &Session) -> JsonMessage {
 async fn a_hand_over_is_a_frame_where_the_handshake_says_latent() {
     let server = Server::start(in_sessions(0, &["latent"])).await;
     let client = server.client();
-    for outgoing in [Outgoing::bytes(frame(b"tensor")), Outgoing::slice(&frame(b"tensor"))] {
-        let handed_over = client.hand_over(outgoing, |_| unreachable!()).await.unwrap();
-        assert!(matches!(handed_over, HandedOver::Latent(_)));
+    for body in [FrameBody::bytes(frame(b"tensor")), FrameBody::slice(&frame(b"tensor"))] {
+        let sent = client.send(body, |_| unreachable!()).await.unwrap();
+        assert!(matches!(sent, Sent::Latent(_)));
     }
     assert_eq!(server.paths(), ["/avp/v2/handshake", "/avp/v2/transmit", "/avp/v2/transmit"]);
     let body = &server.seen()[1].body;
@@ -175,8 +175,8 @@ async fn a_hand_over_is_a_frame_where_the_handshake_says_latent() {
 #[tokio::test]
 async fn a_hand_over_falls_back_to_words_where_the_handshake_says_so() {
     let server = Server::start(in_sessions(0, &["json"])).await;
-    let handed_over = server.client().hand_over(Outgoing::bytes(frame(b"tensor")), words).await.unwrap();
-    assert!(matches!(handed_over, HandedOver::Text(_)));
+    let sent = server.client().send(FrameBody::bytes(frame(b"tensor")), words).await.unwrap();
+    assert!(matches!(sent, Sent::Text(_)));
     assert_eq!(server.paths(), ["/avp/v2/handshake", "/avp/v2/text"]);
 }
 
@@ -185,7 +185,7 @@ async fn a_frame_of_an_expired_session_goes_into_a_new_one() {
     let server = Server::start(in_sessions(1, &["latent"])).await;
     let client = server.client();
     let session = client.session().await.unwrap();
-    client.transmit(Outgoing::bytes(frame_in(&session.id, b"tensor"))).await.unwrap();
+    client.transmit(FrameBody::bytes(frame_in(&session.id, b"tensor"))).await.unwrap();
     assert_eq!(
         server.paths(),
         ["/avp/v2/handshake", "/avp/v2/transmit", "/avp/v2/handshake", "/avp/v2/transmit"]
@@ -201,8 +201,8 @@ async fn a_frame_of_an_expired_session_goes_into_a_new_one() {
 async fn a_new_session_may_want_words() {
     let server = Server::start(in_sessions(1, &["latent", "json"])).await;
     let client = server.client();
-    let handed_over = client.hand_over(Outgoing::bytes(frame(b"tensor")), words).await.unwrap();
-    assert!(matches!(handed_over, HandedOver::Text(_)));
+    let sent = client.send(FrameBody::bytes(frame(b"tensor")), words).await.unwrap();
+    assert!(matches!(sent, Sent::Text(_)));
     assert_eq!(
         server.paths(),
         ["/avp/v2/handshake", "/avp/v2/transmit", "/avp/v2/handshake", "/avp/v2/text"]
@@ -210,7 +210,7 @@ async fn a_new_session_may_want_words() {
     let server = Server::start(in_sessions(1, &["latent", "json"])).await;
     let client = server.client();
     let frame = frame_in(&client.session().await.unwrap().id, b"tensor");
-    let error = client.transmit(Outgoing::bytes(frame)).await.unwrap_err();
+    let error = client.transmit(FrameBody::bytes(frame)).await.unwrap_err();
     assert_eq!(error.kind(), "session_expired");
 }
 
@@ -219,10 +219,10 @@ async fn another_ones_session_is_not_renewed_and_a_stream_not_repeated() {
     let server = Server::start(in_sessions(9, &["latent"])).await;
     let client = server.client();
     let session = client.session().await.unwrap();
-    let error = client.transmit(Outgoing::bytes(frame_in("other", b"tensor"))).await.unwrap_err();
+    let error = client.transmit(FrameBody::bytes(frame_in("other", b"tensor"))).await.unwrap_err();
     assert_eq!(error.kind(), "session_expired");
     assert_eq!(server.seen().len(), 2);
-    let reader = Outgoing::reader(io::Cursor::new(frame_in(&session.id, b"tensor")));
+    let reader = FrameBody::reader(io::Cursor::new(frame_in(&session.id, b"tensor")));
     assert_eq!(client.transmit(reader).await.unwrap_err().kind(), "session_expired");
     assert_eq!(server.paths().iter().filter(|path| path.ends_with("transmit")).count(), 2);
 }
@@ -235,7 +235,7 @@ async fn a_refusal_is_told_without_the_token_that_it_repeats() {
     })
     .await;
     let client = server.client();
-    let error = client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err();
+    let error = client.transmit(FrameBody::bytes(frame(b"tensor"))).await.unwrap_err();
     let told = format!("{error} {error:?} {client:?} {:?}", Token::new("s3cret").unwrap());
     assert!(told.contains("unauthorized") && told.contains("is wrong") && !told.contains("s3cret"), "{told}");
     assert_eq!(server.seen().len(), 1, "a refusal is not asked again");
@@ -247,7 +247,7 @@ async fn a_peers_handler_may_say_no_without_a_status() {
         call.reply(200, Reply::new().with("success", false).with("message", "not today")).await
     })
     .await;
-    let error = server.client().transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err();
+    let error = server.client().transmit(FrameBody::bytes(frame(b"tensor"))).await.unwrap_err();
     assert_eq!(error.to_string(), "the server refused with status 200: not today");
 }
 
@@ -264,7 +264,7 @@ async fn a_redirect_takes_the_token_nowhere() {
     })
     .await;
     let client = server.client();
-    let sent = client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap_err();
+    let sent = client.transmit(FrameBody::bytes(frame(b"tensor"))).await.unwrap_err();
     // A request without a body would be the easier one to lead astray.
     let fetched = client.fetch_context("c1").to_memory().await.unwrap_err();
     for error in [sent, fetched] {
@@ -280,14 +280,14 @@ async fn a_proxy_is_asked_only_where_an_option_names_it() {
     let options =
         ClientOptions { allow_plain_http: true, proxy: Some(Proxy::new(&proxy.url()).unwrap()), ..options() };
     let client = Client::new("http://agent-b.example/", options).unwrap();
-    client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap();
+    client.transmit(FrameBody::bytes(frame(b"tensor"))).await.unwrap();
     assert_eq!(proxy.seen()[0].header("host"), "agent-b.example");
 }
 
 /// Parts, as they might come from somewhere.
-struct Pieces(Vec<Bytes>);
+struct Chunks(Vec<Bytes>);
 
-impl futures_util::Stream for Pieces {
+impl futures_util::Stream for Chunks {
     type Item = io::Result<Bytes>;
 
     fn poll_next(

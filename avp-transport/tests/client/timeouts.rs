@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use avp_transport::{
-    client::{Client, ClientError, ClientOptions, Outgoing, RetryPolicy, TimeoutKind, Timeouts},
+    client::{Client, ClientError, ClientOptions, FrameBody, RetryPolicy, TimeoutKind, Timeouts},
     wire::Reply,
 };
 use bytes::Bytes;
@@ -41,7 +41,7 @@ async fn an_answer_is_waited_for_from_the_end_of_the_request() {
     let server = Server::start(never).await;
     let options = impatient(Timeouts { first_byte: SHORT, ..PATIENT });
     let client = Client::new(&server.url(), options).unwrap();
-    assert_eq!(waited(client.transmit(Outgoing::bytes(frame(b"tensor"))).await), TimeoutKind::FirstByte);
+    assert_eq!(waited(client.transmit(FrameBody::bytes(frame(b"tensor"))).await), TimeoutKind::FirstByte);
     assert_eq!(waited(client.handshake().await), TimeoutKind::FirstByte);
     let options = impatient(Timeouts { connect: SHORT, first_byte: SHORT, ..PATIENT });
     let client = Client::new(&server.url(), options).unwrap();
@@ -60,7 +60,7 @@ async fn an_upload_that_no_longer_moves_is_given_up() {
     });
     let client = Client::new(&url, impatient(Timeouts { idle: SHORT, ..PATIENT })).unwrap();
     let large = frame(&vec![0; 64 << 20]);
-    assert_eq!(waited(client.transmit(Outgoing::bytes(large)).await), TimeoutKind::Idle);
+    assert_eq!(waited(client.transmit(FrameBody::bytes(large)).await), TimeoutKind::Idle);
     server.abort();
 }
 
@@ -80,7 +80,7 @@ async fn a_source_that_no_longer_gives_is_given_up() {
         }
     }
     let start = frame(&[0; 1000]).slice(..500);
-    assert_eq!(waited(client.transmit(Outgoing::stream(Stalls(Some(start)))).await), TimeoutKind::Idle);
+    assert_eq!(waited(client.transmit(FrameBody::stream(Stalls(Some(start)))).await), TimeoutKind::Idle);
 }
 
 #[tokio::test]
@@ -130,6 +130,6 @@ async fn limits_that_no_clock_can_show_are_no_limits() {
     let endless = Duration::MAX;
     let timeouts = Timeouts { connect: endless, first_byte: endless, idle: endless, total: Some(endless) };
     let client = Client::new(&server.url(), impatient(timeouts)).unwrap();
-    client.transmit(Outgoing::bytes(frame(b"tensor"))).await.unwrap();
+    client.transmit(FrameBody::bytes(frame(b"tensor"))).await.unwrap();
     client.health().await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use avp_transport::{
-    client::{Client, ClientError, ClientOptions, Outgoing, Roots, TlsIdentity, TlsOptions},
+    client::{Client, ClientError, ClientOptions, FrameBody, Roots, TlsIdentity, TlsOptions},
     wire::Reply,
 };
 use http::Version;
@@ -86,7 +86,7 @@ async fn over_tls_a_frame_goes_by_http_2() {
     let client = client_of(&server, TlsOptions { roots: authority.roots(), ..Default::default() });
     let frame = frame(&noise(20 << 20));
     for _ in 0..2 {
-        client.transmit(Outgoing::bytes(frame.clone())).await.unwrap();
+        client.transmit(FrameBody::bytes(frame.clone())).await.unwrap();
     }
     let seen = server.seen();
     assert!(seen.iter().all(|seen| seen.version == Version::HTTP_2 && seen.body == frame));

@@ -11,7 +11,7 @@ use std::{
 
 use avp_core::{FrameEncoder, Metadata, OwnedFrame, OwnedModelIdentity};
 use avp_transport::carriers::{
-    Carried, ContextRef, Limits,
+    Content, ContextRef, Limits,
     a2a::{self, AgentExtension},
     mcp,
     multipart::{ContentId, Related, RelatedBody},
@@ -92,11 +92,11 @@ fn reads_as_meant(sdk: &Sdk, read: fn(&str, &Value) -> Value) {
 }
 
 /// What was found, in the words of the vectors.
-fn told(carried: &Carried) -> Value {
+fn told(carried: &Content) -> Value {
     match carried {
-        Carried::Frame(frame) => json!({ "frame": hex(frame) }),
-        Carried::Attached(id) => json!({ "attached": id.as_str() }),
-        Carried::Context(context) => json!({ "context": {
+        Content::Frame(frame) => json!({ "frame": hex(frame) }),
+        Content::Attached(id) => json!({ "attached": id.as_str() }),
+        Content::Context(context) => json!({ "context": {
             "url": context.url().as_str(),
             "id": context.id,
             "size": context.size,
@@ -142,7 +142,7 @@ fn context(frame: &OwnedFrame) -> ContextRef {
 
 /// What is known of `context` beside its address, as it should stand in a message.
 fn details(context: &ContextRef) -> Value {
-    let Value::Object(all) = &told(&Carried::Context(context.clone().into()))["context"] else { panic!() };
+    let Value::Object(all) = &told(&Content::Context(context.clone().into()))["context"] else { panic!() };
     all.iter().filter(|(name, _)| *name != "url").map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
@@ -156,7 +156,7 @@ fn read_a2a(kind: &str, value: &Value) -> Value {
                 Related::read(value["content_type"].as_str().unwrap(), body.into(), &limits).unwrap();
             let named = a2a::read_parts(&related.root_json().unwrap(), &limits).unwrap();
             let frames = named.into_iter().map(|carried| match carried {
-                Carried::Attached(id) => told(&Carried::Frame(related.frame(&id).unwrap())),
+                Content::Attached(id) => told(&Content::Frame(related.frame(&id).unwrap())),
                 other => panic!("not attached: {other:?}"),
             });
             frames.collect()
@@ -187,11 +187,11 @@ fn read_mcp(kind: &str, value: &Value) -> Value {
         "tool_result" => mcp::read_tool_result(value, &limits).unwrap().iter().map(told).collect(),
         "resources" => entries("resources")
             .filter_map(|entry| mcp::read_resource(entry, &limits).unwrap())
-            .map(|context| told(&Carried::Context(context.into())))
+            .map(|context| told(&Content::Context(context.into())))
             .collect(),
         "contents" => entries("contents")
             .filter_map(|entry| mcp::read_contents(entry, &limits).unwrap())
-            .map(|frame| told(&Carried::Frame(frame)))
+            .map(|frame| told(&Content::Frame(frame)))
             .collect(),
         other => panic!("no kind is called {other}"),
     }
@@ -267,7 +267,7 @@ fn the_mail_reader_of_python_takes_our_bodies_apart() {
     let sent = RelatedBody::new(&message, &id, &frame);
     let value = json!({
         "content_type": sent.content_type().to_str().unwrap(),
-        "body": STANDARD.encode(sent.pieces().concat()),
+        "body": STANDARD.encode(sent.chunks().concat()),
     });
     let Some(found) = A2A.read("multipart", value) else { return };
     let part = json!({ "media_type": FRAME, "raw": null, "url": "cid:frame%2F1@a.example", "metadata": {} });

@@ -72,7 +72,7 @@ fn the_multipart_body_in_the_documentation_is_what_is_written() {
     let body = RelatedBody::new(&a2a_message(a2a::attached_part(&id)), &id, &frame());
     let content_type = body.content_type().to_str().unwrap();
     let boundary = content_type.split("boundary=").nth(1).unwrap().split(';').next().unwrap();
-    let [head, _, tail] = body.pieces();
+    let [head, _, tail] = body.chunks();
     let [head, tail] = [head, tail].map(|piece| std::str::from_utf8(piece).unwrap());
     let whole = format!("Content-Type: {content_type}\r\n\r\n{head}(the frame){tail}");
     let shown = blocks("carriers.md", "http").concat();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use avp_core::{Compression, FrameEncoder, FrameLimits, Metadata};
 use avp_transport::{
     server::{
-        Caller, ContextHandler, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions,
-        Service,
+        ContextHandler, ErrorResponse, Handler, IncomingFrame, Limits, ListenOptions, RequestInfo,
+        ServerOptions, Service,
     },
     store::{ContextStore, StoreOptions, StoredContext},
     wire::{self, Reply},
@@ -26,9 +26,9 @@ struct Clumsy {
 }
 
 impl Handler for Clumsy {
-    async fn transmit(&self, mut frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
+    async fn transmit(&self, mut frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         match frame.head().metadata().model_id {
-            "no" => Err(Refusal::bad_request("no", "not this model, whatever its body holds")),
+            "no" => Err(ErrorResponse::bad_request("no", "not this model, whatever its body holds")),
             "panic within" => {
                 frame.chunk().await?;
                 panic!("the handler's own fault, within the body");
@@ -40,16 +40,16 @@ impl Handler for Clumsy {
                 };
                 panic!("the handler's own fault, behind the body");
             }
-            _ => self.stock.transmit(frame, caller).await,
+            _ => self.stock.transmit(frame, info).await,
         }
     }
 
     async fn context(
         &self,
         id: &str,
-        caller: &Caller,
-    ) -> Result<Option<std::sync::Arc<StoredContext>>, Refusal> {
-        self.stock.context(id, caller).await
+        info: &RequestInfo,
+    ) -> Result<Option<std::sync::Arc<StoredContext>>, ErrorResponse> {
+        self.stock.context(id, info).await
     }
 
     fn stored_bytes(&self) -> u64 {

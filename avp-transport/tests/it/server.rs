@@ -5,8 +5,8 @@ use std::{num::NonZeroU32, time::Duration};
 use avp_core::{Compression, Dialect, FrameEncoder, FrameLimits, Metadata, PayloadType};
 use avp_transport::{
     server::{
-        Caller, ContextHandler, Handler, IncomingBody, IncomingFrame, Limits, ListenOptions, Refusal,
-        ResponseBody, ServerOptions, Service, Tokens,
+        ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame, Limits, ListenOptions,
+        RequestInfo, ResponseBody, ServerOptions, Service, Tokens,
     },
     store::{ContextStore, StoreOptions},
     wire::{self, Reply},
@@ -359,10 +359,10 @@ async fn bytes_are_counted_as_they_are_read_and_not_as_they_are_announced() {
 struct Moody;
 
 impl Handler for Moody {
-    async fn transmit(&self, mut frame: IncomingFrame, _: &Caller) -> Result<Reply, Refusal> {
+    async fn transmit(&self, mut frame: IncomingFrame, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
         match frame.head().metadata().model_id {
             "panic" => panic!("the handler's own fault"),
-            "no" => Err(Refusal::bad_request("no", "not this model, whatever its body holds")),
+            "no" => Err(ErrorResponse::bad_request("no", "not this model, whatever its body holds")),
             "unread" => Ok(Reply::new()),
             _ => {
                 let mut bytes = 0;
@@ -409,28 +409,30 @@ async fn middleware_of_others_can_stand_before_the_service() {
 struct Beside;
 
 impl Handler for Beside {
-    async fn transmit(&self, _: IncomingFrame, _: &Caller) -> Result<Reply, Refusal> {
-        Err(Refusal::internal())
+    async fn transmit(&self, _: IncomingFrame, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
+        Err(ErrorResponse::internal())
     }
 
     async fn fallback(
         &self,
         request: http::Request<IncomingBody>,
-        caller: &Caller,
-    ) -> Result<http::Response<ResponseBody>, Refusal> {
+        info: &RequestInfo,
+    ) -> Result<http::Response<ResponseBody>, ErrorResponse> {
         match request.uri().path() {
             "/v1/echo" => {
-                let text = format!("{}: {}", caller.agent_id, request.into_body().into_text().await?);
+                let text = format!("{}: {}", info.agent_id, request.into_body().into_text().await?);
                 Ok(http::Response::new(text.into()))
             }
-            "/v1/unread" => Err(Refusal::bad_request("no", "whatever it holds").of_field("messages[0]")),
+            "/v1/unread" => {
+                Err(ErrorResponse::bad_request("no", "whatever it holds").of_field("messages[0]"))
+            }
             "/v1/panic" => panic!("the handler's own fault"),
-            _ => Err(Refusal::not_found("nothing here")),
+            _ => Err(ErrorResponse::not_found("nothing here")),
         }
     }
 
-    fn fallback_refusal(&self, refusal: &Refusal) -> Reply {
-        let error = json!({ "code": refusal.code(), "param": refusal.field() });
+    fn fallback_error(&self, error: &ErrorResponse) -> Reply {
+        let error = json!({ "code": error.code(), "param": error.field() });
         serde_json::Map::from_iter([("error".to_owned(), error)]).into()
     }
 }

@@ -9,7 +9,7 @@ use avp_core::{
     Chunk, Compression, DType, Dialect, FrameEncoder, Metadata, Mode, OwnedModelIdentity, PayloadType, Rule,
     crc32, hybrid, json::Json, messages::JsonMessage,
 };
-use avp_transport::client::{Client, ClientError, ClientOptions, HandedOver, Outgoing, Token, blocking};
+use avp_transport::client::{Client, ClientError, ClientOptions, FrameBody, Sent, Token, blocking};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -164,14 +164,14 @@ async fn frames(peer: Peer) {
         let frame = kind.encode(peer.dialect);
         std::fs::write(&path, &frame).unwrap();
         let cut = frame.len() / 2;
-        for outgoing in [
-            Outgoing::bytes(frame.clone()),
-            Outgoing::parts([frame.slice(..cut), frame.slice(cut..)]),
-            Outgoing::slice(&frame),
-            Outgoing::file(&path),
-            Outgoing::reader(std::io::Cursor::new(frame.clone())),
+        for body in [
+            FrameBody::bytes(frame.clone()),
+            FrameBody::parts([frame.slice(..cut), frame.slice(cut..)]),
+            FrameBody::slice(&frame),
+            FrameBody::file(&path),
+            FrameBody::reader(std::io::Cursor::new(frame.clone())),
         ] {
-            kind.check(&told(&client.transmit(outgoing).await.unwrap()));
+            kind.check(&told(&client.transmit(body).await.unwrap()));
         }
     }
     let headers = app.seen("/avp/v2/transmit").await;
@@ -183,7 +183,7 @@ async fn frames(peer: Peer) {
 
     let large = Kind { payload: body(128 << 20), ..kinds(peer.dialect).swap_remove(0) };
     std::fs::write(&path, large.encode(peer.dialect)).unwrap();
-    large.check(&told(&client.transmit(Outgoing::file(&path)).await.unwrap()));
+    large.check(&told(&client.transmit(FrameBody::file(&path)).await.unwrap()));
 }
 
 /// Handshakes, words, and what goes wrong.
@@ -207,10 +207,10 @@ async fn words(peer: Peer) {
     // An agent without a model has nothing that a peer could read but words.
     let options = ClientOptions { identity: None, ..App::options(peer) };
     let stranger = Client::new(&app.url, options).unwrap();
-    let handed = stranger.hand_over(frame(peer, "m"), |_| message.clone()).await.unwrap();
-    assert!(matches!(&handed, HandedOver::Text(receipt) if told(receipt)["heard"]["content"] == "résumé 🤝"));
-    let handed = client.hand_over(frame(peer, "m"), |_| message.clone()).await.unwrap();
-    assert!(matches!(&handed, HandedOver::Latent(receipt) if told(receipt)["session_id"] == *session.id));
+    let sent = stranger.send(frame(peer, "m"), |_| message.clone()).await.unwrap();
+    assert!(matches!(&sent, Sent::Text(receipt) if told(receipt)["heard"]["content"] == "résumé 🤝"));
+    let sent = client.send(frame(peer, "m"), |_| message.clone()).await.unwrap();
+    assert!(matches!(&sent, Sent::Latent(receipt) if told(receipt)["session_id"] == *session.id));
 
     let raised = client.transmit(frame(peer, "raise")).await.unwrap_err();
     assert!(matches!(raised, ClientError::Refused { status: 500, .. }), "{raised}");
@@ -220,7 +220,7 @@ async fn words(peer: Peer) {
     let encoder = FrameEncoder::new(Metadata::default()).dialect(peer.dialect);
     let mut broken = encoder.compression(Compression::Fast).encode(&body(1000)).unwrap();
     *broken.last_mut().unwrap() ^= 1;
-    match client.transmit(Outgoing::bytes(broken)).await.unwrap_err() {
+    match client.transmit(FrameBody::bytes(broken)).await.unwrap_err() {
         ClientError::Refused { status: 400, message, .. } => assert!(!message.is_empty()),
         other => panic!("{other}"),
     }
@@ -235,9 +235,9 @@ async fn words(peer: Peer) {
     assert_eq!(tokio::task::spawn_blocking(blocking).await.unwrap()["payload_bytes"], 6);
 }
 
-fn frame(peer: Peer, model_id: &'static str) -> Outgoing<'static> {
+fn frame(peer: Peer, model_id: &'static str) -> FrameBody<'static> {
     let encoder = FrameEncoder::new(Metadata { model_id, ..Default::default() });
-    Outgoing::bytes(encoder.dialect(peer.dialect).encode(b"tensor").unwrap())
+    FrameBody::bytes(encoder.dialect(peer.dialect).encode(b"tensor").unwrap())
 }
 
 /// An app that greets by itself, and one that takes no words.
@@ -247,8 +247,8 @@ async fn apps_of_another_kind(peer: Peer) {
     let session = client.session().await.unwrap();
     assert_eq!((session.id.as_str(), session.remote.agent_id.as_str()), ("peer's session", "peer"));
     assert_eq!(session.mode, Mode::Latent);
-    let handed = client.hand_over(frame(peer, "m"), |_| JsonMessage::default()).await.unwrap();
-    assert_eq!(told(handed.receipt())["session_id"], "peer's session");
+    let sent = client.send(frame(peer, "m"), |_| JsonMessage::default()).await.unwrap();
+    assert_eq!(told(sent.receipt())["session_id"], "peer's session");
     match client.send_text(&JsonMessage::default()).await.unwrap_err() {
         ClientError::Refused { status, message, .. } => {
             assert_eq!((status, message.as_str()), (501, "Text handler not configured"));

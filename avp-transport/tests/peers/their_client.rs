@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use avp_core::{FrameLimits, OwnedFrame, OwnedModelIdentity, messages::JsonMessage};
 use avp_transport::{
     server::{
-        Caller, ContextHandler, Handler, IncomingFrame, Limits, ListenOptions, Refusal, ServerOptions,
-        Service, Tokens,
+        ContextHandler, ErrorResponse, Handler, IncomingFrame, Limits, ListenOptions, RequestInfo,
+        ServerOptions, Service, Tokens,
     },
     store::{ContextStore, StoreOptions, StoredContext},
     wire::Reply,
@@ -30,21 +30,29 @@ const LARGE_HTTP2: usize = 4 << 20;
 struct Agent(ContextHandler);
 
 impl Handler for Agent {
-    async fn handshake(&self, hello: avp_core::messages::Hello, caller: &Caller) -> Result<Reply, Refusal> {
-        self.0.handshake(hello, caller).await
+    async fn handshake(
+        &self,
+        hello: avp_core::messages::Hello,
+        info: &RequestInfo,
+    ) -> Result<Reply, ErrorResponse> {
+        self.0.handshake(hello, info).await
     }
 
-    async fn transmit(&self, frame: IncomingFrame, caller: &Caller) -> Result<Reply, Refusal> {
-        self.0.transmit(frame, caller).await
+    async fn transmit(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
+        self.0.transmit(frame, info).await
     }
 
-    async fn text(&self, message: JsonMessage, caller: &Caller) -> Result<Reply, Refusal> {
+    async fn text(&self, message: JsonMessage, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.0.check_session(&message.session_id)?;
-        Ok(Reply::new().with("heard", message.content).with("from", caller.agent_id.as_str()))
+        Ok(Reply::new().with("heard", message.content).with("from", info.agent_id.as_str()))
     }
 
-    async fn context(&self, id: &str, caller: &Caller) -> Result<Option<Arc<StoredContext>>, Refusal> {
-        self.0.context(id, caller).await
+    async fn context(
+        &self,
+        id: &str,
+        info: &RequestInfo,
+    ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
+        self.0.context(id, info).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::{ffi::OsString, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use avp_core::{DType, FrameEncoder, Metadata, PayloadType};
-use avp_transport::client::{Client, ClientOptions, Outgoing, Receipt, RetryPolicy, Roots, TlsOptions};
+use avp_transport::client::{Client, ClientOptions, FrameBody, Receipt, RetryPolicy, Roots, TlsOptions};
 use bytes::Bytes;
 
 use super::answer_lines;
@@ -93,7 +93,7 @@ async fn transmit(client: &Client, payload: Bytes) -> Result<Receipt> {
         ..Default::default()
     };
     let head = FrameEncoder::new(fields).encode_head(&[&payload])?;
-    let receipt = client.transmit(Outgoing::parts([head.into(), payload])).await?;
+    let receipt = client.transmit(FrameBody::parts([head.into(), payload])).await?;
     ensure!(receipt.reply().is_success(), "the server refused the frame");
     Ok(receipt)
 }

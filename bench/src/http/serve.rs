@@ -5,8 +5,8 @@ use std::{convert::Infallible, ffi::OsString, fs, net::SocketAddr, sync::Arc, ti
 use anyhow::{Context as _, Result, bail};
 use avp_transport::{
     server::{
-        self, Caller, ContextHandler, Handler, IncomingFrame, ListenOptions, Refusal, ServerOptions,
-        ServerTls, Service,
+        self, ContextHandler, ErrorResponse, Handler, IncomingFrame, ListenOptions, RequestInfo,
+        ServerOptions, ServerTls, Service,
     },
     store::{ContextStore, StoreOptions},
     wire::Reply,
@@ -85,7 +85,7 @@ fn ours<H: Handler>(
 struct Passing;
 
 impl Handler for Passing {
-    async fn transmit(&self, mut frame: IncomingFrame, _: &Caller) -> Result<Reply, Refusal> {
+    async fn transmit(&self, mut frame: IncomingFrame, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
         let mut bytes = 0;
         while let Some(piece) = frame.chunk().await? {
             bytes += piece.len();

@@ -1,4 +1,4 @@
-//! An answer as server-sent events, from the model's thread to the connection.
+//! A streamed completion as server-sent events.
 
 use std::{
     io,
@@ -17,23 +17,23 @@ use tokio::{
 };
 
 use super::reply::Completion;
-use crate::serve::{model_handler::Permit, refusal};
+use crate::serve::{error, model_handler::Permit};
 
-/// Events that may wait for a slow reader. The model does not wait with them.
-const WAITING: usize = 64;
+/// The number of events buffered for a slow client. The model does not wait for the client.
+const BUFFERED_EVENTS: usize = 64;
 
-/// How long nothing is sent before a sign of life is: a long prompt is read for longer than some proxies wait.
-const SILENCE: Duration = Duration::from_secs(15);
+/// The interval of keep-alive comments: prefilling a long prompt takes longer than the idle timeout of some proxies.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The body of a streamed answer. Dropping it, as when the client has gone, stops the model.
+/// The body of a streamed completion. Dropping it, as when the client disconnects, cancels the run.
 pub(super) struct Events {
     events: Receiver<Bytes>,
-    signs_of_life: Interval,
+    keep_alive: Interval,
     canceller: Canceller,
 }
 
 impl Events {
-    /// Begins to pass on what the model says. The request keeps its place until the model is done.
+    /// Starts to send the events of `stream`. The permit is released when the run ends.
     pub(super) fn start(
         stream: GenerationStream,
         completion: Completion,
@@ -41,33 +41,34 @@ impl Events {
         permit: Permit,
     ) -> Self {
         let canceller = stream.canceller();
-        let (sender, events) = channel(WAITING);
+        let (sender, events) = channel(BUFFERED_EVENTS);
         tokio::task::spawn_blocking(move || {
-            // Nobody listens any more: the model is stopped already.
-            let _gone = pass_on(stream, &completion, include_usage, &sender);
+            // The run is cancelled when the client disconnects.
+            let _disconnected = send_events(stream, &completion, include_usage, &sender);
             drop(permit);
         });
-        let mut signs_of_life = interval_at(Instant::now() + SILENCE, SILENCE);
-        signs_of_life.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { events, signs_of_life, canceller }
+        let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { events, keep_alive, canceller }
     }
 }
 
-/// Nobody listens any more.
-struct Gone;
+/// The client has disconnected.
+struct Disconnected;
 
-fn pass_on(
+fn send_events(
     mut stream: GenerationStream,
     completion: &Completion,
     include_usage: bool,
     sender: &Sender<Bytes>,
-) -> Result<(), Gone> {
-    let send = |event: &Value| sender.blocking_send(format!("data: {event}\n\n").into()).map_err(|_| Gone);
+) -> Result<(), Disconnected> {
+    let send =
+        |event: &Value| sender.blocking_send(format!("data: {event}\n\n").into()).map_err(|_| Disconnected);
     send(&completion.opening())?;
     for piece in &mut stream {
         match piece {
             Ok(text) => send(&completion.piece(&text))?,
-            // The status was sent long ago.
+            // The status has been sent already.
             Err(error) => return send(&error_event(&error)),
         }
     }
@@ -76,11 +77,11 @@ fn pass_on(
     if include_usage {
         send(&completion.usage(&generation))?;
     }
-    sender.blocking_send(Bytes::from_static(b"data: [DONE]\n\n")).map_err(|_| Gone)
+    sender.blocking_send(Bytes::from_static(b"data: [DONE]\n\n")).map_err(|_| Disconnected)
 }
 
 fn error_event(error: &avp_runtime_ort::RunError) -> Value {
-    let reply = refusal::in_openai_shape(&refusal::of_run(error));
+    let reply = error::in_openai_format(&error::of_run(error));
     serde_json::json!({ "error": reply.field("error") })
 }
 
@@ -93,11 +94,11 @@ impl Body for Events {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if let Poll::Ready(event) = self.events.poll_recv(context) {
-            self.signs_of_life.reset();
+            self.keep_alive.reset();
             return Poll::Ready(event.map(|event| Ok(Frame::data(event))));
         }
-        // A comment: readers of events pass over it.
-        self.signs_of_life.poll_tick(context).map(|_| Some(Ok(Frame::data(Bytes::from_static(b": \n\n")))))
+        // A comment, which clients ignore.
+        self.keep_alive.poll_tick(context).map(|_| Some(Ok(Frame::data(Bytes::from_static(b": \n\n")))))
     }
 }
 

@@ -6,7 +6,7 @@ mod request;
 
 use avp_runtime_ort::Prompt;
 use avp_transport::{
-    server::{IncomingBody, Refusal, ResponseBody},
+    server::{ErrorResponse, IncomingBody, ResponseBody},
     wire,
 };
 use http::{HeaderValue, Response, StatusCode, header};
@@ -28,11 +28,11 @@ pub(super) const MODELS: &str = "/v1/models";
 pub(super) async fn complete(
     handler: &ModelHandler,
     body: IncomingBody,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     let request = ChatRequest::parse(&body.into_text().await?)?;
     if request.model.as_deref().is_some_and(|model| model != handler.name()) {
         let words = format!("unknown model; this server has {:?}", handler.name());
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "model_not_found", words).of_field("model"));
+        return Err(ErrorResponse::new(StatusCode::NOT_FOUND, "model_not_found", words).of_field("model"));
     }
     let permit = handler.permit()?;
     let context = match &request.avp_context {
@@ -42,8 +42,8 @@ pub(super) async fn complete(
     let prompt = Prompt::Chat(request.chat);
     let completion = Completion::new(handler.name());
     if let Some(steps) = request.avp_think {
-        let (thought, kept) = handler.think(prompt, context, steps).await?;
-        return Ok(json_answer(&completion.thought(&thought, kept.id(), handler.ttl())));
+        let (thought, stored) = handler.think(prompt, context, steps).await?;
+        return Ok(json_answer(&completion.thought(&thought, stored.id(), handler.ttl())));
     }
     if request.stream {
         let stream = handler.stream(prompt, context, request.options).await?;

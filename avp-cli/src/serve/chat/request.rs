@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use avp_runtime_ort::{Chat, Content, GenerateOptions, Message};
-use avp_transport::server::Refusal;
+use avp_transport::server::ErrorResponse;
 use serde_json::{Map, Value};
 
 /// A completion request.
@@ -25,10 +25,10 @@ impl ChatRequest {
     ///
     /// # Errors
     /// 400 with the name of the missing, invalid or unsupported field.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(text: &str) -> Result<Self, ErrorResponse> {
         let fields: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
-            Refusal::bad_request("invalid_json", format!("the body is not a JSON object: {place}"))
+            ErrorResponse::bad_request("invalid_json", format!("the body is not a JSON object: {place}"))
         })?;
         let mut request = Self {
             model: None,
@@ -67,11 +67,13 @@ impl ChatRequest {
             }
         }
         if request.chat.messages.is_empty() {
-            return Err(Refusal::bad_request("missing", "expected at least one message").of_field("messages"));
+            return Err(
+                ErrorResponse::bad_request("missing", "expected at least one message").of_field("messages")
+            );
         }
         if request.stream && request.avp_think.is_some() {
             let words = "latent steps return a context, which cannot be streamed";
-            return Err(Refusal::bad_request("invalid_value", words).of_field("stream"));
+            return Err(ErrorResponse::bad_request("invalid_value", words).of_field("stream"));
         }
         let told = fields.get("tool_choice") != Some(&"none".into());
         request.chat.tools = tools.filter(|_| told).unwrap_or_default();
@@ -87,49 +89,49 @@ struct Field<'r> {
 }
 
 impl<'r> Field<'r> {
-    fn wrong(self, expected: &str) -> Refusal {
+    fn wrong(self, expected: &str) -> ErrorResponse {
         let words = format!("{}: expected {expected}", self.name);
-        Refusal::bad_request("invalid_value", words).of_field(self.name.to_owned())
+        ErrorResponse::bad_request("invalid_value", words).of_field(self.name.to_owned())
     }
 
-    fn text(self) -> Result<String, Refusal> {
+    fn text(self) -> Result<String, ErrorResponse> {
         self.value.as_str().map(str::to_owned).ok_or_else(|| self.wrong("a text"))
     }
 
-    fn flag(self) -> Result<bool, Refusal> {
+    fn flag(self) -> Result<bool, ErrorResponse> {
         self.value.as_bool().ok_or_else(|| self.wrong("true or false"))
     }
 
-    fn number(self) -> Result<f32, Refusal> {
+    fn number(self) -> Result<f32, ErrorResponse> {
         self.value.as_f64().map(|number| number as f32).ok_or_else(|| self.wrong("a number"))
     }
 
-    fn count(self) -> Result<usize, Refusal> {
+    fn count(self) -> Result<usize, ErrorResponse> {
         let count = self.value.as_u64().and_then(|count| usize::try_from(count).ok());
         count.ok_or_else(|| self.wrong("an integer of at least 0"))
     }
 
     /// Any integer; seeds are only compared.
-    fn seed(self) -> Result<u64, Refusal> {
+    fn seed(self) -> Result<u64, ErrorResponse> {
         let seed = self.value.as_u64().or_else(|| self.value.as_i64().map(i64::cast_unsigned));
         seed.ok_or_else(|| self.wrong("an integer"))
     }
 
-    fn list(self) -> Result<&'r Vec<Value>, Refusal> {
+    fn list(self) -> Result<&'r Vec<Value>, ErrorResponse> {
         self.value.as_array().ok_or_else(|| self.wrong("a list"))
     }
 
-    fn object(self) -> Result<&'r Map<String, Value>, Refusal> {
+    fn object(self) -> Result<&'r Map<String, Value>, ErrorResponse> {
         self.value.as_object().ok_or_else(|| self.wrong("an object"))
     }
 
     /// Accepts fields without effect on the answer, and values equal to the default behaviour.
-    fn must_change_nothing(self) -> Result<(), Refusal> {
+    fn must_change_nothing(self) -> Result<(), ErrorResponse> {
         let only = |expected: Value| match *self.value == expected {
             true => Ok(()),
             false => {
                 let words = format!("{}: only {expected} is supported", self.name);
-                Err(Refusal::bad_request("unsupported_parameter", words).of_field(self.name.to_owned()))
+                Err(ErrorResponse::bad_request("unsupported_parameter", words).of_field(self.name.to_owned()))
             }
         };
         match self.name {
@@ -143,13 +145,13 @@ impl<'r> Field<'r> {
             "modalities" => only(serde_json::json!(["text"])),
             _ => {
                 let words = format!("unknown parameter {:?}", self.name);
-                Err(Refusal::bad_request("unknown_parameter", words).of_field(self.name.to_owned()))
+                Err(ErrorResponse::bad_request("unknown_parameter", words).of_field(self.name.to_owned()))
             }
         }
     }
 }
 
-fn include_usage(field: Field<'_>) -> Result<bool, Refusal> {
+fn include_usage(field: Field<'_>) -> Result<bool, ErrorResponse> {
     let mut include = false;
     for (name, value) in field.object()? {
         match (name.as_str(), value) {
@@ -162,7 +164,7 @@ fn include_usage(field: Field<'_>) -> Result<bool, Refusal> {
     Ok(include)
 }
 
-fn stop(field: Field<'_>) -> Result<Vec<String>, Refusal> {
+fn stop(field: Field<'_>) -> Result<Vec<String>, ErrorResponse> {
     match field.value {
         Value::String(text) => Ok(vec![text.clone()]),
         Value::Array(texts) => {
@@ -173,13 +175,13 @@ fn stop(field: Field<'_>) -> Result<Vec<String>, Refusal> {
     }
 }
 
-fn logit_bias(field: Field<'_>) -> Result<BTreeMap<u32, f32>, Refusal> {
+fn logit_bias(field: Field<'_>) -> Result<BTreeMap<u32, f32>, ErrorResponse> {
     let bias = |(id, bias): (&String, &Value)| Some((id.parse().ok()?, bias.as_f64()? as f32));
     let biases = field.object()?.iter().map(bias).collect::<Option<_>>();
     biases.ok_or_else(|| field.wrong("an object from token ids to numbers"))
 }
 
-fn tool_choice(field: Field<'_>) -> Result<(), Refusal> {
+fn tool_choice(field: Field<'_>) -> Result<(), ErrorResponse> {
     // A call of a certain tool cannot be enforced.
     match field.value.as_str() {
         Some("auto" | "none") => Ok(()),
@@ -187,14 +189,14 @@ fn tool_choice(field: Field<'_>) -> Result<(), Refusal> {
     }
 }
 
-fn messages(field: Field<'_>) -> Result<Vec<Message>, Refusal> {
+fn messages(field: Field<'_>) -> Result<Vec<Message>, ErrorResponse> {
     field.list()?.iter().enumerate().map(|(index, value)| message(index, value)).collect()
 }
 
-fn message(index: usize, value: &Value) -> Result<Message, Refusal> {
+fn message(index: usize, value: &Value) -> Result<Message, ErrorResponse> {
     let wrong = |part: &str, expected: &str| {
         let name = format!("messages[{index}]{part}");
-        Refusal::bad_request("invalid_value", format!("{name}: expected {expected}")).of_field(name)
+        ErrorResponse::bad_request("invalid_value", format!("{name}: expected {expected}")).of_field(name)
     };
     let fields = value.as_object().ok_or_else(|| wrong("", "an object with role and content"))?;
     let mut message: Message = serde_json::from_value(Value::Object(fields.clone()))
@@ -229,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    fn request(extra: Value) -> Result<ChatRequest, Refusal> {
+    fn request(extra: Value) -> Result<ChatRequest, ErrorResponse> {
         let mut body = json!({ "model": "m", "messages": [{ "role": "user", "content": "Hi" }] });
         body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
         ChatRequest::parse(&body.to_string())
@@ -295,12 +297,8 @@ mod tests {
             (json!({ "messages": [{ "role": "user" }] }), "messages[0].content"),
             (json!({ "messages": image }), "messages[0].content[0]"),
         ] {
-            let refusal = request(extra.clone()).unwrap_err();
-            assert_eq!(
-                (refusal.status().as_u16(), refusal.field()),
-                (400, Some(field)),
-                "{extra}: {refusal}"
-            );
+            let error = request(extra.clone()).unwrap_err();
+            assert_eq!((error.status().as_u16(), error.field()), (400, Some(field)), "{extra}: {error}");
         }
         for body in ["", "[]", "{\"messages\": [", "7"] {
             assert_eq!(ChatRequest::parse(body).unwrap_err().code(), "invalid_json", "{body}");

@@ -1,4 +1,4 @@
-//! What an agent says of AVP in its card, and what a request asks for in its header.
+//! AVP in an agent card, and the extensions in a header.
 
 use avp_core::{Dialect, OwnedModelIdentity, messages::AVP_VERSION};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -11,19 +11,20 @@ use crate::carriers::{
     json::{Object, fetchable, kind_of, to_value, wrong},
 };
 
-/// The header that names the extensions of a request or an answer, in A2A 1.0.
+/// The header with the extensions of a request or a response, in A2A 1.0.
 pub const EXTENSIONS_HEADER: HeaderName = HeaderName::from_static("a2a-extensions");
 
 /// Its name in A2A 0.3.
 const OLD_EXTENSIONS_HEADER: HeaderName = HeaderName::from_static("x-a2a-extensions");
 
 const DESCRIPTION: &str =
-    "Takes and gives computed state, such as a KV-cache, in frames of the Agent Vector Protocol";
+    "Exchanges computed state, such as a KV-cache, in frames of the Agent Vector Protocol";
 
-/// An agent's entry under `capabilities.extensions` of its card: that it speaks AVP, where, and with which model.
+/// An agent's entry in `capabilities.extensions` of its card: its AVP version, URL and model.
 ///
 /// ```
-/// # use avp_transport::carriers::{Limits, a2a::AgentExtension};
+/// use avp_transport::carriers::{Limits, a2a::AgentExtension};
+///
 /// let ours = AgentExtension::new("https://a.example/".parse()?)?;
 /// let mut card = serde_json::json!({ "name": "A", "capabilities": { "streaming": true } });
 /// ours.put_into(&mut card)?;
@@ -33,19 +34,19 @@ const DESCRIPTION: &str =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentExtension {
     url: Url,
-    /// The version that the agent speaks, as in its hello.
+    /// The agent's AVP version, as in its hello.
     pub avp_version: String,
     /// The dialects that the agent reads.
     pub dialects: Vec<Dialect>,
-    /// The agent's model, as in its hello, where it has one.
+    /// The agent's model, as in its hello; `None` if it has none.
     pub identity: Option<OwnedModelIdentity>,
 }
 
 impl AgentExtension {
-    /// An agent that speaks what this crate speaks, under `url`: the address to which `/avp/v2/…` is added.
+    /// An agent with the version and the dialects of this crate. `url` is the base URL of `/avp/v2/…`.
     ///
     /// # Errors
-    /// [`CarrierError::Field`] where the address is not `http` or `https`, or holds a name or a password.
+    /// [`CarrierError::Field`] if the URL is not `http` or `https`, or has a user name or a password.
     pub fn new(url: Url) -> Result<Self, CarrierError> {
         Ok(Self {
             url: fetchable(url, "url")?,
@@ -55,13 +56,13 @@ impl AgentExtension {
         })
     }
 
-    /// The address to which `/avp/v2/…` is added.
+    /// The base URL of `/avp/v2/…`.
     #[must_use]
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The entry as JSON. It is not required: agents without AVP go on in text.
+    /// The entry as JSON. It is not `required`, so that agents without AVP can use text.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut entry = json!({
@@ -80,10 +81,10 @@ impl AgentExtension {
         entry
     }
 
-    /// Puts the entry into an agent card, in place of one that was there.
+    /// Puts the entry into an agent card; it replaces an earlier one.
     ///
     /// # Errors
-    /// [`CarrierError::Field`] where the card, its capabilities or its extensions are of another type.
+    /// [`CarrierError::Field`] if the card, its capabilities or its extensions have another type.
     pub fn put_into(&self, card: &mut Value) -> Result<(), CarrierError> {
         let mut place = card;
         for (field, name) in [("card", "capabilities"), ("capabilities", "extensions")] {
@@ -101,10 +102,10 @@ impl AgentExtension {
         Ok(())
     }
 
-    /// The entry in an agent card, or `None` where there is none.
+    /// The entry in an agent card, if it has one.
     ///
     /// # Errors
-    /// [`CarrierError`] where the card is none, or the entry is not as it should be.
+    /// [`CarrierError`] if the card or the entry is invalid.
     pub fn from_card(card: &Value, limits: &Limits) -> Result<Option<Self>, CarrierError> {
         let Some(capabilities) = Object::of(card, "card", limits)?.object("capabilities")? else {
             return Ok(None);
@@ -117,7 +118,7 @@ impl AgentExtension {
     fn read(entry: &Value, limits: &Limits) -> Result<Self, CarrierError> {
         let params = Object::of(entry, "extension", limits)?.object("params")?;
         let params = params.ok_or(wrong("params", "an object", "nothing"))?;
-        let missing = |field| wrong(field, "text", "nothing");
+        let missing = |field| wrong(field, "a string", "nothing");
         Ok(Self {
             url: params.url("url")?.ok_or(missing("url"))?,
             avp_version: params.text("avp_version")?.ok_or(missing("avp_version"))?.to_owned(),
@@ -127,10 +128,11 @@ impl AgentExtension {
     }
 }
 
-/// The extensions that a request asks for, or an answer has put to use, each once, in both headers that may name them.
+/// The extensions that a request or a response lists in either header, without duplicates.
 ///
 /// ```
-/// # use avp_transport::carriers::a2a;
+/// use avp_transport::carriers::a2a;
+///
 /// let mut headers = http::HeaderMap::new();
 /// headers.insert("a2a-extensions", a2a::extensions_value(&[a2a::EXTENSION, "https://b.example/ext/v1"])?);
 /// assert_eq!(a2a::requested_extensions(&headers), [a2a::EXTENSION, "https://b.example/ext/v1"]);
@@ -149,15 +151,14 @@ pub fn requested_extensions(headers: &HeaderMap) -> Vec<&str> {
     found
 }
 
-/// The value of [`EXTENSIONS_HEADER`] that names these extensions.
+/// The value of [`EXTENSIONS_HEADER`] for these extensions.
 ///
 /// # Errors
-/// [`CarrierError::Field`] where one is no address that fits the header: empty, with a comma, a space or anything but
-/// visible ASCII in it.
+/// [`CarrierError::Field`] if a URI is empty, or has a comma or anything but visible ASCII.
 pub fn extensions_value(uris: &[&str]) -> Result<HeaderValue, CarrierError> {
     let fits =
         |uri: &&str| !uri.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
-    let bad = wrong("A2A-Extensions", "addresses in visible ASCII without commas", "another text");
+    let bad = wrong("A2A-Extensions", "URIs in visible ASCII without commas", "another string");
     if !uris.iter().all(fits) {
         return Err(bad);
     }

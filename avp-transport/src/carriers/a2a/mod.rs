@@ -1,6 +1,6 @@
-//! Frames and contexts in A2A: a part of a message or an artifact, an extension of the agent card, a header.
+//! Frames and contexts in A2A: in parts of messages and artifacts, the agent card, and a header.
 //!
-//! What is written is A2A 1.0 in protobuf's JSON form. What is read may also be A2A 0.3, whose parts have a `file`.
+//! The writer uses A2A 1.0 in protobuf's JSON form. The reader also accepts A2A 0.3, whose parts have a `file`.
 
 mod extension;
 
@@ -10,42 +10,44 @@ use avp_core::OwnedFrame;
 use serde_json::{Value, json};
 
 use super::{
-    Carried, CarrierError, ContextRef, Limits,
+    CarrierError, Content, ContextRef, Limits,
     json::{Object, absolute, base64_text, wrong},
     multipart::ContentId,
 };
 use crate::wire;
 
-/// The name of the extension, in agent cards, in the header, and in `extensions` of messages and artifacts.
+/// The URI of the extension, in agent cards, in the header, and in `extensions` of messages and artifacts.
 ///
-/// A URN that says what it names and takes no domain that is somebody's; the version changes with what it means.
+/// Its version changes with its meaning.
 pub const EXTENSION: &str = "urn:agent-vector-protocol:a2a:v1";
 
-/// Where a part's `metadata` says what is known of a context.
+/// The key in a part's `metadata` of the description of a context.
 pub const CONTEXT_KEY: &str = "urn:agent-vector-protocol:a2a:v1/context";
 
-/// A part with a frame in it.
+/// A part with a frame.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
-/// # use avp_transport::carriers::a2a;
-/// # let bytes = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
-/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
+/// use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// use avp_transport::carriers::a2a;
+///
+/// let frame = OwnedFrame::decode(FrameEncoder::new(Metadata::default()).encode(b"tensor")?.into())?;
 /// let part = a2a::frame_part(&frame);
 /// assert_eq!(part["mediaType"], "application/avp+binary");
 /// assert!(part["raw"].as_str().unwrap().starts_with("QVYB")); // "AV", version 1
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Base64 makes it a third longer; a large frame is better kept, and sent as [`context_part`].
+/// Base64 adds a third to its size. Send a large frame as a [`context_part`].
 #[must_use]
 pub fn frame_part(frame: &OwnedFrame) -> Value {
     json!({ "raw": base64_text(frame), "mediaType": wire::FRAME })
 }
 
-/// A part that says where a context is kept.
+/// A part with the URL of a stored context.
 ///
 /// ```
-/// # use avp_transport::carriers::{ContextRef, a2a};
+/// use avp_transport::carriers::{ContextRef, a2a};
+///
 /// let url = "https://a.example/avp/v2/contexts/c1".parse()?;
 /// let part = a2a::context_part(&ContextRef::new(url)?);
 /// assert_eq!(part["url"], "https://a.example/avp/v2/contexts/c1");
@@ -61,10 +63,11 @@ pub fn context_part(context: &ContextRef) -> Value {
     })
 }
 
-/// A part whose frame is another part of the same `multipart/related` body.
+/// A part that refers to a frame in another part of the same `multipart/related` body.
 ///
 /// ```
-/// # use avp_transport::carriers::{a2a, multipart::ContentId};
+/// use avp_transport::carriers::{a2a, multipart::ContentId};
+///
 /// let part = a2a::attached_part(&ContentId::new("frame@a.example")?);
 /// assert_eq!(part["url"], "cid:frame@a.example");
 /// # Ok::<(), avp_transport::carriers::CarrierError>(())
@@ -74,69 +77,71 @@ pub fn attached_part(content_id: &ContentId) -> Value {
     json!({ "url": content_id.url(), "mediaType": wire::FRAME })
 }
 
-/// What a part carries, or `None` where it is not of a frame's media type.
+/// The frame or context in a part; `None` for parts of other media types.
 ///
 /// ```
-/// # use avp_transport::carriers::{Limits, a2a};
+/// use avp_transport::carriers::{Limits, a2a};
+///
 /// let text = serde_json::json!({ "text": "hello" });
 /// assert_eq!(a2a::read_part(&text, &Limits::default()), Ok(None));
 /// ```
 ///
 /// # Errors
-/// [`CarrierError`] where it is of that type and still no frame, no reference to one, or both.
-pub fn read_part(part: &Value, limits: &Limits) -> Result<Option<Carried>, CarrierError> {
+/// [`CarrierError`] if a part of a frame's media type has neither a frame nor a reference, or both.
+pub fn read_part(part: &Value, limits: &Limits) -> Result<Option<Content>, CarrierError> {
     let part = Object::of(part, "part", limits)?;
     let metadata = part.object("metadata")?;
     match part.object("file")? {
         // A2A 0.3.
         Some(file) => read_content(file, "mimeType", ["bytes", "uri"], metadata),
-        // Readers of protobuf's JSON take a field by its own name too.
+        // Readers of protobuf's JSON also accept a field's original name.
         None if part.has("media_type") => read_content(part, "media_type", ["raw", "url"], metadata),
         None => read_content(part, "mediaType", ["raw", "url"], metadata),
     }
 }
 
-/// All that the parts of a message or an artifact carry, in their order.
+/// The frames and contexts in the parts of a message or an artifact, in order.
 ///
 /// ```
-/// # use avp_transport::carriers::{Limits, a2a};
+/// use avp_transport::carriers::{Limits, a2a};
+///
 /// let message = serde_json::json!({ "messageId": "1", "role": "ROLE_USER", "parts": [{ "text": "hello" }] });
 /// assert_eq!(a2a::read_parts(&message, &Limits::default())?, []);
 /// # Ok::<(), avp_transport::carriers::CarrierError>(())
 /// ```
 ///
 /// # Errors
-/// As [`read_part`], for the first part that is wrong; and where there are no parts, or more than the limit.
-pub fn read_parts(message: &Value, limits: &Limits) -> Result<Vec<Carried>, CarrierError> {
+/// Those of [`read_part`], for the first invalid part; [`CarrierError`] if there are no parts, or more than the limit.
+pub fn read_parts(message: &Value, limits: &Limits) -> Result<Vec<Content>, CarrierError> {
     let parts = Object::of(message, "message", limits)?.list("parts")?;
     let parts = parts.ok_or(wrong("parts", "a list", "nothing"))?;
     parts.iter().filter_map(|part| read_part(part, limits).transpose()).collect()
 }
 
-/// What `part` carries, whose fields have these names.
+/// The frame or context in a part whose fields have these names.
 fn read_content(
     part: Object<'_>,
     media_type: &'static str,
     [raw, url]: [&'static str; 2],
     metadata: Option<Object<'_>>,
-) -> Result<Option<Carried>, CarrierError> {
+) -> Result<Option<Content>, CarrierError> {
     if !part.names_frame(media_type)? {
         return Ok(None);
     }
     let frame = part.frame(raw)?;
     let Some(address) = part.text(url)? else {
-        let frame = frame.ok_or(wrong("part", "raw bytes or an address", "neither"))?;
-        return Ok(Some(Carried::Frame(frame)));
+        let frame = frame.ok_or(wrong("part", "raw bytes or a URL", "neither"))?;
+        return Ok(Some(Content::Frame(frame)));
     };
     if frame.is_some() {
-        return Err(wrong("part", "raw bytes or an address", "both"));
+        return Err(wrong("part", "raw bytes or a URL", "both"));
     }
     if let Some(id) = ContentId::from_url(address)? {
-        return Ok(Some(Carried::Attached(id)));
+        return Ok(Some(Content::Attached(id)));
     }
     let details = metadata.map_or(Ok(None), |metadata| metadata.object(CONTEXT_KEY))?;
     let context = ContextRef::new(absolute(address, url)?)?.with_details(details)?;
-    Ok(Some(Carried::Context(context.into())))
+    Ok(Some(Content::Context(context.into())))
 }
 
 #[cfg(test)]
@@ -151,7 +156,7 @@ mod tests {
         OwnedFrame::decode(bytes.into()).unwrap()
     }
 
-    fn read(part: Value) -> Result<Option<Carried>, CarrierError> {
+    fn read(part: Value) -> Result<Option<Content>, CarrierError> {
         read_part(&part, &Limits::default())
     }
 
@@ -164,7 +169,7 @@ mod tests {
         assert_ne!(standard, url_safe);
         for text in [&standard, &url_safe, standard.trim_end_matches('='), url_safe.trim_end_matches('=')] {
             let part = json!({ "raw": text, "mediaType": wire::FRAME });
-            assert_eq!(read(part), Ok(Some(Carried::Frame(frame.clone()))), "{text}");
+            assert_eq!(read(part), Ok(Some(Content::Frame(frame.clone()))), "{text}");
         }
     }
 
@@ -172,7 +177,7 @@ mod tests {
     fn a_media_type_is_found_under_the_name_that_protobuf_has_for_it() {
         let frame = frame(b"tensor");
         let part = json!({ "raw": base64_text(&frame), "media_type": wire::FRAME });
-        assert_eq!(read(part), Ok(Some(Carried::Frame(frame))));
+        assert_eq!(read(part), Ok(Some(Content::Frame(frame))));
     }
 
     #[test]
@@ -222,7 +227,7 @@ mod tests {
             let frame = frame(&body);
             let message = json!({ "parts": [{ "text": "hi" }, frame_part(&frame), context_part(&context)] });
             let carried = read_parts(&message, &Limits::default()).unwrap();
-            prop_assert_eq!(carried, [Carried::Frame(frame), Carried::Context(context.into())]);
+            prop_assert_eq!(carried, [Content::Frame(frame), Content::Context(context.into())]);
         }
 
         #[test]

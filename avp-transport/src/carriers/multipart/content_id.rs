@@ -1,4 +1,4 @@
-//! What a part of a body is called, in its header and in addresses.
+//! The id of a part, in its header and in URLs.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
@@ -6,7 +6,7 @@ use crate::carriers::{CarrierError, json::wrong};
 
 const SCHEME: &str = "cid:";
 
-/// What an address may not hold as it is (RFC 3986: what is no `pchar`), of that which an id may.
+/// The characters of ids that a URL must percent-encode: those that are not `pchar` in RFC 3986.
 const ENCODED: &AsciiSet = &CONTROLS
     .add(b'%')
     .add(b'#')
@@ -20,7 +20,7 @@ const ENCODED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// The name of a part in a `multipart/related` body.
+/// The id of a part in a `multipart/related` body.
 ///
 /// ```
 /// use avp_transport::carriers::multipart::ContentId;
@@ -31,21 +31,21 @@ const ENCODED: &AsciiSet = &CONTROLS
 /// # Ok::<(), avp_transport::carriers::CarrierError>(())
 /// ```
 ///
-/// Visible ASCII without `<`, `>`, `"`, `\`, `(`, `)` and `,`. It should have the form `name@domain`, as an address of mail
-/// has, and be used for one frame alone; what is read is not held to that.
+/// Visible ASCII without `<`, `>`, `"`, `\`, `(`, `)` and `,`. It should have the form `name@domain`
+/// and be globally unique; readers do not require either.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ContentId(String);
 
 impl ContentId {
-    /// Takes an id without angle brackets.
+    /// Creates an id from a string without angle brackets.
     ///
     /// # Errors
-    /// [`CarrierError::Field`].
+    /// [`CarrierError::Field`] if it is empty or has another character.
     pub fn new(id: impl Into<String>) -> Result<Self, CarrierError> {
         let id = id.into();
         let allowed = |byte: u8| byte.is_ascii_graphic() && !b"<>\"\\(),".contains(&byte);
         if id.is_empty() || !id.bytes().all(allowed) {
-            return Err(wrong("Content-ID", "a name in visible ASCII", "another text"));
+            return Err(wrong("Content-ID", "an id in visible ASCII", "another string"));
         }
         Ok(Self(id))
     }
@@ -53,16 +53,16 @@ impl ContentId {
     /// The id in a `Content-ID` header.
     ///
     /// # Errors
-    /// [`CarrierError::Field`].
+    /// [`CarrierError::Field`] if the value is not an id in angle brackets.
     pub fn from_header(value: &str) -> Result<Self, CarrierError> {
         let id = value.trim().strip_prefix('<').and_then(|value| value.strip_suffix('>'));
-        Self::new(id.ok_or(wrong("Content-ID", "a name in angle brackets", "another text"))?)
+        Self::new(id.ok_or(wrong("Content-ID", "an id in angle brackets", "another string"))?)
     }
 
-    /// The id in a `cid:` address; `None` where the address has another scheme.
+    /// The id in a `cid:` URL; `None` for another scheme.
     ///
     /// # Errors
-    /// [`CarrierError::Field`] where it is a `cid:` address and names no id.
+    /// [`CarrierError::Field`] for a `cid:` URL without a valid id.
     pub fn from_url(url: &str) -> Result<Option<Self>, CarrierError> {
         let Some(scheme) = url.get(..SCHEME.len()).filter(|scheme| scheme.eq_ignore_ascii_case(SCHEME))
         else {
@@ -78,13 +78,13 @@ impl ContentId {
         format!("<{}>", self.0)
     }
 
-    /// The address by which another part refers to this one.
+    /// The `cid:` URL by which another part refers to this one.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{SCHEME}{}", utf8_percent_encode(&self.0, ENCODED))
     }
 
-    /// The id alone.
+    /// The id as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

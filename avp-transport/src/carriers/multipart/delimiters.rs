@@ -1,37 +1,37 @@
-//! The lines that divide a multipart body (RFC 2046, section 5.1.1).
+//! The delimiter lines of a multipart body (RFC 2046, section 5.1.1).
 
 use memchr::memmem::Finder;
 
 use crate::carriers::{CarrierError, json::wrong};
 
-/// Finds one boundary's lines.
+/// Finds the delimiter lines of a boundary.
 pub(super) struct Delimiters {
-    /// `\r\n--` and the boundary: the line break before it belongs to the line.
+    /// `\r\n--` and the boundary: the preceding line break belongs to the delimiter.
     finder: Finder<'static>,
 }
 
-/// A line that divides, in bytes from the start of the body.
+/// A delimiter line, in bytes from the start of the body.
 #[derive(Debug, PartialEq)]
 pub(super) struct Delimiter {
-    /// Where what stands before it ends.
+    /// The end of the preceding part.
     pub(super) start: usize,
-    /// Where what follows it starts.
+    /// The start of the following part.
     pub(super) end: usize,
-    /// Whether it is the last one.
+    /// Whether it is the closing delimiter.
     pub(super) closes: bool,
 }
 
 impl Delimiters {
-    /// The lines of this boundary: 1 to 70 of the characters that RFC 2046 allows, the last no space.
+    /// A finder for a boundary: 1 to 70 of the characters that RFC 2046 allows, and no space at the end.
     pub(super) fn new(boundary: &str) -> Result<Self, CarrierError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
         if !(1..=70).contains(&boundary.len()) || !boundary.bytes().all(allowed) || boundary.ends_with(' ') {
-            return Err(wrong("boundary", "1 to 70 of its characters", "another text"));
+            return Err(wrong("boundary", "1 to 70 allowed characters", "another string"));
         }
         Ok(Self { finder: Finder::new(&format!("\r\n--{boundary}")).into_owned() })
     }
 
-    /// The line at the very start of the body, or else the first after what a multipart body may say to mail programs.
+    /// The first delimiter: at the start of the body, or after a preamble.
     pub(super) fn first(&self, body: &[u8]) -> Result<Delimiter, CarrierError> {
         let without_break = &self.finder.needle()[2..];
         if body.starts_with(without_break) {
@@ -40,12 +40,12 @@ impl Delimiters {
         self.next(body, 0)
     }
 
-    /// The first line that starts at `from` or later.
+    /// The first delimiter at or after `from`.
     pub(super) fn next(&self, body: &[u8], from: usize) -> Result<Delimiter, CarrierError> {
         match self.finder.find(&body[from..]) {
             Some(place) => line(body, from + place, from + place + self.finder.needle().len()),
             None => Err(CarrierError::Multipart {
-                expected: "a line with the boundary",
+                expected: "a delimiter line",
                 got: "the end",
                 offset: body.len(),
             }),
@@ -53,18 +53,18 @@ impl Delimiters {
     }
 }
 
-/// The line that starts at `start` and whose boundary ends at `rest`.
+/// The delimiter that starts at `start` and whose boundary ends at `rest`.
 fn line(body: &[u8], start: usize, rest: usize) -> Result<Delimiter, CarrierError> {
     if body[rest..].starts_with(b"--") {
         return Ok(Delimiter { start, end: rest + 2, closes: true });
     }
-    // Spaces may have been added on the way.
+    // Transports may add spaces.
     let spaces = body[rest..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     if body[rest + spaces..].starts_with(b"\r\n") {
         return Ok(Delimiter { start, end: rest + spaces + 2, closes: false });
     }
     Err(CarrierError::Multipart {
-        expected: "the end of the line with the boundary",
+        expected: "the end of a delimiter line",
         got: "something else",
         offset: rest + spaces,
     })

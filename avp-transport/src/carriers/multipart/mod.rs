@@ -1,6 +1,6 @@
-//! A frame as it is, beside the JSON that refers to it: `multipart/related` (RFC 2387) with `cid:` addresses (RFC 2392).
+//! JSON and the binary frame that it refers to: `multipart/related` (RFC 2387) with `cid:` URLs (RFC 2392).
 //!
-//! The specification of AVP names this form for A2A. The frame is neither encoded nor copied on the way in or out.
+//! The specification of AVP names this form for A2A. The frame is neither encoded nor copied.
 
 mod content_id;
 mod delimiters;
@@ -16,18 +16,18 @@ use serde_json::Value;
 
 use crate::{id::random_id, wire};
 
-/// A body that is ready to be sent, in three pieces of which the middle one is the frame.
+/// A body to send, in three chunks; the second is the frame.
 ///
 /// ```
-/// # use avp_core::{FrameEncoder, Metadata, OwnedFrame};
-/// # use avp_transport::carriers::{Limits, a2a, multipart::{ContentId, Related, RelatedBody}};
-/// # let bytes = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
-/// # let frame = OwnedFrame::decode(bytes.into()).unwrap();
+/// use avp_core::{FrameEncoder, Metadata, OwnedFrame};
+/// use avp_transport::carriers::{Limits, a2a, multipart::{ContentId, Related, RelatedBody}};
+///
+/// let frame = OwnedFrame::decode(FrameEncoder::new(Metadata::default()).encode(b"tensor")?.into())?;
 /// let id = ContentId::new("frame@a.example")?;
 /// let message = serde_json::json!({ "messageId": "1", "role": "ROLE_USER", "parts": [a2a::attached_part(&id)] });
 /// let body = RelatedBody::new(&message, &id, &frame);
 ///
-/// let received = body.pieces().concat().into();
+/// let received = body.chunks().concat().into();
 /// let related = Related::read(body.content_type().to_str()?, received, &Limits::default())?;
 /// assert_eq!(related.root_json()?, message);
 /// assert_eq!(related.frame(&id)?, frame);
@@ -36,14 +36,14 @@ use crate::{id::random_id, wire};
 #[derive(Debug, Clone)]
 pub struct RelatedBody {
     content_type: HeaderValue,
-    pieces: [Bytes; 3],
+    chunks: [Bytes; 3],
 }
 
 impl RelatedBody {
-    /// A body with `root` first, which refers to the frame as [`ContentId::url`], and the frame behind it.
+    /// A body of `root`, which refers to the frame by [`ContentId::url`], and the frame.
     #[must_use]
     pub fn new(root: &Value, content_id: &ContentId, frame: &OwnedFrame) -> Self {
-        // 128 random bits: nobody can have written them into the frame.
+        // 128 random bits, which no frame contains by chance or by intent.
         let boundary = random_id();
         let head = format!(
             "--{boundary}\r\n\
@@ -62,31 +62,31 @@ impl RelatedBody {
         let content_type = format!("multipart/related; boundary={boundary}; type=\"{}\"", wire::JSON);
         Self {
             content_type: content_type.try_into().expect("visible ASCII"),
-            pieces: [head.into(), frame.bytes().clone(), format!("\r\n--{boundary}--\r\n").into()],
+            chunks: [head.into(), frame.bytes().clone(), format!("\r\n--{boundary}--\r\n").into()],
         }
     }
 
-    /// The `Content-Type` that the body is sent with.
+    /// The `Content-Type` of the body.
     #[must_use]
     pub const fn content_type(&self) -> &HeaderValue {
         &self.content_type
     }
 
-    /// The `Content-Length` that the body is sent with, in bytes.
+    /// The `Content-Length` of the body, in bytes.
     #[must_use]
     pub fn content_length(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.len() as u64).sum()
+        self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
     }
 
-    /// The body, to be sent one piece after the other.
+    /// The chunks of the body, in order.
     #[must_use]
-    pub const fn pieces(&self) -> &[Bytes; 3] {
-        &self.pieces
+    pub const fn chunks(&self) -> &[Bytes; 3] {
+        &self.chunks
     }
 
-    /// The pieces, for good.
+    /// Converts the body into its chunks.
     #[must_use]
-    pub fn into_pieces(self) -> [Bytes; 3] {
-        self.pieces
+    pub fn into_chunks(self) -> [Bytes; 3] {
+        self.chunks
     }
 }

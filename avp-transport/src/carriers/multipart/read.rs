@@ -14,13 +14,13 @@ use crate::{
     wire,
 };
 
-/// The most bytes of a part's headers.
+/// Maximum length of a part's headers, in bytes.
 const MAX_HEADER_BYTES: usize = 8 << 10;
 
-/// The most headers of a part.
+/// Maximum number of a part's headers.
 const MAX_HEADERS: usize = 16;
 
-/// A `multipart/related` body, taken apart. The parts share its memory.
+/// A parsed `multipart/related` body. The parts share its memory.
 #[derive(Debug, Clone)]
 pub struct Related {
     parts: Vec<RelatedPart>,
@@ -28,23 +28,23 @@ pub struct Related {
     limits: Limits,
 }
 
-/// One part of a body.
+/// A part of a body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RelatedPart {
-    /// Its name, where it has one.
+    /// Its id, if it has one.
     pub content_id: Option<ContentId>,
-    /// Its media type, where it says one.
+    /// Its media type, if it has one.
     pub content_type: Option<String>,
-    /// What it holds.
+    /// Its content.
     pub body: Bytes,
 }
 
 impl Related {
-    /// Takes apart a whole body that came with this `Content-Type`.
+    /// Parses a whole body with this `Content-Type`.
     ///
     /// # Errors
-    /// [`CarrierError`] where the type is another, the body is cut short or not put together as it should be, two parts
-    /// have one name, a part is encoded in base64 or quoted-printable, or there are more parts than the limit.
+    /// [`CarrierError`] if the type is not `multipart/related`, the body is truncated or malformed, two parts have the same
+    /// id, a part is encoded in base64 or quoted-printable, or there are more parts than the limit.
     pub fn read(content_type: &str, body: Bytes, limits: &Limits) -> Result<Self, CarrierError> {
         let bad = wrong("Content-Type", "multipart/related with a boundary", "another type");
         let mime: Mime = content_type.parse().map_err(|_| bad)?;
@@ -52,50 +52,50 @@ impl Related {
             return Err(bad);
         }
         let delimiters = Delimiters::new(mime.get_param(mime::BOUNDARY).ok_or(bad)?.as_str())?;
-        let parts = take_apart(&delimiters, &body, limits)?;
+        let parts = parse_parts(&delimiters, &body, limits)?;
         let root = match mime.get_param("start") {
             None => 0,
             Some(start) => {
                 let id = Some(ContentId::from_header(start.as_str())?);
                 let place = parts.iter().position(|part| part.content_id == id);
-                place.ok_or(wrong("start", "the name of a part", "another name"))?
+                place.ok_or(wrong("start", "the id of a part", "another id"))?
             }
         };
         Ok(Self { parts, root, limits: *limits })
     }
 
-    /// The part that the others belong to: the first, unless the type names another.
+    /// The root part: the one that `start` in the `Content-Type` names, or else the first.
     #[must_use]
     pub fn root(&self) -> &RelatedPart {
         &self.parts[self.root]
     }
 
-    /// All parts, in their order; there is at least one.
+    /// All parts in order, at least one.
     #[must_use]
     pub fn parts(&self) -> &[RelatedPart] {
         &self.parts
     }
 
-    /// The JSON of the root.
+    /// The JSON of the root part.
     ///
     /// # Errors
-    /// [`CarrierError`] where it is longer than the limit, of another type, or no JSON.
+    /// [`CarrierError`] if it exceeds the limit, has another media type, or is not JSON.
     pub fn root_json(&self) -> Result<Value, CarrierError> {
         let root = self.root();
         check_size("root", root.body.len(), self.limits.json)?;
         if !root.content_type.as_deref().is_some_and(is_json_type) {
             return Err(wrong("root", wire::JSON, "another type"));
         }
-        serde_json::from_slice(&root.body).map_err(|_| wrong("root", "JSON", "something else"))
+        serde_json::from_slice(&root.body).map_err(|_| wrong("root", "JSON", "invalid JSON"))
     }
 
-    /// The frame in the part of this name.
+    /// The frame in the part with this id.
     ///
     /// # Errors
-    /// [`CarrierError`] where there is no such part, or no frame in it.
+    /// [`CarrierError`] if no part has this id, or its content is not a frame.
     pub fn frame(&self, id: &ContentId) -> Result<OwnedFrame, CarrierError> {
         let part = self.parts.iter().find(|part| part.content_id.as_ref() == Some(id));
-        let part = part.ok_or(wrong("Content-ID", "the name of a part", "another name"))?;
+        let part = part.ok_or(wrong("Content-ID", "the id of a part", "another id"))?;
         if !part.content_type.as_deref().is_some_and(is_frame_type) {
             return Err(wrong("Content-Type", wire::FRAME, "another type"));
         }
@@ -103,7 +103,7 @@ impl Related {
     }
 }
 
-// A derived one would print the payload.
+// A derived `Debug` would print the payload.
 impl std::fmt::Debug for RelatedPart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { content_id, content_type, body } = self;
@@ -111,7 +111,7 @@ impl std::fmt::Debug for RelatedPart {
     }
 }
 
-fn take_apart(
+fn parse_parts(
     delimiters: &Delimiters,
     body: &Bytes,
     limits: &Limits,
@@ -120,11 +120,11 @@ fn take_apart(
     let mut last = delimiters.first(body)?;
     while !last.closes {
         check_size("parts", parts.len() + 1, limits.parts)?;
-        // The break that ends one line may begin the next: a part without headers and body.
+        // The line break of one delimiter may begin the next: a part without headers and body.
         let next = delimiters.next(body, last.end - 2)?;
         let part = read_part(&body.slice(last.end.min(next.start)..next.start), last.end)?;
         if part.content_id.is_some() && parts.iter().any(|other| other.content_id == part.content_id) {
-            return Err(wrong("Content-ID", "a name of its own for each part", "one name twice"));
+            return Err(wrong("Content-ID", "a unique id for each part", "a duplicate"));
         }
         parts.push(part);
         last = next;
@@ -139,7 +139,7 @@ fn take_apart(
     Ok(parts)
 }
 
-/// Reads the part that `bytes` are, which stand at `offset` in the body.
+/// Parses `bytes`, at `offset` in the body, as a part.
 fn read_part(bytes: &Bytes, offset: usize) -> Result<RelatedPart, CarrierError> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let head = &bytes[..bytes.len().min(MAX_HEADER_BYTES)];
@@ -147,7 +147,7 @@ fn read_part(bytes: &Bytes, offset: usize) -> Result<RelatedPart, CarrierError> 
         Ok(httparse::Status::Complete(parsed)) => parsed,
         Ok(httparse::Status::Partial) | Err(_) => {
             let expected = "at most 16 headers in 8 KiB, and an empty line";
-            return Err(CarrierError::Multipart { expected, got: "something else", offset });
+            return Err(CarrierError::Multipart { expected, got: "other bytes", offset });
         }
     };
     let header = |name: &'static str| {
@@ -155,7 +155,7 @@ fn read_part(bytes: &Bytes, offset: usize) -> Result<RelatedPart, CarrierError> 
         match (values.next(), values.next()) {
             (Some(header), None) => match std::str::from_utf8(header.value) {
                 Ok(value) => Ok(Some(value.trim())),
-                Err(_) => Err(wrong(name, "text", "bytes that are none")),
+                Err(_) => Err(wrong(name, "UTF-8", "other bytes")),
             },
             (Some(_), Some(_)) => Err(wrong(name, "one header", "two")),
             (None, _) => Ok(None),
@@ -185,7 +185,7 @@ mod tests {
     use serde_json::json;
 
     use super::{super::RelatedBody, *};
-    use crate::carriers::{Carried, a2a};
+    use crate::carriers::{Content, a2a};
 
     const TYPE: &str = "multipart/related; boundary=b";
 
@@ -225,13 +225,13 @@ mod tests {
         let frame = frame(&[7; 1000]);
         let root = json!({ "parts": [a2a::attached_part(&id("f@a"))] });
         let sent = RelatedBody::new(&root, &id("f@a"), &frame);
-        assert_eq!(sent.pieces()[1].as_ptr(), frame.bytes().as_ptr());
-        let body = Bytes::from(sent.pieces().concat());
+        assert_eq!(sent.chunks()[1].as_ptr(), frame.bytes().as_ptr());
+        let body = Bytes::from(sent.chunks().concat());
         assert_eq!(sent.content_length(), body.len() as u64);
 
         let related =
             Related::read(sent.content_type().to_str().unwrap(), body.clone(), &Limits::default()).unwrap();
-        let [Carried::Attached(named)] =
+        let [Content::Attached(named)] =
             &a2a::read_parts(&related.root_json().unwrap(), &Limits::default()).unwrap()[..]
         else {
             panic!("nothing attached");
@@ -359,7 +359,7 @@ mod tests {
         fn any_body_comes_out_as_it_went_in(body: Vec<u8>, text in "\\PC{0,20}") {
             let (frame, root) = (frame(&body), json!({ "text": text }));
             let sent = RelatedBody::new(&root, &id("f@a"), &frame);
-            let related = read(sent.content_type().to_str().unwrap(), &sent.pieces().concat()).unwrap();
+            let related = read(sent.content_type().to_str().unwrap(), &sent.chunks().concat()).unwrap();
             prop_assert_eq!(related.root_json().unwrap(), root);
             prop_assert_eq!(related.frame(&id("f@a")).unwrap(), frame);
         }

@@ -1,11 +1,11 @@
-//! The sender of a request, read from its headers.
+//! Reads the [`RequestInfo`] from a request's headers.
 
 use std::net::{IpAddr, SocketAddr};
 
 use avp_core::Dialect;
 use http::{HeaderMap, HeaderName, Request};
 
-use super::Caller;
+use super::RequestInfo;
 use crate::{id::random_id, wire};
 
 /// The longest id that is read from a header, in bytes.
@@ -18,10 +18,10 @@ pub(super) type Name = (Option<IpAddr>, String);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address(pub(super) SocketAddr);
 
-pub(super) fn of<B>(request: &Request<B>) -> Caller {
+pub(super) fn of<B>(request: &Request<B>) -> RequestInfo {
     let headers = request.headers();
     let version = text(headers, &wire::VERSION_HEADER);
-    Caller {
+    RequestInfo {
         agent_id: text(headers, &wire::AGENT_HEADER).unwrap_or_default().to_owned(),
         dialect: version.and_then(Dialect::from_avp_version),
         address: request.extensions().get::<Address>().map(|address| address.0),
@@ -30,8 +30,8 @@ pub(super) fn of<B>(request: &Request<B>) -> Caller {
     }
 }
 
-pub(super) fn name(caller: &Caller) -> Name {
-    (caller.address.map(|address| address.ip()), caller.agent_id.clone())
+pub(super) fn name(info: &RequestInfo) -> Name {
+    (info.address.map(|address| address.ip()), info.agent_id.clone())
 }
 
 /// A header's value, unless it is too long or has control characters, which would break log lines.

@@ -1,13 +1,14 @@
-//! What the model refuses, as a client of the server is told.
+//! Errors of the model as error responses.
 
 use avp_runtime_ort::{ContextError, RunError};
-use avp_transport::{server::Refusal, wire::Reply};
+use avp_transport::{server::ErrorResponse, wire::Reply};
 use http::StatusCode;
 use serde_json::{Map, json};
 
-/// Of a run. What the caller can mend is told; what it cannot goes into the log.
-pub(super) fn of_run(error: &RunError) -> Refusal {
-    let wrong = |code, field: &'static str| Refusal::bad_request(code, error.to_string()).of_field(field);
+/// The response to an error of a run. Internal errors are logged and not described.
+pub(super) fn of_run(error: &RunError) -> ErrorResponse {
+    let wrong =
+        |code, field: &'static str| ErrorResponse::bad_request(code, error.to_string()).of_field(field);
     match error {
         RunError::EmptyPrompt => wrong("empty_prompt", "messages"),
         RunError::PromptTooLong { .. } | RunError::ContextTooLong { .. } => {
@@ -21,45 +22,47 @@ pub(super) fn of_run(error: &RunError) -> Refusal {
         RunError::Template { .. } | RunError::TemplateLimit { .. } | RunError::Tokenizer { .. } => {
             wrong("invalid_value", "messages")
         }
-        RunError::Busy { .. } => Refusal::busy("busy", error.to_string()),
-        RunError::OutOfMemory { .. } => Refusal::busy("out_of_memory", "there is no memory for this now"),
-        RunError::Cancelled => Refusal::busy("cancelled", "the server is stopping"),
-        // Its words may hold anything; where it was is in the log already.
-        RunError::Panicked { .. } => Refusal::internal(),
+        RunError::Busy { .. } => ErrorResponse::busy("busy", error.to_string()),
+        RunError::OutOfMemory { .. } => {
+            ErrorResponse::busy("out_of_memory", "not enough memory; try again later")
+        }
+        RunError::Cancelled => ErrorResponse::busy("cancelled", "the server is stopping"),
+        // A panic message may contain payload data; its location is in the log already.
+        RunError::Panicked { .. } => ErrorResponse::internal(),
         _ => {
             tracing::error!(%error, "the model failed");
-            Refusal::internal()
+            ErrorResponse::internal()
         }
     }
 }
 
-/// Of a context that the model should go on from.
-pub(super) fn of_context(error: &ContextError) -> Refusal {
+/// The response to an error of a context.
+pub(super) fn of_context(error: &ContextError) -> ErrorResponse {
     match error {
         ContextError::Runtime { .. } | ContextError::Io { .. } | ContextError::File { .. } => {
             tracing::error!(%error, "cannot use the context");
-            Refusal::internal()
+            ErrorResponse::internal()
         }
         ContextError::Decode(_) | ContextError::NotAKvCache { .. } | ContextError::Empty { .. } => {
-            Refusal::bad_request("not_a_context", error.to_string()).of_field("avp_context")
+            ErrorResponse::bad_request("not_a_context", error.to_string()).of_field("avp_context")
         }
-        _ => Refusal::bad_request("context_mismatch", error.to_string()).of_field("avp_context"),
+        _ => ErrorResponse::bad_request("context_mismatch", error.to_string()).of_field("avp_context"),
     }
 }
 
-/// As clients of OpenAI's API read it.
-pub(super) fn in_openai_shape(refusal: &Refusal) -> Reply {
-    let kind = match refusal.status() {
+/// The error in the format of OpenAI's API.
+pub(super) fn in_openai_format(error: &ErrorResponse) -> Reply {
+    let kind = match error.status() {
         StatusCode::UNAUTHORIZED => "authentication_error",
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
         status if status.is_server_error() => "server_error",
         _ => "invalid_request_error",
     };
     let error = json!({
-        "message": refusal.message(),
+        "message": error.message(),
         "type": kind,
-        "param": refusal.field(),
-        "code": refusal.code(),
+        "param": error.field(),
+        "code": error.code(),
     });
     Map::from_iter([("error".to_owned(), error)]).into()
 }
@@ -78,8 +81,8 @@ mod tests {
             (RunError::Busy { places: 1 }, 503, None),
             (RunError::Stopped, 500, None),
         ] {
-            let refusal = of_run(&error);
-            assert_eq!((refusal.status().as_u16(), refusal.field()), (status, field), "{error}");
+            let error = of_run(&error);
+            assert_eq!((error.status().as_u16(), error.field()), (status, field), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Refusals: a status, a code for programs, a message for people.
+//! Error responses: a status, a code for programs, a message for people.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -8,16 +8,16 @@ use http::StatusCode;
 use super::BodyError;
 use crate::{store::StoreError, wire::Reply};
 
-/// Why a request was refused.
+/// An error as the response to a request.
 ///
 /// ```
-/// use avp_transport::server::Refusal;
+/// use avp_transport::server::ErrorResponse;
 ///
-/// let refusal = Refusal::not_found("no context has this id");
-/// assert_eq!((refusal.status().as_u16(), refusal.code()), (404, "not_found"));
+/// let error = ErrorResponse::not_found("no context has this id");
+/// assert_eq!((error.status().as_u16(), error.code()), (404, "not_found"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ErrorResponse {
     status: StatusCode,
     code: Cow<'static, str>,
     message: Cow<'static, str>,
@@ -28,9 +28,9 @@ pub struct Refusal {
     complete_len: Option<u64>,
 }
 
-impl Refusal {
-    /// A refusal with this status. `code` is a stable name for programs, `message` a sentence for people; neither may contain
-    /// payload data.
+impl ErrorResponse {
+    /// An error response with this status. `code` is a stable name for programs, `message` a sentence for people; neither
+    /// may contain payload data.
     #[must_use]
     pub fn new(
         status: StatusCode,
@@ -133,15 +133,15 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {}", self.status, self.code, self.message)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ErrorResponse {}
 
-impl From<DecodeError> for Refusal {
+impl From<DecodeError> for ErrorResponse {
     fn from(error: DecodeError) -> Self {
         let status = match error {
             DecodeError::FrameTooLarge { .. } | DecodeError::MetadataTooLarge { .. } => {
@@ -154,7 +154,7 @@ impl From<DecodeError> for Refusal {
     }
 }
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ErrorResponse {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Frame(error) => error.into(),
@@ -165,7 +165,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-impl From<BodyError> for Refusal {
+impl From<BodyError> for ErrorResponse {
     fn from(error: BodyError) -> Self {
         let status = match &error {
             BodyError::Frame(error) => return (*error).into(),

@@ -1,4 +1,4 @@
-//! A frame whose head is known, ready for one or more attempts at sending it.
+//! A frame with a parsed head, for one or more attempts at sending it.
 
 use std::{
     collections::VecDeque,
@@ -10,55 +10,55 @@ use avp_core::{Compression, EncodeError, FrameEncoder, Metadata, OwnedHead};
 use bytes::Bytes;
 
 use super::{
-    pieces::{Feeder, FeederHandle, FileFrom, OnceSlot, Pieces, ReaderPieces},
+    chunks::{Chunks, Feeder, FeederHandle, FileFrom, OnceSlot, ReaderChunks},
     upload::{Meter, Reporter, Upload},
 };
 
-/// A frame to be sent.
-pub(super) struct Parcel {
+/// A frame to send, with its head parsed.
+pub(super) struct OutgoingFrame {
     head: OwnedHead,
-    /// The head as it goes out.
+    /// The head to send.
     head_bytes: Bytes,
-    /// The session it was put into.
+    /// The session that replaced the one in `head`.
     session_id: Option<String>,
     body: Body,
     reporter: Reporter,
 }
 
-/// What follows the head.
+/// The bytes after the head.
 pub(super) enum Body {
     Parts(VecDeque<Bytes>),
     File(Arc<Mutex<File>>),
-    Lent(FeederHandle),
-    /// What can be read only once.
+    Borrowed(FeederHandle),
+    /// A source that can be read only once.
     Once(OnceSlot),
 }
 
-impl Parcel {
+impl OutgoingFrame {
     pub(super) fn new(head: OwnedHead, body: Body, reporter: Reporter) -> Self {
         Self { head_bytes: head.bytes().clone(), head, session_id: None, body, reporter }
     }
 
-    /// The head as it was given.
+    /// The original head.
     pub(super) const fn head(&self) -> &OwnedHead {
         &self.head
     }
 
-    /// The session that the frame is in as it goes out; `""` for none.
+    /// The session of the frame to send; `""` for none.
     pub(super) fn session_id(&self) -> &str {
         self.session_id.as_deref().unwrap_or_else(|| self.head.metadata().session_id)
     }
 
-    /// Whether another attempt would find all of it.
+    /// Whether another attempt can send the whole frame.
     pub(super) fn is_whole(&self) -> bool {
         match &self.body {
-            Body::Parts(_) | Body::File(_) | Body::Lent(_) => true,
+            Body::Parts(_) | Body::File(_) | Body::Borrowed(_) => true,
             Body::Once(slot) => slot.is_full(),
         }
     }
 
-    /// Puts the frame into another session. Its body, and with it the checksum, stay as they are; its alignment too, where the
-    /// two ids are of one length.
+    /// Moves the frame to another session. The body and the checksum do not change; the alignment does only if the lengths of
+    /// the two ids differ.
     pub(super) fn enter(&mut self, session_id: &str) -> Result<(), EncodeError> {
         let head = self.head.head();
         let sum = head.metadata().payload_checksum;
@@ -73,19 +73,19 @@ impl Parcel {
         Ok(())
     }
 
-    /// The body of a new attempt.
+    /// The request body of a new attempt.
     pub(super) fn upload(&self) -> (Upload, Arc<Meter>) {
-        let pieces = match &self.body {
-            Body::Parts(parts) => Pieces::Memory(parts.clone()),
+        let chunks = match &self.body {
+            Body::Parts(parts) => Chunks::Memory(parts.clone()),
             Body::File(file) => {
                 let from = FileFrom { file: file.clone(), place: self.head.bytes().len() as u64 };
-                Pieces::Reader(ReaderPieces::new(Box::new(from)))
+                Chunks::Reader(ReaderChunks::new(Box::new(from)))
             }
-            Body::Lent(handle) => Feeder::begin(handle),
-            Body::Once(slot) => Pieces::Once(slot.clone()),
+            Body::Borrowed(handle) => Feeder::begin(handle),
+            Body::Once(slot) => Chunks::Once(slot.clone()),
         };
         let len = self.head_bytes.len() as u64 + u64::from(self.head.header().body_len());
-        Upload::new(self.head_bytes.clone(), pieces, len, self.reporter.clone())
+        Upload::new(self.head_bytes.clone(), chunks, len, self.reporter.clone())
     }
 }
 
@@ -95,16 +95,16 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::client::Outgoing;
+    use crate::client::FrameBody;
 
     async fn entered(frame: Vec<u8>, session_id: &str) -> Bytes {
-        let (mut parcel, _) = Outgoing::bytes(frame).open(FrameLimits::default()).await.unwrap();
-        parcel.enter(session_id).unwrap();
-        parcel.upload().0.collect().await.unwrap().to_bytes()
+        let (mut outgoing, _) = FrameBody::bytes(frame).open(FrameLimits::default()).await.unwrap();
+        outgoing.enter(session_id).unwrap();
+        outgoing.upload().0.collect().await.unwrap().to_bytes()
     }
 
     #[tokio::test]
-    async fn a_frame_enters_a_session_with_all_else_as_it_was() {
+    async fn entering_a_session_changes_only_the_session() {
         let fields = Metadata {
             session_id: "old",
             payload_type: PayloadType::KvCache,
@@ -129,16 +129,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_can_be_read_once_is_whole_until_it_is_read() {
+    async fn a_reader_is_whole_until_it_is_read() {
         let frame = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
-        let reader = Outgoing::reader(std::io::Cursor::new(frame.clone()));
-        let (parcel, _) = reader.open(FrameLimits::default()).await.unwrap();
-        drop(parcel.upload());
-        assert!(parcel.is_whole());
-        let (upload, meter) = parcel.upload();
+        let reader = FrameBody::reader(std::io::Cursor::new(frame.clone()));
+        let (outgoing, _) = reader.open(FrameLimits::default()).await.unwrap();
+        drop(outgoing.upload());
+        assert!(outgoing.is_whole());
+        let (upload, meter) = outgoing.upload();
         assert_eq!(upload.collect().await.unwrap().to_bytes(), frame);
-        assert!(!parcel.is_whole());
-        let (upload, second) = parcel.upload();
+        assert!(!outgoing.is_whole());
+        let (upload, second) = outgoing.upload();
         assert!(upload.collect().await.is_err());
         assert!(meter.take_fault().is_none() && second.take_fault().is_some());
     }

@@ -1,4 +1,4 @@
-//! The sources of a frame's bytes, read piece by piece.
+//! The bytes of a frame in chunks, from any source.
 
 use std::{
     collections::VecDeque,
@@ -14,34 +14,34 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-/// The maximum number of bytes passed to the connection at a time. Progress is reported per piece, so it is small enough
-/// for slow links, and large enough for fast ones.
-pub(super) const PIECE: usize = 256 << 10;
+/// The maximum number of bytes passed to the connection at a time. Progress is reported per chunk, which is small enough
+/// for slow links and large enough for fast ones.
+pub(super) const CHUNK_SIZE: usize = 256 << 10;
 
-/// The caller's stream.
+/// A stream from the caller.
 pub(super) type BoxStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
-/// Bytes in pieces of any size.
-pub(super) enum Pieces {
+/// Bytes in chunks of any size.
+pub(super) enum Chunks {
     Memory(VecDeque<Bytes>),
-    Reader(ReaderPieces),
+    Reader(ReaderChunks),
     Stream(BoxStream),
     /// From a borrowed buffer: see [`Feeder`].
-    Lent(mpsc::Receiver<Bytes>),
+    Borrowed(mpsc::Receiver<Bytes>),
     /// The contents of the slot, taken at the first poll.
     Once(OnceSlot),
 }
 
-impl Pieces {
+impl Chunks {
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match self {
             Self::Memory(parts) => Poll::Ready(parts.pop_front().map(Ok)),
             Self::Reader(reader) => reader.poll_next(context),
             Self::Stream(stream) => stream.as_mut().poll_next(context),
-            Self::Lent(pieces) => pieces.poll_recv(context).map(|piece| piece.map(Ok)),
+            Self::Borrowed(chunks) => chunks.poll_recv(context).map(|chunk| chunk.map(Ok)),
             Self::Once(slot) => match slot.take() {
-                Some((first, pieces)) => {
-                    *self = pieces;
+                Some((first, chunks)) => {
+                    *self = chunks;
                     Poll::Ready(Some(Ok(first)))
                 }
                 None => Poll::Ready(None),
@@ -54,38 +54,38 @@ impl Pieces {
     }
 }
 
-/// Pieces that can be read only once, by the first attempt that polls them.
+/// Chunks that can be read only once, by the first attempt that polls them.
 #[derive(Clone)]
 pub(super) struct OnceSlot(Arc<Mutex<Option<Once>>>);
 
 /// The bytes that came with the head, and the rest.
-type Once = (Bytes, Box<Pieces>);
+type Once = (Bytes, Box<Chunks>);
 
 impl OnceSlot {
-    pub(super) fn new(first: Bytes, pieces: Pieces) -> Self {
-        Self(Arc::new(Mutex::new(Some((first, Box::new(pieces))))))
+    pub(super) fn new(first: Bytes, chunks: Chunks) -> Self {
+        Self(Arc::new(Mutex::new(Some((first, Box::new(chunks))))))
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    fn take(&self) -> Option<(Bytes, Pieces)> {
+    fn take(&self) -> Option<(Bytes, Chunks)> {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.map(|(first, pieces)| (first, *pieces))
+        taken.map(|(first, chunks)| (first, *chunks))
     }
 }
 
-/// A blocking reader, read one piece ahead so that reading and sending overlap.
-pub(super) struct ReaderPieces {
+/// A blocking reader, read one chunk ahead so that reading and sending overlap.
+pub(super) struct ReaderChunks {
     reading: Option<JoinHandle<(BoxReader, io::Result<Bytes>)>>,
 }
 
 type BoxReader = Box<dyn Read + Send>;
 
-impl ReaderPieces {
+impl ReaderChunks {
     pub(super) fn new(reader: BoxReader) -> Self {
-        Self { reading: Some(read_piece(reader)) }
+        Self { reading: Some(read_chunk(reader)) }
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -93,10 +93,10 @@ impl ReaderPieces {
         let finished = ready!(Pin::new(reading).poll(context));
         self.reading = None;
         Poll::Ready(match finished {
-            Ok((_, Ok(piece))) if piece.is_empty() => None,
-            Ok((reader, Ok(piece))) => {
-                self.reading = Some(read_piece(reader));
-                Some(Ok(piece))
+            Ok((_, Ok(chunk))) if chunk.is_empty() => None,
+            Ok((reader, Ok(chunk))) => {
+                self.reading = Some(read_chunk(reader));
+                Some(Ok(chunk))
             }
             Ok((_, Err(error))) => Some(Err(error)),
             Err(error) => Some(Err(error.into())),
@@ -104,18 +104,18 @@ impl ReaderPieces {
     }
 }
 
-fn read_piece(mut reader: BoxReader) -> JoinHandle<(BoxReader, io::Result<Bytes>)> {
+fn read_chunk(mut reader: BoxReader) -> JoinHandle<(BoxReader, io::Result<Bytes>)> {
     tokio::task::spawn_blocking(move || {
-        let mut piece = vec![0; PIECE];
+        let mut chunk = vec![0; CHUNK_SIZE];
         let read = loop {
-            match reader.read(&mut piece) {
+            match reader.read(&mut chunk) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }
         };
         let read = read.map(|read| {
-            piece.truncate(read);
-            Bytes::from(piece)
+            chunk.truncate(read);
+            Bytes::from(chunk)
         });
         (reader, read)
     })
@@ -137,13 +137,13 @@ impl Read for FileFrom {
     }
 }
 
-/// Feeds a borrowed buffer to attempts at sending it, which need owned bytes. It copies a few pieces at a time.
+/// Copies a borrowed buffer, a few chunks at a time, for attempts at sending it, which need owned bytes.
 pub(super) struct Feeder<'a> {
     body: &'a [u8],
     attempts: mpsc::UnboundedReceiver<mpsc::Sender<Bytes>>,
 }
 
-/// Asks a [`Feeder`] to start from the beginning.
+/// Starts a [`Feeder`] from the beginning of its buffer.
 pub(super) type FeederHandle = mpsc::UnboundedSender<mpsc::Sender<Bytes>>;
 
 impl<'a> Feeder<'a> {
@@ -152,12 +152,12 @@ impl<'a> Feeder<'a> {
         (Self { body, attempts }, handle)
     }
 
-    /// The pieces of a new attempt.
-    pub(super) fn begin(handle: &FeederHandle) -> Pieces {
-        let (sender, pieces) = mpsc::channel(2);
+    /// The chunks of a new attempt.
+    pub(super) fn begin(handle: &FeederHandle) -> Chunks {
+        let (sender, chunks) = mpsc::channel(2);
         // Without a feeder the channel closes, and the attempt fails with a truncated body.
         let _ = handle.send(sender);
-        Pieces::Lent(pieces)
+        Chunks::Borrowed(chunks)
     }
 
     /// Feeds one attempt after another until all handles are dropped.
@@ -165,7 +165,7 @@ impl<'a> Feeder<'a> {
         let mut next = self.attempts.recv().await;
         while let Some(sender) = next {
             next = None;
-            for piece in self.body.chunks(PIECE) {
+            for chunk in self.body.chunks(CHUNK_SIZE) {
                 tokio::select! {
                     biased;
                     newer = self.attempts.recv() => match newer {
@@ -176,7 +176,7 @@ impl<'a> Feeder<'a> {
                         None => return,
                     },
                     permit = sender.reserve() => match permit {
-                        Ok(permit) => permit.send(Bytes::copy_from_slice(piece)),
+                        Ok(permit) => permit.send(Bytes::copy_from_slice(chunk)),
                         Err(_) => break,
                     },
                 }
@@ -193,29 +193,29 @@ impl<'a> Feeder<'a> {
 mod tests {
     use super::*;
 
-    async fn all(mut pieces: Pieces) -> Vec<u8> {
+    async fn all(mut chunks: Chunks) -> Vec<u8> {
         let mut all = Vec::new();
-        while let Some(piece) = pieces.next().await {
-            all.extend_from_slice(&piece.unwrap());
+        while let Some(chunk) = chunks.next().await {
+            all.extend_from_slice(&chunk.unwrap());
         }
         all
     }
 
     #[tokio::test]
     async fn a_reader_yields_all_bytes_in_order() {
-        let bytes: Vec<u8> = (0..PIECE as u32).flat_map(u32::to_le_bytes).collect();
-        let reader = ReaderPieces::new(Box::new(io::Cursor::new(bytes.clone())));
-        assert!(all(Pieces::Reader(reader)).await == bytes);
+        let bytes: Vec<u8> = (0..CHUNK_SIZE as u32).flat_map(u32::to_le_bytes).collect();
+        let reader = ReaderChunks::new(Box::new(io::Cursor::new(bytes.clone())));
+        assert!(all(Chunks::Reader(reader)).await == bytes);
     }
 
     #[tokio::test]
     async fn a_borrowed_buffer_restarts_for_each_attempt() {
-        let bytes: Vec<u8> = (0..PIECE as u32).flat_map(u32::to_le_bytes).collect();
+        let bytes: Vec<u8> = (0..CHUNK_SIZE as u32).flat_map(u32::to_le_bytes).collect();
         let (feeder, handle) = Feeder::new(&bytes);
         let attempts = async {
             let handle = handle;
             let mut first = Feeder::begin(&handle);
-            assert!(first.next().await.unwrap().unwrap() == bytes[..PIECE]);
+            assert!(first.next().await.unwrap().unwrap() == bytes[..CHUNK_SIZE]);
             drop(first);
             assert!(all(Feeder::begin(&handle)).await == bytes);
             let abandoned = Feeder::begin(&handle);
@@ -232,7 +232,7 @@ mod tests {
         let file = Arc::new(Mutex::new(file));
         for _ in 0..2 {
             let from = FileFrom { file: file.clone(), place: 5 };
-            assert_eq!(all(Pieces::Reader(ReaderPieces::new(Box::new(from)))).await, b"and body");
+            assert_eq!(all(Chunks::Reader(ReaderChunks::new(Box::new(from)))).await, b"and body");
         }
     }
 }
