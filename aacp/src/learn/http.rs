@@ -22,7 +22,7 @@ const MAX_ANSWER: u64 = 64 << 20;
 /// A request is retried after status 408, 409, 429 or 500 and above, a timeout, or a failed connection. The delay doubles
 /// with each try; a `Retry-After` in seconds takes its place, up to the longest delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// Timeout of one try, from connecting to the last byte.
     pub timeout: Duration,
     /// Maximum number of tries; at least one is made.
@@ -33,7 +33,7 @@ pub struct Patience {
     pub longest_wait: Duration,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     /// Four tries of one minute each, with delays from half a second to 30 seconds.
     fn default() -> Self {
         Self {
@@ -83,8 +83,8 @@ impl Anthropic {
     }
 
     /// Sets timeout and retries.
-    pub fn patience(self, patience: Patience) -> Self {
-        Self { service: self.service.patience(patience) }
+    pub fn retry(self, retry: RetryPolicy) -> Self {
+        Self { service: self.service.retry(retry) }
     }
 }
 
@@ -153,8 +153,8 @@ impl OpenAi {
     }
 
     /// Sets timeout and retries.
-    pub fn patience(self, patience: Patience) -> Self {
-        Self { service: self.service.patience(patience), ..self }
+    pub fn retry(self, retry: RetryPolicy) -> Self {
+        Self { service: self.service.retry(retry), ..self }
     }
 
     fn new(base_url: &str, key: Option<String>, model: String) -> Self {
@@ -184,10 +184,10 @@ impl Model for OpenAi {
 
 /// Fetches text from a URL.
 pub(super) fn get(url: &str) -> Result<String, ModelError> {
-    let patience = Patience::default();
+    let retry = RetryPolicy::default();
     // This request has no API key, so redirects are followed.
-    let agent = agent(patience, 5);
-    with_patience(patience, || {
+    let agent = agent(retry, 5);
+    with_retries(retry, || {
         let mut response = agent.get(url).call()?;
         response.body_mut().with_config().limit(MAX_ANSWER).read_to_string()
     })
@@ -199,23 +199,23 @@ struct Service {
     url: String,
     key: Option<String>,
     model: String,
-    patience: Patience,
+    retry: RetryPolicy,
 }
 
 impl Service {
     fn new(base_url: &str, path: &str, key: Option<String>, model: String) -> Self {
-        let patience = Patience::default();
+        let retry = RetryPolicy::default();
         let url = format!("{}{path}", base_url.trim_end_matches('/'));
-        Self { agent: agent(patience, 0), url, key, model, patience }
+        Self { agent: agent(retry, 0), url, key, model, retry }
     }
 
-    fn patience(self, patience: Patience) -> Self {
-        Self { agent: agent(patience, 0), patience, ..self }
+    fn retry(self, retry: RetryPolicy) -> Self {
+        Self { agent: agent(retry, 0), retry, ..self }
     }
 
     fn post(&self, headers: &[(&str, &str)], body: &Value) -> Result<Value, ModelError> {
         let body = body.to_string();
-        let answer = with_patience(self.patience, || {
+        let answer = with_retries(self.retry, || {
             let mut request = self.agent.post(&self.url).header("content-type", "application/json");
             for (name, value) in headers {
                 request = request.header(*name, *value);
@@ -251,9 +251,9 @@ fn key_from(variable: &'static str) -> Result<String, ModelError> {
 }
 
 /// A client with this timeout and this number of redirects: none for requests with an API key.
-fn agent(patience: Patience, redirects: u32) -> Agent {
+fn agent(retry: RetryPolicy, redirects: u32) -> Agent {
     Agent::config_builder()
-        .timeout_global(Some(patience.timeout))
+        .timeout_global(Some(retry.timeout))
         .max_redirects(redirects)
         .max_redirects_will_error(true)
         .http_status_as_error(true)
@@ -263,12 +263,12 @@ fn agent(patience: Patience, redirects: u32) -> Agent {
 }
 
 /// Sends a request until it succeeds, fails permanently, or no try is left.
-fn with_patience<T>(
-    patience: Patience,
+fn with_retries<T>(
+    retry: RetryPolicy,
     mut request: impl FnMut() -> Result<T, ureq::Error>,
 ) -> Result<T, ModelError> {
-    let mut wait = patience.first_wait;
-    let mut tries_left = patience.tries.max(1);
+    let mut wait = retry.first_wait;
+    let mut tries_left = retry.tries.max(1);
     loop {
         RETRY_AFTER.set(None);
         let error = match request() {
@@ -279,8 +279,8 @@ fn with_patience<T>(
         if tries_left == 0 || !is_passing(&error) {
             return Err(model_error(&error));
         }
-        thread::sleep(RETRY_AFTER.get().unwrap_or(wait).min(patience.longest_wait));
-        wait = (wait * 2).min(patience.longest_wait);
+        thread::sleep(RETRY_AFTER.get().unwrap_or(wait).min(retry.longest_wait));
+        wait = (wait * 2).min(retry.longest_wait);
     }
 }
 
