@@ -53,6 +53,19 @@ struct Report {
     requested_zstd_level: Option<i32>,
 }
 
+impl Report {
+    /// For standard error, if the body was compressed with another level than the requested one.
+    fn level_warning(&self) -> Option<String> {
+        let (used, requested) = (self.zstd_level?, self.requested_zstd_level?);
+        (used != requested).then(|| {
+            format!(
+                "compressed with zstd level {used}, not {requested}: this program was built without the feature \
+                 `zstd-native`"
+            )
+        })
+    }
+}
+
 /// The metadata that a caller chooses; every field has a default.
 struct Meta {
     dialect: Option<String>,
@@ -128,13 +141,8 @@ impl Encode {
             zstd_level: compression.effective_level(),
             requested_zstd_level: compression.level(),
         };
-        if let (Some(used), Some(requested)) = (report.zstd_level, report.requested_zstd_level)
-            && used != requested
-        {
-            eprintln!(
-                "avp: compressed with zstd level {used}, not {requested}: this program was built without the feature \
-                 `zstd-native`"
-            );
+        if let Some(warning) = report.level_warning() {
+            eprintln!("avp: {warning}");
         }
         if self.json {
             writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
@@ -183,4 +191,23 @@ fn parse_level(level: &str) -> Result<Compression, String> {
         .ok()
         .and_then(Compression::from_level)
         .ok_or_else(|| format!("expected 1, 3 or 19, got {level:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_other_than_the_requested_one_is_reported() {
+        let report = |zstd_level, requested_zstd_level| Report {
+            frame_bytes: 0,
+            payload_bytes: 0,
+            zstd_level,
+            requested_zstd_level,
+        };
+        let warning = report(Some(1), Some(19)).level_warning().unwrap();
+        assert!(warning.starts_with("compressed with zstd level 1, not 19"), "{warning}");
+        assert_eq!(report(Some(19), Some(19)).level_warning(), None);
+        assert_eq!(report(None, None).level_warning(), None);
+    }
 }
