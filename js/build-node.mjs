@@ -1,5 +1,5 @@
-// Makes the npm package `avp-node` and the package of one platform: `node build-node.mjs ADDON TARGET FOLDER`, with the addon
-// that cargo built and the target it was built for. `cargo xtask npm` runs it.
+// Builds the npm package `avp-node` and the package of one platform: `node build-node.mjs ADDON TARGET FOLDER`, with the addon
+// that cargo built for that target. `cargo xtask npm` runs it.
 
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -11,7 +11,7 @@ const [addon, target, folder] = process.argv.slice(2);
 const read = (file) => readFileSync(join(here, file), "utf8");
 const platforms = JSON.parse(read("platforms.json"));
 const platform = Object.keys(platforms).find((name) => platforms[name].target === target);
-if (!platform) throw new Error(`there is no package for ${target}; platforms.json has those that there are`);
+if (!platform) throw new Error(`unknown target ${target}; expected a target of platforms.json`);
 
 const manifest = JSON.parse(read("../bindings-node/npm/package.json"));
 const written = (json) => `${JSON.stringify(json, null, 2)}\n`;

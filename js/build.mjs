@@ -1,4 +1,4 @@
-// Makes the npm package `avp-wasm`: `node build.mjs MODULE.wasm FOLDER`. `cargo xtask npm` runs it.
+// Builds the npm package `avp-wasm`: `node build.mjs MODULE.wasm FOLDER`. `cargo xtask npm` runs it.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -32,8 +32,8 @@ execFileSync(
   { stdio: "inherit" },
 );
 const bytes = readFileSync(wasm);
-const strangers = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).filter((one) => one.module !== "host");
-if (strangers.length > 0) throw new Error(`the module imports ${JSON.stringify(strangers)}`);
+const unexpected = WebAssembly.Module.imports(new WebAssembly.Module(bytes)).filter((one) => one.module !== "./avp_bg.js");
+if (unexpected.length > 0) throw new Error(`unexpected imports of the module: ${JSON.stringify(unexpected)}`);
 
 /** `import base64 from "avp.wasm"` becomes the module itself. */
 const inline = {
@@ -64,9 +64,9 @@ for (const entry of ["inline", "workerd", "slim", "node"]) {
 const api = readFileSync(join(here, "api.ts"), "utf8");
 const slim = `export * from "./index.EXT";
 export type ModuleSource = WebAssembly.Module | BufferSource;
-/** Makes the package ready, with the file \`avp-wasm/avp.wasm\` as bytes or as a compiled module. */
+/** Initialises the package with the file \`avp-wasm/avp.wasm\`, as bytes or as a compiled module. */
 export declare function initSync(source: ModuleSource): void;
-/** Makes the package ready, with that file's address, a response for it, its bytes, or the compiled module. */
+/** Initialises the package with the URL of that file, a response, its bytes, or the compiled module. */
 export declare function init(source: string | URL | Response | ModuleSource | Promise<Response>): Promise<void>;
 `;
 const node = `import { Transform } from "node:stream";

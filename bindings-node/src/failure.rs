@@ -1,4 +1,4 @@
-//! What an `Error` in JavaScript is made of.
+//! Errors for JavaScript.
 
 use std::{
     any::Any,
@@ -9,21 +9,21 @@ use avp_js_operations::fault::Fault;
 use napi::Either;
 use napi_derive::napi;
 
-/// A failure: the class of the `Error`, and what it holds.
+/// An error: the class of the JavaScript `Error`, and its fields.
 #[napi(object)]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// Which class of error: those of the operations, `runtime` or `internal`.
+    /// The class: one of [`Fault`]'s, `runtime` or `internal`.
     pub kind: String,
-    /// A stable name.
+    /// The stable code.
     pub code: String,
-    /// Where, in bytes or UTF-16 units; `null` where that has no meaning.
+    /// Offset in bytes or UTF-16 units; `null` if the error has no position.
     pub offset: Option<f64>,
-    /// A sentence for people.
+    /// The message.
     pub message: String,
 }
 
-/// A value, or why there is none.
+/// A value or an error.
 pub(crate) type Answer<T> = Either<T, Failure>;
 
 impl From<Fault> for Failure {
@@ -43,9 +43,16 @@ impl From<avp_core::DecodeError> for Failure {
     }
 }
 
-/// Runs `act` and gives its answer. A panic, which is a defect, becomes a failure: it must not unwind into Node.
+impl From<napi::Error> for Failure {
+    fn from(error: napi::Error) -> Self {
+        let internal = || "internal".to_owned();
+        Self { kind: internal(), code: internal(), offset: None, message: error.to_string() }
+    }
+}
+
+/// Runs `act`. A panic, which is a defect, becomes an error: it must not unwind into Node.
 pub(crate) fn answered<T>(act: impl FnOnce() -> Result<T, Failure>) -> Answer<T> {
-    // What `act` leaves half done is put away by its caller: see `requests`.
+    // Nothing that `act` can leave half done is used again: what JavaScript keeps is read only.
     match catch_unwind(AssertUnwindSafe(act)) {
         Ok(Ok(value)) => Either::A(value),
         Ok(Err(failure)) => Either::B(failure),
@@ -60,7 +67,7 @@ fn internal(panic: &(dyn Any + Send)) -> Failure {
         kind: "internal".to_owned(),
         code: "internal".to_owned(),
         offset: None,
-        message: format!("the addon failed, and goes on: {words}"),
+        message: format!("the addon panicked and continues: {words}"),
     }
 }
 

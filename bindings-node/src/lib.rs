@@ -1,13 +1,13 @@
 //! The addon of the npm package `avp-node`.
 //!
-//! It offers functions and nothing else: the classes are TypeScript (`js/src`), which checks every argument before it comes
-//! here. A function answers with its value, or with a [`Failure`] that TypeScript makes an `Error` of.
+//! The public API is TypeScript (`js/src`) over these functions. A function returns its value, or a [`Failure`] that TypeScript
+//! throws as an `Error`.
 //!
 //! | part | does |
 //! |---|---|
-//! | `requests` | answers what every binding is asked (`avp-js-operations`), and works on payloads where they lie |
-//! | `failure` | what an `Error` is made of; a panic becomes one here |
-//! | `runtime` | models and contexts, each call on a thread of its own |
+//! | `requests` | exports the functions of `avp-js-operations`, and processes payloads in place |
+//! | `failure` | errors for JavaScript, which include panics |
+//! | `runtime` | models and contexts, each call on its own thread |
 //!
 //! [`Failure`]: failure::Failure
 

@@ -1,74 +1,176 @@
-//! What every binding is asked, and payloads where they lie.
-
-use std::cell::RefCell;
+//! The functions that both JavaScript bindings export, and compression and checksums of payloads in place.
 
 use avp_core::{Compression, compress_body, decompress_body};
 use avp_js_operations::{
-    fault::Fault,
-    operation::{Operation, State},
+    agents,
+    fault::Outcome,
+    frames::{self, Peeked},
+    head_values, packets, rules, workflows,
 };
-use napi::{
-    Either,
-    bindgen_prelude::{Uint8Array, Uint8ArraySlice},
-};
+use napi::bindgen_prelude::{Either, FnArgs, Function, Uint8Array, Unknown};
 use napi_derive::napi;
 
-use crate::failure::{Answer, Failure, answered};
+use crate::failure::{Answer, answered};
 
-/// What is kept between requests, for one thread of JavaScript.
-#[derive(Default)]
-struct Kept {
-    state: State,
-    /// Counts the states: what was kept in an earlier one is gone.
-    generation: u32,
-}
-
-thread_local! {
-    static KEPT: RefCell<Kept> = RefCell::default();
-}
-
-/// Answers a request with JSON.
-#[napi]
-pub fn ask(operation: u32, request: &[u8], number: f64) -> Answer<String> {
-    on_state(|state| {
-        let answer = run(state, operation, request, number)?;
-        String::from_utf8(answer).map_err(|_| Fault::bad_request().into())
-    })
-}
-
-/// Answers a request whose answer is bytes.
-#[napi]
-pub fn ask_bytes(operation: u32, request: &[u8]) -> Answer<Uint8Array> {
-    on_state(|state| run(state, operation, request, 0.0).map(Uint8Array::new))
-}
-
-/// Answers a request whose answer is numbers, and says how many bytes they are. They are written to `room` where it has
-/// enough of it.
-#[napi]
-pub fn ask_numbers(
-    operation: u32,
-    request: &[u8],
-    number: f64,
-    mut room: Uint8ArraySlice<'_>,
-) -> Answer<f64> {
-    on_state(|state| {
-        let numbers = run(state, operation, request, number)?;
-        // SAFETY: `js/src/seam-node.ts` made this memory for answers: no request lies in it, and no other thread has it.
-        let room = unsafe { room.as_mut() };
-        if let Some(room) = room.get_mut(..numbers.len()) {
-            room.copy_from_slice(&numbers);
+/// Exports a function that takes text and returns JSON under its JavaScript name.
+macro_rules! export {
+    ($($name:ident = $module:ident::$function:ident($($argument:ident),*);)*) => {$(
+        #[doc = concat!("See `avp_js_operations::", stringify!($module), "::", stringify!($function), "`.")]
+        #[allow(non_snake_case, reason = "the exported name")]
+        #[napi]
+        pub fn $name($($argument: String),*) -> Answer<String> {
+            answer(|| avp_js_operations::$module::$function($(&$argument),*))
         }
-        Ok(numbers.len() as f64)
+    )*};
+}
+
+avp_js_operations::text_functions!(export);
+
+macro_rules! values {
+    ($($value:expr),*) => {
+        HeadValues::from(($($value),*))
+    };
+}
+
+/// The arguments of `headOf` in `js/src/metadata.ts`, which makes the object of a frame's head.
+type HeadValues<'a> = FnArgs<(
+    Option<&'a str>,
+    u8,
+    Option<Vec<String>>,
+    u32,
+    u32,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<&'a str>,
+    u32,
+    u32,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<Vec<u32>>,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<Vec<String>>,
+    Option<f64>,
+    Option<u32>,
+    u32,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<&'a str>,
+)>;
+
+type HeadOf<'a> = Function<'a, HeadValues<'a>, Unknown<'a>>;
+
+/// See [`frames::decode_head`].
+#[napi]
+pub fn decode_head<'a>(
+    head_of: HeadOf<'a>,
+    bytes: &'a [u8],
+    frame_length: Option<f64>,
+) -> Answer<Unknown<'a>> {
+    answered(|| {
+        let head = frames::decode_head(bytes, frame_length.map(|length| length as u64))?;
+        Ok(head_of.call(head_values!(head, values))?)
     })
 }
 
-/// Which state requests are answered from now.
+/// See [`frames::peek_head`]. The result is a head, or the number of bytes that the frame needs first.
 #[napi]
-pub fn generation() -> u32 {
-    KEPT.with_borrow(|kept| kept.generation)
+pub fn peek_head<'a>(
+    head_of: HeadOf<'a>,
+    bytes: &'a [u8],
+    frame_limit: f64,
+) -> Answer<Either<f64, Unknown<'a>>> {
+    answered(|| {
+        Ok(match frames::peek_head(bytes, frame_limit as u64)? {
+            Peeked::Head(head) => Either::B(head_of.call(head_values!(head, values))?),
+            Peeked::Needed(needed) => Either::A(needed as f64),
+        })
+    })
 }
 
-/// The CRC-32 of what came before, whose sum is `previous`, and `bytes`.
+macro_rules! export_encode_head {
+    ($($name:ident: $type:ty,)*) => {
+        /// See [`frames::encode_head`].
+        #[allow(clippy::too_many_arguments, reason = "see `frames::encode_head`")]
+        #[napi]
+        pub fn encode_head($($name: $type),*) -> Answer<Uint8Array> {
+            answer(|| frames::encode_head($($name),*).map(Uint8Array::new))
+        }
+    };
+}
+
+avp_js_operations::encode_parameters!(export_encode_head);
+
+/// See [`agents::format_json_message`].
+#[napi]
+pub fn format_json_message(
+    avp_version: Option<String>,
+    session_id: String,
+    source_agent_id: String,
+    target_agent_id: String,
+    content: String,
+    extra: String,
+) -> Answer<String> {
+    answer(|| {
+        agents::format_json_message(
+            avp_version,
+            session_id,
+            source_agent_id,
+            target_agent_id,
+            content,
+            &extra,
+        )
+    })
+}
+
+/// See [`agents::format_fallback_request`].
+#[napi]
+pub fn format_fallback_request(session_id: String, reason: String, perplexity_score: f64) -> Answer<String> {
+    answer(|| Ok(agents::format_fallback_request(session_id, reason, perplexity_score)))
+}
+
+/// See [`packets::validate`].
+#[napi]
+pub fn validate_packet(text: String, options: Option<String>) -> Answer<Option<String>> {
+    answer(|| packets::validate(&text, options.as_deref()))
+}
+
+/// See [`frames::decode_hybrid`].
+#[napi]
+pub fn decode_hybrid(payload: &[u8]) -> Answer<String> {
+    answer(|| frames::decode_hybrid(payload))
+}
+
+/// See [`frames::encode_hybrid`].
+#[napi]
+pub fn encode_hybrid(kinds: &[i32], lengths: &[f64], confidences: &[f32], data: &[u8]) -> Answer<Uint8Array> {
+    answer(|| frames::encode_hybrid(kinds, lengths, confidences, data).map(Uint8Array::new))
+}
+
+/// See [`frames::decode_kv`].
+#[napi]
+pub fn decode_kv(header: &[u8], body_length: f64) -> Answer<String> {
+    answer(|| frames::decode_kv(header, body_length as u64))
+}
+
+/// See [`frames::encode_kv`].
+#[napi]
+pub fn encode_kv(
+    num_layers: u32,
+    num_kv_heads: u32,
+    head_dim: u32,
+    seq_len: u32,
+    dtype: String,
+    tensor_lengths: &[f64],
+) -> Answer<Uint8Array> {
+    answer(|| {
+        frames::encode_kv(num_layers, num_kv_heads, head_dim, seq_len, &dtype, tensor_lengths)
+            .map(Uint8Array::new)
+    })
+}
+
+/// The CRC-32 of `bytes` after bytes whose CRC-32 is `previous`.
 #[napi]
 pub fn crc32(bytes: &[u8], previous: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(previous);
@@ -76,53 +178,84 @@ pub fn crc32(bytes: &[u8], previous: u32) -> u32 {
     hasher.finalize()
 }
 
-/// Unpacks a body that starts at `offset` in its frame, to at most `limit` bytes.
+/// Decompresses a body that starts at `offset` in its frame to at most `limit` bytes.
 #[napi]
 pub fn unpack(body: &[u8], limit: f64, offset: f64) -> Answer<Uint8Array> {
     // A float becomes the nearest integer that there is.
-    answered(|| Ok(decompress_body(body, limit as usize, offset as usize)?.into()))
+    answer(|| Ok(decompress_body(body, limit as usize, offset as usize)?.into()))
 }
 
-/// Packs a payload into a body.
+/// Compresses a payload.
 #[napi]
 pub fn pack(payload: &[u8]) -> Answer<Uint8Array> {
-    answered(|| Ok(compress_body(payload, Compression::Fast).into()))
+    answer(|| Ok(compress_body(payload, Compression::Fast).into()))
 }
 
-fn run(state: &mut State, operation: u32, request: &[u8], number: f64) -> Result<Vec<u8>, Failure> {
-    let operation = Operation::from_number(operation).ok_or_else(Fault::bad_request)?;
-    Ok(state.answer(operation, request, number)?)
+/// See [`workflows::Workflows`].
+#[napi]
+#[derive(Debug)]
+pub struct Workflows(workflows::Workflows);
+
+/// See [`workflows::Workflows::new`].
+#[napi]
+pub fn load_workflows(table: Option<String>) -> Answer<Workflows> {
+    answer(|| workflows::Workflows::new(table.as_deref()).map(Workflows))
 }
 
-/// A state that panicked is put away whole, and the next request gets a new one.
-fn on_state<T>(act: impl FnOnce(&mut State) -> Result<T, Failure>) -> Answer<T> {
-    KEPT.with_borrow_mut(|kept| {
-        let answer = answered(|| act(&mut kept.state));
-        if matches!(&answer, Either::B(failure) if failure.kind == "internal") {
-            *kept = Kept { state: State::default(), generation: kept.generation.wrapping_add(1) };
-        }
-        answer
-    })
+#[napi]
+impl Workflows {
+    /// See [`workflows::Workflows::list`].
+    #[napi]
+    pub fn list(&self) -> Answer<String> {
+        answer(|| self.0.list())
+    }
+
+    /// See [`workflows::Workflows::encode`].
+    #[napi]
+    pub fn encode(&self, workflow: String, call: String, args: String, options: String) -> Answer<String> {
+        answer(|| self.0.encode(&workflow, &call, &args, &options))
+    }
+}
+
+/// See [`rules::Rules`].
+#[napi]
+#[derive(Debug)]
+pub struct Rules(rules::Rules);
+
+/// See [`rules::Rules::new`].
+#[napi]
+pub fn load_rules(text: String) -> Answer<Rules> {
+    answer(|| rules::Rules::new(&text).map(Rules))
+}
+
+#[napi]
+impl Rules {
+    /// See [`rules::Rules::summary`].
+    #[napi]
+    pub fn summary(&self) -> Answer<String> {
+        answer(|| self.0.summary())
+    }
+
+    /// See [`rules::Rules::find`].
+    #[napi]
+    pub fn find(&self, query: String, options: String) -> Answer<String> {
+        answer(|| self.0.find(&query, &options))
+    }
+
+    /// See [`rules::Rules::encode`].
+    #[napi]
+    pub fn encode(&self, instruction: String, options: String) -> Answer<String> {
+        answer(|| self.0.encode(&instruction, &options))
+    }
+}
+
+fn answer<T>(act: impl FnOnce() -> Outcome<T>) -> Answer<T> {
+    answered(|| act().map_err(Into::into))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn after_a_panic_there_is_a_new_state_and_it_answers() {
-        let before = generation();
-        assert!(matches!(on_state::<()>(|_| panic!("a defect")), Either::B(_)));
-        assert_eq!(generation(), before + 1);
-        let dialect = ask(Operation::Dialect as u32, b"0.2.1", 0.0);
-        assert!(matches!(dialect, Either::A(json) if json == "\"0.2\""));
-    }
-
-    #[test]
-    fn a_number_that_names_no_operation_is_refused() {
-        let Either::B(failure) = ask(u32::MAX, b"", 0.0) else { panic!("answered") };
-        assert_eq!(failure.code, "bad_request");
-    }
 
     #[test]
     fn a_checksum_goes_on_from_another() {

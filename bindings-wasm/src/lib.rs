@@ -1,51 +1,370 @@
 //! The WebAssembly module of the npm package `avp-wasm`.
 //!
-//! The host writes a request into this module's memory, names an operation, and reads the answer: JSON, numbers, or the
-//! bytes of a frame's head. Nothing of that needs generated glue, so the module has few exports and two imports, and the same
-//! file serves browsers, bundlers, workers, Deno and Node; `js/src` is the other side.
+//! `cargo xtask npm` runs `wasm-bindgen` over it; `js/src/seam-wasm.ts` imports the result. Payloads stay in the caller's
+//! memory and pass through a fixed window, except those of hybrid frames, whose chunks are found by reading all of them.
 //!
-//! | part | does |
+//! | part | contents |
 //! |---|---|
-//! | `avp-js-operations` | answers one request, for every binding |
-//! | `avp-wasm-crc` | checksums of a payload that passes through a window |
-//! | [`zstd`] | packs and unpacks a body that the host hands over in pieces |
-//! | `abi` | the exports; the only place that knows of memory addresses |
-//!
-//! A body never comes in whole, except that of a hybrid frame, whose chunks can only be found by reading it.
-#![deny(unsafe_code)]
+//! | `avp-js-operations` | the functions that both JavaScript bindings export |
+//! | `avp-wasm-crc` | CRC-32 of a payload that passes through a window |
 
-#[cfg(target_arch = "wasm32")]
-mod abi;
-pub mod zstd;
+use std::cell::RefCell;
 
-#[cfg(test)]
-mod tests {
-    use aacp::{Explanation, Packet};
-    use avp_core::json::Json;
-    use proptest::prelude::*;
+use avp_core::{Compression, compress_stream, decompress_stream};
+use avp_js_operations::{
+    agents,
+    fault::Fault,
+    frames::{self, Peeked},
+    head_values, packets, rules, workflows,
+};
+use avp_wasm_crc::{WINDOW_LEN, Window};
+use js_sys::{Array, Uint8Array};
+use wasm_bindgen::prelude::*;
 
-    proptest! {
-        #[test]
-        fn floats_are_read_without_tables_as_the_standard_library_reads_them(
-            text in prop_oneof![
-                any::<f64>().prop_filter("JSON has no others", |n| n.is_finite()).prop_map(|n| format!("{n:e}")),
-                "-?[1-9][0-9]{0,30}(\\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?",
-                "-?[0-9]\\.[0-9]{1,900}",
-            ]
-        ) {
-            let ours = Json::parse(&text).ok().and_then(|json| json.as_f64());
-            prop_assert_eq!(ours.map(f64::to_bits), text.parse().ok().map(f64::to_bits));
+/// Exports a function that takes text and returns JSON under its JavaScript name.
+macro_rules! export {
+    ($($name:ident = $module:ident::$function:ident($($argument:ident),*);)*) => {$(
+        #[doc = concat!("See `avp_js_operations::", stringify!($module), "::", stringify!($function), "`.")]
+        ///
+        /// # Errors
+        /// A [`Fault`] as JSON.
+        #[wasm_bindgen]
+        pub fn $name($($argument: &str),*) -> Result<String, JsValue> {
+            avp_js_operations::$module::$function($($argument),*).map_err(thrown)
         }
+    )*};
+}
 
-        #[test]
-        fn parts_are_explained_as_the_standard_library_reads_them(text in "[+-]?[0-9]{0,3}\\.?[0-9]{0,3}([eE]-?[0-9]{0,2})?|inf|nan|x") {
-            let packet = format!("LOG|HR|return:A|aacp:1.2|prog:{text}");
-            let explained = Packet::parse(&packet).map(|packet| Explanation::of(&packet).to_string()).unwrap();
-            let expected = match text.parse::<f64>() {
-                Ok(part) if part.is_finite() => format!("{:.0}%", part * 100.0),
-                _ => text.clone(),
-            };
-            prop_assert!(explained.contains(&expected), "{} in {}", expected, explained);
+avp_js_operations::text_functions!(export);
+
+thread_local! {
+    static WINDOW: RefCell<Window> = RefCell::default();
+}
+
+#[wasm_bindgen(raw_module = "../metadata.js")]
+extern "C" {
+    /// Makes the object of a frame's head. `None` is a default.
+    #[wasm_bindgen(js_name = headOf)]
+    fn head_of(
+        dialect: Option<&str>,
+        flags: u8,
+        flag_names: Option<Vec<String>>,
+        payload_length: u32,
+        metadata_length: u32,
+        session_id: Option<&str>,
+        source_agent_id: Option<&str>,
+        target_agent_id: Option<&str>,
+        model_id: Option<&str>,
+        hidden_dim: u32,
+        num_layers: u32,
+        payload_type: Option<&str>,
+        dtype: Option<&str>,
+        tensor_shape: Option<Vec<u32>>,
+        mode: Option<&str>,
+        avp_map_id: Option<&str>,
+        extra: Option<Vec<String>>,
+        confidence_score: Option<f64>,
+        payload_checksum: Option<u32>,
+        embedding_dim: u32,
+        data_type: Option<&str>,
+        agent_id: Option<&str>,
+        task_id: Option<&str>,
+    ) -> JsValue;
+}
+
+macro_rules! head_object {
+    ($($value:expr),*) => {
+        head_of($($value),*)
+    };
+}
+
+/// See [`frames::decode_head`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = decodeHead)]
+pub fn decode_head(bytes: &[u8], frame_length: Option<f64>) -> Result<JsValue, JsValue> {
+    let head = frames::decode_head(bytes, frame_length.map(|length| length as u64)).map_err(thrown)?;
+    Ok(head_values!(head, head_object))
+}
+
+/// See [`frames::peek_head`]. The result is a head, or the number of bytes that the frame needs first.
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = peekHead)]
+pub fn peek_head(bytes: &[u8], frame_limit: f64) -> Result<JsValue, JsValue> {
+    Ok(match frames::peek_head(bytes, frame_limit as u64).map_err(thrown)? {
+        Peeked::Head(head) => head_values!(head, head_object),
+        Peeked::Needed(needed) => needed.into(),
+    })
+}
+
+macro_rules! export_encode_head {
+    ($($name:ident: $type:ty,)*) => {
+        /// See [`frames::encode_head`].
+        ///
+        /// # Errors
+        /// A [`Fault`] as JSON.
+        #[allow(clippy::too_many_arguments, reason = "see `frames::encode_head`")]
+        #[wasm_bindgen(js_name = encodeHead)]
+        pub fn encode_head($($name: $type),*) -> Result<Vec<u8>, JsValue> {
+            frames::encode_head($($name),*).map_err(thrown)
         }
+    };
+}
+
+avp_js_operations::encode_parameters!(export_encode_head);
+
+/// See [`agents::format_json_message`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = formatJsonMessage)]
+pub fn format_json_message(
+    avp_version: Option<String>,
+    session_id: String,
+    source_agent_id: String,
+    target_agent_id: String,
+    content: String,
+    extra: &str,
+) -> Result<String, JsValue> {
+    agents::format_json_message(avp_version, session_id, source_agent_id, target_agent_id, content, extra)
+        .map_err(thrown)
+}
+
+/// See [`agents::format_fallback_request`].
+#[wasm_bindgen(js_name = formatFallbackRequest)]
+pub fn format_fallback_request(session_id: String, reason: String, perplexity_score: f64) -> String {
+    agents::format_fallback_request(session_id, reason, perplexity_score)
+}
+
+/// See [`packets::validate`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = validatePacket)]
+pub fn validate_packet(text: &str, options: Option<String>) -> Result<Option<String>, JsValue> {
+    packets::validate(text, options.as_deref()).map_err(thrown)
+}
+
+/// See [`frames::decode_hybrid`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = decodeHybrid)]
+pub fn decode_hybrid(payload: &[u8]) -> Result<String, JsValue> {
+    frames::decode_hybrid(payload).map_err(thrown)
+}
+
+/// See [`frames::encode_hybrid`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = encodeHybrid)]
+pub fn encode_hybrid(
+    kinds: &[i32],
+    lengths: &[f64],
+    confidences: &[f32],
+    data: &[u8],
+) -> Result<Vec<u8>, JsValue> {
+    frames::encode_hybrid(kinds, lengths, confidences, data).map_err(thrown)
+}
+
+/// See [`frames::decode_kv`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = decodeKv)]
+pub fn decode_kv(header: &[u8], body_length: f64) -> Result<String, JsValue> {
+    frames::decode_kv(header, body_length as u64).map_err(thrown)
+}
+
+/// See [`frames::encode_kv`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = encodeKv)]
+pub fn encode_kv(
+    num_layers: u32,
+    num_kv_heads: u32,
+    head_dim: u32,
+    seq_len: u32,
+    dtype: &str,
+    tensor_lengths: &[f64],
+) -> Result<Vec<u8>, JsValue> {
+    frames::encode_kv(num_layers, num_kv_heads, head_dim, seq_len, dtype, tensor_lengths).map_err(thrown)
+}
+
+/// The CRC-32 of `bytes` after bytes whose CRC-32 is `previous`.
+#[wasm_bindgen]
+pub fn crc32(bytes: &Uint8Array, previous: u32) -> u32 {
+    let window_len = WINDOW_LEN as u32;
+    WINDOW.with_borrow_mut(|window| {
+        let (mut crc, mut at) = (previous, 0);
+        while at < bytes.length() {
+            let len = window_len.min(bytes.length() - at);
+            bytes.subarray(at, at + len).copy_to(&mut window.data_mut()[..len as usize]);
+            if bytes.length() - at >= 2 * window_len {
+                window.pass(crc);
+            } else {
+                crc = window.update(crc, len as usize);
+            }
+            at += len;
+        }
+        crc
+    })
+}
+
+/// Decompresses a body that starts at `offset` in its frame to at most `limit` bytes. Body and payload are in pieces.
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(unchecked_return_type = "Uint8Array[]")]
+pub fn unpack(body: Vec<Uint8Array>, limit: f64, offset: f64) -> Result<Array, JsValue> {
+    // The pieces are collected by JavaScript: references to them would grow the module's memory.
+    let (mut source, payload) = (Source::new(body), Array::new());
+    // A float becomes the nearest integer that there is.
+    let (limit, offset) = (limit as usize, offset as usize);
+    decompress_stream(
+        limit,
+        offset,
+        |buffer| Ok(source.read(buffer)),
+        |piece| {
+            payload.push(&Uint8Array::from(piece));
+            Ok(())
+        },
+    )
+    .map_err(thrown)?;
+    Ok(payload)
+}
+
+/// Compresses a payload of `length` bytes. Payload and body are in pieces.
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(unchecked_return_type = "Uint8Array[]")]
+pub fn pack(payload: Vec<Uint8Array>, length: f64) -> Result<Array, JsValue> {
+    let (mut source, body) = (Source::new(payload), Array::new());
+    compress_stream(
+        Compression::Fast,
+        length as u64,
+        |buffer| Ok(source.read(buffer)),
+        |piece| {
+            body.push(&Uint8Array::from(piece));
+            Ok(())
+        },
+    )
+    .map_err(thrown)?;
+    Ok(body)
+}
+
+/// See [`workflows::Workflows`].
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Workflows(workflows::Workflows);
+
+/// See [`workflows::Workflows::new`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = loadWorkflows)]
+pub fn load_workflows(table: Option<String>) -> Result<Workflows, JsValue> {
+    workflows::Workflows::new(table.as_deref()).map(Workflows).map_err(thrown)
+}
+
+#[wasm_bindgen]
+impl Workflows {
+    /// See [`workflows::Workflows::list`].
+    ///
+    /// # Errors
+    /// A [`Fault`] as JSON.
+    pub fn list(&self) -> Result<String, JsValue> {
+        self.0.list().map_err(thrown)
     }
+
+    /// See [`workflows::Workflows::encode`].
+    ///
+    /// # Errors
+    /// A [`Fault`] as JSON.
+    pub fn encode(&self, workflow: &str, call: &str, args: &str, options: &str) -> Result<String, JsValue> {
+        self.0.encode(workflow, call, args, options).map_err(thrown)
+    }
+}
+
+/// See [`rules::Rules`].
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Rules(rules::Rules);
+
+/// See [`rules::Rules::new`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = loadRules)]
+pub fn load_rules(text: &str) -> Result<Rules, JsValue> {
+    rules::Rules::new(text).map(Rules).map_err(thrown)
+}
+
+#[wasm_bindgen]
+impl Rules {
+    /// See [`rules::Rules::summary`].
+    ///
+    /// # Errors
+    /// A [`Fault`] as JSON.
+    pub fn summary(&self) -> Result<String, JsValue> {
+        self.0.summary().map_err(thrown)
+    }
+
+    /// See [`rules::Rules::find`].
+    ///
+    /// # Errors
+    /// A [`Fault`] as JSON.
+    pub fn find(&self, query: &str, options: &str) -> Result<String, JsValue> {
+        self.0.find(query, options).map_err(thrown)
+    }
+
+    /// See [`rules::Rules::encode`].
+    ///
+    /// # Errors
+    /// A [`Fault`] as JSON.
+    pub fn encode(&self, instruction: &str, options: &str) -> Result<String, JsValue> {
+        self.0.encode(instruction, options).map_err(thrown)
+    }
+}
+
+/// Reads one piece after another.
+struct Source {
+    /// The last piece is the next to read.
+    pieces: Vec<Uint8Array>,
+    /// Bytes of that piece that have been read.
+    at: u32,
+}
+
+impl Source {
+    fn new(mut pieces: Vec<Uint8Array>) -> Self {
+        pieces.reverse();
+        Self { pieces, at: 0 }
+    }
+
+    /// Copies the next bytes to `buffer` and returns how many there are; 0 at the end.
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        while let Some(piece) = self.pieces.last() {
+            let rest = piece.length() - self.at;
+            if rest > 0 {
+                let len = rest.min(u32::try_from(buffer.len()).unwrap_or(u32::MAX));
+                piece.subarray(self.at, self.at + len).copy_to(&mut buffer[..len as usize]);
+                self.at += len;
+                return len as usize;
+            }
+            self.pieces.pop();
+            self.at = 0;
+        }
+        0
+    }
+}
+
+/// What `js/src/seam-wasm.ts` makes an `Error` of.
+fn thrown(fault: Fault) -> JsValue {
+    serde_json::to_string(&fault).unwrap_or_default().into()
 }

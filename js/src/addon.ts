@@ -1,5 +1,4 @@
-// The entry of `avp-node`: the API over the addon, and the runtime. That it is what `api.ts` and `runtime.ts` declare is checked
-// when this is compiled.
+// The entry of `avp-node`: the API over the addon, and the runtime. Compiling it checks both against `api.ts` and `runtime.ts`.
 
 import type * as api from "../api.js";
 import type * as runtime from "../runtime.js";
@@ -10,12 +9,12 @@ import * as shared from "./public.js";
 
 shared satisfies Omit<typeof api, never>;
 
-/** All of a declared class but its constructor, which is private there. */
+/** A declared class without its constructor, which is private there. */
 type Static<Class extends { prototype: unknown }> = { [Key in Exclude<keyof Class, "prototype">]: unknown };
 Model satisfies Static<typeof runtime.Model>;
 Context satisfies Static<typeof runtime.Context>;
 RuntimeError satisfies typeof runtime.RuntimeError;
-/** Compiles where what is made is what is declared; private fields are nobody's business. */
+/** Compiles if the public members are those declared. */
 type Members<Of> = { [Key in keyof Of]: Of[Key] };
 export type Checked = [
   Context extends Members<runtime.Context> ? true : never,

@@ -3,26 +3,28 @@
 import type * as api from "../api.js";
 import * as check from "./check.js";
 import * as core from "./core.js";
-import { Fields, Operation } from "./core.js";
-import { JsonError } from "./errors.js";
-import { MODES, named, u32 } from "./frames.js";
 
 const HOUR = 3_600_000;
+const MODES = ["latent", "hybrid", "json"] as const;
 
 export function identityFromConfig(config: string): api.ModelIdentity {
-  return core.ask(Operation.Identity, check.text(config, "config"));
+  const text = check.text(config, "config");
+  return core.ask((rust) => rust.identityFromConfig(text));
 }
 
 export function modelHash(config: string): string {
-  return core.ask(Operation.ModelHash, check.text(config, "config"));
+  const text = check.text(config, "config");
+  return core.ask((rust) => rust.modelHash(text));
 }
 
 export function tokenizerHash(vocabulary: string): string {
-  return core.ask(Operation.TokenizerHash, check.text(vocabulary, "vocabulary"));
+  const text = check.text(vocabulary, "vocabulary");
+  return core.ask((rust) => rust.tokenizerHash(text));
 }
 
 export function dialectOf(version: string): api.Dialect | null {
-  return core.ask(Operation.Dialect, check.text(version, "version"));
+  const text = check.text(version, "version");
+  return core.ask((rust) => rust.dialectOf(text));
 }
 
 export function resolve(
@@ -30,86 +32,57 @@ export function resolve(
   remote: Partial<api.ModelIdentity>,
   evidence?: api.Evidence,
 ): api.Resolution {
-  const known = check.object(evidence, "evidence");
-  const shared = check.optional(known["sharedTokens"], "evidence.sharedTokens", check.whole);
-  const fields = new Fields();
-  writeIdentity(fields, local, "local");
-  writeIdentity(fields, remote, "remote");
-  fields.flag(check.optional(known["hasStoredMap"], "evidence.hasStoredMap", check.flag) ?? false);
-  fields.option(shared, (tokens) => fields.number(tokens));
-  return core.ask(Operation.Resolve, fields.bytes());
-}
-
-function writeIdentity(fields: Fields, value: unknown, name: string): void {
-  const identity = check.object(value ?? null, name);
-  const text = (key: string) => fields.text(check.optional(identity[key], `${name}.${key}`, check.text) ?? "");
-  const count = (key: string) => fields.number(check.optional(identity[key], `${name}.${key}`, u32) ?? 0);
-  ["modelFamily", "modelId", "modelHash"].forEach(text);
-  ["hiddenDim", "numLayers", "numKvHeads", "headDim"].forEach(count);
-  text("tokenizerHash");
+  const identities = [core.json(local ?? null, "local"), core.json(remote ?? null, "remote")] as const;
+  const known = core.json(evidence, "evidence");
+  return core.ask((rust) => rust.resolve(...identities, known));
 }
 
 export function parseHello(text: string): api.Hello {
-  const hello = core.ask(Operation.ParseHello, check.text(text, "text"));
-  return { ...hello, capabilities: plain(hello.capabilities, "capabilities") };
+  const hello = check.text(text, "text");
+  return core.ask((rust) => rust.parseHello(hello));
 }
 
 export function formatHello(hello: Parameters<typeof api.formatHello>[0]): string {
-  const given = check.object(hello ?? null, "hello");
-  const fields = new Fields().text(optionalText(given, "hello", "agentId"));
-  fields.option(check.optional(given["avpVersion"], "hello.avpVersion", check.text), (version) => fields.text(version));
-  fields.option(given["identity"] ?? null, (identity) => writeIdentity(fields, identity, "hello.identity"));
-  fields.text(written(given["capabilities"], "hello.capabilities"));
-  return core.ask(Operation.WriteHello, fields.bytes());
+  const { capabilities, ...given } = check.object(hello ?? null, "hello");
+  const [fields, values] = [core.json(given, "hello"), written(capabilities, "hello.capabilities")];
+  return core.ask((rust) => rust.formatHello(fields, values));
 }
 
 export function parseJsonMessage(text: string): api.JsonMessage {
-  const message = core.ask(Operation.ParseMessage, check.text(text, "text"));
-  return { ...message, extra: plain(message.extra, "extra") };
+  const message = check.text(text, "text");
+  return core.ask((rust) => rust.parseJsonMessage(message));
 }
 
 export function formatJsonMessage(message: Partial<api.JsonMessage>): string {
   const given = check.object(message ?? null, "message");
-  const fields = new Fields();
-  fields.option(check.optional(given["avpVersion"], "message.avpVersion", check.text), (version) => fields.text(version));
-  for (const key of ["sessionId", "sourceAgentId", "targetAgentId", "content"]) {
-    fields.text(optionalText(given, "message", key));
-  }
-  fields.text(written(given["extra"], "message.extra"));
-  return core.ask(Operation.WriteMessage, fields.bytes());
+  const text = (key: keyof api.JsonMessage) => check.optional(given[key], `message.${key}`, check.text);
+  const version = text("avpVersion");
+  const fields = [text("sessionId") ?? "", text("sourceAgentId") ?? "", text("targetAgentId") ?? "", text("content") ?? ""] as const;
+  const extra = written(given["extra"], "message.extra");
+  return core.call((rust) => rust.formatJsonMessage(version, ...fields, extra));
 }
 
 export function parseFallbackRequest(text: string): api.FallbackRequest {
-  return core.ask(Operation.ParseFallback, check.text(text, "text"));
+  const given = check.text(text, "text");
+  const request = core.ask((rust) => rust.parseFallbackRequest(given));
+  return { ...request, perplexityScore: Number(request.perplexityScore) };
 }
 
 export function formatFallbackRequest(request: Partial<api.FallbackRequest>): string {
   const given = check.object(request ?? null, "request");
+  const session = check.optional(given["sessionId"], "request.sessionId", check.text) ?? "";
+  const reason = check.optional(given["reason"], "request.reason", check.text) ?? "";
   const score = check.optional(given["perplexityScore"], "request.perplexityScore", check.number) ?? 0;
-  const fields = new Fields().text(optionalText(given, "request", "sessionId"));
-  fields.text(optionalText(given, "request", "reason")).number(score);
-  return core.ask(Operation.WriteFallback, fields.bytes());
+  return core.call((rust) => rust.formatFallbackRequest(session, reason, score));
 }
 
-function optionalText(object: Record<string, unknown>, name: string, key: string): string {
-  return check.optional(object[key], `${name}.${key}`, check.text) ?? "";
-}
-
-/** Python's JSON has `NaN` and `Infinity`; JavaScript's has not. */
-function plain(json: string, field: string): { [key: string]: api.JsonValue } {
-  try {
-    return JSON.parse(json);
-  } catch {
-    throw new JsonError(`${field} should be an object of finite numbers`, "bad_field", 0);
-  }
-}
-
+/** An object of JSON values as `JSON.stringify` writes it. */
 function written(value: unknown, name: string): string {
   const object = check.object(value ?? undefined, name);
   try {
     return JSON.stringify(object);
   } catch (error) {
-    throw new TypeError(`${name} should be an object of JSON values`, { cause: error });
+    throw new TypeError(`${name}: expected an object of JSON values`, { cause: error });
   }
 }
 
@@ -122,7 +95,7 @@ export class SessionManager {
     const chosen = check.object(options, "options");
     this.#ttl = check.optional(chosen["ttl"], "options.ttl", check.number) ?? HOUR;
     const now = chosen["now"] ?? (() => performance.now());
-    if (typeof now !== "function") throw new TypeError("options.now should be a function");
+    if (typeof now !== "function") throw new TypeError("options.now: expected a function");
     this.#now = now as () => number;
   }
 
@@ -132,8 +105,8 @@ export class SessionManager {
     const session: api.Session = {
       id: Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(""),
       agents: check.list(given["agents"], "init.agents", check.text),
-      mode: named(given["mode"], "init.mode", MODES) ?? "latent",
-      avpMapId: optionalText(given, "init", "avpMapId"),
+      mode: check.optional(given["mode"], "init.mode", (mode, name) => check.oneOf(mode, name, MODES)) ?? "latent",
+      avpMapId: check.optional(given["avpMapId"], "init.avpMapId", check.text) ?? "",
       created: this.#now(),
       ttl: check.optional(given["ttl"], "init.ttl", check.number) ?? this.#ttl,
     };

@@ -1,4 +1,4 @@
-// An answer on its way: pieces for who loops over it, the whole for who awaits it.
+// A generation in progress: iterating gives pieces, awaiting gives the whole.
 
 import type * as api from "../runtime.js";
 import { errorOf } from "./errors.js";
@@ -6,7 +6,7 @@ import { type Event, type External, addon } from "./native.js";
 
 type Begin = (stop: External<"stop">, listener: (event: Event) => void) => void;
 
-/** The answer of a generation that `begin` begins. */
+/** Starts a generation with `begin`. */
 export function answerOf(signal: AbortSignal | undefined, begin: Begin): api.Answer {
   const stop = addon.newStop();
   const pieces: string[] = [];
@@ -36,7 +36,7 @@ export function answerOf(signal: AbortSignal | undefined, begin: Begin): api.Ans
       wake();
     });
   });
-  // Who only loops learns of a failure there.
+  // The loop reports a failure too, so this rejection may stay without a handler.
   whole.catch(() => {});
 
   async function* read(): AsyncGenerator<string, void, undefined> {
@@ -49,7 +49,7 @@ export function answerOf(signal: AbortSignal | undefined, begin: Begin): api.Ans
         else await new Promise<void>((again) => waiting.push(again));
       }
     } finally {
-      // Whoever leaves the loop wants no more of it.
+      // The loop was left early.
       if (!isOver) addon.stop(stop);
     }
     await whole;

@@ -1,12 +1,12 @@
-// Arguments are checked here, before they reach the core: each function gives the value back, or names the argument.
+// Checks of arguments: each function returns the value, or throws a `TypeError` that names the argument.
 
-/** The internal slot decides, so that subclasses and other realms pass, and proxies and look-alikes do not. */
+/** Reads the internal slot: subclasses and objects of other realms pass, proxies and look-alikes do not. */
 const typedArrayName = Object.getOwnPropertyDescriptor(
   Object.getPrototypeOf(Uint8Array.prototype),
   Symbol.toStringTag,
 )!.get!;
 
-/** Likewise: it takes the buffers that are not shared, whether attached or not. */
+/** Likewise: it accepts unshared buffers, attached or not. */
 const lengthOfBuffer = Object.getOwnPropertyDescriptor(ArrayBuffer.prototype, "byteLength")!.get!;
 
 function isShared(buffer: ArrayBufferLike): boolean {
@@ -21,28 +21,28 @@ function isShared(buffer: ArrayBufferLike): boolean {
 function shown(value: unknown): string {
   if (value === null) return "null";
   if (typeof value === "number" || typeof value === "bigint") return String(value);
-  if (typeof value === "object") return Array.isArray(value) ? "an array" : "another object";
+  if (typeof value === "object") return Array.isArray(value) ? "an array" : "an object";
   return typeof value === "undefined" ? "undefined" : `a ${typeof value}`;
 }
 
 function wrong(name: string, expected: string, value: unknown): never {
-  throw new TypeError(`${name} should be ${expected}, got ${shown(value)}`);
+  throw new TypeError(`${name}: expected ${expected}, got ${shown(value)}`);
 }
 
-/** A `Uint8Array` of ordinary memory, as a plain one: a `Buffer`'s own methods copy or not as they like. */
+/** A `Uint8Array` over ordinary memory. A `Buffer` becomes a plain one, because its methods differ in what they copy. */
 export function bytes(value: unknown, name: string): Uint8Array {
   if (typedArrayName.call(value) !== "Uint8Array") wrong(name, "a Uint8Array", value);
   const array = value as Uint8Array;
   const buffer = array.buffer as ArrayBuffer & { resizable?: boolean };
   if (isShared(buffer)) {
-    throw new TypeError(`${name} should not be of shared memory: another thread could change it meanwhile`);
+    throw new TypeError(`${name}: expected unshared memory, got a SharedArrayBuffer, which another thread could change`);
   }
-  if (buffer.resizable) throw new TypeError(`${name} should not be of a resizable buffer: it could shrink meanwhile`);
+  if (buffer.resizable) throw new TypeError(`${name}: expected a buffer of fixed length, got a resizable one, which could shrink`);
   try {
-    // Refuses a detached buffer, whose length reads as 0.
+    // Throws for a detached buffer, whose length reads as 0.
     return new Uint8Array(buffer, array.byteOffset, array.byteLength);
   } catch {
-    throw new TypeError(`${name} should not be of a detached buffer`);
+    throw new TypeError(`${name}: expected an attached buffer, got a detached one`);
   }
 }
 
@@ -57,6 +57,8 @@ export function whole(value: unknown, name: string, max = Number.MAX_SAFE_INTEGE
 
 export const U32 = 0xffff_ffff;
 
+export const u32 = (value: unknown, name: string) => whole(value, name, U32);
+
 export function number(value: unknown, name: string): number {
   return typeof value === "number" && Number.isFinite(value) ? value : wrong(name, "a finite number", value);
 }
@@ -70,7 +72,7 @@ export function oneOf<T extends string>(value: unknown, name: string, values: re
   return wrong(name, `one of ${values.map((one) => `"${one}"`).join(", ")}`, value);
 }
 
-/** An object of options; nothing stands for none. */
+/** An object; `undefined` is an empty one. */
 export function object(value: unknown, name: string): Record<string, unknown> {
   if (value === undefined) return {};
   if (typeof value !== "object" || value === null || Array.isArray(value)) wrong(name, "an object", value);
@@ -82,7 +84,7 @@ export function list<T>(value: unknown, name: string, item: (value: unknown, nam
   return value.map((one, index) => item(one, `${name}[${index}]`));
 }
 
-/** A value that may be left out; `null` is as good as nothing. */
+/** An optional value; `undefined` and `null` are absent. */
 export function optional<T>(value: unknown, name: string, check: (value: unknown, name: string) => T): T | null {
   return value === undefined || value === null ? null : check(value, name);
 }

@@ -1,4 +1,4 @@
-// Contexts: what a model knows, held by the addon.
+// Contexts: KV-caches, held by the addon.
 
 import { createRequire } from "node:module";
 import { readdirSync } from "node:fs";
@@ -6,23 +6,8 @@ import { dirname, join, resolve } from "node:path";
 import type * as api from "../runtime.js";
 import type { KvShape, ModelIdentity } from "../api.js";
 import * as check from "./check.js";
+import * as core from "./core.js";
 import { type External, addon, value } from "./native.js";
-import { json, options } from "./options.js";
-
-const DIALECTS = ["0.2", "0.3"] as const;
-const FRAME = {
-  sessionId: check.text,
-  sourceAgentId: check.text,
-  targetAgentId: check.text,
-  modelHash: check.text,
-  dialect: (value: unknown, name: string) => check.oneOf(value, name, DIALECTS),
-  alignment: check.whole,
-  compress: check.flag,
-  checksum: check.flag,
-  fingerprint: check.flag,
-  tokenIds: check.flag,
-};
-const READ = { library: check.text, verify: check.flag, scan: check.flag, limit: check.whole };
 
 interface Info {
   seqLen: number;
@@ -32,7 +17,7 @@ interface Info {
   tokens: (number | null)[] | null;
 }
 
-/** Lets no one else make a context: there is nothing to make one of. */
+/** Makes the constructor private. */
 const key = Symbol("context");
 
 export class Context {
@@ -44,24 +29,25 @@ export class Context {
     this.#held = held;
   }
 
-  /** What the addon holds. */
+  /** The addon's object. */
   static heldBy(context: unknown, name: string): External<"context"> {
     if (typeof context === "object" && context !== null && #held in context) return context.#held;
-    throw new TypeError(`${name} should be a Context`);
+    throw new TypeError(`${name}: expected a Context`);
   }
 
-  static async fromFrame(bytes: Uint8Array, options_?: api.FromFrameOptions): Promise<Context> {
+  static async fromFrame(bytes: Uint8Array, options?: api.FromFrameOptions): Promise<Context> {
     const given = check.bytes(bytes, "bytes");
-    const { transfer, ...chosen } = options(options_, "options", { ...READ, transfer: check.flag });
-    const request = withLibrary(chosen);
-    // Nobody else can write to a copy, nor to memory that has been handed over.
-    const own = transfer ? handedOver(given) : given.slice();
-    return new Context(key, value(await addon.contextFromFrame(own, request)));
+    const { transfer, library, ...chosen } = check.object(options, "options");
+    const request = core.json(chosen, "options");
+    // The addon reads the bytes on another thread, so nothing may write to them.
+    const own = check.optional(transfer, "options.transfer", check.flag) ? transferred(given) : given.slice();
+    return new Context(key, value(await addon.contextFromFrame(own, request, libraryOptions(library))));
   }
 
-  static async load(path: string, options_?: api.ContextReadOptions): Promise<Context> {
-    const request = withLibrary(options(options_, "options", READ));
-    return new Context(key, value(await addon.contextLoad(resolve(check.text(path, "path")), request)));
+  static async load(path: string, options?: api.ContextReadOptions): Promise<Context> {
+    const { library, ...chosen } = check.object(options, "options");
+    const request = core.json(chosen, "options");
+    return new Context(key, value(await addon.contextLoad(resolve(check.text(path, "path")), request, libraryOptions(library))));
   }
 
   get #about(): Info {
@@ -83,23 +69,23 @@ export class Context {
     return this.#about.tokens && [...this.#about.tokens];
   }
 
-  async toFrame(options_?: api.ContextFrameOptions): Promise<Uint8Array> {
-    return value(await addon.contextToFrame(this.#held, json(options(options_, "options", FRAME), "options")));
+  async toFrame(options?: api.ContextFrameOptions): Promise<Uint8Array> {
+    return value(await addon.contextToFrame(this.#held, core.json(options, "options")));
   }
 
-  async save(path: string, options_?: api.ContextFrameOptions): Promise<void> {
-    const request = json(options(options_, "options", FRAME), "options");
+  async save(path: string, options?: api.ContextFrameOptions): Promise<void> {
+    const request = core.json(options, "options");
     value(await addon.contextSave(this.#held, resolve(check.text(path, "path")), request));
   }
 }
 
-/** A context of what the addon gave. */
+/** Wraps an object of the addon. */
 export function contextOf(held: External<"context">): Context {
   return new Context(key, held);
 }
 
-/** Memory that is somebody else's (the addon's, that of Node's pool of small buffers) cannot be handed over, and is copied. */
-function handedOver(bytes: Uint8Array): Uint8Array {
+/** Transfers the buffer. Memory of the addon or of Node's pool of small buffers cannot be detached, and is copied. */
+function transferred(bytes: Uint8Array): Uint8Array {
   const { byteOffset, byteLength } = bytes;
   try {
     const buffer = structuredClone(bytes.buffer, { transfer: [bytes.buffer as ArrayBuffer] });
@@ -109,9 +95,9 @@ function handedOver(bytes: Uint8Array): Uint8Array {
   }
 }
 
-/** Options as the addon reads them, with the places where an installed `onnxruntime-node` has the library. */
-export function withLibrary(chosen: Record<string, unknown>): string {
-  return json({ ...chosen, packaged: packaged() }, "options");
+/** The options of the ONNX Runtime library as JSON, with the library files of an installed `onnxruntime-node`. */
+export function libraryOptions(library: unknown): string {
+  return core.json({ library, packaged: packaged() }, "options");
 }
 
 /** `bin/napi-v6/linux/x64/libonnxruntime.so.1` and its like, in the program's packages or in ours. */

@@ -33,7 +33,7 @@ export class RuntimeError extends AvpError {
 
 const KINDS = { decode: DecodeError, encode: EncodeError, json: JsonError, packet: PacketError, runtime: RuntimeError };
 
-/** A failure as the core describes it. */
+/** An error as Rust describes it. */
 export interface Fault {
   kind: string;
   code: string;
@@ -41,7 +41,8 @@ export interface Fault {
   message: string;
 }
 
-export function errorOf(fault: Fault): AvpError {
+export function errorOf(fault: Fault): Error {
+  if (fault.kind === "argument") return new TypeError(fault.message);
   const Kind = KINDS[fault.kind as keyof typeof KINDS] ?? AvpError;
   return new Kind(fault.message, fault.code, fault.offset ?? null);
 }

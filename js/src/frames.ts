@@ -3,129 +3,32 @@
 import type * as api from "../api.js";
 import * as check from "./check.js";
 import * as core from "./core.js";
-import { Fields, type Numbers, Operation } from "./core.js";
 import { DecodeError, EncodeError } from "./errors.js";
+import { HEADER, metadataArguments } from "./metadata.js";
 
-const HEADER = 12;
 const DEFAULT_LIMIT = 2 ** 30;
-/** Metadata longer than this is refused: it would have to pass through the module's memory, some of it eightfold. */
+/** Rust refuses metadata that is longer, so no more of a frame is passed to it. */
 const METADATA_LIMIT = 2 ** 20;
-
-const DIALECTS = ["0.2", "0.3"] as const;
-const PAYLOAD_TYPES = ["hidden_state", "kv_cache", "embedding", "auto"] as const;
-const DTYPES = ["float32", "float16", "bfloat16", "int8"] as const;
-export const MODES = ["latent", "hybrid", "json"] as const;
 
 export function decode(bytes: Uint8Array): api.Frame {
   const whole = check.bytes(bytes, "bytes");
-  return withPayload(head(whole, whole.length), whole);
+  return withPayload(core.decodeHead(startOf(whole), whole.length), whole);
 }
 
 export function decodeHeader(bytes: Uint8Array): api.FrameHead {
   const start = check.bytes(bytes, "bytes");
-  return head(start, -1);
+  return core.decodeHead(startOf(start));
 }
 
 function withPayload(frame: api.FrameHead, whole: Uint8Array): api.Frame {
   return Object.assign(frame, { payload: whole.subarray(frame.payloadOffset, frame.frameLength) });
 }
 
-/** Only header and metadata pass into the module's memory. `length` is that of all the bytes, or -1 to ask for the head alone. */
-function head(bytes: Uint8Array, length: number): api.FrameHead {
-  const metadataLength = bytes.length < HEADER ? 0 : uint32(bytes, 8);
-  if (metadataLength > METADATA_LIMIT) {
-    // What is wrong with the header itself comes first.
-    checkStart(bytes);
-    throw tooLong(metadataLength);
-  }
-  return headFrom(core.askNumbers(Operation.DecodeHead, bytes.subarray(0, HEADER + metadataLength), length));
-}
-
-/** In the order in which the core writes them. */
-function headFrom(answer: Numbers): api.FrameHead {
-  const number = () => answer.number();
-  const text = () => answer.text();
-  const dialect = number();
-  const flags = number();
-  const payloadLength = number();
-  const metadataLength = number();
-  const sessionId = text();
-  const sourceAgentId = text();
-  const targetAgentId = text();
-  const modelId = text();
-  const hiddenDim = number();
-  const numLayers = number();
-  const payloadType = PAYLOAD_TYPES[number()]!;
-  const dtype = DTYPES[number()]!;
-  const mode = MODES[number()]!;
-  const avpMapId = text();
-  const embeddingDim = number();
-  const dataType = text();
-  const agentId = answer.option(text);
-  const taskId = answer.option(text);
-  const confidenceScore = answer.option(number);
-  const payloadChecksum = answer.option(number);
-  const tensorShape = answer.list(number);
-  const extra: Record<string, string> = {};
-  // Of entries with one key, the last counts.
-  for (let left = number(); left > 0; left -= 1) put(extra, text(), text());
-  return {
-    dialect: DIALECTS[dialect - 1] ?? null,
-    version: 1,
-    flags,
-    flagNames: flagNames(flags, dialect),
-    payloadLength,
-    metadataLength,
-    payloadOffset: HEADER + metadataLength,
-    frameLength: HEADER + payloadLength,
-    compressed: (flags & 1) === 1,
-    metadata: {
-      sessionId,
-      sourceAgentId,
-      targetAgentId,
-      modelId,
-      hiddenDim,
-      numLayers,
-      payloadType,
-      dtype,
-      tensorShape,
-      mode,
-      avpMapId,
-      extra,
-      confidenceScore,
-      payloadChecksum,
-      embeddingDim,
-      dataType,
-      agentId,
-      taskId,
-    },
-  };
-}
-
-/** Any key is a property here, also the one that would set the prototype. */
-function put(object: Record<string, string>, key: string, value: string): void {
-  if (key !== "__proto__") object[key] = value;
-  else Object.defineProperty(object, key, { value, writable: true, enumerable: true, configurable: true });
-}
-
-/** What the core calls flags in a dialect, which frames after the first need not ask. */
-const namesOfFlags = new Map<number, readonly string[]>();
-
-function flagNames(flags: number, dialect: number): string[] {
-  if (flags === 0) return [];
-  const key = (dialect << 8) | flags;
-  const names = namesOfFlags.get(key) ?? (core.ask(Operation.FlagNames, "", key) as string[]);
-  namesOfFlags.set(key, names);
-  return [...names];
-}
-
-function tooLong(metadataLength: number): DecodeError {
-  const message = `metadata of ${metadataLength} bytes is more than the limit of ${METADATA_LIMIT}`;
-  return new DecodeError(message, "metadata_too_large", 8);
-}
-
-function uint32(bytes: Uint8Array, at: number): number {
-  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+/** Header and metadata. */
+function startOf(bytes: Uint8Array): Uint8Array {
+  if (bytes.length <= HEADER) return bytes;
+  const metadataLength = (bytes[8]! | (bytes[9]! << 8) | (bytes[10]! << 16) | (bytes[11]! << 24)) >>> 0;
+  return bytes.subarray(0, HEADER + Math.min(metadataLength, METADATA_LIMIT));
 }
 
 export function unpack(frame: api.Frame, options?: api.UnpackOptions): Uint8Array {
@@ -153,7 +56,7 @@ export function unpack(frame: api.Frame, options?: api.UnpackOptions): Uint8Arra
 
 export function checksum(frame: api.FrameHead, payload: Uint8Array): api.Checksum | null {
   const metadata = check.object(check.object(frame ?? null, "frame")["metadata"] ?? null, "frame.metadata");
-  const expected = check.optional(metadata["payloadChecksum"], "frame.metadata.payloadChecksum", u32);
+  const expected = check.optional(metadata["payloadChecksum"], "frame.metadata.payloadChecksum", check.u32);
   const bytes = check.bytes(payload, "payload");
   if (expected === null) return null;
   const actual = core.crc32(bytes, 0);
@@ -161,7 +64,7 @@ export function checksum(frame: api.FrameHead, payload: Uint8Array): api.Checksu
 }
 
 export function crc32(bytes: Uint8Array, previous = 0): number {
-  return core.crc32(check.bytes(bytes, "bytes"), u32(previous, "previous"));
+  return core.crc32(check.bytes(bytes, "bytes"), check.u32(previous, "previous"));
 }
 
 export function encode(
@@ -197,7 +100,7 @@ function headAndBody(metadata: unknown, payload: unknown, options: unknown): Uin
   const plan = planOf(metadata, options);
   const crc = plan.sums ? crcOf(parts) : 0;
   if (plan.compress) parts = [core.pack(parts, core.lengthOf(parts))];
-  return [headOf(plan, core.lengthOf(parts), crc), ...parts];
+  return [headBytes(plan, core.lengthOf(parts), crc), ...parts];
 }
 
 export function encodeHeader(
@@ -207,52 +110,34 @@ export function encodeHeader(
 ): Uint8Array {
   const parts = partsOf(payload);
   const plan = planOf(metadata, { ...check.object(options, "options"), compress: false });
-  return headOf(plan, core.lengthOf(parts), plan.sums ? crcOf(parts) : 0);
+  return headBytes(plan, core.lengthOf(parts), plan.sums ? crcOf(parts) : 0);
 }
 
 interface Plan {
-  fields: Fields;
+  /** The arguments of `encodeHead` that do not depend on the payload. Rust checks names. */
+  head: [...ReturnType<typeof metadataArguments>, string | null, boolean | null, number, boolean];
   compress: boolean;
-  /** Whether a checksum will be written. */
+  /** Whether to compute the checksum. */
   sums: boolean;
 }
 
-/** Everything of a head that does not depend on the payload. */
-function planOf(init: unknown, options: unknown): Plan {
-  const metadata = check.object(init ?? null, "metadata");
-  const text = (key: string) => check.optional(metadata[key], `metadata.${key}`, check.text) ?? "";
-  const count = (key: string) => check.optional(metadata[key], `metadata.${key}`, u32) ?? 0;
+function planOf(metadata: unknown, options: unknown): Plan {
+  const given = metadataArguments(metadata);
   const chosen = check.object(options, "options");
-  const dialect = named(chosen["dialect"], "options.dialect", DIALECTS) ?? "0.3";
+  const dialect = check.optional(chosen["dialect"], "options.dialect", check.text);
   const checksum = check.optional(chosen["checksum"], "options.checksum", check.flag);
+  const alignment = check.optional(chosen["alignment"], "options.alignment", check.u32) ?? 1;
   const compress = check.optional(chosen["compress"], "options.compress", check.flag) ?? false;
-  const alignment = check.optional(chosen["alignment"], "options.alignment", u32) ?? 1;
-  const extra = Object.entries(check.object(metadata["extra"] ?? undefined, "metadata.extra"));
-  const shape = check.list(metadata["tensorShape"] ?? [], "metadata.tensorShape", u32);
-
-  const fields = new Fields();
-  for (const key of ["sessionId", "sourceAgentId", "targetAgentId", "modelId", "avpMapId"]) fields.text(text(key));
-  fields.number(count("hiddenDim")).number(count("numLayers"));
-  fields.text(named(metadata["payloadType"], "metadata.payloadType", PAYLOAD_TYPES) ?? "hidden_state");
-  fields.text(named(metadata["dtype"], "metadata.dtype", DTYPES) ?? "float32");
-  fields.text(named(metadata["mode"], "metadata.mode", MODES) ?? "latent");
-  fields.list(shape, (axis) => fields.number(axis));
-  fields.pairs(extra.map(([key, value]) => [key, check.text(value, `metadata.extra.${key}`)] as const));
-  const confidence = check.optional(metadata["confidenceScore"], "metadata.confidenceScore", check.number);
-  fields.option(confidence, (score) => fields.number(score));
-  fields.text(dialect).number(alignment).flag(compress).option(checksum, (wanted) => fields.flag(wanted));
-  return { fields, compress, sums: checksum ?? dialect === "0.3" };
+  return {
+    head: [...given, dialect, checksum, alignment, compress],
+    compress,
+    sums: checksum ?? (dialect ?? "0.3") === "0.3",
+  };
 }
 
-function headOf(plan: Plan, bodyLength: number, crc: number): Uint8Array {
-  return core.askBytes(Operation.EncodeHead, plan.fields.number(bodyLength).number(crc).bytes());
+function headBytes({ head }: Plan, bodyLength: number, crc: number): Uint8Array {
+  return core.call((rust) => rust.encodeHead(...head, bodyLength, crc));
 }
-
-export function named<T extends string>(value: unknown, name: string, values: readonly T[]): T | null {
-  return check.optional(value, name, (value, name) => check.oneOf(value, name, values));
-}
-
-export const u32 = (value: unknown, name: string) => check.whole(value, name, check.U32);
 
 function partsOf(payload: unknown): Uint8Array[] {
   return Array.isArray(payload) ? check.list(payload, "payload", check.bytes) : [check.bytes(payload, "payload")];
@@ -311,23 +196,16 @@ export class FrameDecoder {
   }
 
   #next(): api.Frame | null {
-    // A fault shows as soon as its bytes are there, before the header is whole.
-    if (this.#buffered > 0 && this.#buffered < HEADER) checkStart(this.#joined());
-    while (this.#buffered >= this.#needed) {
+    // The first bytes of a header may be wrong already; later, joining fewer bytes than are needed would be in vain.
+    while (this.#buffered > 0 && (this.#buffered < HEADER || this.#buffered >= this.#needed)) {
       const bytes = this.#joined();
       if (!this.#head) {
-        const frameLength = HEADER + uint32(bytes, 4);
-        const headLength = HEADER + uint32(bytes, 8);
-        checkStart(bytes);
-        if (frameLength > this.#limit) {
-          const message = `a frame of ${frameLength} bytes is more than the limit of ${this.#limit}`;
-          throw new DecodeError(message, "frame_too_large", 4);
-        }
-        if (headLength - HEADER > METADATA_LIMIT) throw tooLong(headLength - HEADER);
-        if (headLength <= bytes.length) this.#head = decodeHeader(bytes);
-        this.#needed = this.#head ? frameLength : headLength;
-        continue;
+        const found = core.peekHead(startOf(bytes), this.#limit);
+        this.#needed = typeof found === "number" ? found : found.frameLength;
+        if (typeof found === "number") return null;
+        this.#head = found;
       }
+      if (bytes.length < this.#needed) return null;
       const frame = withPayload(this.#head, bytes.subarray(0, this.#needed));
       const rest = bytes.subarray(this.#needed);
       this.#pieces = rest.length > 0 ? [rest] : [];
@@ -342,15 +220,6 @@ export class FrameDecoder {
   #joined(): Uint8Array {
     if (this.#pieces.length > 1) this.#pieces = [core.joined(this.#pieces)];
     return this.#pieces[0]!;
-  }
-}
-
-/** Throws what is wrong with the first bytes of a frame, but not that there are too few of them. */
-function checkStart(bytes: Uint8Array): void {
-  try {
-    core.askNumbers(Operation.DecodeHead, bytes.subarray(0, HEADER), -1);
-  } catch (error) {
-    if (!(error instanceof DecodeError && error.code === "truncated")) throw error;
   }
 }
 

@@ -1,9 +1,9 @@
-// The whole API. That it is what `api.ts` declares is checked when this is compiled.
+// The whole API. Compiling it checks the API against `api.ts`.
 
 import type * as api from "../api.js";
 import * as implementation from "./public.js";
 
-// Every name that is declared, with its type; one that is missing or differs does not compile.
+// Fails to compile if a declared name is missing or has another type.
 implementation satisfies Omit<typeof api, never>;
 
 export * from "./public.js";

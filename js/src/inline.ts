@@ -1,4 +1,4 @@
-// The entry for every host that may compile WebAssembly: the module is part of the file, and ready when it is imported.
+// The entry for hosts that can compile WebAssembly. It contains the module and needs no initialisation.
 
 import base64 from "avp.wasm";
 import { initialise } from "./seam-wasm.js";

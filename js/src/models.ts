@@ -1,41 +1,13 @@
-// Models: loaded, asked to think and to generate.
+// Models: loading, latent steps and generation.
 
 import { resolve } from "node:path";
 import type { ModelIdentity, Rule } from "../api.js";
 import type * as api from "../runtime.js";
 import { answerOf } from "./answer.js";
 import * as check from "./check.js";
-import { Context, contextOf, withLibrary } from "./contexts.js";
+import * as core from "./core.js";
+import { Context, contextOf, libraryOptions } from "./contexts.js";
 import { type External, addon, value } from "./native.js";
-import { duration, json, options, signal } from "./options.js";
-
-const DTYPES = ["fp32", "fp16", "q4", "q4f16", "int8", "uint8", "bnb4", "quantized"] as const;
-const LOAD = {
-  library: check.text,
-  threads: check.whole,
-  dtype: (value: unknown, name: string) => check.oneOf(value, name, DTYPES),
-  spinning: check.flag,
-  queue: check.whole,
-  inFlight: check.whole,
-};
-const CALL = { context: Context.heldBy, signal, timeout: duration, reusePrefix: check.flag };
-const THINK = { ...CALL, steps: check.whole, temperature: check.number, diagnostics: check.flag };
-const GENERATE = {
-  ...CALL,
-  maxTokens: check.whole,
-  temperature: check.number,
-  topK: check.whole,
-  topP: check.number,
-  minP: check.number,
-  repetitionPenalty: check.number,
-  frequencyPenalty: check.number,
-  presencePenalty: check.number,
-  logitBias: biases,
-  stop: (value: unknown, name: string) => check.list(value, name, check.text),
-  stopTokens: (value: unknown, name: string) => check.list(value, name, token),
-  ignoreEndOfTurn: check.flag,
-  seed: check.whole,
-};
 
 const key = Symbol("model");
 
@@ -49,9 +21,10 @@ export class Model {
     this.#info = JSON.parse(value(addon.modelInfo(held)));
   }
 
-  static async load(folder: string, options_?: api.LoadOptions): Promise<Model> {
-    const request = withLibrary(options(options_, "options", LOAD));
-    return new Model(key, value(await addon.modelLoad(resolve(check.text(folder, "folder")), request)));
+  static async load(folder: string, options?: api.LoadOptions): Promise<Model> {
+    const { library, ...chosen } = check.object(options, "options");
+    const request = core.json(chosen, "options");
+    return new Model(key, value(await addon.modelLoad(resolve(check.text(folder, "folder")), request, libraryOptions(library))));
   }
 
   get identity(): ModelIdentity {
@@ -65,16 +38,16 @@ export class Model {
     return value(addon.modelAccepts(this.#held, Context.heldBy(context, "context"))) as Rule;
   }
 
-  async think(prompt: api.Prompt, options_?: api.ThinkOptions): Promise<api.Thought> {
+  async think(prompt: api.Prompt, options?: api.ThinkOptions): Promise<api.Thought> {
     const asked = promptOf(prompt);
-    const { context, signal, ...chosen } = call(options_, THINK);
+    const { context, signal, request } = callOf(options);
     signal?.throwIfAborted();
     const stop = addon.newStop();
     const abort = () => addon.stop(stop);
     signal?.addEventListener("abort", abort);
     try {
-      const answer = await addon.modelThink(this.#held, asked, json(chosen, "options"), context ?? null, stop);
-      // An answer that came before the abort was seen is no longer wanted.
+      const answer = await addon.modelThink(this.#held, asked, request, context, stop);
+      // The call may have finished before the abort was noticed.
       signal?.throwIfAborted();
       const { about, context: held, lastHiddenState } = value(answer);
       return { context: contextOf(held), lastHiddenState, ...JSON.parse(about) };
@@ -83,41 +56,53 @@ export class Model {
     }
   }
 
-  generate(prompt: api.Prompt, options_?: api.GenerateOptions): api.Answer {
+  generate(prompt: api.Prompt, options?: api.GenerateOptions): api.Answer {
     const asked = promptOf(prompt);
-    const { context, signal, ...chosen } = call(options_, GENERATE);
-    const request = json(chosen, "options");
+    const { context, signal, request } = callOf(options);
     return answerOf(signal, (stop, listener) => {
-      addon.modelGenerate(this.#held, asked, request, context ?? null, stop, listener);
+      addon.modelGenerate(this.#held, asked, request, context, stop, listener);
     });
   }
 }
 
 interface Call {
-  context?: External<"context">;
-  signal?: AbortSignal;
+  context: External<"context"> | null;
+  signal: AbortSignal | undefined;
+  /** The other options as JSON, which Rust checks. */
+  request: string;
 }
 
-const call = (given: unknown, checks: typeof THINK | typeof GENERATE) => options(given, "options", checks) as Call;
+function callOf(options: unknown): Call {
+  const { context, signal, logitBias, ...chosen } = check.object(options, "options");
+  return {
+    context: check.optional(context, "options.context", Context.heldBy),
+    signal: check.optional(signal, "options.signal", abortSignal) ?? undefined,
+    request: core.json({ ...chosen, logitBias: check.optional(logitBias, "options.logitBias", biases) }, "options"),
+  };
+}
 
-/** A prompt as the addon reads it. */
+function abortSignal(value: unknown, name: string): AbortSignal {
+  if (value instanceof AbortSignal) return value;
+  throw new TypeError(`${name}: expected an AbortSignal`);
+}
+
+/** A prompt as JSON. Rust checks everything but the messages. */
 function promptOf(prompt: unknown): string {
-  if (typeof prompt === "string") return json({ text: prompt }, "prompt");
-  if (Array.isArray(prompt)) return json({ chat: { messages: messages(prompt, "prompt") } }, "prompt");
+  if (typeof prompt === "string") return core.stringify({ text: prompt });
+  if (Array.isArray(prompt)) return written({ messages: messages(prompt, "prompt") });
   if (typeof prompt !== "object" || prompt === null) {
-    throw new TypeError("prompt should be a string, messages, a conversation or { raw }");
+    throw new TypeError("prompt: expected a string, messages, a conversation or { raw }");
   }
-  if ("raw" in prompt) return json({ raw: options(prompt, "prompt", { raw: check.text })["raw"] ?? "" }, "prompt");
-  const anything = (value: unknown) => value;
-  const chat = options(prompt, "prompt", {
-    messages,
-    tools: (value, name) => check.list(value, name, anything),
-    documents: (value, name) => check.list(value, name, anything),
-    template: check.text,
-    addGenerationPrompt: check.flag,
-    variables: check.object,
-  });
-  return json({ chat: { ...chat, messages: chat["messages"] ?? messages(undefined, "prompt.messages") } }, "prompt");
+  const given = Object.fromEntries(Object.entries(prompt).filter(([, value]) => value !== undefined && value !== null));
+  return written("raw" in given ? given : { ...given, messages: messages(given["messages"], "prompt.messages") });
+}
+
+function written(prompt: object): string {
+  try {
+    return core.stringify(prompt);
+  } catch (error) {
+    throw new TypeError("prompt: expected JSON values", { cause: error });
+  }
 }
 
 function messages(value: unknown, name: string): unknown[] {
@@ -126,7 +111,7 @@ function messages(value: unknown, name: string): unknown[] {
     check.text(message["role"], `${name}.role`);
     const { content } = message;
     if (content !== undefined && content !== null && typeof content !== "string" && !Array.isArray(content)) {
-      throw new TypeError(`${name}.content should be a string, an array of parts, or null`);
+      throw new TypeError(`${name}.content: expected a string, an array of parts or null`);
     }
     return message;
   });
@@ -136,7 +121,7 @@ function token(value: unknown, name: string): number {
   return check.whole(value, name, check.U32);
 }
 
-/** JSON has no infinities: `null` stands for the negative one. */
+/** JSON has no infinities: `null` means `-Infinity`. */
 function biases(value: unknown, name: string): [number, number | null][] {
   return Object.entries(check.object(value, name)).map(([id, bias]) => {
     const number = bias === -Infinity ? null : check.number(bias, `${name}[${id}]`);

@@ -1,14 +1,16 @@
-// The addon: found, and described.
+// The addon: loading and declarations.
 
 import { createRequire } from "node:module";
+import type * as api from "../api.js";
 import { type Fault, errorOf } from "./errors.js";
+import type { headOf } from "./metadata.js";
 
-/** What the addon holds and JavaScript cannot look into. */
+/** An opaque object of the addon. */
 export interface External<Name extends string> {
   readonly external: Name;
 }
 
-/** Every answer is a value or a failure. A value is never an object with a `kind`. */
+/** A value or an error. A value is never an object with a `kind`. */
 export type Answer<T> = T | Fault;
 
 export interface Thinking {
@@ -23,18 +25,16 @@ export interface Event {
   failure?: Fault;
 }
 
-/** `bindings-node/src` has the functions; all that looks like JSON there is JSON. */
+/** The functions of `bindings-node/src` that `avp-wasm` lacks or has in another form. */
 export interface Addon {
-  ask(operation: number, request: Uint8Array, number: number): Answer<string>;
-  askBytes(operation: number, request: Uint8Array): Answer<Uint8Array>;
-  askNumbers(operation: number, request: Uint8Array, number: number, answer: Uint8Array): Answer<number>;
-  generation(): number;
+  decodeHead(build: typeof headOf, bytes: Uint8Array, frameLength?: number): Answer<api.FrameHead>;
+  peekHead(build: typeof headOf, bytes: Uint8Array, frameLimit: number): Answer<api.FrameHead | number>;
   crc32(bytes: Uint8Array, previous: number): number;
   unpack(body: Uint8Array, limit: number, offset: number): Answer<Uint8Array>;
   pack(payload: Uint8Array): Answer<Uint8Array>;
   newStop(): External<"stop">;
   stop(stop: External<"stop">): void;
-  modelLoad(folder: string, options: string): Promise<Answer<External<"model">>>;
+  modelLoad(folder: string, options: string, library: string): Promise<Answer<External<"model">>>;
   modelInfo(model: External<"model">): Answer<string>;
   modelAccepts(model: External<"model">, context: External<"context">): Answer<string>;
   modelThink(
@@ -54,18 +54,18 @@ export interface Addon {
   ): void;
   contextInfo(context: External<"context">): Answer<string>;
   contextToFrame(context: External<"context">, options: string): Promise<Answer<Uint8Array>>;
-  contextFromFrame(bytes: Uint8Array, options: string): Promise<Answer<External<"context">>>;
+  contextFromFrame(bytes: Uint8Array, options: string, library: string): Promise<Answer<External<"context">>>;
   contextSave(context: External<"context">, path: string, options: string): Promise<Answer<null>>;
-  contextLoad(path: string, options: string): Promise<Answer<External<"context">>>;
+  contextLoad(path: string, options: string, library: string): Promise<Answer<External<"context">>>;
 }
 
-/** The value of an answer. Throws where it is a failure. */
+/** The value of an answer. Throws if it is an error. */
 export function value<T>(answer: Answer<T>): T {
   if (typeof answer === "object" && answer !== null && "kind" in answer) throw errorOf(answer);
   return answer;
 }
 
-/** Platforms that there is a package for, as npm's `os`, `cpu` and `libc` name them. */
+/** The platform in npm's names of `os`, `cpu` and `libc`. */
 function platform(): string {
   const { platform, arch } = process;
   if (platform === "win32") return `${platform}-${arch}-msvc`;
@@ -75,7 +75,7 @@ function platform(): string {
 
 function isMusl(): boolean {
   const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean };
-  // Else the report looks up a name for every socket, which can take seconds.
+  // Otherwise the report resolves the address of every socket, which can take seconds.
   const before = report.excludeNetwork;
   report.excludeNetwork = true;
   const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } };
@@ -83,7 +83,7 @@ function isMusl(): boolean {
   return !header.glibcVersionRuntime;
 }
 
-/** The file beside this one first, as one has it who builds it, then the package of this platform. */
+/** Loads a file beside this one, which a local build makes, or the package of this platform. */
 function load(): Addon {
   const require = createRequire(__filename);
   const name = platform();
@@ -95,11 +95,11 @@ function load(): Addon {
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       const isMissing = code === "MODULE_NOT_FOUND" && message.includes(place);
-      reasons.push(`${place} (${isMissing ? "not there" : message.split("\n")[0]})`);
+      reasons.push(`${place} (${isMissing ? "not found" : message.split("\n")[0]})`);
     }
   }
-  const mend = "install avp-node again without --omit=optional and on this platform, or use avp-wasm, which runs everywhere";
-  throw new Error(`avp-node has no addon for ${process.platform} ${process.arch}: looked for ${reasons.join(", ")}; ${mend}`);
+  const fix = "reinstall avp-node on this platform without --omit=optional, or use avp-wasm, which runs everywhere";
+  throw new Error(`avp-node has no addon for ${process.platform} ${process.arch}: looked for ${reasons.join(", ")}; ${fix}`);
 }
 
 export const addon = load();

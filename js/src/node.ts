@@ -1,4 +1,4 @@
-// A Node stream of frames. It stands apart so that no browser is asked for `node:stream`.
+// A Node stream of frames, in its own file so that browsers need no `node:stream`.
 
 import { Transform, type TransformCallback } from "node:stream";
 // The package itself, so that there is one module and one set of classes.

@@ -1,3 +1,3 @@
-// The seam of the package that is built; `build-node.mjs` puts `seam-node.ts` in this file's place.
+// The seam of `avp-wasm`; `build-node.mjs` replaces this file with `seam-node.ts`.
 
 export * from "./seam-wasm.js";

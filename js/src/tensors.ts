@@ -3,53 +3,64 @@
 import type * as api from "../api.js";
 import * as check from "./check.js";
 import * as core from "./core.js";
-import { Fields, Operation } from "./core.js";
-import { u32 } from "./frames.js";
 
-const KINDS = ["text", "latent"] as const;
-const KV_DTYPES = ["float32", "float16", "bfloat16"] as const;
 const KV_HEADER = 17;
+const KINDS = ["text", "latent"] as const;
 
 const utf8 = new TextEncoder();
+const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export function decodeHybrid(payload: Uint8Array): api.Hybrid {
   const body = check.bytes(payload, "payload");
-  const answer = core.askNumbers(Operation.DecodeHybrid, body, 0);
-  const chunks = answer.list(() => {
-    const kind = answer.number();
-    return { kind: KINDS[kind] ?? kind, data: answer.bytes(), confidence: answer.number() };
+  const places: Chunk[] = core.ask((rust) => rust.decodeHybrid(body));
+  const chunks = places.map(({ kind, start, length, confidence }) => {
+    return { kind, data: body.subarray(start, start + length), confidence: Number(confidence) };
   });
   const last = (kind: string) => chunks.filter((chunk) => chunk.kind === kind).pop()?.data ?? null;
   const text = last("text");
-  return { chunks, text: text && core.fromUtf8.decode(text), latent: last("latent") };
+  return { chunks, text: text && fromUtf8.decode(text), latent: last("latent") };
+}
+
+interface Chunk {
+  kind: api.HybridChunk["kind"];
+  start: number;
+  length: number;
+  /** A string where JSON has no such number. */
+  confidence: number | string;
 }
 
 export function encodeHybrid(chunks: readonly api.HybridChunkInit[]): Uint8Array {
   const parts = check.list(chunks, "chunks", (value, name) => {
-    const chunk = check.object(value ?? null, name);
-    const { kind, data } = chunk;
+    const { kind, data, confidence } = check.object(value ?? null, name);
     return {
-      kind: typeof kind === "number" ? check.whole(kind, `${name}.kind`, 0x7fff_ffff) : KINDS.indexOf(check.oneOf(kind, `${name}.kind`, KINDS)),
+      kind: kindOf(kind, `${name}.kind`),
       data: typeof data === "string" ? utf8.encode(data) : check.bytes(data, `${name}.data`),
-      confidence: check.optional(chunk["confidence"], `${name}.confidence`, check.number) ?? 0,
+      confidence: check.optional(confidence, `${name}.confidence`, check.number) ?? 0,
     };
   });
-  const fields = new Fields();
-  fields.list(parts, ({ kind, data, confidence }) => fields.number(kind).number(data.length).number(confidence));
-  return core.askBytes(Operation.EncodeHybrid, fields.bytes(...parts.map((part) => part.data)));
+  const kinds = Int32Array.from(parts, (part) => part.kind);
+  const lengths = Float64Array.from(parts, (part) => part.data.length);
+  const confidences = Float32Array.from(parts, (part) => part.confidence);
+  const data = core.joined(parts.map((part) => part.data));
+  return core.call((rust) => rust.encodeHybrid(kinds, lengths, confidences, data));
+}
+
+function kindOf(value: unknown, name: string): number {
+  if (typeof value === "number") return check.whole(value, name, 0x7fff_ffff);
+  return KINDS.indexOf(check.oneOf(value, name, KINDS));
 }
 
 export function encodeKvCache(shape: api.KvShape, layers: readonly api.KvLayer[]): Uint8Array {
-  const given = check.object(shape ?? null, "shape");
-  const fields = new Fields();
-  for (const key of ["numLayers", "numKvHeads", "headDim", "seqLen"]) fields.number(u32(given[key], `shape.${key}`));
-  fields.text(check.oneOf(given["dtype"], "shape.dtype", KV_DTYPES));
+  const { dtype, ...given } = check.object(shape ?? null, "shape");
+  const count = (key: keyof api.KvShape) => check.u32(given[key], `shape.${key}`);
+  const counts = [count("numLayers"), count("numKvHeads"), count("headDim"), count("seqLen")] as const;
+  const name = check.text(dtype, "shape.dtype");
   const tensors = check.list(layers, "layers", (value, name) => {
     const layer = check.object(value ?? null, name);
     return [check.bytes(layer["key"], `${name}.key`), check.bytes(layer["value"], `${name}.value`)];
   });
-  fields.list(tensors.flat(), (tensor) => fields.number(tensor.length));
-  return core.joined([core.askBytes(Operation.EncodeKv, fields.bytes()), ...tensors.flat()]);
+  const lengths = Float64Array.from(tensors.flat(), (tensor) => tensor.length);
+  return core.joined([core.call((rust) => rust.encodeKv(...counts, name, lengths)), ...tensors.flat()]);
 }
 
 export class KvCacheView {
@@ -60,7 +71,7 @@ export class KvCacheView {
   constructor(payload: Uint8Array) {
     this.#payload = check.bytes(payload, "payload");
     const header = this.#payload.subarray(0, KV_HEADER);
-    const { tensorLength, ...shape } = core.ask(Operation.DecodeKv, header, this.#payload.length);
+    const { shape, tensorLength } = core.ask((rust) => rust.decodeKv(header, this.#payload.length));
     this.shape = Object.freeze(shape);
     this.tensorLength = tensorLength;
   }

@@ -1,4 +1,4 @@
-// The build puts the module into the file, in base64.
+// The build replaces this import with the module in base64.
 declare module "avp.wasm" {
   const base64: string;
   export default base64;

@@ -1,6 +1,6 @@
 // The entry for workerd, which takes compiled modules only from imports.
 
-// @ts-expect-error A module of WebAssembly, which the host compiles.
+// @ts-expect-error A WebAssembly module, which the host compiles.
 import compiled from "./avp.wasm";
 import { initialise } from "./seam-wasm.js";
 

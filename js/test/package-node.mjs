@@ -39,7 +39,7 @@ function run(program, args, cwd, env = process.env) {
   }
 }
 
-/** A project of its own that has the packages from npm's own hand. Other platforms' packages are nowhere, and not missed. */
+/** A new project with the packages installed by npm, without those of other platforms. */
 function project(name, files, type = "module", packages = [tarball, platform]) {
   const folder = join(root, name);
   mkdirSync(folder);
@@ -49,7 +49,7 @@ function project(name, files, type = "module", packages = [tarball, platform]) {
   return folder;
 }
 
-/** A program of `optionalDependencies`, which npm leaves out where there is none for the machine. */
+/** A program of `optionalDependencies`, which npm skips on unsupported machines. */
 function installed(program) {
   const file = join(js, "node_modules/.bin", process.platform === "win32" ? `${program}.cmd` : program);
   return existsSync(file) && spawnSync(file, ["--version"]).status === 0 ? file : null;
@@ -58,7 +58,7 @@ function installed(program) {
 const works = (folder, file) => assert.equal(run(process.execPath, [file], folder).trim(), "works");
 const tsc = (folder, ...args) => run(process.execPath, [join(js, "node_modules/typescript/bin/tsc"), ...args], folder);
 
-/** The tests, about this package in place of the other. */
+/** The tests of `avp-wasm`, with this package in its place. */
 function bringTests(folder) {
   const place = join(folder, "js/test");
   mkdirSync(place, { recursive: true });
@@ -150,7 +150,7 @@ export { frame, error, FrameDecoder, FrameTransform };
   "a project without the platform's package, which is told so": () => {
     const folder = project("no-addon", { "main.js": `import "avp-node";` }, "module", [tarball]);
     assert.throws(() => run(process.execPath, ["main.js"], folder), (error) => {
-      for (const word of [process.platform, process.arch, "not there", "avp-wasm"]) assert.ok(error.message.includes(word), error.message);
+      for (const word of [process.platform, process.arch, "not found", "avp-wasm"]) assert.ok(error.message.includes(word), error.message);
       return true;
     });
   },

@@ -1,4 +1,4 @@
-//! The inspector: its page, built, served, and tried in a real browser.
+//! The inspector: its page, built, served and tested in a browser.
 
 use std::{
     env,
@@ -15,7 +15,7 @@ use crate::{
     process::run,
 };
 
-/// Serves the page to this machine until it is stopped; `arguments` may name a port.
+/// Serves the page on the loopback interface until interrupted; `arguments` may name a port.
 ///
 /// # Errors
 /// When the page cannot be built or the port is taken.
@@ -24,28 +24,28 @@ pub(crate) fn serve(root: &Path, arguments: &[OsString]) -> Result<()> {
     run(node(root).arg("inspector/serve.mjs").arg(folder).args(arguments))
 }
 
-/// Checks the page's types and uses it in a browser; gives the reason where there is none.
+/// Checks the page's types and tests it in a browser. Returns the reason if there is no browser.
 ///
 /// # Errors
-/// When anything is not as it should be.
+/// When a check fails.
 pub(crate) fn test(root: &Path) -> Result<Option<String>> {
     let folder = build(root)?;
     run(node(root).args(["node_modules/typescript/bin/tsc", "--project", "inspector"]))?;
     let Some(browser) = chromium().or_else(install_chromium) else {
-        return Ok(Some("no Chromium found, nor Debian's package of it; name one in CHROMIUM".into()));
+        return Ok(Some("no Chromium found, and Debian's package cannot be installed; set CHROMIUM".into()));
     };
-    // One browser after another: several at once only wait for each other.
+    // One browser at a time: several in parallel take as long.
     run(node(root)
         .args(["--test", "--test-reporter=spec", "--test-timeout=300000", "--test-concurrency=1"])
         .args(test_files(&root.join("js/inspector/test"))?)
         .env("INSPECTOR", folder)
         .env("CHROMIUM", browser)
-        // Named from the repository's root, as everything else is.
+        // A relative path is relative to the repository's root.
         .envs(env::var_os("SCREENSHOTS").map(|folder| ("SCREENSHOTS", root.join(folder)))))?;
     Ok(None)
 }
 
-/// The tests in a folder; what else lies there helps them.
+/// The test files in a folder.
 fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -58,7 +58,7 @@ fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Builds the page into `target/inspector/`, and gives that folder.
+/// Builds the page into `target/inspector/`, and returns that folder.
 fn build(root: &Path) -> Result<PathBuf> {
     pack_module(root)?;
     let folder = root.join("target").join("inspector");
@@ -79,7 +79,7 @@ pub(crate) fn chromium() -> Option<PathBuf> {
     named.or_else(found)
 }
 
-/// Debian's package, where this is Debian and we may install.
+/// Installs Debian's package, if possible.
 fn install_chromium() -> Option<PathBuf> {
     eprintln!("no Chromium found: installing Debian's package");
     let apt = |arguments: &[&str]| {

@@ -1,6 +1,7 @@
-//! The npm packages: the WebAssembly module and the Node addon, built, packed, and tried in fresh projects.
+//! The npm packages: the WebAssembly module and the Node addon, built, packed and tested in fresh projects.
 //!
-//! The tools that it takes (esbuild, binaryen's `wasm-opt`, TypeScript, bundlers) come from `js/package-lock.json`.
+//! `wasm-bindgen` is built with the workspace, at the version in `Cargo.lock`. The other tools (esbuild, binaryen's `wasm-opt`,
+//! TypeScript, bundlers) come from `js/package-lock.json`.
 
 use std::{
     env, fs,
@@ -13,19 +14,17 @@ use anyhow::{Context as _, Result};
 use crate::{
     checks::WHOLE,
     inspector, onnxruntime, peers,
-    process::{cargo, output, run, target_folder},
+    process::{cargo, output, run, target_folder, tool},
 };
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// The standard library is built with the module, for size: as it is shipped, its sorting, its panic messages and what
-/// formats them are a quarter of the module. This part of Cargo is unstable, and so is tied to the toolchain that
-/// `rust-toolchain.toml` names.
+/// The standard library is built with the module, for size: the prebuilt one adds a third to the module with sorting, panic
+/// messages and their formatting. This part of Cargo is unstable, and so tied to the toolchain in `rust-toolchain.toml`.
 const SMALL_STD: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
 
-/// A panic is a defect of ours, which the host sees as a trap in any case; it needs no message, no place, and no text of
-/// values for `{:?}`. SHA-256 is for short texts here, so its loop stays rolled. These flags stand in the place of those in
-/// `.cargo/config.toml`, so they name SIMD too.
+/// A panic is a defect, which the host sees as a trap: it needs neither message nor location. SHA-256 is for short texts here,
+/// so its loop is not unrolled. These flags replace those in `.cargo/config.toml`, so they include SIMD.
 const SMALL_CODE: &str = "-Ctarget-feature=+simd128 -Zunstable-options -Cpanic=immediate-abort -Zlocation-detail=none -Zfmt-debug=none \
                           --cfg sha2_backend=\"soft\" --cfg sha2_backend_soft=\"compact\"";
 
@@ -42,7 +41,7 @@ pub(crate) fn pack(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds and packs `avp-wasm`, and gives the tarball.
+/// Builds and packs `avp-wasm`, and returns the tarball.
 ///
 /// # Errors
 /// When a tool is missing or fails.
@@ -56,12 +55,14 @@ pub(crate) fn pack_module(root: &Path) -> Result<PathBuf> {
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", SMALL_CODE))?;
     let module = target_folder(root).join(TARGET).join("wasm/avp_wasm.wasm");
+    let generated = root.join("js/src/generated");
+    run(tool(root, "bindgen")?.arg(&module).arg(&generated))?;
     let npm = npm_folder(root);
-    run(node(root).arg("build.mjs").arg(&module).arg(npm.join("avp-wasm")))?;
+    run(node(root).arg("build.mjs").arg(generated.join("avp_bg.wasm")).arg(npm.join("avp-wasm")))?;
     tarball(&npm, "avp-wasm")
 }
 
-/// Packs `avp-node` and the package of this platform, whose addon lies in `target/BUILT`, and gives the tarballs.
+/// Packs `avp-node` and the package of this platform, with the addon in `target/BUILT`, and returns the tarballs.
 fn pack_addon(root: &Path, built: &str) -> Result<[PathBuf; 2]> {
     set_up(root)?;
     let (prefix, suffix) = (env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
@@ -80,22 +81,22 @@ fn tarball(npm: &Path, package: &str) -> Result<PathBuf> {
     Ok(tarball)
 }
 
-/// The target that this machine builds for by itself.
+/// The host target of this machine.
 pub(crate) fn host() -> Result<String> {
     let about = output(Command::new("rustc").arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc does not name its host")?.to_owned())
+    Ok(host.context("`rustc -vV` names no host")?.to_owned())
 }
 
-/// Where the packages lie, packed and not.
+/// The folder of the packages and tarballs.
 pub(crate) fn npm_folder(root: &Path) -> PathBuf {
     root.join("target").join("npm")
 }
 
-/// Checks types and size, and uses the tarball as its consumers would.
+/// Checks types and size, and tests the tarballs in projects of every kind.
 ///
 /// # Errors
-/// When anything is not as it should be.
+/// When a check fails.
 pub(crate) fn test(root: &Path) -> Result<()> {
     let module = pack_module(root)?;
     // The addon, and the program that the example starts.
@@ -112,7 +113,7 @@ pub(crate) fn test(root: &Path) -> Result<()> {
     test_example(root, &module, library.as_deref())
 }
 
-/// Runs `examples/js` with agents of its own, and its page where there is a browser.
+/// Tests `examples/js`, and its page if there is a browser.
 fn test_example(root: &Path, module: &Path, library: Option<&Path>) -> Result<()> {
     let avp = target_folder(root).join("debug").join(format!("avp{}", env::consts::EXE_SUFFIX));
     run(node(root)
@@ -130,7 +131,7 @@ fn test_example(root: &Path, module: &Path, library: Option<&Path>) -> Result<()
 pub(crate) fn bench(root: &Path) -> Result<()> {
     pack(root)?;
     let npm = npm_folder(root);
-    // The addon's package lies beside the one that asks for it, where nothing has been installed.
+    // Without an installation, the addon's package is found beside the main one.
     run(node(root)
         .args(["--expose-gc", "bench/bench.mjs"])
         .arg(&npm)
@@ -138,12 +139,12 @@ pub(crate) fn bench(root: &Path) -> Result<()> {
         .envs(peers::set_up(root)?))
 }
 
-/// Installs what the lock file names, unless that is done.
+/// Installs the packages of the lock file, unless they are installed.
 fn set_up(root: &Path) -> Result<()> {
     let js = root.join("js");
     let lock = js.join("package-lock.json");
     let locked = fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
-    // npm's own record differs in form, so the lock file that was installed is kept beside it.
+    // npm's own record has another format, so a copy of the installed lock file marks the installation.
     let installed = js.join("node_modules/.installed-lock.json");
     if fs::read(&installed).is_ok_and(|installed| installed == locked) {
         return Ok(());
@@ -152,7 +153,7 @@ fn set_up(root: &Path) -> Result<()> {
     fs::write(&installed, locked).with_context(|| format!("cannot write {}", installed.display()))
 }
 
-/// Node, in the folder of the JavaScript.
+/// Node in the folder `js`.
 pub(crate) fn node(root: &Path) -> Command {
     let mut node = Command::new("node");
     node.current_dir(root.join("js"));
@@ -160,6 +161,6 @@ pub(crate) fn node(root: &Path) -> Command {
 }
 
 pub(crate) fn npm_command() -> Command {
-    // On Windows npm is a script, which is not found by its bare name.
+    // On Windows npm is a script, which needs its extension.
     Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" })
 }

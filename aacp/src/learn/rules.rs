@@ -137,11 +137,10 @@ pub struct RuleRegistry {
     refused: Vec<Refused>,
 }
 
+/// The object around a list of rules.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum RulesText {
-    Object { rules: Vec<Rule> },
-    List(Vec<Rule>),
+struct RulesText {
+    rules: Vec<Rule>,
 }
 
 impl RuleRegistry {
@@ -208,10 +207,15 @@ impl RuleRegistry {
     /// # Errors
     /// [`RuleError::Format`]. Nothing is added then.
     pub fn add_json(&mut self, text: &str, schema: Schema<'_>) -> Result<usize, RuleError> {
-        let text = serde_json::from_str(text)
-            .map_err(|error| RuleError::Format { line: error.line(), column: error.column() })?;
-        let (RulesText::Object { rules } | RulesText::List(rules)) = text;
-        Ok(self.add_rules(rules, schema))
+        let format =
+            |error: serde_json::Error| RuleError::Format { line: error.line(), column: error.column() };
+        let is_list = text.trim_start().starts_with('[');
+        let rules = if is_list {
+            serde_json::from_str(text)
+        } else {
+            serde_json::from_str(text).map(|RulesText { rules }| rules)
+        };
+        Ok(self.add_rules(rules.map_err(format)?, schema))
     }
 
     /// Adds rules and returns their number. Packets are validated with `schema`; rejected rules are listed in

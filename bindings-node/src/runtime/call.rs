@@ -1,4 +1,4 @@
-//! One call: its thread, its promise, its end before time.
+//! One call: thread, promise, cancellation.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -15,9 +15,9 @@ use napi_derive::napi;
 use super::fault::runtime_failure;
 use crate::failure::{Answer, Failure, answered};
 
-/// Does `work` on a thread of its own and keeps the promise that it returns.
+/// Runs `work` on its own thread and settles the returned promise with its result.
 ///
-/// A thread is what a call costs beside the model's work: the model's queue bounds how many there can be for long.
+/// The model's queue bounds the number of threads.
 pub(super) fn promised<'env, T, W>(env: &'env Env, work: W) -> napi::Result<Object<'env>>
 where
     T: ToNapiValue + Send + 'static,
@@ -38,7 +38,7 @@ pub(super) fn on_a_thread(work: impl FnOnce() + Send + 'static) -> napi::Result<
     thread.map(drop).map_err(|error| Error::from_reason(format!("no thread for the call: {error}")))
 }
 
-/// What ends a call before its time, from JavaScript's side.
+/// Cancels a call from JavaScript.
 #[derive(Default)]
 pub struct Stop(Mutex<Stage>);
 
@@ -51,13 +51,13 @@ enum Stage {
 }
 
 impl Stop {
-    /// What `pending` comes to, unless it is stopped, before or while it runs.
+    /// Waits for `pending`, which can be stopped before or while it runs.
     pub(super) fn wait<T>(&self, pending: Pending<T>) -> Result<T, RunError> {
         self.watch(pending.canceller());
         pending.wait()
     }
 
-    /// Has [`stop`](Self::stop) end this call.
+    /// Makes [`stop`](Self::stop) cancel this call.
     pub(super) fn watch(&self, canceller: Canceller) {
         let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*stage {
@@ -79,24 +79,24 @@ impl Stop {
     }
 }
 
-/// Something to end one call with.
+/// Creates a handle that cancels one call.
 #[napi]
 pub fn new_stop() -> External<std::sync::Arc<Stop>> {
     External::new(std::sync::Arc::default())
 }
 
-/// Ends the call, now or as soon as it begins.
+/// Cancels the call, now or when it starts.
 #[napi]
 pub fn stop(stop: &External<std::sync::Arc<Stop>>) {
     stop.stop();
 }
 
-/// Reads what TypeScript hands over as JSON.
-pub(super) fn parsed<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, Failure> {
-    serde_json::from_str(json).map_err(|error| runtime_failure("bad_request", error))
+/// Reads the JSON of the argument called `name`.
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(json: &str, name: &str) -> Result<T, Failure> {
+    Ok(avp_js_operations::argument::argument(json, name)?)
 }
 
-/// Writes an answer as JSON.
+/// Writes a result as JSON.
 pub(super) fn written(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| runtime_failure("internal", error))
 }

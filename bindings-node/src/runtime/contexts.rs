@@ -1,6 +1,6 @@
-//! Contexts: looked at, written and read.
+//! Contexts: inspected, written and read.
 
-use avp_core::OwnedModelIdentity;
+use avp_js_operations::identity::Identity;
 use avp_runtime_ort::Context;
 use bytes::Bytes;
 use napi::{
@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     call::{parsed, promised, written},
     library,
-    options::{Library, ReadFrame, WriteFrame},
+    options::{ReadFrame, WriteFrame},
 };
 use crate::failure::{Answer, answered};
 
@@ -22,37 +22,9 @@ use crate::failure::{Answer, answered};
 struct ContextInfo<'c> {
     seq_len: usize,
     num_steps: usize,
-    identity: Identity<'c>,
+    identity: Identity,
     shape: Shape<'c>,
     tokens: Option<Vec<Option<u32>>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Identity<'i> {
-    model_family: &'i str,
-    model_id: &'i str,
-    model_hash: &'i str,
-    hidden_dim: u32,
-    num_layers: u32,
-    num_kv_heads: u32,
-    head_dim: u32,
-    tokenizer_hash: &'i str,
-}
-
-impl<'i> From<&'i OwnedModelIdentity> for Identity<'i> {
-    fn from(identity: &'i OwnedModelIdentity) -> Self {
-        Self {
-            model_family: &identity.model_family,
-            model_id: &identity.model_id,
-            model_hash: &identity.model_hash,
-            hidden_dim: identity.hidden_dim,
-            num_layers: identity.num_layers,
-            num_kv_heads: identity.num_kv_heads,
-            head_dim: identity.head_dim,
-            tokenizer_hash: &identity.tokenizer_hash,
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -65,8 +37,8 @@ struct Shape<'s> {
     dtype: &'s str,
 }
 
-/// The context as JavaScript holds it. The garbage collector is told its size, else it would see but a few bytes and leave
-/// gigabytes of contexts lying that nobody refers to any more.
+/// The context for JavaScript. The garbage collector is told its size: it would otherwise leave gigabytes of unreachable
+/// contexts in memory, because each seems to have a few bytes.
 pub(super) fn held(context: Context) -> External<Context> {
     let layout = context.cache_layout();
     let row = layout.num_kv_heads.saturating_mul(layout.head_dim).saturating_mul(layout.dtype.size());
@@ -74,7 +46,7 @@ pub(super) fn held(context: Context) -> External<Context> {
     External::new_with_size_hint(context, size)
 }
 
-/// What there is to know of a context, as JSON.
+/// The properties of a context, as JSON.
 #[napi]
 pub fn context_info(context: &External<Context>) -> Answer<String> {
     answered(|| {
@@ -82,7 +54,7 @@ pub fn context_info(context: &External<Context>) -> Answer<String> {
         written(&ContextInfo {
             seq_len: context.seq_len(),
             num_steps: context.num_steps(),
-            identity: context.identity().into(),
+            identity: Identity(context.identity().clone()),
             shape: Shape {
                 num_layers: layout.num_layers,
                 num_kv_heads: layout.num_kv_heads,
@@ -95,7 +67,7 @@ pub fn context_info(context: &External<Context>) -> Answer<String> {
     })
 }
 
-/// The context as a frame: the memory that it is written to is handed over as it is.
+/// The context as a frame, in memory that JavaScript takes over.
 #[napi]
 pub fn context_to_frame<'env>(
     env: &'env Env,
@@ -104,22 +76,22 @@ pub fn context_to_frame<'env>(
 ) -> napi::Result<Object<'env>> {
     let context = Context::clone(context);
     promised(env, move || {
-        let options = parsed::<WriteFrame>(&options)?;
+        let options = parsed::<WriteFrame>(&options, "options")?;
         Ok(Uint8Array::new(context.to_frame(&options.into())?))
     })
 }
 
-/// A context out of a frame. `bytes` are used where they lie: nothing else may write to them from now on, which TypeScript
-/// sees to.
+/// A context from a frame. `bytes` are used in place: TypeScript makes sure that nothing else writes to them.
 #[napi]
 pub fn context_from_frame<'env>(
     env: &'env Env,
     bytes: Uint8Array,
     options: String,
+    library: String,
 ) -> napi::Result<Object<'env>> {
     promised(env, move || {
-        let (places, options) = (parsed::<Library>(&options)?, parsed::<ReadFrame>(&options)?);
-        let runtime = library::runtime(places.library.as_deref(), &places.packaged)?;
+        let options = parsed::<ReadFrame>(&options, "options")?;
+        let runtime = library::runtime(&parsed(&library, "options")?)?;
         let bytes = Bytes::from_owner(bytes);
         Ok(held(Context::from_bytes(&runtime, bytes, &options.into())?))
     })
@@ -135,17 +107,22 @@ pub fn context_save<'env>(
 ) -> napi::Result<Object<'env>> {
     let context = Context::clone(context);
     promised(env, move || {
-        let options = parsed::<WriteFrame>(&options)?;
+        let options = parsed::<WriteFrame>(&options, "options")?;
         Ok(context.save_with(path, &options.into())?)
     })
 }
 
-/// A context out of a file.
+/// A context from a file.
 #[napi]
-pub fn context_load<'env>(env: &'env Env, path: String, options: String) -> napi::Result<Object<'env>> {
+pub fn context_load<'env>(
+    env: &'env Env,
+    path: String,
+    options: String,
+    library: String,
+) -> napi::Result<Object<'env>> {
     promised(env, move || {
-        let (places, options) = (parsed::<Library>(&options)?, parsed::<ReadFrame>(&options)?);
-        let runtime = library::runtime(places.library.as_deref(), &places.packaged)?;
+        let options = parsed::<ReadFrame>(&options, "options")?;
+        let runtime = library::runtime(&parsed(&library, "options")?)?;
         Ok(held(Context::load(&runtime, path, &options.into())?))
     })
 }

@@ -6,6 +6,10 @@ use avp_runtime_ort::{ContextError, ModelError, RunError};
 
 use crate::failure::Failure;
 
+pub(super) fn argument_failure(message: impl Display) -> Failure {
+    Failure { kind: "argument".to_owned(), code: String::new(), offset: None, message: message.to_string() }
+}
+
 pub(super) fn runtime_failure(code: &str, message: impl Display) -> Failure {
     Failure { kind: "runtime".to_owned(), code: code.to_owned(), offset: None, message: message.to_string() }
 }

@@ -1,4 +1,4 @@
-//! The ONNX Runtime library of this process: found once, with the first model or context.
+//! The ONNX Runtime library of this process, loaded with the first model or context.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,20 +7,20 @@ use std::{
 
 use avp_runtime_ort::{LibraryError, OrtLibrary, Runtime};
 
-use super::fault::runtime_failure;
+use super::{fault::runtime_failure, options::Library};
 use crate::failure::Failure;
 
 static FOUND: Mutex<Option<Runtime>> = Mutex::new(None);
 
-/// The library that is loaded, else the one at `named`, else the one that the Rust runtime finds, else the first usable
-/// one of `packaged`: the files of an installed `onnxruntime-node`.
-pub(super) fn runtime(named: Option<&Path>, packaged: &[PathBuf]) -> Result<Runtime, Failure> {
+/// The library that is already loaded, or the one that the options name, or the one that the Rust runtime finds, or the first
+/// usable one of an installed `onnxruntime-node`.
+pub(super) fn runtime(options: &Library) -> Result<Runtime, Failure> {
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = &*found {
         return Ok(runtime.clone());
     }
-    let runtime =
-        Runtime::load(&find(named, packaged)?).map_err(|error| runtime_failure("library", error))?;
+    let runtime = Runtime::load(&find(options.library.as_deref(), &options.packaged)?)
+        .map_err(|error| runtime_failure("library", error))?;
     Ok(found.insert(runtime).clone())
 }
 
@@ -39,7 +39,7 @@ fn find(named: Option<&Path>, packaged: &[PathBuf]) -> Result<OrtLibrary, Failur
     }
     let package = match &tried[..] {
         [] => "the package onnxruntime-node is not installed".to_owned(),
-        tried => format!("the package onnxruntime-node does not do: {}", tried.join("; ")),
+        tried => format!("the package onnxruntime-node has no usable library: {}", tried.join("; ")),
     };
     Err(runtime_failure(
         "library_not_found",

@@ -1,14 +1,14 @@
-//! Models and contexts, each call on a thread of its own, so that Node's event loop goes on.
+//! Models and contexts. Each call runs on its own thread and does not block Node's event loop.
 //!
-//! JavaScript holds models and contexts as externals, which are let go of when it has no more use for them.
+//! JavaScript holds models and contexts as externals, which the garbage collector frees.
 //!
 //! | part | does |
 //! |---|---|
 //! | `library` | the ONNX Runtime library of this process |
-//! | `call` | one call: its thread, its promise, its end before time |
+//! | `call` | one call: thread, promise, cancellation |
 //! | `fault` | the runtime's errors, by code |
-//! | `options` | what TypeScript hands over, as JSON |
-//! | `models`, `contexts` | the functions themselves |
+//! | `options` | options as JSON |
+//! | `models`, `contexts` | the exported functions |
 
 pub mod call;
 pub mod contexts;

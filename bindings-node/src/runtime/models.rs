@@ -1,7 +1,8 @@
-//! Models: loaded, looked at, asked to think and to generate.
+//! Models: loading, latent steps and generation.
 
 use std::{sync::Arc, time::Duration};
 
+use avp_js_operations::identity::Identity;
 use avp_runtime_ort::{Context, Finish, Generation, Model, Prompt, RunError, Thought};
 use napi::{
     Either, Env,
@@ -13,45 +14,50 @@ use serde::Serialize;
 
 use super::{
     call::{Stop, on_a_thread, parsed, promised, written},
-    contexts::{Identity, held},
+    contexts::held,
     library,
-    options::{Ask, Generate, Library, Load, Think},
+    options::{Ask, Generate, Load, Think},
 };
 use crate::failure::{Answer, Failure, answered};
 
 /// Loads a model folder.
 #[napi]
-pub fn model_load<'env>(env: &'env Env, folder: String, options: String) -> napi::Result<Object<'env>> {
+pub fn model_load<'env>(
+    env: &'env Env,
+    folder: String,
+    options: String,
+    library: String,
+) -> napi::Result<Object<'env>> {
     promised(env, move || {
-        let (places, options) = (parsed::<Library>(&options)?, parsed::<Load>(&options)?);
-        let runtime = library::runtime(places.library.as_deref(), &places.packaged)?;
+        let options = parsed::<Load>(&options, "options")?;
+        let runtime = library::runtime(&parsed(&library, "options")?)?;
         Ok(External::new(Model::load(&runtime, folder, &options.try_into()?)?))
     })
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ModelInfo<'m> {
-    identity: Identity<'m>,
+struct ModelInfo {
+    identity: Identity,
     window: usize,
 }
 
-/// What there is to know of a model, as JSON.
+/// The properties of a model, as JSON.
 #[napi]
 pub fn model_info(model: &External<Model>) -> Answer<String> {
-    answered(|| written(&ModelInfo { identity: model.identity().into(), window: model.window() }))
+    answered(|| written(&ModelInfo { identity: Identity(model.identity().clone()), window: model.window() }))
 }
 
-/// The handshake's rule by which the context fits the model.
+/// The handshake rule by which the context fits the model.
 #[napi]
 pub fn model_accepts(model: &External<Model>, context: &External<Context>) -> Answer<String> {
     answered(|| Ok(model.accepts(context)?.as_str().to_owned()))
 }
 
-/// What thinking came to.
+/// The result of latent steps.
 #[napi(object, object_from_js = false)]
 pub struct Thinking {
-    /// All that was read and thought.
+    /// The context after the call.
     pub context: External<Context>,
     /// The hidden state of the last position.
     pub last_hidden_state: Float32Array,
@@ -71,7 +77,7 @@ struct ThoughtInfo<'t> {
     total_time: f64,
 }
 
-/// Reads a prompt and thinks.
+/// Reads a prompt and takes latent steps.
 #[napi]
 pub fn model_think<'env>(
     env: &'env Env,
@@ -84,7 +90,8 @@ pub fn model_think<'env>(
     let (model, context, stop) =
         (Model::clone(model), context.map(|one| Context::clone(one)), Arc::clone(stop));
     promised(env, move || {
-        let (prompt, options) = (Prompt::from(parsed::<Ask>(&prompt)?), parsed::<Think>(&options)?);
+        let (prompt, options) =
+            (Prompt::from(parsed::<Ask>(&prompt, "prompt")?), parsed::<Think>(&options, "options")?);
         let thought = stop.wait(model.start_think(prompt, context.as_ref(), &options.into()))?;
         thinking(thought)
     })
@@ -123,14 +130,14 @@ struct GenerationInfo<'g> {
     tokens_per_second: Option<f64>,
 }
 
-/// One piece of an answer, or its end: the whole of it, or why there is none.
+/// A piece of an answer, or its end: the whole answer or an error.
 #[napi(object, object_from_js = false)]
 pub struct Event {
-    /// Whole characters.
+    /// Text of whole characters.
     pub piece: Option<String>,
     /// The answer, as JSON.
     pub generation: Option<String>,
-    /// Why there is none.
+    /// The error.
     pub failure: Option<Failure>,
 }
 
@@ -147,10 +154,10 @@ impl Event {
     }
 }
 
-/// Takes the events of one answer, in their order.
+/// Receives the events of one answer in order.
 pub type Listener = ThreadsafeFunction<Event, (), Event, napi::Status, false>;
 
-/// Reads a prompt and generates; all of it comes as events.
+/// Reads a prompt and generates. The result arrives as events.
 #[napi]
 pub fn model_generate(
     model: &External<Model>,
@@ -163,16 +170,17 @@ pub fn model_generate(
     let (model, context, stop) =
         (Model::clone(model), context.map(|one| Context::clone(one)), Arc::clone(stop));
     on_a_thread(move || {
-        // A queue without bound is never full, and one that is closing belongs to a Node that ends.
+        // An unbounded queue is never full; a closing one means that Node is exiting.
         let tell = |event| _ = listener.call(event, ThreadsafeFunctionCallMode::NonBlocking);
         let answer = answered(|| {
-            let (prompt, options) = (Prompt::from(parsed::<Ask>(&prompt)?), parsed::<Generate>(&options)?);
+            let (prompt, options) =
+                (Prompt::from(parsed::<Ask>(&prompt, "prompt")?), parsed::<Generate>(&options, "options")?);
             let mut stream = model.start_generate(prompt, context.as_ref(), &options.into())?;
             stop.watch(stream.canceller());
             for piece in &mut stream {
                 match piece {
                     Ok(text) => tell(Event::piece(text)),
-                    // What was read until then is the answer.
+                    // The answer is what was generated until then.
                     Err(RunError::Cancelled) if stop.is_stopped() => break,
                     Err(error) => return Err(error.into()),
                 }

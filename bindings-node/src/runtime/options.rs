@@ -1,4 +1,4 @@
-//! What TypeScript hands over, as JSON: what it leaves out is the runtime's default.
+//! Options as JSON. An absent option has the runtime's default, an unknown one is an error.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -6,22 +6,22 @@ use avp_core::{Compression, Dialect};
 use avp_runtime_ort::{
     Chat, Device, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Message, Prompt, ThinkOptions,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
 
-use super::fault::runtime_failure;
+use super::fault::argument_failure;
 use crate::failure::Failure;
 
 /// Where the ONNX Runtime library may be.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Library {
     pub(super) library: Option<PathBuf>,
     pub(super) packaged: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Load {
     threads: Option<usize>,
     dtype: Option<String>,
@@ -38,7 +38,7 @@ impl TryFrom<Load> for LoadOptions {
         let dtype = given.dtype.map(|name| name.parse()).transpose();
         Ok(Self {
             threads: given.threads.unwrap_or(default.threads),
-            dtype: dtype.map_err(|error| runtime_failure("option", error))?,
+            dtype: dtype.map_err(|error| argument_failure(format_args!("options.dtype: {error}")))?,
             device: Device::Cpu,
             spinning: given.spinning.unwrap_or(default.spinning),
             queue: given.queue.unwrap_or(default.queue),
@@ -48,35 +48,26 @@ impl TryFrom<Load> for LoadOptions {
     }
 }
 
-/// A prompt in each of its forms.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) enum Ask {
-    Raw(String),
-    Text(String),
-    Chat(Conversation),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Conversation {
+/// A prompt: raw text, text as one user message, or a conversation.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Ask {
+    raw: Option<String>,
+    text: Option<String>,
     messages: Vec<Message>,
-    #[serde(default)]
     tools: Vec<Value>,
-    #[serde(default)]
     documents: Vec<Value>,
     template: Option<String>,
     add_generation_prompt: Option<bool>,
-    #[serde(default)]
     variables: Map<String, Value>,
 }
 
 impl From<Ask> for Prompt {
-    fn from(ask: Ask) -> Self {
-        match ask {
-            Ask::Raw(text) => Self::Raw(text),
-            Ask::Text(text) => text.into(),
-            Ask::Chat(given) => Self::Chat(Chat {
+    fn from(given: Ask) -> Self {
+        match (given.raw, given.text) {
+            (Some(text), _) => Self::Raw(text),
+            (_, Some(text)) => text.into(),
+            _ => Self::Chat(Chat {
                 messages: given.messages,
                 tools: given.tools,
                 documents: given.documents,
@@ -89,11 +80,12 @@ impl From<Ask> for Prompt {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Think {
     steps: Option<usize>,
     temperature: Option<f32>,
-    timeout: Option<f64>,
+    #[serde(deserialize_with = "millis")]
+    timeout: Option<Duration>,
     diagnostics: bool,
     reuse_prefix: bool,
 }
@@ -104,7 +96,7 @@ impl From<Think> for ThinkOptions {
         Self {
             steps: given.steps.unwrap_or(default.steps),
             temperature: given.temperature.unwrap_or(default.temperature),
-            timeout: given.timeout.map(millis),
+            timeout: given.timeout,
             diagnostics: given.diagnostics,
             reuse_prefix: given.reuse_prefix,
             ..default
@@ -113,7 +105,7 @@ impl From<Think> for ThinkOptions {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Generate {
     max_tokens: Option<usize>,
     temperature: Option<f32>,
@@ -129,7 +121,8 @@ pub(super) struct Generate {
     stop_tokens: Vec<u32>,
     ignore_end_of_turn: bool,
     seed: Option<u64>,
-    timeout: Option<f64>,
+    #[serde(deserialize_with = "millis")]
+    timeout: Option<Duration>,
     reuse_prefix: bool,
 }
 
@@ -151,7 +144,7 @@ impl From<Generate> for GenerateOptions {
             stop_tokens: given.stop_tokens,
             ignore_end_of_turn: given.ignore_end_of_turn,
             seed: given.seed.unwrap_or(default.seed),
-            timeout: given.timeout.map(millis),
+            timeout: given.timeout,
             reuse_prefix: given.reuse_prefix,
             ..default
         }
@@ -159,13 +152,13 @@ impl From<Generate> for GenerateOptions {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WriteFrame {
     session_id: String,
     source_agent_id: String,
     target_agent_id: String,
     model_hash: Option<String>,
-    dialect: Option<String>,
+    dialect: Option<Dialect>,
     alignment: Option<usize>,
     compress: bool,
     checksum: Option<bool>,
@@ -176,13 +169,12 @@ pub(super) struct WriteFrame {
 impl From<WriteFrame> for FrameOptions {
     fn from(given: WriteFrame) -> Self {
         let default = Self::default();
-        let dialect = given.dialect.as_deref().and_then(Dialect::from_avp_version);
         Self {
             session_id: given.session_id,
             source_agent_id: given.source_agent_id,
             target_agent_id: given.target_agent_id,
             model_hash: given.model_hash,
-            dialect: dialect.unwrap_or(default.dialect),
+            dialect: given.dialect.unwrap_or(default.dialect),
             alignment: given.alignment.unwrap_or(default.alignment),
             compression: if given.compress { Compression::Fast } else { Compression::None },
             checksum: given.checksum,
@@ -193,7 +185,7 @@ impl From<WriteFrame> for FrameOptions {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ReadFrame {
     verify: Option<bool>,
     scan: bool,
@@ -211,7 +203,11 @@ impl From<ReadFrame> for FrameReadOptions {
     }
 }
 
-/// TypeScript lets no negative number through; what is too long for a time is as good as the longest.
-fn millis(millis: f64) -> Duration {
-    Duration::try_from_secs_f64(millis / 1000.0).unwrap_or(Duration::MAX)
+/// Reads a time in milliseconds. A time that overflows `Duration` is the longest one.
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let millis = f64::deserialize(deserializer)?;
+    if millis < 0.0 {
+        return Err(D::Error::custom(format_args!("expected 0 or more milliseconds, got {millis}")));
+    }
+    Ok(Some(Duration::try_from_secs_f64(millis / 1000.0).unwrap_or(Duration::MAX)))
 }

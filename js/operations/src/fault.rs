@@ -1,26 +1,32 @@
-//! Why an operation failed, in the form that the host makes an `Error` of.
+//! Errors, as the fields of a JavaScript `Error`.
 
 use std::fmt::Display;
 
-use crate::{border::Answer, utf16::Offsets};
+use serde::Serialize;
 
-/// A failure: the class of the host's `Error`, and what it holds.
-#[derive(Debug, Clone, PartialEq)]
+use crate::utf16::Offsets;
+
+/// An error: the class of the JavaScript `Error`, and its fields.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Fault {
-    /// Which class of error: `decode`, `encode`, `json`, `packet` or `request`.
+    /// The class: `argument` (a `TypeError`), `decode`, `encode`, `json` or `packet`.
     pub kind: &'static str,
-    /// The core's own name for the error.
+    /// The stable code, as the core names it; empty for `argument`.
     pub code: &'static str,
-    /// Where: a byte of the input, or a UTF-16 unit of a text.
+    /// Byte offset in the input, or index of a UTF-16 unit in a text.
     pub offset: Option<usize>,
-    /// A sentence for people.
+    /// The message.
     pub message: String,
 }
 
-/// What every operation gives.
+/// The result of every function.
 pub type Outcome<T> = Result<T, Fault>;
 
 impl Fault {
+    pub(crate) fn argument(message: String) -> Self {
+        Self { kind: "argument", code: "", offset: None, message }
+    }
+
     pub(crate) fn packet(code: &'static str, offset: Option<usize>, message: impl Display) -> Self {
         Self { kind: "packet", code, offset, message: message.to_string() }
     }
@@ -28,32 +34,6 @@ impl Fault {
     pub(crate) fn json(error: avp_core::json::ReadError, text: &str) -> Self {
         let offset = Some(Offsets::new(text).of(error.offset()));
         Self { kind: "json", code: error.kind(), offset, message: error.to_string() }
-    }
-
-    /// The host checks its arguments, so this is a defect of ours.
-    #[must_use]
-    pub fn bad_request() -> Self {
-        Self {
-            kind: "request",
-            code: "bad_request",
-            offset: None,
-            message: "the request is malformed".to_owned(),
-        }
-    }
-
-    /// The failure as JSON.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        let mut answer = Answer::default();
-        answer.object(|answer| {
-            answer.key("kind").text(self.kind).key("code").text(self.code).key("offset");
-            match self.offset {
-                Some(offset) => answer.whole(offset as u64),
-                None => answer.null(),
-            };
-            answer.key("message").text(&self.message);
-        });
-        answer.into_bytes()
     }
 }
 

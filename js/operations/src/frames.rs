@@ -1,22 +1,33 @@
-//! Frames, hybrid bodies and KV-cache headers.
+//! Frames, hybrid payloads and KV-cache headers. Payloads of frames and tensors of KV-caches stay with the host.
 
 use avp_core::{
-    Chunk, ChunkKind, Compression, DType, DecodeError, Dialect, EncodeError, Flags, FrameEncoder, FrameHead,
-    Hybrid, KvDType, KvHeader, Metadata, Mode, PayloadType, hybrid,
+    Chunk, ChunkKind, Compression, DecodeError, EncodeError, FrameEncoder, FrameHead, FrameLimits, Hybrid,
+    KvDType, KvHeader, Metadata, hybrid,
 };
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
-    border::{Answer, Numbers, Request},
-    fault::Outcome,
+    argument::named,
+    fault::{Fault, Outcome},
+    json::{answer, float},
 };
 
-/// Header and metadata at the start of `bytes`. `frame_len` is the length of all the bytes that the host has, which must
-/// be one whole frame; `None` asks for the head alone.
-pub(crate) fn decode_head(bytes: &[u8], frame_len: Option<u64>) -> Outcome<Vec<u8>> {
-    let head = FrameHead::decode(bytes).map_err(|error| seen_whole(error, frame_len))?;
-    let (header, needed) = (head.header(), head.header().frame_len());
+/// Longest metadata that is decoded, in bytes: larger metadata would have to pass through the module's memory, parts of it
+/// eight times.
+const METADATA_LIMIT: usize = 1 << 20;
+
+/// Decodes header and metadata at the start of `bytes`. With `frame_len`, the length of all bytes that the host has, these
+/// must be one whole frame.
+///
+/// # Errors
+/// The core's decode errors, or `metadata_too_large`.
+pub fn decode_head(bytes: &[u8], frame_len: Option<u64>) -> Outcome<FrameHead<'_>> {
+    let limits = FrameLimits { metadata: METADATA_LIMIT, ..FrameLimits::NONE };
+    let head = FrameHead::decode_within(bytes, &limits).map_err(|error| seen_whole(error, frame_len))?;
     // The body stays with the host, so the core cannot compare its length.
     if let Some(got) = frame_len {
+        let needed = head.header().frame_len();
         let (offset, expected) = (to_usize(got), to_usize(needed));
         if got < needed {
             return Err(DecodeError::Truncated { what: "body", offset, needed: expected }.into());
@@ -26,33 +37,33 @@ pub(crate) fn decode_head(bytes: &[u8], frame_len: Option<u64>) -> Outcome<Vec<u
             return Err(DecodeError::TrailingBytes { what: "frame", offset: expected, extra }.into());
         }
     }
-    let mut answer = Numbers::about(bytes);
-    answer.number(head.dialect().map_or(0, |dialect| 1 + dialect as u8)).number(header.flags().bits());
-    answer.number(header.payload_len()).number(header.metadata_len());
-    write_metadata(&head.metadata(), &mut answer);
-    Ok(answer.into_bytes())
+    Ok(head)
 }
 
-/// The names of the set flags. `number` is the flags, and above them 0 for no dialect, 1 for 0.2, or 2 for 0.3.
-pub(crate) fn flag_names(number: u16, answer: &mut Answer) {
-    let [flags, dialect] = number.to_le_bytes();
-    let dialect = if dialect == 1 { Dialect::V0_2 } else { Dialect::V0_3 };
-    answer.texts(Flags::from_bits(flags).names(dialect));
+/// The head of a frame that arrives in a stream, or how many bytes of the frame are needed first.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
+pub enum Peeked<'a> {
+    /// The whole head.
+    Head(FrameHead<'a>),
+    /// The frame needs this many bytes before another look can find anything new.
+    Needed(usize),
 }
 
-fn write_metadata(metadata: &Metadata<'_>, answer: &mut Numbers<'_>) {
-    answer.text(metadata.session_id).text(metadata.source_agent_id).text(metadata.target_agent_id);
-    answer.text(metadata.model_id).number(metadata.hidden_dim).number(metadata.num_layers);
-    answer.number(metadata.payload_type as u8).number(metadata.dtype as u8).number(metadata.mode as u8);
-    answer.text(metadata.avp_map_id).number(metadata.embedding_dim).text(metadata.data_type);
-    answer.option(metadata.agent_id, Numbers::text).option(metadata.task_id, Numbers::text);
-    answer.option(metadata.confidence_score, Numbers::number);
-    answer.option(metadata.payload_checksum, Numbers::number);
-    answer.list(metadata.tensor_shape.iter(), Numbers::number);
-    answer.list(metadata.extra.iter(), |answer, (key, value)| answer.text(key).text(value));
+/// Decodes the head of a frame that arrives in a stream.
+///
+/// # Errors
+/// The core's decode errors less `truncated`, and `frame_too_large` or `metadata_too_large`.
+pub fn peek_head(bytes: &[u8], frame_limit: u64) -> Outcome<Peeked<'_>> {
+    let limits = FrameLimits { metadata: METADATA_LIMIT, frame: frame_limit, ..FrameLimits::NONE };
+    match FrameHead::decode_within(bytes, &limits) {
+        Ok(head) => Ok(Peeked::Head(head)),
+        Err(DecodeError::Truncated { needed, .. }) => Ok(Peeked::Needed(needed)),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// The host hands over no more than header and metadata, so where the input ends is for it to say.
+/// The host passes no more than header and metadata, so an error has the end of its whole input.
 fn seen_whole(error: DecodeError, frame_len: Option<u64>) -> DecodeError {
     match (error, frame_len) {
         (DecodeError::Truncated { what, needed, .. }, Some(got)) => {
@@ -62,121 +73,268 @@ fn seen_whole(error: DecodeError, frame_len: Option<u64>) -> DecodeError {
     }
 }
 
-/// A frame's head. The host has checked every name and filled in every default.
-pub(crate) fn encode_head(mut request: Request<'_>) -> Outcome<Vec<u8>> {
-    let request = &mut request;
-    let [session_id, source_agent_id, target_agent_id, model_id, avp_map_id] =
-        [request.text()?, request.text()?, request.text()?, request.text()?, request.text()?];
-    let (hidden_dim, num_layers) = (request.u32()?, request.u32()?);
-    let payload_type = PayloadType::from_name(request.text()?).unwrap_or_default();
-    let dtype = DType::from_name(request.text()?).unwrap_or_default();
-    let mode = Mode::from_name(request.text()?).unwrap_or_default();
-    let tensor_shape = request.list(Request::u32)?;
-    let extra = request.pairs()?;
-    let confidence_score = request.option(Request::number)?.map(|score| score as f32);
+/// Calls the macro `$build` with the values of a frame's head, in the order of the parameters of `headOf` in
+/// `js/src/metadata.ts`. Text, names and lists equal to their default are `None`, which costs less to pass.
+#[macro_export]
+macro_rules! head_values {
+    ($head:ident, $build:ident) => {{
+        let (header, dialect, metadata) = ($head.header(), $head.dialect(), $head.metadata());
+        $build!(
+            dialect.map(|dialect| dialect.as_str()),
+            header.flags().bits(),
+            $crate::frames::given($crate::frames::flag_names(&$head)),
+            header.payload_len(),
+            header.metadata_len(),
+            $crate::frames::given(metadata.session_id),
+            $crate::frames::given(metadata.source_agent_id),
+            $crate::frames::given(metadata.target_agent_id),
+            $crate::frames::given(metadata.model_id),
+            metadata.hidden_dim,
+            metadata.num_layers,
+            $crate::frames::given(metadata.payload_type).map(|value| value.as_str()),
+            $crate::frames::given(metadata.dtype).map(|value| value.as_str()),
+            $crate::frames::given(metadata.tensor_shape.iter().collect::<Vec<u32>>()),
+            $crate::frames::given(metadata.mode).map(|value| value.as_str()),
+            $crate::frames::given(metadata.avp_map_id),
+            $crate::frames::given($crate::frames::pairs(&metadata)),
+            metadata.confidence_score.map(f64::from),
+            metadata.payload_checksum,
+            metadata.embedding_dim,
+            $crate::frames::given(metadata.data_type),
+            metadata.agent_id,
+            metadata.task_id
+        )
+    }};
+}
+
+/// The names of a head's flags.
+#[must_use]
+pub fn flag_names(head: &FrameHead<'_>) -> Vec<String> {
+    let names = head.header().flags().names(head.dialect().unwrap_or_default());
+    names.map(str::to_owned).collect()
+}
+
+/// A value, unless it is the default of its type.
+pub fn given<T: Default + PartialEq>(value: T) -> Option<T> {
+    Some(value).filter(|value| *value != T::default())
+}
+
+/// Free metadata: keys and values in turn.
+#[must_use]
+pub fn pairs(metadata: &Metadata<'_>) -> Vec<String> {
+    metadata.extra.iter().flat_map(|(key, value)| [key.to_owned(), value.to_owned()]).collect()
+}
+
+/// Calls the macro `$export` with the parameters of [`encode_head`](frames::encode_head).
+#[macro_export]
+macro_rules! encode_parameters {
+    ($export:ident) => {
+        $export! {
+            session_id: Option<String>,
+            source_agent_id: Option<String>,
+            target_agent_id: Option<String>,
+            model_id: Option<String>,
+            hidden_dim: u32,
+            num_layers: u32,
+            payload_type: Option<String>,
+            dtype: Option<String>,
+            tensor_shape: &[u32],
+            mode: Option<String>,
+            avp_map_id: Option<String>,
+            extra: Vec<String>,
+            confidence_score: Option<f64>,
+            dialect: Option<String>,
+            checksum: Option<bool>,
+            alignment: u32,
+            compress: bool,
+            body_length: f64,
+            crc: u32,
+        }
+    };
+}
+
+/// Encodes the head of a frame whose body has `body_len` bytes, and whose payload has the CRC-32 `crc`.
+///
+/// `extra` has keys and values in turn.
+///
+/// # Errors
+/// The core's encode errors, or an argument that is wrong.
+#[expect(clippy::too_many_arguments, reason = "typed arguments cost less than one that has to be parsed")]
+pub fn encode_head(
+    session_id: Option<String>,
+    source_agent_id: Option<String>,
+    target_agent_id: Option<String>,
+    model_id: Option<String>,
+    hidden_dim: u32,
+    num_layers: u32,
+    payload_type: Option<String>,
+    dtype: Option<String>,
+    tensor_shape: &[u32],
+    mode: Option<String>,
+    avp_map_id: Option<String>,
+    extra: Vec<String>,
+    confidence_score: Option<f64>,
+    dialect: Option<String>,
+    checksum: Option<bool>,
+    alignment: u32,
+    compress: bool,
+    body_len: f64,
+    crc: u32,
+) -> Outcome<Vec<u8>> {
+    let extra: Vec<_> =
+        extra.as_chunks().0.iter().map(|[key, value]| (key.as_str(), value.as_str())).collect();
     let fields = Metadata {
-        session_id,
-        source_agent_id,
-        target_agent_id,
-        model_id,
+        session_id: session_id.as_deref().unwrap_or_default(),
+        source_agent_id: source_agent_id.as_deref().unwrap_or_default(),
+        target_agent_id: target_agent_id.as_deref().unwrap_or_default(),
+        model_id: model_id.as_deref().unwrap_or_default(),
         hidden_dim,
         num_layers,
-        payload_type,
-        dtype,
-        tensor_shape: tensor_shape.as_slice().into(),
-        mode,
-        confidence_score,
-        avp_map_id,
+        payload_type: optional(payload_type.as_deref(), "metadata.payloadType")?,
+        dtype: optional(dtype.as_deref(), "metadata.dtype")?,
+        tensor_shape: tensor_shape.into(),
+        mode: optional(mode.as_deref(), "metadata.mode")?,
+        confidence_score: confidence_score.map(|score| score as f32),
+        avp_map_id: avp_map_id.as_deref().unwrap_or_default(),
         extra: extra.as_slice().into(),
         ..Metadata::default()
     };
+    let compression = if compress { Compression::Fast } else { Compression::None };
     let mut encoder = FrameEncoder::new(fields)
-        .dialect(Dialect::from_avp_version(request.text()?).unwrap_or_default())
-        .align(request.u32()? as usize);
-    if request.flag()? {
-        encoder = encoder.compression(Compression::Fast);
-    }
-    if let Some(checksum) = request.option(Request::flag)? {
+        .dialect(optional(dialect.as_deref(), "options.dialect")?)
+        .align(alignment as usize)
+        .compression(compression);
+    if let Some(checksum) = checksum {
         encoder = encoder.checksum(checksum);
     }
-    // A float becomes the nearest integer that there is: what is too long stays too long.
-    Ok(encoder.encode_head_for(request.number()? as usize, request.u32()?)?)
+    Ok(encoder.encode_head_for(to_usize(body_len as u64), crc)?)
 }
 
-/// The chunks of a hybrid body: what kind each is by number, where it lies, how much it is to be trusted.
-pub(crate) fn decode_hybrid(body: &[u8]) -> Outcome<Vec<u8>> {
-    let hybrid = Hybrid::decode(body)?;
-    let mut answer = Numbers::about(body);
-    answer.list(hybrid.chunks(), |answer, chunk| {
-        let kind = match chunk.kind {
-            ChunkKind::Text => 0,
-            ChunkKind::Latent => 1,
-            ChunkKind::Other(kind) => kind,
-        };
-        answer.number(kind).bytes(chunk.data).number(chunk.confidence)
-    });
-    Ok(answer.into_bytes())
+fn optional<T: Default + for<'de> Deserialize<'de>>(value: Option<&str>, name: &str) -> Outcome<T> {
+    value.map_or_else(|| Ok(T::default()), |value| named(value, name))
 }
 
-/// A hybrid body. The request lists kind, length and confidence of each chunk; the data of all follows.
-pub(crate) fn encode_hybrid(mut request: Request<'_>) -> Outcome<Vec<u8>> {
-    let places = request.list(|request| Ok((request.number()?, request.number()?, request.number()?)))?;
-    let mut rest = request.rest();
-    let mut chunks = Vec::with_capacity(places.len());
-    for (kind, length, confidence) in places {
-        let (data, after) =
-            rest.split_at_checked(length as usize).ok_or_else(crate::fault::Fault::bad_request)?;
-        rest = after;
-        let kind = match kind as i32 {
+/// A chunk of a hybrid payload, by where its data lies.
+#[derive(Serialize)]
+struct ChunkAt {
+    /// `"text"`, `"latent"` or the number of another kind.
+    kind: Value,
+    start: usize,
+    length: usize,
+    #[serde(serialize_with = "float")]
+    confidence: f64,
+}
+
+fn kind_to_json(kind: ChunkKind) -> Value {
+    match kind {
+        ChunkKind::Text => "text".into(),
+        ChunkKind::Latent => "latent".into(),
+        ChunkKind::Other(kind) => kind.into(),
+    }
+}
+
+/// The chunks of a hybrid payload: kind, confidence, and where each chunk's data lies.
+///
+/// # Errors
+/// `bad_protobuf` or `bad_utf8`.
+pub fn decode_hybrid(payload: &[u8]) -> Outcome<String> {
+    let hybrid = Hybrid::decode(payload)?;
+    let chunk = |chunk: Chunk<'_>| ChunkAt {
+        kind: kind_to_json(chunk.kind),
+        // No data may lie nowhere.
+        start: if chunk.data.is_empty() { 0 } else { chunk.data.as_ptr().addr() - payload.as_ptr().addr() },
+        length: chunk.data.len(),
+        confidence: chunk.confidence.into(),
+    };
+    answer(&hybrid.chunks().map(chunk).collect::<Vec<_>>())
+}
+
+/// A hybrid payload of chunks whose data is joined in `data`. Kind 0 is text, 1 is latent.
+///
+/// # Errors
+/// If the chunks are longer than their data.
+pub fn encode_hybrid(kinds: &[i32], lengths: &[f64], confidences: &[f32], data: &[u8]) -> Outcome<Vec<u8>> {
+    let mut rest = data;
+    let mut chunks = Vec::with_capacity(kinds.len());
+    for ((&kind, &length), &confidence) in kinds.iter().zip(lengths).zip(confidences) {
+        let kind = match kind {
             0 => ChunkKind::Text,
             1 => ChunkKind::Latent,
-            other => ChunkKind::Other(other),
+            kind => ChunkKind::Other(kind),
         };
-        chunks.push(Chunk { kind, data, confidence: confidence as f32 });
+        let cut = rest.split_at_checked(to_usize(length as u64));
+        let (data, after) =
+            cut.ok_or_else(|| Fault::argument("chunks: longer than their data".to_owned()))?;
+        rest = after;
+        chunks.push(Chunk { kind, data, confidence });
     }
     Ok(hybrid::encode(&chunks))
 }
 
-/// Layers that a cache without tokens may say it has: the core's own bound.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KvShape {
+    num_layers: u32,
+    num_kv_heads: u32,
+    head_dim: u32,
+    seq_len: u32,
+    dtype: KvDType,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KvCache {
+    shape: KvShape,
+    tensor_length: usize,
+}
+
+/// Most layers that a cache without tokens may declare: the core's own limit.
 const MAX_EMPTY_LAYERS: u32 = 65_536;
 
-/// Reads the header of a KV-cache of `body_len` bytes.
-pub(crate) fn decode_kv(header: &[u8], body_len: u64, answer: &mut Answer) -> Outcome<()> {
+/// Decodes the header of a KV-cache of `body_len` bytes.
+///
+/// # Errors
+/// `truncated`, `unknown_enum` or `kv_shape`.
+pub fn decode_kv(header: &[u8], body_len: u64) -> Outcome<String> {
     let header = KvHeader::decode(header)?;
     let (expected, got) = (header.body_len(), to_usize(body_len));
     match header.tensor_len() {
         Some(0) if header.num_layers > MAX_EMPTY_LAYERS => {
             Err(DecodeError::KvShape { expected: None, got }.into())
         }
-        Some(tensor_len) if expected.map(|len| len as u64) == Some(body_len) => {
-            answer.object(|answer| {
-                answer.key("numLayers").whole(header.num_layers).key("numKvHeads").whole(header.num_kv_heads);
-                answer.key("headDim").whole(header.head_dim).key("seqLen").whole(header.seq_len);
-                answer.key("dtype").text(header.dtype.as_str()).key("tensorLength").whole(tensor_len as u64);
-            });
-            Ok(())
+        Some(tensor_length) if expected.map(|len| len as u64) == Some(body_len) => {
+            let KvHeader { num_layers, num_kv_heads, head_dim, seq_len, dtype } = header;
+            answer(&KvCache {
+                shape: KvShape { num_layers, num_kv_heads, head_dim, seq_len, dtype },
+                tensor_length,
+            })
         }
         _ => Err(DecodeError::KvShape { expected, got }.into()),
     }
 }
 
-/// The header of a KV-cache whose tensors have the lengths given.
-pub(crate) fn encode_kv(mut request: Request<'_>) -> Outcome<Vec<u8>> {
-    let [num_layers, num_kv_heads, head_dim, seq_len] =
-        [request.u32()?, request.u32()?, request.u32()?, request.u32()?];
-    let name = request.text()?;
-    let dtypes = [KvDType::Float32, KvDType::Float16, KvDType::BFloat16];
-    let dtype = dtypes.into_iter().find(|dtype| dtype.as_str() == name).unwrap_or(KvDType::Float32);
-    let tensors = request.list(Request::number)?;
+/// Encodes the header of a KV-cache whose tensors have these lengths: keys and values in turn.
+///
+/// # Errors
+/// `kv_tensor`, `kv_layers` or `kv_overflow`, or an argument that is wrong.
+pub fn encode_kv(
+    num_layers: u32,
+    num_kv_heads: u32,
+    head_dim: u32,
+    seq_len: u32,
+    dtype: &str,
+    tensor_lengths: &[f64],
+) -> Outcome<Vec<u8>> {
+    let dtype = named(dtype, "shape.dtype")?;
     let header = KvHeader { num_layers, num_kv_heads, head_dim, seq_len, dtype };
     let expected =
         header.tensor_len().filter(|_| header.body_len().is_some()).ok_or(EncodeError::KvOverflow)?;
-    let (layers, got) = (num_layers as usize, tensors.len() / 2);
+    let (layers, got) = (num_layers as usize, tensor_lengths.len() / 2);
     if layers != got {
         return Err(EncodeError::KvLayers { expected: layers, got }.into());
     }
-    for (index, length) in tensors.iter().enumerate() {
-        let (layer, tensor, got) = (index / 2, ["key", "value"][index % 2], *length as usize);
+    for (index, &length) in tensor_lengths.iter().enumerate() {
+        let (layer, tensor, got) = (index / 2, ["key", "value"][index % 2], to_usize(length as u64));
         if got != expected {
             return Err(EncodeError::KvTensor { layer, tensor, expected, got }.into());
         }
@@ -184,7 +342,7 @@ pub(crate) fn encode_kv(mut request: Request<'_>) -> Outcome<Vec<u8>> {
     Ok(header.encode().into())
 }
 
-/// A length as the core's errors hold it. Only a frame that ends at 4 GiB or more is told of as ending there.
+/// A length as the core's errors hold it; 4 GiB or more becomes 4 GiB less one byte where `usize` has 32 bits.
 fn to_usize(len: u64) -> usize {
     usize::try_from(len).unwrap_or(usize::MAX)
 }
@@ -193,23 +351,91 @@ fn to_usize(len: u64) -> usize {
 mod tests {
     use super::*;
 
+    fn encoded(mode: Option<&str>) -> Outcome<Vec<u8>> {
+        let (session, extra) = (Some("s".to_owned()), ["k", "v"].map(str::to_owned).into());
+        let mode = mode.map(str::to_owned);
+        encode_head(
+            session,
+            None,
+            None,
+            None,
+            0,
+            0,
+            None,
+            None,
+            &[1, 2],
+            mode,
+            None,
+            extra,
+            None,
+            None,
+            None,
+            1,
+            false,
+            3.0,
+            7,
+        )
+    }
+
     #[test]
-    fn the_host_lists_names_in_the_order_of_their_numbers() {
-        let host = include_str!("../../src/frames.ts");
-        let types =
-            [PayloadType::HiddenState, PayloadType::KvCache, PayloadType::Embedding, PayloadType::Auto];
-        let dtypes = [DType::Float32, DType::Float16, DType::BFloat16, DType::Int8];
-        let lists = [
-            ("DIALECTS", [Dialect::V0_2, Dialect::V0_3].map(|one| (one as u8, one.as_str())).to_vec()),
-            ("PAYLOAD_TYPES", types.map(|one| (one as u8, one.as_str())).to_vec()),
-            ("DTYPES", dtypes.map(|one| (one as u8, one.as_str())).to_vec()),
-            ("MODES", [Mode::Latent, Mode::Hybrid, Mode::Json].map(|one| (one as u8, one.as_str())).to_vec()),
-        ];
-        for (name, values) in lists {
-            let (numbers, names): (Vec<u8>, Vec<&str>) = values.into_iter().unzip();
-            assert!(numbers.iter().copied().eq(0..names.len() as u8), "{name}");
-            let list = format!("const {name} = [\"{}\"] as const;", names.join("\", \""));
-            assert!(host.contains(&list), "{list}");
+    fn values_of_a_head_equal_to_their_default_are_not_passed() {
+        let bytes = encoded(None).unwrap();
+        let head = decode_head(&bytes, None).unwrap();
+        macro_rules! list {
+            ($($value:expr),*) => {
+                [$(format!("{:?}", $value)),*]
+            };
         }
+        let metadata_length = (bytes.len() - 12).to_string();
+        let length = (bytes.len() - 12 + 3).to_string();
+        let expected = [
+            r#"Some("0.3")"#,
+            "0",
+            "None",
+            &length,
+            &metadata_length,
+            r#"Some("s")"#,
+            "None",
+            "None",
+            "None",
+            "0",
+            "0",
+            "None",
+            "None",
+            "Some([1, 2])",
+            "None",
+            "None",
+            r#"Some(["k", "v"])"#,
+            "None",
+            "Some(7)",
+            "0",
+            "None",
+            "None",
+            "None",
+        ];
+        assert_eq!(head_values!(head, list), expected);
+    }
+
+    #[test]
+    fn a_wrong_name_is_described_by_its_argument() {
+        let message = encoded(Some("Json")).unwrap_err().message;
+        assert_eq!(
+            message,
+            "metadata.mode: unknown variant `Json`, expected one of `latent`, `hybrid`, `json`"
+        );
+    }
+
+    #[test]
+    fn a_hybrid_payload_is_described_by_where_its_data_lies() {
+        let encode = |data| encode_hybrid(&[0, 7], &[1.0, 2.0], &[0.0, 0.5], data);
+        let payload = encode(b"abc").unwrap();
+        let json: Value = serde_json::from_str(&decode_hybrid(&payload).unwrap()).unwrap();
+        let data = |index: usize| {
+            let number = |key: &str| json[index][key].as_u64().unwrap() as usize;
+            &payload[number("start")..][..number("length")]
+        };
+        assert_eq!((data(0), data(1)), (&b"a"[..], &b"bc"[..]));
+        assert_eq!((&json[0]["kind"], &json[1]["kind"]), (&"text".into(), &7.into()));
+        assert!(encode(b"ab").is_err());
     }
 }

@@ -1,20 +1,49 @@
-//! What the JavaScript API (`js/api.ts`) asks of Rust: one request, one answer, the same for every binding.
+//! The functions that both JavaScript bindings export: `bindings-wasm` to WebAssembly, `bindings-node` to a Node addon.
 //!
-//! | part | does |
+//! Bytes, text and numbers are passed as they are, and so are the fields of a frame's head, which is read and written for every
+//! frame. Other options and results with several fields are passed as JSON, and serde types describe them in Rust. `js/src` is
+//! the JavaScript side, and `js/api.ts` declares the public API.
+//!
+//! | module | contents |
 //! |---|---|
-//! | [`operation`] | names every request, and answers it |
-//! | [`fault`] | what an `Error` in JavaScript is made of |
-//! | `border` | the form of requests and answers |
-//!
-//! `bindings-wasm` calls this from WebAssembly, `bindings-node` from a Node addon; `js/src` is the host's side of both.
+//! | [`frames`] | frames, hybrid payloads, KV-cache headers |
+//! | [`agents`] | model identities, handshake, JSON messages |
+//! | [`packets`] | AACP packets |
+//! | [`workflows`], [`rules`] | AACP packets from workflow tables and rule sets |
+//! | [`argument`] | arguments from JSON, with errors that name the wrong value |
+//! | [`fault`] | errors, as the fields of a JavaScript `Error` |
 #![forbid(unsafe_code)]
 
-mod border;
+pub mod agents;
+pub mod argument;
 pub mod fault;
-mod frames;
-mod messages;
-pub mod operation;
-mod packets;
-mod rules;
-mod tables;
+pub mod frames;
+pub mod identity;
+mod json;
+pub mod packets;
+pub mod rules;
 mod utf16;
+pub mod workflows;
+
+/// Calls the macro `$export` with every function that takes text and returns JSON, as `exportedName = module::function(parameters)`.
+#[macro_export]
+macro_rules! text_functions {
+    ($export:ident) => {
+        $export! {
+            identityFromConfig = agents::identity_from_config(config);
+            modelHash = agents::model_hash(config);
+            tokenizerHash = agents::tokenizer_hash(vocabulary);
+            dialectOf = agents::dialect_of(version);
+            resolve = agents::resolve(local, remote, evidence);
+            parseHello = agents::parse_hello(text);
+            formatHello = agents::format_hello(hello, capabilities);
+            parseJsonMessage = agents::parse_json_message(text);
+            parseFallbackRequest = agents::parse_fallback_request(text);
+            parsePacket = packets::parse(text);
+            explainPacket = packets::explain(text);
+            buildPacket = packets::build(init);
+            standardVocabulary = packets::standard_vocabulary();
+            describeInstruction = rules::describe_instruction(english);
+        }
+    };
+}

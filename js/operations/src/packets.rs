@@ -1,203 +1,309 @@
-//! AACP packets: parsed, checked, explained and built, with places counted as JavaScript counts them.
+//! AACP packets: parsed, validated, explained and built. Offsets count UTF-16 units, as JavaScript's strings do.
 
 use aacp::{
-    Builder, Explanation, FieldName, Finding, Limits, Packet, ParseError, Profile, Schema, Span, Suggestion,
-    Validator, Version, peer,
+    Builder, FieldName, Finding, Limits, ParseError, Profile, Schema, Suggestion, Validator, Version, peer,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    border::{Answer, Request},
+    argument::argument,
     fault::{Fault, Outcome},
+    json::answer,
     utf16::Offsets,
 };
 
-/// Tasks, domains and fields of a user's own, as a request lists them.
-pub(crate) struct Words<'a> {
-    lists: [Vec<&'a str>; 3],
+/// Words beside AACP's own.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Vocabulary {
+    tasks: Vec<String>,
+    domains: Vec<String>,
+    fields: Vec<String>,
 }
 
-impl<'a> Words<'a> {
-    pub(crate) fn read(request: &mut Request<'a>) -> Outcome<Self> {
-        Ok(Self { lists: [request.texts()?, request.texts()?, request.texts()?] })
-    }
+/// The same words, borrowed as [`Schema`] needs them.
+pub(crate) struct Words<'a>([Vec<&'a str>; 3]);
 
+impl Vocabulary {
+    pub(crate) fn words(&self) -> Words<'_> {
+        Words(
+            [&self.tasks, &self.domains, &self.fields].map(|list| list.iter().map(String::as_str).collect()),
+        )
+    }
+}
+
+impl Words<'_> {
     pub(crate) fn schema(&self) -> Schema<'_> {
-        let [tasks, domains, fields] = &self.lists;
+        let [tasks, domains, fields] = &self.0;
         Schema { tasks, domains, fields }
     }
 }
 
-/// The version that a request names; the newest common one where it names none.
-pub(crate) fn version(request: &mut Request<'_>) -> Outcome<Version> {
-    match request.option(Request::text)? {
+/// The published version with this number, or the default version.
+pub(crate) fn version(number: Option<&str>) -> Outcome<Version> {
+    match number {
         None => Ok(Version::default()),
-        Some(text) => Version::from_text(text).ok_or_else(|| {
-            Fault::packet("unknown_version", None, "no published version of AACP has this number")
+        Some(number) => Version::from_text(number).ok_or_else(|| {
+            Fault::packet("unknown_version", None, format_args!("no published version of AACP is {number}"))
         }),
     }
 }
 
-/// A packet and its parts. A task, a domain and a bare word have no key; `name` is null unless AACP defines the key.
-pub(crate) fn parse(text: &str, answer: &mut Answer) -> Outcome<()> {
-    let packet = Packet::parse(text).map_err(|error| parse_error(error, text))?;
-    let offsets = Offsets::new(text);
-    answer.object(|answer| {
-        for (key, word, span) in
-            [("task", packet.task(), packet.task_span()), ("domain", packet.domain(), packet.domain_span())]
-        {
-            answer.key(key).object(|answer| {
-                answer.key("value").text(word);
-                write_span(answer.key("span"), span, &offsets);
-            });
-        }
-        answer.key("fields").array(|answer| {
-            for field in packet.fields() {
-                answer.object(|answer| {
-                    answer.key("key").optional_text(field.key());
-                    answer.key("name").optional_text(field.name().map(FieldName::key));
-                    answer.key("value").text(&packet.decode(field.value()).to_cow());
-                    answer.key("raw").text(field.value());
-                    write_span(answer.key("span"), field.span(), &offsets);
-                    write_span(answer.key("valueSpan"), field.value_span(), &offsets);
-                });
-            }
-        });
-        answer.key("percentEncoded").flag(packet.is_percent_encoded());
-    });
-    Ok(())
+#[derive(Serialize)]
+struct Span {
+    start: usize,
+    end: usize,
 }
 
-/// Checks a text; the request holds it, whether to be strict, the current version, a release of the Python package to
-/// ask too, the most fields, and further words.
-pub(crate) fn validate(mut request: Request<'_>, answer: &mut Answer) -> Outcome<()> {
-    let text = request.text()?;
-    let profile = if request.flag()? { Profile::Strict } else { Profile::Lenient };
-    let current = version(&mut request)?;
-    let release = match request.option(Request::text)? {
-        None => None,
-        Some(name) => Some(peer::Release::from_text(name).ok_or_else(|| {
-            Fault::packet("unknown_release", None, "no release of the Python package is known by this number")
-        })?),
-    };
-    let mut limits = Limits::DEFAULT;
-    if let Some(max_fields) = request.option(Request::number)? {
-        limits.max_fields = max_fields as usize;
+impl Span {
+    fn new(span: aacp::Span, offsets: &Offsets<'_>) -> Self {
+        Self { start: offsets.of(span.start), end: offsets.of(span.end) }
     }
-    let words = Words::read(&mut request)?;
-    let peer = match release {
-        Some(release) => Some(peer::report(text, release, limits).map_err(|error| parse_error(error, text))?),
-        None => None,
-    };
-    let offsets = Offsets::new(text);
-    let validator = Validator::new(profile).schema(words.schema()).current(current).limits(limits);
-    answer.object(|answer| {
-        let mut valid = true;
-        answer.key("findings").array(|answer| {
-            let write = |finding: Finding<'_>| write_finding(&finding, text, &offsets, answer);
-            valid = validator.validate(text, write).is_valid();
-        });
-        answer.key("valid").flag(valid).key("peer");
-        match peer {
-            None => _ = answer.null(),
-            Some(peer) => {
-                answer.object(|answer| {
-                    answer.key("valid").flag(peer.valid);
-                    answer.key("errors").texts(peer.errors.iter().map(String::as_str));
-                    answer.key("warnings").texts(peer.warnings.iter().map(String::as_str));
-                });
-            }
-        }
-    });
-    Ok(())
 }
 
-fn write_finding(finding: &Finding<'_>, text: &str, offsets: &Offsets<'_>, answer: &mut Answer) {
-    answer.object(|answer| {
-        answer.key("code").text(finding.kind().as_str());
-        answer.key("severity").text(if finding.is_error() { "error" } else { "warning" });
-        answer.key("field").text(finding.field());
-        write_span(answer.key("span"), finding.span(), offsets);
-        // The finding's own sentence counts in bytes.
-        answer.key("message").text(&match finding.field() {
-            "" => finding.kind().to_string(),
-            field => format!("{field}: {}", finding.kind()),
-        });
-        answer.key("fix");
-        let Some(suggestion) = finding.suggestion() else {
-            answer.null();
-            return;
-        };
-        let lowered;
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Packet<'a> {
+    task: Word<'a>,
+    domain: Word<'a>,
+    fields: Vec<Field<'a>>,
+    percent_encoded: bool,
+}
+
+#[derive(Serialize)]
+struct Word<'a> {
+    value: &'a str,
+    span: Span,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Field<'a> {
+    key: Option<&'a str>,
+    name: Option<&'static str>,
+    value: String,
+    raw: &'a str,
+    span: Span,
+    value_span: Span,
+}
+
+/// Parses a packet.
+///
+/// # Errors
+/// [`ParseError`]'s codes.
+pub fn parse(text: &str) -> Outcome<String> {
+    let packet = aacp::Packet::parse(text).map_err(|error| parse_error(error, text))?;
+    let offsets = Offsets::new(text);
+    let span = |span| Span::new(span, &offsets);
+    let fields = packet.fields().map(|field| Field {
+        key: field.key(),
+        name: field.name().map(FieldName::key),
+        value: packet.decode(field.value()).to_cow().into_owned(),
+        raw: field.value(),
+        span: span(field.span()),
+        value_span: span(field.value_span()),
+    });
+    answer(&Packet {
+        task: Word { value: packet.task(), span: span(packet.task_span()) },
+        domain: Word { value: packet.domain(), span: span(packet.domain_span()) },
+        fields: fields.collect(),
+        percent_encoded: packet.is_percent_encoded(),
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ValidateOptions {
+    profile: Strictness,
+    version: Option<String>,
+    peer: Option<String>,
+    max_fields: Option<u64>,
+    vocabulary: Vocabulary,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Strictness {
+    #[default]
+    Lenient,
+    Strict,
+}
+
+#[derive(Serialize)]
+struct Validation {
+    valid: bool,
+    findings: Vec<FoundAt>,
+    peer: Option<PeerReport>,
+}
+
+#[derive(Serialize)]
+struct FoundAt {
+    code: &'static str,
+    severity: &'static str,
+    field: String,
+    span: Span,
+    message: String,
+    fix: Option<Fix>,
+}
+
+#[derive(Serialize)]
+struct Fix {
+    action: &'static str,
+    text: Option<String>,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct PeerReport {
+    valid: bool,
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// Validates a text. `None` is a valid packet without findings, and without a report of the peer.
+///
+/// # Errors
+/// `unknown_version`, `unknown_release`, or an argument that is wrong.
+pub fn validate(text: &str, options: Option<&str>) -> Outcome<Option<String>> {
+    let options: ValidateOptions = match options {
+        Some(options) => argument(options, "options")?,
+        None => ValidateOptions::default(),
+    };
+    let profile = match options.profile {
+        Strictness::Lenient => Profile::Lenient,
+        Strictness::Strict => Profile::Strict,
+    };
+    let current = version(options.version.as_deref())?;
+    let mut limits = Limits::DEFAULT;
+    if let Some(max_fields) = options.max_fields {
+        limits.max_fields = usize::try_from(max_fields).unwrap_or(usize::MAX);
+    }
+    let peer = options.peer.map(|release| peer_report(text, &release, limits)).transpose()?;
+    let (offsets, mut findings) = (Offsets::new(text), Vec::new());
+    let words = options.vocabulary.words();
+    let validator = Validator::new(profile).schema(words.schema()).current(current).limits(limits);
+    let report = validator.validate(text, |finding| findings.push(found_at(&finding, text, &offsets)));
+    if report.is_valid() && findings.is_empty() && peer.is_none() {
+        return Ok(None);
+    }
+    answer(&Validation { valid: report.is_valid(), findings, peer }).map(Some)
+}
+
+fn peer_report(text: &str, release: &str, limits: Limits) -> Outcome<PeerReport> {
+    let release = peer::Release::from_text(release).ok_or_else(|| {
+        let message = format!("no known release of the Python package is {release}");
+        Fault::packet("unknown_release", None, message)
+    })?;
+    let peer = peer::report(text, release, limits).map_err(|error| parse_error(error, text))?;
+    Ok(PeerReport { valid: peer.valid, errors: peer.errors, warnings: peer.warnings })
+}
+
+fn found_at(finding: &Finding<'_>, text: &str, offsets: &Offsets<'_>) -> FoundAt {
+    let fix = finding.suggestion().map(|suggestion| {
         let (action, new) = match suggestion {
-            Suggestion::Replace(new) => ("replace", Some(new)),
-            Suggestion::Lowercase => {
-                lowered = text[finding.span().range()].to_ascii_lowercase();
-                ("replace", Some(lowered.as_str()))
-            }
-            Suggestion::Append(new) => ("append", Some(new)),
+            Suggestion::Replace(new) => ("replace", Some(new.to_owned())),
+            Suggestion::Lowercase => ("replace", Some(text[finding.span().range()].to_ascii_lowercase())),
+            Suggestion::Append(new) => ("append", Some(new.to_owned())),
             Suggestion::Remove => ("remove", None),
             _ => ("encode", None),
         };
-        answer.object(|answer| {
-            answer.key("action").text(action).key("text").optional_text(new);
-            answer.key("message").text(&suggestion.to_string());
-        });
+        Fix { action, text: new, message: suggestion.to_string() }
     });
+    FoundAt {
+        code: finding.kind().as_str(),
+        severity: if finding.is_error() { "error" } else { "warning" },
+        field: finding.field().to_owned(),
+        span: Span::new(finding.span(), offsets),
+        // `Display` of the finding would add an offset in bytes.
+        message: match finding.field() {
+            "" => finding.kind().to_string(),
+            field => format!("{field}: {}", finding.kind()),
+        },
+        fix,
+    }
 }
 
-pub(crate) fn explain(text: &str, answer: &mut Answer) -> Outcome<()> {
-    let packet = Packet::parse(text).map_err(|error| parse_error(error, text))?;
-    let explanation = Explanation::of(&packet);
-    answer.object(|answer| {
-        answer.key("text").text(&explanation.to_string());
-        answer.key("sentences").array(|answer| {
-            for sentence in &explanation.sentences {
-                answer.object(|answer| {
-                    answer.key("field").text(sentence.field).key("text").text(&sentence.text);
-                });
-            }
-        });
-        answer.key("complete").flag(explanation.complete);
-    });
-    Ok(())
+/// Explains a packet in English.
+///
+/// # Errors
+/// [`ParseError`]'s codes.
+pub fn explain(text: &str) -> Outcome<String> {
+    #[derive(Serialize)]
+    struct Explanation<'a> {
+        text: String,
+        sentences: &'a [aacp::Sentence<'a>],
+        complete: bool,
+    }
+
+    let packet = aacp::Packet::parse(text).map_err(|error| parse_error(error, text))?;
+    let explanation = aacp::Explanation::of(&packet);
+    answer(&Explanation {
+        text: explanation.to_string(),
+        sentences: &explanation.sentences,
+        complete: explanation.complete,
+    })
 }
 
-/// The request holds task, domain, return agent, priority, version, fields and further words.
-pub(crate) fn build(mut request: Request<'_>, answer: &mut Answer) -> Outcome<()> {
-    let [task, domain, return_agent] = [request.text()?, request.text()?, request.text()?];
-    let priority = request.option(Request::text)?;
-    let version = version(&mut request)?;
-    let fields = request.pairs()?;
-    let words = Words::read(&mut request)?;
-    let mut builder = Builder::new(task, domain, return_agent).schema(words.schema()).version(version);
-    if let Some(priority) = priority {
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PacketInit {
+    task: String,
+    domain: String,
+    return_agent: String,
+    priority: Option<String>,
+    version: Option<String>,
+    /// Keys and values, in the order to write them.
+    fields: Vec<(String, String)>,
+    #[serde(default)]
+    vocabulary: Vocabulary,
+}
+
+/// Builds a packet.
+///
+/// # Errors
+/// The builder's codes, `unknown_version`, or an argument that is wrong.
+pub fn build(init: &str) -> Outcome<String> {
+    let init: PacketInit = argument(init, "init")?;
+    let words = init.vocabulary.words();
+    let mut builder = Builder::new(&init.task, &init.domain, &init.return_agent)
+        .schema(words.schema())
+        .version(version(init.version.as_deref())?);
+    if let Some(priority) = &init.priority {
         builder = builder.priority_text(priority);
     }
-    for (key, value) in fields {
+    for (key, value) in &init.fields {
         builder = builder.field(key, value);
     }
-    answer.text(&builder.build().map_err(|error| Fault::packet(error.kind(), None, error))?);
-    Ok(())
+    answer(&builder.build().map_err(|error| Fault::packet(error.kind(), None, error))?)
 }
 
-/// AACP's own tasks, domains, fields with what each holds, and versions.
-pub(crate) fn vocabulary(answer: &mut Answer) {
-    answer.object(|answer| {
-        answer.key("tasks").texts(aacp::TASKS.iter().copied());
-        answer.key("domains").texts(aacp::DOMAINS.iter().copied());
-        answer.key("fields").array(|answer| {
-            for name in FieldName::ALL {
-                answer
-                    .object(|answer| _ = answer.key("key").text(name.key()).key("about").text(name.about()));
-            }
-        });
-        answer.key("versions").texts(Version::ALL.iter().map(|version| version.as_str()));
-    });
-}
+/// AACP's own tasks, domains, fields and versions.
+///
+/// # Errors
+/// None.
+pub fn standard_vocabulary() -> Outcome<String> {
+    #[derive(Serialize)]
+    struct StandardVocabulary {
+        tasks: &'static [&'static str],
+        domains: &'static [&'static str],
+        fields: Vec<AboutField>,
+        versions: Vec<&'static str>,
+    }
+    #[derive(Serialize)]
+    struct AboutField {
+        key: &'static str,
+        about: &'static str,
+    }
 
-fn write_span(answer: &mut Answer, span: Span, offsets: &Offsets<'_>) {
-    let (start, end) = (offsets.of(span.start) as u64, offsets.of(span.end) as u64);
-    answer.object(|answer| _ = answer.key("start").whole(start).key("end").whole(end));
+    answer(&StandardVocabulary {
+        tasks: aacp::TASKS,
+        domains: aacp::DOMAINS,
+        fields: FieldName::ALL
+            .iter()
+            .map(|name| AboutField { key: name.key(), about: name.about() })
+            .collect(),
+        versions: Version::ALL.iter().map(|version| version.as_str()).collect(),
+    })
 }
 
 fn parse_error(error: ParseError, text: &str) -> Fault {
