@@ -207,7 +207,7 @@ fn patience_ends_with_a_sender_that_has_stopped() {
     wait(|| files(folder.path(), ".part") == 1);
     server.signal("INT");
     assert!(server.wait().success());
-    assert!(server.log().contains("still under way"), "{}", server.log());
+    assert!(server.log().contains("still in progress"), "{}", server.log());
 }
 
 #[cfg(unix)]

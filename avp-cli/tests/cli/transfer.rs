@@ -65,7 +65,7 @@ fn what_goes_wrong_is_told_in_one_sentence_and_writes_nothing() {
         (&["send", &path("text"), &server.url], "AV"),
         (&["send", &path("nothing"), &server.url], "nothing"),
         (&["send", &path("frame.avp"), "http://198.51.100.1:8790"], "plain HTTP"),
-        (&["send", &path("frame.avp"), "nonsense"], "address"),
+        (&["send", &path("frame.avp"), "nonsense"], "https://host:port"),
         (&["fetch", &unknown, "-o", &path("out.avp")], "404"),
         (&["fetch", &server.url, "-o", &path("out.avp")], "id"),
         (&["fetch", &unknown, "-o", "/no/such/folder/out.avp"], "/no/such/folder"),
