@@ -139,10 +139,15 @@ impl Fixture {
         record(folder).graphs.into_iter().find(of_transformers).unwrap()
     }
 
-    /// The largest difference to the reference that is taken, over its largest value: 1e-4 in float32 and for integers, which
-    /// both sides compute with the same kernels; in half precision twenty steps of its 11 bits, which eight latent steps add up.
+    /// The largest allowed difference to the reference, over its largest value: 1e-4 in float32; in half precision twenty steps of
+    /// its 11 bits, which eight latent steps add up; with activations of 8 bits four of their roundings, because the reference was
+    /// recorded on another processor, whose last bits of float32 differ and can round to the next integer.
     fn tolerance(&self) -> f32 {
-        if self.expected.4 == F16 { 1e-2 } else { 1e-4 }
+        match self.expected {
+            (_, _, _, "MatMulInteger", ..) => 1.0 / 64.0,
+            (_, _, _, _, F16, _) => 1e-2,
+            _ => 1e-4,
+        }
     }
 
     fn assert_close(&self, what: &str, actual: &[f32], expected: &[f32]) {
