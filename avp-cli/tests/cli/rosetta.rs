@@ -96,7 +96,7 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
     let [source, target] = pair();
     let refused = |arguments: &[&str]| failure(&rosetta(arguments)).to_owned();
     assert!(refused(&["calibrate", &source, &source, "-o", "-"]).contains("without a projection"));
-    assert!(refused(&["show", &format!("{source}/config.json")]).contains("not a safetensors file"));
+    assert!(refused(&["show", &format!("{source}/config.json")]).contains("not a complete safetensors file"));
     let peer = repository("test-vectors/rosetta/peer.avp-map").display().to_string();
     let other = refused(&["generate", &source, &target, "--prompt", "x", "--map", &peer]);
     assert!(other.contains("the map is for other models: target_hash"), "{other}");
