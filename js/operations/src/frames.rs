@@ -125,7 +125,7 @@ pub fn pairs(metadata: &Metadata<'_>) -> Vec<String> {
     metadata.extra.iter().flat_map(|(key, value)| [key.to_owned(), value.to_owned()]).collect()
 }
 
-/// Calls the macro `$export` with the parameters of [`encode_head`](frames::encode_head).
+/// Calls the macro `$export` with the parameters of `frames::encode_head`.
 #[macro_export]
 macro_rules! encode_parameters {
     ($export:ident) => {
