@@ -89,7 +89,7 @@ fn ok(body: &Value) -> String {
     respond("200 OK", "content-type: application/json\r\n", &body.to_string())
 }
 
-fn brisk() -> RetryPolicy {
+fn fast_retries() -> RetryPolicy {
     RetryPolicy {
         timeout: Duration::from_millis(2_000),
         tries: 3,
@@ -115,7 +115,7 @@ fn openai_answer(text: &str) -> Value {
 #[test]
 fn anthropics_messages_are_spoken() {
     let (url, requests) = serve(vec![ok(&anthropic_answer("hello"))]);
-    let model = Anthropic::from_variable(KEY, &url, "some-model").unwrap().retry(brisk());
+    let model = Anthropic::from_variable(KEY, &url, "some-model").unwrap().retry(fast_retries());
     let completion = model.complete(&prompt()).unwrap();
     assert_eq!(completion, Completion { text: "hello".into(), tokens_in: 11, tokens_out: 3 });
     let request = requests.recv().unwrap();
@@ -132,7 +132,8 @@ fn anthropics_messages_are_spoken() {
 #[test]
 fn openais_chat_completions_are_spoken() {
     let (url, requests) = serve(vec![ok(&openai_answer("hello")), ok(&openai_answer("again"))]);
-    let model = OpenAi::from_variable(KEY, &format!("{url}/v1/"), "some-model").unwrap().retry(brisk());
+    let model =
+        OpenAi::from_variable(KEY, &format!("{url}/v1/"), "some-model").unwrap().retry(fast_retries());
     let completion = model.complete(&prompt()).unwrap();
     assert_eq!(completion, Completion { text: "hello".into(), tokens_in: 12, tokens_out: 4 });
     let request = requests.recv().unwrap();
@@ -143,7 +144,7 @@ fn openais_chat_completions_are_spoken() {
         json!({"model": "some-model", "max_tokens": 7, "messages": [
             {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say hello: é"}]})
     );
-    let open = OpenAi::without_key(&url, "some-model").retry(brisk());
+    let open = OpenAi::without_key(&url, "some-model").retry(fast_retries());
     assert_eq!(open.complete(&prompt()).unwrap().text, "again");
     assert_eq!(requests.recv().unwrap().header("authorization"), None);
 }
@@ -161,24 +162,24 @@ fn a_passing_failure_is_tried_again_and_a_lasting_one_is_not() {
     let busy = respond("529 Overloaded", "", "{}");
     let limited = respond("429 Too Many Requests", "retry-after: 0\r\n", "{}");
     let (url, requests) = serve(vec![busy, limited, ok(&anthropic_answer("third time"))]);
-    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(brisk());
+    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
     assert_eq!(model.complete(&prompt()).unwrap().text, "third time");
     assert_eq!(requests.iter().count(), 3);
 
     let (url, requests) = serve(vec![respond("401 Unauthorized", "", "{}")]);
-    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(brisk());
+    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
     assert_eq!(model.complete(&prompt()), Err(ModelError::Status { status: 401 }));
     assert_eq!(requests.iter().count(), 1);
 
     let (url, _requests) = serve(vec![String::new(); 3]);
-    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(brisk());
+    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
     assert_eq!(model.complete(&prompt()), Err(ModelError::Connection));
 }
 
 #[test]
 fn a_silent_service_is_given_up() {
     let (url, _requests) = serve(vec![HANG.into()]);
-    let retry = RetryPolicy { timeout: Duration::from_millis(100), tries: 1, ..brisk() };
+    let retry = RetryPolicy { timeout: Duration::from_millis(100), tries: 1, ..fast_retries() };
     let model = OpenAi::without_key(&url, "m").retry(retry);
     assert_eq!(model.complete(&prompt()), Err(ModelError::Timeout));
 }
@@ -188,7 +189,7 @@ fn an_answer_of_another_form_says_what_is_missing() {
     let cases = [("[]", "content"), ("{\"content\": []}", "content"), ("<html>", "JSON")];
     for (body, part) in cases {
         let (url, _requests) = serve(vec![respond("200 OK", "", body)]);
-        let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(brisk());
+        let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
         assert_eq!(model.complete(&prompt()), Err(ModelError::Answer { part }), "{body}");
     }
 }
@@ -197,7 +198,7 @@ fn an_answer_of_another_form_says_what_is_missing() {
 fn a_key_is_not_carried_to_another_address() {
     let redirect = respond("307 Temporary Redirect", "location: http://127.0.0.1:9/\r\n", "");
     let (url, requests) = serve(vec![redirect]);
-    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(brisk());
+    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
     assert!(model.complete(&prompt()).is_err());
     assert_eq!(requests.iter().count(), 1);
     assert!(!format!("{model:?}").contains("\"aacp\""), "the key is not shown");
@@ -207,7 +208,7 @@ fn a_key_is_not_carried_to_another_address() {
 fn an_instruction_becomes_a_packet_through_a_service() {
     let answer = r#"{"packet":"FETCH|HR|p:1|res:emp_salary|period:2024-08","compression_loss":"none","loss_note":null}"#;
     let (url, _requests) = serve(vec![ok(&openai_answer(answer))]);
-    let encoder = Encoder::new().model(OpenAi::without_key(&url, "m").retry(brisk()));
+    let encoder = Encoder::new().model(OpenAi::without_key(&url, "m").retry(fast_retries()));
     let encoded =
         encoder.encode(&Instruction::new("Get the salaries of August 2024.", "HR", "HR-Agent")).unwrap();
     assert_eq!(encoded.packet, "FETCH|HR|return:HR-Agent|p:1|aacp:1.2|res:emp_salary|period:2024-08");

@@ -140,7 +140,8 @@ fn translation(
     })
 }
 
-/// Mean over the positions with a shared token; 0 if there are none.
+/// The mean cosine between a projected vector and the target's embedding of its token, over the tokens that both vocabularies
+/// have; 0 without a shared token.
 fn mean_cosine(
     target: &dyn Side,
     map: &AvpMap,
