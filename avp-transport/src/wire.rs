@@ -3,7 +3,7 @@
 //! Paths and headers are those of `avp` 0.2.1 and 0.6.2. Peers may ignore the additions of this crate: contexts, metrics and
 //! ids.
 
-use avp_core::{Dialect, json::Json};
+use avp_core::Dialect;
 use http::HeaderName;
 use serde_json::{Map, Value};
 
@@ -86,13 +86,6 @@ impl Reply {
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.0.insert(field.to_owned(), value.into());
         self
-    }
-
-    /// Sets a field to a [`Json`] value.
-    #[must_use]
-    pub fn with_json(self, field: &str, value: &Json) -> Self {
-        // `Json` writes valid JSON, except for lone surrogates, which UTF-8 cannot encode.
-        self.with(field, serde_json::from_str(&value.to_string()).unwrap_or(Value::Null))
     }
 
     /// Parses a reply; `None` if it is not a JSON object.
