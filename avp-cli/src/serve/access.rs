@@ -46,8 +46,8 @@ impl Endpoint {
             let exposed = addresses.iter().find(|address| !is_local(address));
             ensure!(
                 exposed.is_none(),
-                "{listen} can be reached from other machines, and without TLS whoever is on the way reads tokens and \
-                 contexts: give --tls-cert and --tls-key, or, where the way is safe, --plain-from-anywhere"
+                "{listen} is reachable from other machines, and without TLS the network can read tokens and contexts; set \
+                 --tls-cert and --tls-key, or --plain-from-anywhere on a trusted network"
             );
         }
         Ok(Self { addresses, options: ListenOptions { tls, plain_from_anywhere } })

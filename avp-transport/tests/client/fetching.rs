@@ -1,4 +1,4 @@
-//! ContextStore fetched from a server that keeps them.
+//! Contexts fetched from a server that keeps them.
 
 use std::{
     io,

@@ -16,14 +16,14 @@ const OWN: [&str; 3] = ["session_id", "context_id", "etag"];
 
 /// An answer, as it came or as it is shown.
 #[derive(Debug, PartialEq)]
-struct ResponseBody {
+struct Response {
     status: String,
     /// Names as they are, values where they are not this exchange's own.
     fields: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
-impl ResponseBody {
+impl Response {
     fn parse(head: &str, body: &[u8]) -> Self {
         let mut lines = head.lines();
         let status = lines.next().unwrap().to_owned();
@@ -59,7 +59,7 @@ fn parts(block: &str) -> (&str, &str) {
     block.split_once("\n\n").unwrap_or((block, ""))
 }
 
-async fn ask(server: &Running, head: &str, body: &[u8]) -> ResponseBody {
+async fn ask(server: &Running, head: &str, body: &[u8]) -> Response {
     let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     assert_eq!(announced.unwrap_or("0"), body.len().to_string(), "{head}");
     let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -72,7 +72,7 @@ async fn ask(server: &Running, head: &str, body: &[u8]) -> ResponseBody {
         let head = std::str::from_utf8(&came[..end]).unwrap();
         let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         if came.len() == end + 4 + len.parse::<usize>().unwrap() {
-            return ResponseBody::parse(head, &came[end + 4..]);
+            return Response::parse(head, &came[end + 4..]);
         }
     }
 }
@@ -86,7 +86,7 @@ async fn the_exchange_in_the_documentation_takes_place() {
     let [hello, session, frame, receipt, fetch, part] = &shown[..] else { panic!("{} blocks", shown.len()) };
     let answer = |block: &str| {
         let (head, body) = parts(block);
-        ResponseBody::parse(head, body.as_bytes())
+        Response::parse(head, body.as_bytes())
     };
 
     let (head, body_of_hello) = parts(hello);
@@ -99,7 +99,7 @@ async fn the_exchange_in_the_documentation_takes_place() {
     let kept = ask(&server, parts(frame).0, &bytes).await;
     kept.assert_is(&answer(receipt));
 
-    let id = |answer: ResponseBody| answer.json()["context_id"].as_str().unwrap().to_owned();
+    let id = |answer: Response| answer.json()["context_id"].as_str().unwrap().to_owned();
     let (shown_id, id) = (id(answer(receipt)), id(kept));
     assert!(fetch.contains(&shown_id), "it is this context that is fetched");
     let fetched = ask(&server, &fetch.replace(&shown_id, &id), b"").await;
