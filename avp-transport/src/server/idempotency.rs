@@ -1,31 +1,37 @@
 //! Idempotency keys: a transmission that is repeated under its key gets the first one's reply.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use crate::{store::Cache, wire::Reply};
 
-/// How long a key is remembered.
+/// How long the key of a completed transmission is remembered.
 const TTL: Duration = Duration::from_secs(600);
 
-/// The maximum number of keys that are remembered. The least recently used one is forgotten first.
+/// The maximum number of completed transmissions that are remembered. The least recently used one is forgotten first.
 const MAX_KEYS: usize = 10_000;
 
 /// The transmissions with an idempotency key, by key.
 pub(super) struct IdempotencyTable {
-    /// Each record counts as one byte, so the quota is a number of records.
-    records: Mutex<Cache<IdempotencyRecord>>,
+    records: Mutex<Records>,
     started: Instant,
 }
 
-#[derive(Clone)]
-struct IdempotencyRecord {
+struct Records {
+    /// The CRC-32 of each frame's head. An entry neither expires nor makes room for another one: its [`Reservation`]
+    /// removes it. Each belongs to a body that is being received, so the limit of bodies is also theirs.
+    in_progress: HashMap<String, u32>,
+    /// Each record counts as one byte, so the quota is a number of records.
+    completed: Cache<Record>,
+}
+
+struct Record {
     /// The CRC-32 of the frame's head: another frame under the same key is a client's mistake.
     head_crc32: u32,
-    /// `None` while the transmission is in progress.
-    completed: Option<Arc<Completed>>,
+    completed: Arc<Completed>,
 }
 
 /// A completed transmission.
@@ -51,7 +57,8 @@ pub(super) enum KeyState<'a> {
 
 impl IdempotencyTable {
     pub(super) fn new() -> Self {
-        Self { records: Mutex::new(Cache::new(MAX_KEYS)), started: Instant::now() }
+        let records = Records { in_progress: HashMap::new(), completed: Cache::new(MAX_KEYS) };
+        Self { records: Mutex::new(records), started: Instant::now() }
     }
 
     /// Looks a key up, and reserves it where it is new. A completed transmission whose context is no longer stored
@@ -62,24 +69,33 @@ impl IdempotencyTable {
         head_crc32: u32,
         is_stored: impl Fn(&str) -> bool,
     ) -> KeyState<'a> {
-        let now = self.started.elapsed();
+        self.begin_at(self.started.elapsed(), key, head_crc32, is_stored)
+    }
+
+    /// [`begin`](Self::begin) at this time after the start.
+    fn begin_at<'a>(
+        &'a self,
+        now: Duration,
+        key: &'a str,
+        head_crc32: u32,
+        is_stored: impl Fn(&str) -> bool,
+    ) -> KeyState<'a> {
         let mut records = self.records();
-        let is_current = |record: &IdempotencyRecord| {
-            record.completed.as_ref().is_none_or(|completed| is_stored(&completed.context_id))
-        };
-        match records.get(key, now).filter(|record| is_current(record)).cloned() {
+        if let Some(first) = records.in_progress.get(key) {
+            return if *first == head_crc32 { KeyState::InProgress } else { KeyState::OtherFrame };
+        }
+        let record = records.completed.get(key, now);
+        match record.filter(|record| is_stored(&record.completed.context_id)) {
             Some(record) if record.head_crc32 != head_crc32 => KeyState::OtherFrame,
-            Some(IdempotencyRecord { completed: Some(completed), .. }) => KeyState::Completed(completed),
-            Some(IdempotencyRecord { completed: None, .. }) => KeyState::InProgress,
+            Some(record) => KeyState::Completed(record.completed.clone()),
             None => {
-                // One record always fits the quota.
-                let _ = records.insert(key, IdempotencyRecord { head_crc32, completed: None }, 1, TTL, now);
-                KeyState::New(Reservation { table: self, key, head_crc32, completed: None })
+                records.in_progress.insert(key.to_owned(), head_crc32);
+                KeyState::New(Reservation { table: self, key, completed: None })
             }
         }
     }
 
-    fn records(&self) -> MutexGuard<'_, Cache<IdempotencyRecord>> {
+    fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -88,7 +104,6 @@ impl IdempotencyTable {
 pub(super) struct Reservation<'a> {
     table: &'a IdempotencyTable,
     key: &'a str,
-    head_crc32: u32,
     completed: Option<Arc<Completed>>,
 }
 
@@ -100,13 +115,12 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        let (mut records, now) = (self.table.records(), self.table.started.elapsed());
-        match self.completed.take() {
-            Some(completed) => {
-                let record = IdempotencyRecord { head_crc32: self.head_crc32, completed: Some(completed) };
-                let _ = records.insert(self.key, record, 1, TTL, now);
-            }
-            None => drop(records.remove(self.key)),
+        let mut records = self.table.records();
+        let head_crc32 = records.in_progress.remove(self.key);
+        if let (Some(head_crc32), Some(completed)) = (head_crc32, self.completed.take()) {
+            let now = self.table.started.elapsed();
+            // One record always fits the quota.
+            let _ = records.completed.insert(self.key, Record { head_crc32, completed }, 1, TTL, now);
         }
     }
 }
@@ -141,5 +155,35 @@ mod tests {
         drop(table.begin("k", 1, |_| true));
         complete(table.begin("k", 1, |_| true), "c1");
         assert!(matches!(table.begin("k", 2, |_| false), KeyState::New(_)));
+    }
+
+    #[test]
+    fn a_completed_key_expires_and_one_in_progress_does_not() {
+        let table = IdempotencyTable::new();
+        let begin_at = |now, key| table.begin_at(now, key, 1, |_| true);
+        complete(begin_at(Duration::ZERO, "done"), "c1");
+        let slow = begin_at(Duration::ZERO, "slow");
+        assert!(matches!(begin_at(TTL, "done"), KeyState::Completed(_)));
+        // A second after the end, whenever within this one the transmission completed.
+        let late = table.started.elapsed() + TTL + Duration::from_secs(1);
+        assert!(matches!(begin_at(late, "done"), KeyState::New(_)));
+        assert!(matches!(begin_at(late, "slow"), KeyState::InProgress));
+        complete(slow, "c2");
+        assert!(matches!(begin_at(TTL, "slow"), KeyState::Completed(_)));
+    }
+
+    #[test]
+    fn the_least_recently_used_key_makes_room_and_one_in_progress_does_not() {
+        let keys: Vec<String> = (0..MAX_KEYS).map(|number| number.to_string()).collect();
+        let table = IdempotencyTable::new();
+        let begin = |key| table.begin(key, 1, |_| true);
+        let slow = begin("slow");
+        keys.iter().for_each(|key| complete(begin(key), "c1"));
+        assert!(matches!(begin("0"), KeyState::Completed(_)), "all of them are remembered");
+        complete(begin("one more"), "c1");
+        assert!(matches!(begin("0"), KeyState::Completed(_)), "it was used since");
+        assert!(matches!(begin("1"), KeyState::New(_)));
+        assert!(matches!(begin("slow"), KeyState::InProgress));
+        complete(slow, "c2");
     }
 }
