@@ -68,3 +68,86 @@ impl<B: Body<Data = Bytes> + Send + 'static> Drop for DrainOnDrop<B> {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::{
+        sync::oneshot,
+        time::{Instant, Sleep, sleep},
+    };
+
+    use super::*;
+
+    /// A body without an end, or at its end.
+    struct Source {
+        chunk: Bytes,
+        /// The time before each chunk.
+        pause: Duration,
+        is_end: bool,
+        polls: Arc<AtomicUsize>,
+        timer: Pin<Box<Sleep>>,
+        /// Tells when the body is dropped.
+        _dropped: oneshot::Sender<()>,
+    }
+
+    impl Body for Source {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            if !self.pause.is_zero() {
+                std::task::ready!(self.timer.as_mut().poll(context));
+                let next = Instant::now() + self.pause;
+                self.timer.as_mut().reset(next);
+            }
+            self.polls.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(Some(Ok(Frame::data(self.chunk.clone()))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.is_end
+        }
+    }
+
+    /// Drops a body unread, and returns how many chunks were read from it, and for how long.
+    async fn drain(chunk: &'static [u8], pause: Duration, is_end: bool) -> (usize, Duration) {
+        let (dropped, is_dropped) = oneshot::channel();
+        let (polls, started) = (Arc::new(AtomicUsize::new(0)), Instant::now());
+        drop(DrainOnDrop::new(Source {
+            chunk: Bytes::from_static(chunk),
+            pause,
+            is_end,
+            polls: polls.clone(),
+            timer: Box::pin(sleep(pause)),
+            _dropped: dropped,
+        }));
+        let ended = tokio::time::timeout(10 * DRAIN_TIME, is_dropped).await;
+        assert!(ended.is_ok(), "the body is still read after {:?}", started.elapsed());
+        (polls.load(Ordering::Relaxed), started.elapsed())
+    }
+
+    #[tokio::test]
+    async fn an_unread_body_is_read_to_a_limit_of_bytes() {
+        static CHUNK: [u8; 1 << 20] = [0; 1 << 20];
+        assert_eq!(drain(&CHUNK, Duration::ZERO, false).await.0, DRAIN_BYTES / CHUNK.len());
+    }
+
+    #[tokio::test]
+    async fn an_unread_body_is_read_to_a_limit_of_time() {
+        let (chunks, took) = drain(b"x", Duration::from_millis(50), false).await;
+        assert!(0 < chunks && DRAIN_TIME <= took, "{chunks} in {took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_at_its_end_is_not_polled() {
+        assert_eq!(drain(b"x", Duration::ZERO, true).await.0, 0);
+    }
+}
