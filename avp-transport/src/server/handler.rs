@@ -62,7 +62,8 @@ pub trait Handler: Send + Sync + 'static {
         std::future::ready(Err(error))
     }
 
-    /// The stored context with this id. By default there is none.
+    /// The stored context with this id. By default there is none. The id is the rest of the path, percent-decoded, and never
+    /// empty.
     fn context(
         &self,
         id: &str,

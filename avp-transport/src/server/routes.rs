@@ -27,19 +27,19 @@ pub(super) fn router<H: Handler>(shared: Arc<Shared<H>>) -> Router {
     let endpoint = |endpoint, methods: MethodRouter<Arc<Shared<H>>>| {
         methods.fallback(method_not_allowed).layer(guarded(endpoint))
     };
+    let contexts = endpoint(Endpoint("context"), get(context::<H>).delete(delete_context::<H>));
     Router::new()
         .route(wire::HEALTH, endpoint(Endpoint::HEALTH, get(health)))
         .route(wire::METRICS, endpoint(Endpoint("metrics"), get(metrics::<H>)))
         .route(wire::HANDSHAKE, endpoint(Endpoint("handshake"), post(handshake::<H>)))
         .route(wire::TEXT, endpoint(Endpoint("text"), post(text::<H>)))
         .route(wire::TRANSMIT, endpoint(Endpoint("transmit"), post(transmit::<H>)))
-        .route(CONTEXT, endpoint(Endpoint("context"), get(context::<H>).delete(delete_context::<H>)))
+        // Every path below the prefix is AVP's, an empty id and one with a slash included.
+        .route(wire::CONTEXTS, contexts.clone())
+        .route(&format!("{}{{*id}}", wire::CONTEXTS), contexts)
         .fallback(fallback::<H>.layer(guarded(Endpoint::OTHER)))
         .with_state(shared)
 }
-
-/// [`wire::CONTEXTS`] with an id.
-const CONTEXT: &str = "/avp/v2/contexts/{id}";
 
 type SharedState<H> = State<Arc<Shared<H>>>;
 

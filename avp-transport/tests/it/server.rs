@@ -1,6 +1,10 @@
 //! Who may ask, for what, and how much of it.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use avp_core::{Compression, Dialect, FrameEncoder, FrameLimits, Metadata, PayloadType};
 use avp_transport::{
@@ -8,7 +12,7 @@ use avp_transport::{
         ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame, Limits, ListenOptions,
         RequestInfo, ResponseBody, ServerOptions, Service, Tokens,
     },
-    store::{ContextStore, StoreOptions},
+    store::{ContextStore, StoreOptions, StoredContext},
     wire::{self, Reply},
 };
 use http::{Method, StatusCode, header};
@@ -403,6 +407,48 @@ async fn middleware_of_others_can_stand_before_the_service() {
     let response = tower_service::Service::call(&mut service.clone(), request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(service.handler().contexts().ids().len(), 1);
+}
+
+/// Remembers the ids that it was asked for.
+#[derive(Default)]
+struct Ids(Mutex<Vec<String>>);
+
+impl Handler for Ids {
+    async fn transmit(&self, _: IncomingFrame, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
+        Err(ErrorResponse::internal())
+    }
+
+    async fn context(&self, id: &str, _: &RequestInfo) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
+        self.0.lock().unwrap().push(format!("get {id}"));
+        Ok(None)
+    }
+
+    async fn delete_context(&self, id: &str, _: &RequestInfo) -> Result<bool, ErrorResponse> {
+        self.0.lock().unwrap().push(format!("delete {id}"));
+        Ok(true)
+    }
+
+    fn fallback_error(&self, _: &ErrorResponse) -> Reply {
+        Reply::failure("another", "an error of another protocol")
+    }
+}
+
+#[tokio::test]
+async fn every_path_of_contexts_is_avps_and_its_id_is_percent_decoded() {
+    let service = Service::new(Ids::default(), ServerOptions::default());
+    let server = Running::start(service.clone(), ListenOptions::default()).await;
+    for (id, status_of_delete) in [("c%2F1%20%3F", 200), ("a/b", 200), ("%FF", 404), ("", 404)] {
+        let url = server.url(&format!("{}{id}", wire::CONTEXTS));
+        let (status, reply) = answer(server.http.get(&url)).await;
+        assert_eq!((status, &reply["code"]), (404, &"not_found".into()), "{id:?}: {reply}");
+        assert_eq!(answer(server.http.delete(&url)).await.0, status_of_delete, "{id:?}");
+        let (status, reply) = answer(server.http.post(&url)).await;
+        assert_eq!((status, &reply["code"]), (405, &"method_not_allowed".into()), "{id:?}: {reply}");
+    }
+    let asked = service.handler().0.lock().unwrap().clone();
+    assert_eq!(asked, ["get c/1 ?", "delete c/1 ?", "get a/b", "delete a/b"]);
+    let counted = service.metrics().text();
+    assert!(!counted.contains("endpoint=\"other\""), "{counted}");
 }
 
 /// Answers one path beside AVP's, in words of its own.
