@@ -197,11 +197,9 @@ impl Handler for ModelHandler {
     ) -> Result<Response<ResponseBody>, ErrorResponse> {
         match (request.uri().path(), request.method()) {
             (chat::COMPLETIONS, &Method::POST) => chat::complete(self, request.into_body()).await,
-            (chat::MODELS, &Method::GET) => Ok(chat::models(self)),
-            (chat::COMPLETIONS | chat::MODELS, _) => {
-                let words = "this path does not accept this method";
-                Err(ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", words))
-            }
+            (chat::MODELS, &(Method::GET | Method::HEAD)) => Ok(chat::models(self)),
+            (chat::COMPLETIONS, _) => Err(ErrorResponse::method_not_allowed(&[Method::POST])),
+            (chat::MODELS, _) => Err(ErrorResponse::method_not_allowed(&[Method::GET, Method::HEAD])),
             _ => Err(ErrorResponse::not_found("no such path; expected one under /avp/v2/ or /v1/")),
         }
     }

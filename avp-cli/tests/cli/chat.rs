@@ -157,8 +157,6 @@ fn what_cannot_be_answered_is_refused_in_openais_shape_and_names_the_field() {
     }
     let (_, reply) = server.chat(&question(json!({ "avp_context": other })));
     assert!(reply["error"]["message"].as_str().unwrap().contains("num_layers"), "{reply}");
-    let (status, _, body) = server.ask("GET /v1/chat/completions", "", b"");
-    assert_eq!(status, 405, "{}", String::from_utf8_lossy(&body));
     // Refused for its use here, it is still kept for others.
     assert_eq!(server.ask(&format!("GET /avp/v2/contexts/{other}"), "", b"").0, 200);
 }
@@ -169,11 +167,30 @@ fn the_model_can_be_asked_for_and_words_are_answered_with_words() {
     let (_, _, body) = server.ask("GET /v1/models", "", b"");
     let models: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(models["data"][0]["id"], "facts");
+    let (status, head, body) = server.ask("HEAD /v1/models", "", b"");
+    assert!(status == 200 && head.contains("application/json") && body.is_empty(), "{head}");
     let message = json!({ "content": format!("{NOTES} Where does Rosa live?") });
     let (status, _, body) = server.ask("POST /avp/v2/text", "", message.to_string().as_bytes());
     let reply: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((status, &reply["success"]), (200, &true.into()), "{reply}");
     assert!(reply["content"].as_str().is_some_and(|text| !text.is_empty()));
+}
+
+#[test]
+fn a_405_lists_the_methods_of_its_path() {
+    let server = Server::with_facts();
+    for (request, allowed) in [
+        ("GET /v1/chat/completions", "allow: POST"),
+        ("HEAD /v1/chat/completions", "allow: POST"),
+        ("DELETE /v1/models", "allow: GET,HEAD"),
+    ] {
+        let (status, head, body) = server.ask(request, "", b"");
+        assert!(status == 405 && head.lines().any(|line| line == allowed), "{request}: {head}");
+        if !request.starts_with("HEAD") {
+            let reply: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(reply["error"]["code"], "method_not_allowed", "{reply}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use avp_core::DecodeError;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::BodyError;
 use crate::{store::StoreError, wire::Reply};
@@ -23,9 +23,18 @@ pub struct ErrorResponse {
     message: Cow<'static, str>,
     /// The invalid field of the request.
     field: Option<Cow<'static, str>>,
-    retry_after: Option<Duration>,
-    /// The complete length, for a range that cannot be satisfied.
-    complete_len: Option<u64>,
+    header: Option<Header>,
+}
+
+/// What the response says in a header of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Header {
+    /// `Retry-After`.
+    RetryAfter(Duration),
+    /// `Allow`, for a method that the path does not accept.
+    Allow(String),
+    /// `Content-Range` with the complete length, for a range that cannot be satisfied.
+    CompleteLen(u64),
 }
 
 impl ErrorResponse {
@@ -37,14 +46,7 @@ impl ErrorResponse {
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
-            status,
-            code: code.into(),
-            message: message.into(),
-            field: None,
-            retry_after: None,
-            complete_len: None,
-        }
+        Self { status, code: code.into(), message: message.into(), field: None, header: None }
     }
 
     /// 400: the request is invalid.
@@ -57,6 +59,19 @@ impl ErrorResponse {
     #[must_use]
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 405, `method_not_allowed`: the path accepts these methods, which `Allow` lists.
+    #[must_use]
+    pub fn method_not_allowed(allow: &[Method]) -> Self {
+        let allow: Vec<_> = allow.iter().map(Method::as_str).collect();
+        Self { header: Some(Header::Allow(allow.join(","))), ..Self::other_method() }
+    }
+
+    /// 405 of a path whose router sets `Allow`.
+    pub(super) fn other_method() -> Self {
+        let message = "this path does not accept this method; `Allow` lists those that it does";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
     /// 503 with `Retry-After`: the same request may succeed later.
@@ -80,16 +95,16 @@ impl ErrorResponse {
     /// Sets `Retry-After`, in whole seconds.
     #[must_use]
     pub fn retry_after(self, after: Duration) -> Self {
-        Self { retry_after: Some(after), ..self }
+        Self { header: Some(Header::RetryAfter(after)), ..self }
     }
 
     /// Sets the complete length in `Content-Range`.
     pub(super) fn content_range(self, complete_len: u64) -> Self {
-        Self { complete_len: Some(complete_len), ..self }
+        Self { header: Some(Header::CompleteLen(complete_len)), ..self }
     }
 
-    pub(super) const fn complete_len(&self) -> Option<u64> {
-        self.complete_len
+    pub(super) const fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
     }
 
     /// The status of the response.
@@ -119,7 +134,10 @@ impl ErrorResponse {
     /// The value of `Retry-After`.
     #[must_use]
     pub const fn try_again(&self) -> Option<Duration> {
-        self.retry_after
+        match self.header {
+            Some(Header::RetryAfter(after)) => Some(after),
+            _ => None,
+        }
     }
 
     /// The JSON of the response.

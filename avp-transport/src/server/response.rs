@@ -4,7 +4,7 @@ use axum::body::Body;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
-use super::ErrorResponse;
+use super::error_response::{ErrorResponse, Header};
 use crate::{store::StoredContext, wire};
 
 /// The body of a response.
@@ -25,11 +25,17 @@ pub(super) fn error(error: &ErrorResponse, body: wire::Reply, request_id: &str) 
     let mut response = reply(&body.with("request_id", request_id));
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
-    if let Some(after) = error.try_again() {
-        headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
-    }
-    if let Some(len) = error.complete_len() {
-        content_range(headers, &format!("bytes */{len}"));
+    match error.header() {
+        Some(Header::RetryAfter(after)) => {
+            headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+        }
+        Some(Header::Allow(methods)) => {
+            if let Ok(methods) = HeaderValue::from_str(methods) {
+                headers.insert(header::ALLOW, methods);
+            }
+        }
+        Some(Header::CompleteLen(len)) => content_range(headers, &format!("bytes */{len}")),
+        None => {}
     }
     if error.status() == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
-use http::{Method, StatusCode};
+use http::Method;
 
 use super::{
     ErrorResponse, Handler,
@@ -121,8 +121,7 @@ async fn fallback<H: Handler>(
 }
 
 async fn method_not_allowed() -> Rejection {
-    let message = "this path does not accept this method; `Allow` lists those that it does";
-    ErrorResponse::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).into()
+    ErrorResponse::other_method().into()
 }
 
 fn no_context() -> ErrorResponse {
