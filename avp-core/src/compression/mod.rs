@@ -113,6 +113,35 @@ pub fn verify_compressed<E: From<DecodeError>>(
     }
 }
 
+/// The length of the payload that the start of a compressed body states (RFC 8878, 3.1.1.1.4); `None` if it states none.
+/// 18 bytes are enough. A sender may state any length, so pass it on as the limit of decompression.
+///
+/// ```
+/// use avp_core::{Compression, compress_body, content_size};
+///
+/// assert_eq!(content_size(&compress_body(&[7; 1000], Compression::Fast)), Some(1000));
+/// ```
+///
+/// Only available when `zstd` is enabled.
+#[must_use]
+pub fn content_size(body: &[u8]) -> Option<u64> {
+    let ([0x28, 0xb5, 0x2f, 0xfd, descriptor], rest) = body.split_first_chunk()? else { return None };
+    let is_single_segment = descriptor & 0x20 != 0;
+    let window_len = if is_single_segment { 0 } else { 1 };
+    let dictionary_len = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let (len, offset) = match descriptor >> 6 {
+        0 if is_single_segment => (1, 0),
+        0 => return None,
+        1 => (2, 256),
+        2 => (4, 0),
+        _ => (8, 0),
+    };
+    let size = rest.get(window_len + dictionary_len..)?.get(..len)?;
+    let mut bytes = [0; 8];
+    bytes[..len].copy_from_slice(size);
+    u64::from_le_bytes(bytes).checked_add(offset)
+}
+
 /// Compresses a payload to the body of a frame, for callers that write the head themselves; a copy with
 /// [`Compression::None`].
 ///
@@ -329,6 +358,32 @@ mod tests {
             .map(|compression| compress_body(&payload, compression));
         assert!(fast != balanced && balanced != max && fast != max);
         assert!(max.len() < fast.len(), "{} {} {}", fast.len(), balanced.len(), max.len());
+    }
+
+    #[test]
+    fn the_content_size_of_every_form_is_read_and_a_missing_one_is_not() {
+        for len in [0, 1, 255, 256, 65_791, 65_792, 131_073] {
+            let packed = compress_body(&noise(len), Compression::Fast);
+            assert_eq!(content_size(&packed[..packed.len().min(18)]), Some(len as u64), "{len}");
+        }
+        let header =
+            |descriptor| [0x28, 0xb5, 0x2f, 0xfd, descriptor, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
+        for (descriptor, size) in [
+            (0x00, None),
+            (0x03, None),
+            (0x20, Some(0x01)),
+            (0x23, Some(0x05)),
+            (0x40, Some(0x0302 + 256)),
+            (0x61, Some(0x0302 + 256)),
+            (0x82, Some(0x0706_0504)),
+            (0xa0, Some(0x0403_0201)),
+            (0xc3, Some(0x0d0c_0b0a_0908_0706)),
+        ] {
+            assert_eq!(content_size(&header(descriptor)), size, "{descriptor:#x}");
+        }
+        for cut in [&header(0xc3)[..17], &header(0x20)[..5], &header(0x20)[1..], b""] {
+            assert_eq!(content_size(cut), None);
+        }
     }
 
     #[test]
