@@ -151,7 +151,7 @@ impl IncomingFrame {
     pub async fn into_bytes(mut self) -> Result<(Bytes, u32), BodyError> {
         let len = self.head.header().frame_len();
         let no_room = BodyError::NoRoom { needed: len };
-        let _room = self.admission.reserve(len).ok_or(no_room)?;
+        let _room = self.admission.buffered().try_acquire(len).ok_or(no_room)?;
         // Address space is reserved, pages only as bytes arrive. Each frame and all frames together have a limit.
         let mut frame = self.admission.buffers().reserve(len).ok_or(no_room)?;
         let mut fits = frame.extend(self.head.bytes());

@@ -6,12 +6,14 @@
 //! | do something else with frames | your own [`Handler`] |
 //! | listen, with TLS, until a shutdown signal | [`serve`], [`ListenOptions`], [`tls_config`] |
 //! | run behind another server or middleware | [`Service`], a `tower` service |
+//! | limit the memory of your own [`Handler`] | [`ByteSemaphore`] |
 //! | configure access and limits | [`ServerOptions`], [`Limits`], [`BodyTimeouts`], [`Tokens`] |
 
 mod activity;
 mod admission;
 mod body;
 mod buffer;
+mod byte_semaphore;
 mod context_handler;
 mod drain;
 mod error_response;
@@ -31,6 +33,7 @@ mod tls;
 mod tokens;
 
 pub use body::IncomingBody;
+pub use byte_semaphore::ByteSemaphore;
 pub use context_handler::{ContextHandler, FindEvidence};
 pub use error_response::ErrorResponse;
 pub use handler::{Handler, RequestInfo};
