@@ -20,6 +20,9 @@ const FILE_CHUNK: usize = 256 << 10;
 /// The length of a chunk of memory, in bytes. Between two chunks a server notices whether the client still reads.
 const MEMORY_CHUNK: usize = 1 << 20;
 
+/// The longest header of a zstd frame, in bytes (RFC 8878, 3.1.1.1).
+const MAX_ZSTD_HEADER: u64 = 18;
+
 /// A verified frame in a [`ContextStore`](super::ContextStore).
 #[derive(Debug)]
 pub struct StoredContext {
@@ -87,6 +90,25 @@ impl StoredContext {
             Location::Memory(bytes) => Ok(bytes.clone()),
             Location::File(path) => Ok(tokio::fs::read(path).await?.into()),
         }
+    }
+
+    /// Length of the uncompressed body, in bytes; `None` for a compressed one that does not state it. The statement of a
+    /// compressed body is its sender's.
+    ///
+    /// # Errors
+    /// The error of reading the file.
+    pub async fn payload_len(&self) -> io::Result<Option<u64>> {
+        let header = self.head.header();
+        if !header.flags().is_compressed() {
+            return Ok(Some(header.body_len().into()));
+        }
+        let body = self.head.bytes().len() as u64;
+        let mut reader = self.read(body..self.len().min(body + MAX_ZSTD_HEADER)).await?;
+        let mut start = Vec::new();
+        while let Some(chunk) = reader.chunk().await? {
+            start.extend_from_slice(&chunk);
+        }
+        Ok(avp_core::content_size(&start))
     }
 
     /// Reads the bytes of `range`, which lies within the frame, chunk by chunk.

@@ -52,6 +52,22 @@ async fn a_context_is_the_frame_that_was_sent_whole_and_in_part() {
 }
 
 #[tokio::test]
+async fn a_stored_context_has_the_length_of_its_uncompressed_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions::default();
+    for store in [ContextStore::in_memory(options), ContextStore::in_folder(folder.path(), options).unwrap()]
+    {
+        for compression in [Compression::None, Compression::Fast] {
+            for len in [0, 10, 1 << 20] {
+                let encoder = FrameEncoder::new(Metadata::default()).compression(compression);
+                let stored = store.insert(encoder.encode(&body(len)).unwrap().into()).await.unwrap();
+                assert_eq!(stored.payload_len().await.unwrap(), Some(len as u64), "{compression:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_range_counts_for_get_alone() {
     let server = Running::stock(ServerOptions::default()).await;
     let frame = frame(1000);
