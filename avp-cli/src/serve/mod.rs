@@ -152,7 +152,8 @@ impl Serve {
             let stock = self.stock()?;
             match &self.model.model {
                 Some(folder) => {
-                    let handler = ModelHandler::load(&self.model.run, folder, &self.agent_id, stock)?;
+                    let run = &self.model.run;
+                    let handler = ModelHandler::load(run, folder, &self.agent_id, stock, &options.limits)?;
                     self.serve(socket, endpoint, Service::new(handler, options)).await
                 }
                 None => self.serve(socket, endpoint, Service::new(stock, options)).await,

@@ -14,7 +14,8 @@ use avp_runtime_ort::{
 };
 use avp_transport::{
     server::{
-        ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame, RequestInfo, ResponseBody,
+        ByteSemaphore, ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame, Limits,
+        RequestInfo, ResponseBody,
     },
     store::StoredContext,
     wire::Reply,
@@ -36,6 +37,23 @@ pub(super) struct ModelHandler {
     name: String,
     agent_id: String,
     permits: Arc<Semaphore>,
+    /// The maximum size of a decompressed context, in bytes.
+    payload_limit: usize,
+    /// The memory for the contexts of all requests.
+    memory: ByteSemaphore,
+}
+
+/// A context from which the model continues. It occupies its part of the memory for contexts until the last clone is dropped.
+#[derive(Clone)]
+pub(super) struct LoadedContext {
+    context: Context,
+    _memory: Arc<OwnedSemaphorePermit>,
+}
+
+impl LoadedContext {
+    const fn get(&self) -> &Context {
+        &self.context
+    }
 }
 
 /// The permit for a request to the model.
@@ -48,6 +66,7 @@ impl ModelHandler {
         folder: &Path,
         agent_id: &str,
         contexts: ContextHandler,
+        limits: &Limits,
     ) -> Result<Self> {
         let library = find_library(run.library.onnxruntime.as_deref())?;
         let runtime = load_runtime(&library)?;
@@ -73,7 +92,12 @@ impl ModelHandler {
             shared_tokens: None,
         });
         let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
-        Ok(Self { contexts, runtime, model, name, agent_id: agent_id.to_owned(), permits })
+        let payload_limit = limits.frame.unpacked;
+        // The largest context that a client can send fits, alone.
+        let largest = limits.frame.frame.saturating_add(payload_limit as u64);
+        let memory = ByteSemaphore::new(limits.buffered.max(largest));
+        let agent_id = agent_id.to_owned();
+        Ok(Self { contexts, runtime, model, name, agent_id, permits, payload_limit, memory })
     }
 
     /// The model's name in requests.
@@ -93,45 +117,63 @@ impl ModelHandler {
     /// The stored context with this id, if the model can use it.
     ///
     /// # Errors
-    /// 404 for an unknown id; 400, with the difference, for a context of another model, or one that is not a KV-cache.
-    pub(super) async fn context(&self, id: &str) -> Result<Context, ErrorResponse> {
+    /// 404 for an unknown id; 400, with the difference, for a context of another model, or one that is not a KV-cache; 503 while
+    /// the contexts of other requests occupy the memory for it.
+    pub(super) async fn context(&self, id: &str) -> Result<LoadedContext, ErrorResponse> {
         let not_found = || {
             let words = "no context with this id is stored here; it may have expired";
             ErrorResponse::new(StatusCode::NOT_FOUND, "context_not_found", words).of_field("avp_context")
         };
         let stored = self.contexts.contexts().get(id).ok_or_else(not_found)?;
-        let bytes = stored.bytes().await.map_err(|_| not_found())?;
+        let mut payload_limit = self.payload_limit;
+        let mut needed = stored.len();
+        if stored.head().header().flags().is_compressed() {
+            let stated = stored.payload_len().await.map_err(|_| not_found())?;
+            let stated = stated.and_then(|len| usize::try_from(len).ok()).unwrap_or(usize::MAX);
+            payload_limit = payload_limit.min(stated);
+            needed = needed.saturating_add(payload_limit as u64);
+        }
+        let memory = self.memory.try_acquire(needed).ok_or_else(|| {
+            let words = format!("no room for {needed} bytes beside the contexts of other requests");
+            ErrorResponse::busy("no_room", words)
+        })?;
         let (runtime, model) = (self.runtime.clone(), self.model.clone());
-        blocking(move || {
-            let context = Context::from_bytes(&runtime, bytes, &FrameReadOptions::default());
-            let context = context.map_err(|error| error::of_context(&error))?;
-            model.accepts(&context).map_err(|error| error::of_context(&error))?;
-            Ok(context)
-        })
-        .await
+        // One piece of work, which holds the permit to its end, when the client has disconnected too.
+        let loading = tokio::spawn(async move {
+            let bytes = stored.bytes().await.map_err(|_| not_found())?;
+            blocking(move || {
+                let options = FrameReadOptions { payload_limit, ..FrameReadOptions::default() };
+                let context = Context::from_bytes(&runtime, bytes, &options);
+                let context = context.map_err(|error| error::of_context(&error))?;
+                model.accepts(&context).map_err(|error| error::of_context(&error))?;
+                Ok(LoadedContext { context, _memory: Arc::new(memory) })
+            })
+            .await
+        });
+        loading.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))
     }
 
     /// Generates the whole answer. Dropping the future cancels the run.
     pub(super) async fn answer(
         &self,
         prompt: Prompt,
-        context: Option<Context>,
+        context: Option<&LoadedContext>,
         options: GenerateOptions,
     ) -> Result<Generation, ErrorResponse> {
         self.stream(prompt, context, options).await?.await.map_err(|error| error::of_run(&error))
     }
 
-    /// Generates the answer as a stream.
+    /// Generates the answer as a stream. Keep the context until the stream ends.
     pub(super) async fn stream(
         &self,
         prompt: Prompt,
-        context: Option<Context>,
+        context: Option<&LoadedContext>,
         options: GenerateOptions,
     ) -> Result<GenerationStream, ErrorResponse> {
-        let model = self.model.clone();
+        let (model, context) = (self.model.clone(), context.cloned());
         // Rendering a chat template takes time.
         blocking(move || {
-            let stream = model.start_generate(prompt, context.as_ref(), &options);
+            let stream = model.start_generate(prompt, context.as_ref().map(LoadedContext::get), &options);
             stream.map_err(|error| error::of_run(&error))
         })
         .await
@@ -141,13 +183,15 @@ impl ModelHandler {
     pub(super) async fn think(
         &self,
         prompt: Prompt,
-        context: Option<Context>,
+        context: Option<&LoadedContext>,
         steps: usize,
     ) -> Result<(Thought, Arc<StoredContext>), ErrorResponse> {
-        let model = self.model.clone();
-        let options = ThinkOptions::steps(steps);
-        let pending = blocking(move || Ok(model.start_think(prompt, context.as_ref(), &options))).await?;
-        let mut thought = pending.await.map_err(|error| error::of_run(&error))?;
+        let (model, context) = (self.model.clone(), context.cloned());
+        let pending = blocking(move || {
+            let context = context.as_ref().map(LoadedContext::get);
+            Ok(model.start_think(prompt, context, &ThinkOptions::steps(steps)))
+        });
+        let mut thought = pending.await?.await.map_err(|error| error::of_run(&error))?;
         let context = thought.context.take().ok_or_else(ErrorResponse::internal)?;
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };
         let frame = blocking(move || context.to_bytes(&options).map_err(|error| error::of_context(&error)));
@@ -222,4 +266,101 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ErrorResponse> + Send + 'static,
 ) -> Result<T, ErrorResponse> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ErrorResponse::internal()))
+}
+
+#[cfg(test)]
+mod tests {
+    use avp_core::{Compression, Frame, FrameLimits, Header};
+    use avp_transport::store::{ContextStore, StoreOptions};
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn load(limits: &Limits) -> ModelHandler {
+        let run = Arguments::parse_from(["test"]).run;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/facts");
+        let store = ContextStore::in_memory(StoreOptions::default());
+        ModelHandler::load(&run, &folder, "server", ContextHandler::new("server", store), limits).unwrap()
+    }
+
+    /// A context of the model as a frame.
+    fn frame(handler: &ModelHandler, compression: Compression) -> Vec<u8> {
+        let thought = handler.model.start_think("Rosa lives in Lisbon.", None, &ThinkOptions::steps(2));
+        let context = thought.wait().unwrap().context.unwrap();
+        context.to_frame(&FrameOptions { compression, ..FrameOptions::default() }).unwrap()
+    }
+
+    /// A compressed frame whose body does not state its content size.
+    fn without_content_size(packed: &[u8]) -> Vec<u8> {
+        let frame = Frame::decode(packed).unwrap();
+        let payload = frame.decompress(usize::MAX).unwrap();
+        // No content size, a window of 8 MiB, raw blocks (RFC 8878, 3.1.1).
+        let mut body = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 13 << 3];
+        let mut blocks = payload.chunks(100_000).peekable();
+        while let Some(block) = blocks.next() {
+            let header = (block.len() as u32) << 3 | u32::from(blocks.peek().is_none());
+            body.extend_from_slice(&header.to_le_bytes()[..3]);
+            body.extend_from_slice(block);
+        }
+        let header = frame.header();
+        let header = Header::new(header.flags(), header.metadata_len(), body.len() as u32).unwrap();
+        [&header.encode()[..], &packed[Header::LEN..frame.body_offset()], &body].concat()
+    }
+
+    async fn keep(handler: &ModelHandler, frame: &[u8]) -> String {
+        let stored = handler.contexts.contexts().insert(frame.to_vec().into()).await.unwrap();
+        stored.id().to_owned()
+    }
+
+    #[tokio::test]
+    async fn the_contexts_of_all_requests_share_a_limit_of_memory() {
+        let mut handler = load(&Limits::default());
+        let plain = frame(&handler, Compression::None);
+        let packed = frame(&handler, Compression::Fast);
+        let unstated = without_content_size(&packed);
+        let payload_len = Frame::decode(&plain).unwrap().body().len();
+        handler.payload_limit = payload_len + 1_000_000;
+        for (frame, uncompressed) in [(&plain, 0), (&packed, payload_len), (&unstated, handler.payload_limit)]
+        {
+            let id = keep(&handler, frame).await;
+            // The semaphore counts whole pages.
+            let needed = ((frame.len() + uncompressed) as u64).next_multiple_of(4096);
+            handler.memory = ByteSemaphore::new(needed - 4096);
+            assert_eq!(handler.context(&id).await.err().unwrap().code(), "no_room", "it does not fit alone");
+            handler.memory = ByteSemaphore::new(needed);
+            let first = handler.context(&id).await.unwrap();
+            let second = handler.context(&id).await.err().unwrap();
+            assert_eq!((second.status().as_u16(), second.code()), (503, "no_room"));
+            assert!(second.try_again().is_some());
+            drop(first);
+            assert!(handler.context(&id).await.is_ok(), "its memory is free again");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compressed_context_over_the_limit_is_refused() {
+        let mut handler = load(&Limits::default());
+        let packed = frame(&handler, Compression::Fast);
+        let payload_len = Frame::decode(&packed).unwrap().decompress(usize::MAX).unwrap().len();
+        handler.payload_limit = payload_len - 1;
+        for frame in [&packed, &without_content_size(&packed)] {
+            let refused = handler.context(&keep(&handler, frame).await).await.err().unwrap();
+            assert_eq!((refused.status().as_u16(), refused.field()), (400, Some("avp_context")), "{refused}");
+        }
+        handler.payload_limit += 1;
+        assert!(handler.context(&keep(&handler, &packed).await).await.is_ok());
+    }
+
+    #[test]
+    fn the_largest_context_fits_alone() {
+        let frame = FrameLimits { frame: 3 << 30, unpacked: 3 << 30, ..FrameLimits::default() };
+        let memory = load(&Limits { frame, ..Limits::default() }).memory;
+        assert!(memory.try_acquire(6 << 30).is_some() && memory.try_acquire((6 << 30) + 1).is_none());
+    }
 }

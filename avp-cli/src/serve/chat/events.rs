@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::reply::Completion;
-use crate::serve::{error, model_handler::Permit};
+use crate::serve::{
+    error,
+    model_handler::{LoadedContext, Permit},
+};
 
 /// The number of events buffered for a slow client. The model does not wait for the client.
 const BUFFERED_EVENTS: usize = 64;
@@ -33,19 +36,19 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Starts to send the events of `stream`. The permit is released when the run ends.
+    /// Starts to send the events of `stream`. The permit and the context are released when the run ends.
     pub(super) fn start(
         stream: GenerationStream,
         completion: Completion,
         include_usage: bool,
-        permit: Permit,
+        held: (Permit, Option<LoadedContext>),
     ) -> Self {
         let canceller = stream.canceller();
         let (sender, events) = channel(BUFFERED_EVENTS);
         tokio::task::spawn_blocking(move || {
             // The run is cancelled when the client disconnects.
             let _disconnected = send_events(stream, &completion, include_usage, &sender);
-            drop(permit);
+            drop(held);
         });
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -42,19 +42,19 @@ pub(super) async fn complete(
     let prompt = Prompt::Chat(request.chat);
     let completion = Completion::new(handler.name());
     if let Some(steps) = request.avp_think {
-        let (thought, stored) = handler.think(prompt, context, steps).await?;
+        let (thought, stored) = handler.think(prompt, context.as_ref(), steps).await?;
         return Ok(json_answer(&completion.thought(&thought, stored.id(), handler.ttl())));
     }
     if request.stream {
-        let stream = handler.stream(prompt, context, request.options).await?;
-        let events = Events::start(stream, completion, request.include_usage, permit);
+        let stream = handler.stream(prompt, context.as_ref(), request.options).await?;
+        let events = Events::start(stream, completion, request.include_usage, (permit, context));
         let mut response = Response::new(ResponseBody::new(events));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         return Ok(response);
     }
-    let generation = handler.answer(prompt, context, request.options).await?;
+    let generation = handler.answer(prompt, context.as_ref(), request.options).await?;
     Ok(json_answer(&completion.whole(&generation)))
 }
 
