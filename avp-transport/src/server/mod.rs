@@ -23,6 +23,7 @@ mod incoming;
 mod listen;
 mod metrics;
 mod options;
+mod rate_limit;
 mod request_body;
 mod request_info;
 mod response;

@@ -15,14 +15,13 @@ use avp_core::HeadReader;
 use axum::{Router, body::Body, extract::State, middleware::Next, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::{HeaderValue, Request, StatusCode, Version, header};
 use tracing::Instrument as _;
 
 use super::{
     ErrorResponse, Handler, IncomingBody, IncomingFrame, Metrics, RequestInfo, ResponseBody, ServerOptions,
-    admission::Admission, drain::DrainOnDrop, metrics::Endpoint, request_body::RequestBody, request_info,
-    response, routes,
+    admission::Admission, drain::DrainOnDrop, metrics::Endpoint, rate_limit::RateLimiter,
+    request_body::RequestBody, request_info, response, routes,
 };
 use crate::wire;
 
@@ -53,12 +52,9 @@ pub(super) struct Shared<H> {
     pub(super) handler: H,
     options: ServerOptions,
     admission: Arc<Admission>,
-    rate: Option<DefaultKeyedRateLimiter<request_info::Name>>,
+    rate: Option<RateLimiter>,
     pub(super) metrics: Metrics,
 }
-
-/// When the rate limiter knows more agents than this, it forgets those with a full quota.
-const MANY_AGENTS: usize = 10_000;
 
 impl<H: Handler> Service<H> {
     /// A service that answers with `handler`.
@@ -66,7 +62,7 @@ impl<H: Handler> Service<H> {
     pub fn new(handler: H, options: ServerOptions) -> Self {
         let limits = &options.limits;
         let admission = Arc::new(Admission::new(limits.bodies, limits.buffered));
-        let rate = limits.requests_per_second.map(|rate| RateLimiter::keyed(Quota::per_second(rate)));
+        let rate = limits.requests_per_second.map(RateLimiter::new);
         let shared = Arc::new(Shared { handler, options, admission, rate, metrics: Metrics::new() });
         Self { router: routes::router(shared.clone()), shared }
     }
@@ -183,15 +179,12 @@ impl<H: Handler> Shared<H> {
             let message = "this server requires a valid bearer token";
             return Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
         }
-        if let Some(rate) = &self.rate {
-            if rate.len() > MANY_AGENTS {
-                rate.retain_recent();
-            }
-            rate.check_key(&request_info::name(info)).map_err(|_| {
-                let message = "this agent exceeds the limit of requests per second";
-                ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
-                    .retry_after(Duration::from_secs(1))
-            })?;
+        if let Some(rate) = &self.rate
+            && !rate.admit(request_info::name(info), Instant::now())
+        {
+            let message = "this agent exceeds the limit of requests per second";
+            return Err(ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
+                .retry_after(Duration::from_secs(1)));
         }
         Ok(())
     }
