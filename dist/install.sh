@@ -30,23 +30,22 @@ case $(uname -s) in
 esac
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+new=$folder/.avp-$$
+trap 'rm -rf "$work" "$new"' EXIT
 archive=avp-$target.tar.gz
 for file in "$archive" "$archive.sha256"; do
     curl -sSfL --output "$work/$file" "$url/$file" || fail "cannot download $url/$file"
 done
-cd "$work"
-if command -v sha256sum >/dev/null; then
-    sha256sum --check --status "$archive.sha256" || fail "$archive does not have the SHA-256 of $archive.sha256"
-else
-    shasum -a 256 --check --status "$archive.sha256" || fail "$archive does not have the SHA-256 of $archive.sha256"
-fi
-tar -xzf "$archive"
+# Without --check and --status, which BusyBox does not know.
+if command -v sha256sum >/dev/null; then sum=sha256sum; else sum="shasum -a 256"; fi
+(cd "$work" && $sum -c "$archive.sha256" >/dev/null 2>&1) || fail "$archive does not have the SHA-256 of $archive.sha256"
+tar -xzf "$work/$archive" -C "$work"
 mkdir -p "$folder"
-# Renamed into place, so that a running `avp` keeps its file.
-cp "avp-$target/avp" "$folder/.avp-$$"
-mv "$folder/.avp-$$" "$folder/avp"
-echo "installed $("$folder/avp" --version) in $folder"
+# Renamed into place once it has started, so that a running `avp` keeps its file and a working one is not replaced by another.
+cp "$work/avp-$target/avp" "$new"
+version=$("$new" --version) || fail "the program of $archive does not start on this machine"
+mv "$new" "$folder/avp"
+echo "installed $version in $folder"
 case :$PATH: in
     *:"$folder":*) ;;
     *) echo "$folder is not in PATH" ;;

@@ -1,7 +1,9 @@
 //! Cargo subcommands from crates.io, installed into `.cache/tools/`.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -43,7 +45,8 @@ impl Tool {
     }
 }
 
-fn prepended(folder: PathBuf) -> Result<std::ffi::OsString> {
+/// `PATH` with `folder` before the others.
+pub(crate) fn prepended(folder: PathBuf) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::join_paths([folder].into_iter().chain(env::split_paths(&path))).context("PATH cannot be extended")
 }

@@ -1,6 +1,8 @@
 //! `avp` for this machine's target: an archive, its SHA-256, a software bill of materials, and the script that installs it.
 
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -12,7 +14,7 @@ use super::{artifacts, copy, empty_folder, release_build, try_program};
 use crate::{
     npm::host,
     process::{output, run, run_aside},
-    tools::CYCLONEDX,
+    tools::{CYCLONEDX, prepended},
 };
 
 /// Files of the repository that every archive holds.
@@ -29,8 +31,7 @@ pub(super) fn build(root: &Path) -> Result<()> {
     for document in DOCUMENTS {
         copy(&root.join(document), &folder.join(document))?;
     }
-    let archive = pack(root, &name)?;
-    write_checksum(&archive)?;
+    let archive = pack(&artifacts(root), &name)?;
     write_materials(root, &artifacts(root).join(format!("{name}.cdx.json")))?;
     copy(&root.join("dist").join(INSTALLER), &artifacts(root).join(INSTALLER))?;
 
@@ -38,16 +39,17 @@ pub(super) fn build(root: &Path) -> Result<()> {
     run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&empty))?;
     try_program(root, &empty, || Command::new(empty.join(&name).join(program)))?;
     if cfg!(unix) {
-        try_installer(root, &archive)?;
+        try_installer(root, &archive, &name)?;
     }
     Ok(())
 }
 
-/// Windows opens zip files by itself; its `tar` writes them.
-fn pack(root: &Path, name: &str) -> Result<PathBuf> {
+/// Packs `folder/name`, with a checksum. Windows opens zip files by itself; its `tar` writes them.
+fn pack(folder: &Path, name: &str) -> Result<PathBuf> {
     let (format, extension) = if cfg!(windows) { ("-acf", "zip") } else { ("-czf", "tar.gz") };
-    let archive = artifacts(root).join(format!("{name}.{extension}"));
-    run(Command::new("tar").current_dir(artifacts(root)).arg(format).arg(&archive).arg(name))?;
+    let archive = folder.join(format!("{name}.{extension}"));
+    run(Command::new("tar").current_dir(folder).arg(format).arg(&archive).arg(name))?;
+    write_checksum(&archive)?;
     Ok(archive)
 }
 
@@ -64,6 +66,7 @@ fn write_checksum(archive: &Path) -> Result<()> {
 
 /// Writes the bill of materials of `avp`, in CycloneDX.
 fn write_materials(root: &Path, file: &Path) -> Result<()> {
+    let before = materials(root)?;
     run_aside(
         CYCLONEDX
             .set_up(root)?
@@ -73,41 +76,73 @@ fn write_materials(root: &Path, file: &Path) -> Result<()> {
     let written = root.join("avp-cli").join("avp_bin.cdx.json");
     fs::rename(&written, file).with_context(|| format!("cannot move {}", written.display()))?;
     // The tool writes one for each program and library of the workspace, beside its manifest.
-    for folder in fs::read_dir(root)?.chain(fs::read_dir(root.join("examples"))?) {
-        let folder = folder?.path();
-        for other in fs::read_dir(&folder).into_iter().flatten() {
-            let other = other?.path();
-            if other.to_string_lossy().ends_with(".cdx.json") {
-                fs::remove_file(other)?;
-            }
-        }
+    for other in materials(root)?.difference(&before) {
+        fs::remove_file(other).with_context(|| format!("cannot delete {}", other.display()))?;
     }
     Ok(())
 }
 
-/// Installs from the files that were just made, and fails where a changed archive is installed too.
-fn try_installer(root: &Path, archive: &Path) -> Result<()> {
-    let empty = empty_folder(root, "install")?;
-    let install = |from: &Path, to: &str| {
-        let mut command = Command::new("sh");
-        command.current_dir(&empty).arg(artifacts(root).join(INSTALLER));
-        command.env("AVP_DOWNLOAD_URL", format!("file://{}", from.display()));
-        command.env("AVP_INSTALL_DIR", empty.join(to));
-        command
-    };
-    run(&mut install(&artifacts(root), "bin"))?;
-    try_program(root, &empty, || Command::new(empty.join("bin/avp")))?;
+/// The bills of materials in the folders of the workspace.
+fn materials(root: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for folder in fs::read_dir(root)?.chain(fs::read_dir(root.join("examples"))?) {
+        for file in fs::read_dir(folder?.path()).into_iter().flatten() {
+            let file = file?.path();
+            if file.to_string_lossy().ends_with(".cdx.json") {
+                found.insert(file);
+            }
+        }
+    }
+    Ok(found)
+}
 
+/// Tries the installer with the system's tools and, if there is a BusyBox, with its tools, which know fewer options.
+fn try_installer(root: &Path, archive: &Path, name: &str) -> Result<()> {
+    let empty = empty_folder(root, "install")?;
     let changed = empty.join("changed");
-    let (name, checksum) = (archive.file_name().unwrap_or_default(), checksum_file(archive));
-    copy(&checksum, &changed.join(checksum.file_name().unwrap_or_default()))?;
+    for file in [archive, &checksum_file(archive)] {
+        copy(file, &changed.join(file.file_name().context("a file has a name")?))?;
+    }
     let mut bytes = fs::read(archive)?;
     bytes.push(0);
-    fs::write(changed.join(name), bytes)?;
-    ensure!(
-        output(&mut install(&changed, "none")).is_err(),
-        "{INSTALLER} installs an archive that was changed"
-    );
+    fs::write(changed.join(archive.file_name().context("an archive has a name")?), bytes)?;
+
+    let broken = empty.join("broken");
+    let program = broken.join(name).join("avp");
+    copy(&artifacts(root).join(name).join("avp"), &program)?;
+    fs::write(program, "#!/bin/sh\nexit 1\n")?;
+    pack(&broken, name)?;
+
+    let refused = [(&*changed, "a changed archive"), (&*broken, "a program that does not start")];
+    let applets = empty.join("applets");
+    fs::create_dir(&applets)?;
+    install(root, &empty.join("system"), None, &refused)?;
+    match output(Command::new("busybox").args(["--install", "-s"]).arg(&applets)) {
+        Ok(_) => install(root, &empty.join("busybox"), Some(prepended(applets)?), &refused),
+        Err(error) => {
+            eprintln!("{INSTALLER} is not tried with BusyBox: {error:#}");
+            Ok(())
+        }
+    }
+}
+
+/// Installs into `folder` from the files that were just made, and then from folders whose files must not replace them.
+fn install(root: &Path, folder: &Path, path: Option<OsString>, refused: &[(&Path, &str)]) -> Result<()> {
+    fs::create_dir(folder)?;
+    let install = |from: &Path| {
+        let mut command = Command::new("sh");
+        command.current_dir(folder).envs(path.as_ref().map(|path| ("PATH", path)));
+        command.arg(artifacts(root).join(INSTALLER));
+        command.env("AVP_DOWNLOAD_URL", format!("file://{}", from.display()));
+        command.env("AVP_INSTALL_DIR", "bin");
+        command
+    };
+    run(&mut install(&artifacts(root)))?;
+    for (from, what) in refused {
+        ensure!(output(&mut install(from)).is_err(), "{INSTALLER} installs {what}");
+    }
+    try_program(root, folder, || Command::new(folder.join("bin/avp")))?;
+    ensure!(fs::read_dir(folder.join("bin"))?.count() == 1, "{INSTALLER} leaves a temporary file");
     Ok(())
 }
 
