@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{artifacts, copy, empty_folder, release_build, try_program};
 use crate::{
@@ -58,11 +58,38 @@ pub(super) fn build(root: &Path) -> Result<()> {
     let tar = |flag: &str, owner: &str, folders: &[&str]| {
         let mut tar = Command::new("tar");
         tar.arg(flag).arg(&files).arg("--directory").arg(&image).arg("--numeric-owner");
-        run(tar.args(["--owner", owner, "--group", owner]).args(folders))
+        run(tar.args(["--owner", owner, "--group", owner, "--mode", "u=rwX,go=rX"]).args(folders))
     };
     tar("-cf", "0", &["usr"])?;
     tar("-rf", NONROOT, &VOLUMES)?;
+    let listing =
+        output(Command::new("tar").args(["--list", "--verbose", "--numeric-owner", "--file"]).arg(&files))?;
+    check_rights(&listing)?;
     try_image(root, &files)
+}
+
+/// Checks that the image's user owns the volumes alone, and can read everything and start the program.
+fn check_rights(listing: &str) -> Result<()> {
+    let mut programs = 0;
+    for line in listing.lines() {
+        // `-rwxr-xr-x 0/0 12345 2026-11-27 12:00 usr/local/bin/avp`
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let [mode, owner, _, _, _, path] = columns[..] else { bail!("tar lists `{line}`") };
+        let is_volume = VOLUMES.iter().any(|volume| path.trim_end_matches('/') == *volume);
+        let expected = if is_volume { format!("{NONROOT}/{NONROOT}") } else { "0/0".to_owned() };
+        ensure!(owner == expected, "expected {path} to belong to {expected}, got {owner}");
+        let is_program = path == "usr/local/bin/avp";
+        let modes: &[&str] = match (is_program, mode.starts_with('d')) {
+            (true, _) => &["-rwxr-xr-x"],
+            (false, true) => &["drwxr-xr-x"],
+            // A library may be executable.
+            (false, false) => &["-rw-r--r--", "-rwxr-xr-x"],
+        };
+        ensure!(modes.contains(&mode), "expected {path} to have the mode {}, got {mode}", modes.join(" or "));
+        programs += usize::from(is_program);
+    }
+    ensure!(programs == 1, "expected one program in the image, got {programs}");
+    Ok(())
 }
 
 /// Runs the program in a read-only root that has the image's files, the base's libraries and a model.
@@ -123,4 +150,40 @@ fn base_libraries(inside: &Path) -> Result<Vec<PathBuf>> {
         files.push(PathBuf::from(path));
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTING: &str = "drwxr-xr-x 0/0 0 2026-11-27 12:00 usr/\n\
+        -rwxr-xr-x 0/0 9 2026-11-27 12:00 usr/local/bin/avp\n\
+        -rw-r--r-- 0/0 9 2026-11-27 12:00 usr/local/lib/libonnxruntime.so.1\n\
+        drwxr-xr-x 65532/65532 0 2026-11-27 12:00 var/lib/avp/\n";
+
+    #[test]
+    fn only_the_volumes_belong_to_the_user_of_the_image() {
+        check_rights(LISTING).unwrap();
+        let wrong = [
+            LISTING.replace("65532/65532", "0/0"),
+            LISTING.replace("-rwxr-xr-x 0/0", "-rwxr-xr-x 65532/65532"),
+        ];
+        for listing in wrong {
+            assert!(check_rights(&listing).unwrap_err().to_string().contains("to belong to"), "{listing}");
+        }
+    }
+
+    #[test]
+    fn the_user_of_the_image_reads_everything_and_writes_nothing_else() {
+        for (from, to) in [
+            ("-rwxr-xr-x", "-rwxr-x---"),
+            ("-rwxr-xr-x", "-rw-r--r--"),
+            ("-rw-r--r--", "-rw-rw-rw-"),
+            ("drwxr-xr-x", "drwx------"),
+        ] {
+            let error = check_rights(&LISTING.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains("to have the mode"), "{from} {to}: {error}");
+        }
+        assert!(check_rights("").is_err());
+    }
 }

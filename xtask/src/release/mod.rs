@@ -4,7 +4,6 @@
 
 mod archive;
 mod container;
-mod crates;
 mod npm;
 
 use std::{
@@ -22,12 +21,8 @@ use crate::process::{cargo, output, run as run_command, target_folder};
 /// What can be built, and how.
 type Part = (&'static str, fn(&Path) -> Result<()>);
 
-const PARTS: [Part; 4] = [
-    ("archive", archive::build),
-    ("container", container::build),
-    ("npm", npm::build),
-    ("crates", crates::build),
-];
+const PARTS: [Part; 4] =
+    [("archive", archive::build), ("container", container::build), ("npm", npm::build), ("crates", crates)];
 
 /// Builds and tries the named parts, or all of them. Nothing is published.
 ///
@@ -61,6 +56,11 @@ pub(crate) fn run(root: &Path, arguments: &[OsString]) -> Result<()> {
     }
     println!("\nbuilt and started; the files are in {}", artifacts(root).display());
     Ok(())
+}
+
+/// Packs the crates in the order of their dependencies, and builds each from its package.
+fn crates(root: &Path) -> Result<()> {
+    run_command(cargo(root).args(["publish", "--workspace", "--dry-run", "--locked", "--allow-dirty"]))
 }
 
 /// Where everything that is attached to a release lies.
