@@ -15,8 +15,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest, Sha256};
-
 macro_rules! embedded {
     ($($name:literal),+ $(,)?) => {
         [$(($name, include_bytes!(concat!("../facts/", $name)))),+]
@@ -37,7 +35,7 @@ const FILES: [(&str, &[u8]); 8] = embedded![
 
 /// The model could not be unpacked.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot unpack the embedded model into {}: {source}", path.display())]
+#[error("cannot unpack the embedded model into {}", path.display())]
 pub struct UnpackError {
     path: PathBuf,
     source: io::Error,
@@ -45,59 +43,38 @@ pub struct UnpackError {
 
 /// Unpacks the model into a folder of its own in `cache` and returns that folder.
 ///
-/// The folder is named after the content, so two releases do not share one. It appears whole or not at all, also when several
-/// processes unpack at once. A folder that is already there is compared with the embedded files and replaced if they differ.
+/// The folder is named after the version of this crate. Its files are compared with the embedded ones, and those that are missing
+/// or differ are replaced, each at once: several processes can unpack into the same folder.
 ///
 /// # Errors
 /// When the folder cannot be written.
 pub fn unpack(cache: &Path) -> Result<PathBuf, UnpackError> {
-    let folder = cache.join(format!("facts-{}", digest()));
-    let result = if is_intact(&folder) { Ok(()) } else { write(cache, &folder) };
-    match result {
+    let folder = cache.join(concat!("facts-", env!("CARGO_PKG_VERSION")));
+    match write(&folder) {
         Ok(()) => Ok(folder),
         Err(source) => Err(UnpackError { path: folder, source }),
     }
 }
 
-/// The first 16 hexadecimal digits of a SHA-256 over all names and contents.
-fn digest() -> String {
-    let mut hasher = Sha256::new();
-    for (name, content) in FILES {
-        for part in [name.as_bytes(), content] {
-            hasher.update((part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
-    }
-    hasher.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn is_intact(folder: &Path) -> bool {
-    let is_same = |(name, content): &(&str, &[u8])| {
-        let path = folder.join(name);
-        // The length first: a damaged file need not be read.
-        let same_length = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == content.len() as u64);
-        same_length && fs::read(path).is_ok_and(|found| found == *content)
-    };
-    FILES.iter().all(is_same)
-}
-
-fn write(cache: &Path, folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(cache)?;
-    let partial = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(cache)?;
-    let complete = partial.path().join("model");
-    fs::create_dir(&complete)?;
-    for (name, content) in FILES {
-        fs::write(complete.join(name), content)?;
-    }
-    let renamed = fs::rename(&complete, folder);
-    if renamed.is_ok() || is_intact(folder) {
-        // The second case: another process was faster.
+fn write(folder: &Path) -> io::Result<()> {
+    let mut missing = FILES.iter().filter(|(name, content)| !is_same(&folder.join(name), content)).peekable();
+    if missing.peek().is_none() {
         return Ok(());
     }
-    // A damaged folder: it moves into the temporary one and is deleted with it.
-    fs::rename(folder, partial.path().join("damaged"))?;
-    let renamed = fs::rename(&complete, folder);
-    if is_intact(folder) { Ok(()) } else { renamed }
+    fs::create_dir_all(folder)?;
+    let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(folder)?;
+    for (name, content) in missing {
+        let complete = unfinished.path().join(name);
+        fs::write(&complete, content)?;
+        fs::rename(&complete, folder.join(name))?;
+    }
+    Ok(())
+}
+
+fn is_same(path: &Path, content: &[u8]) -> bool {
+    // The length first: a file of another length need not be read.
+    let same_length = fs::metadata(path).is_ok_and(|metadata| metadata.len() == content.len() as u64);
+    same_length && fs::read(path).is_ok_and(|found| found == content)
 }
 
 #[cfg(test)]
@@ -120,6 +97,20 @@ mod tests {
         assert_eq!(found, FILES.map(|(name, _)| name));
     }
 
+    fn is_intact(folder: &Path) -> bool {
+        FILES.iter().all(|(name, content)| is_same(&folder.join(name), content))
+    }
+
+    /// Changes one byte of a file and deletes another file.
+    fn damage(folder: &Path) {
+        let graph = folder.join("model.onnx");
+        let mut bytes = fs::read(&graph).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&graph, bytes).unwrap();
+        fs::remove_file(folder.join("config.json")).unwrap();
+    }
+
     #[test]
     fn the_model_is_unpacked_once_and_nothing_else_stays() {
         let cache = tempfile::tempdir().unwrap();
@@ -128,44 +119,45 @@ mod tests {
         let written = fs::metadata(folder.join("model.onnx")).unwrap().modified().unwrap();
         assert_eq!(unpack(cache.path()).unwrap(), folder);
         assert_eq!(fs::metadata(folder.join("model.onnx")).unwrap().modified().unwrap(), written);
-        assert_eq!(entries(cache.path()).len(), 1);
+        assert_eq!((entries(cache.path()).len(), entries(&folder).len()), (1, FILES.len()));
     }
 
     #[test]
-    fn a_damaged_or_incomplete_folder_is_replaced() {
+    fn damaged_and_missing_files_are_replaced() {
         let cache = tempfile::tempdir().unwrap();
         let folder = unpack(cache.path()).unwrap();
-        let graph = folder.join("model.onnx");
-        let mut bytes = fs::read(&graph).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(&graph, bytes).unwrap();
+        damage(&folder);
+        assert!(!is_intact(&folder));
         unpack(cache.path()).unwrap();
         assert!(is_intact(&folder));
-        fs::remove_file(folder.join("config.json")).unwrap();
-        unpack(cache.path()).unwrap();
-        assert!(is_intact(&folder));
-        assert_eq!(entries(cache.path()).len(), 1);
+        assert_eq!((entries(cache.path()).len(), entries(&folder).len()), (1, FILES.len()));
     }
 
     #[test]
-    fn several_at_once_get_one_intact_folder() {
+    fn several_at_once_get_one_intact_folder_from_nothing_and_from_a_damaged_one() {
         let cache = tempfile::tempdir().unwrap();
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| unpack(cache.path()).unwrap())).collect();
-            for thread in threads {
-                assert!(is_intact(&thread.join().unwrap()));
-            }
-        });
-        assert_eq!(entries(cache.path()).len(), 1);
+        for round in 0..8 {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| unpack(cache.path()).unwrap())).collect();
+                for thread in threads {
+                    assert!(is_intact(&thread.join().unwrap()), "round {round}");
+                }
+            });
+            let folder = unpack(cache.path()).unwrap();
+            assert_eq!((entries(cache.path()).len(), entries(&folder).len()), (1, FILES.len()));
+            damage(&folder);
+        }
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_named() {
+    fn a_folder_that_cannot_be_written_is_named_and_its_cause_is_the_source() {
         let cache = tempfile::tempdir().unwrap();
         let file = cache.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = unpack(&file).unwrap_err().to_string();
-        assert!(error.contains("facts-") && error.contains(&file.display().to_string()), "{error}");
+        let error = unpack(&file).unwrap_err();
+        let folder = file.join(concat!("facts-", env!("CARGO_PKG_VERSION")));
+        let expected = format!("cannot unpack the embedded model into {}", folder.display());
+        assert_eq!(error.to_string(), expected);
+        assert!(std::error::Error::source(&error).unwrap().is::<io::Error>());
     }
 }

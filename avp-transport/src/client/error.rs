@@ -86,7 +86,7 @@ pub enum ClientError {
         expected: &'static str,
     },
     /// A file or another local source or destination failed.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}")]
     Io {
         /// The failed action.
         action: &'static str,
@@ -272,6 +272,13 @@ mod tests {
         assert!(text.starts_with("the server refused with status 503 (full): no room no"), "{text}");
         assert!(text.len() < TEXT_LIMIT + 60 && !text.contains('\n'));
         assert!(error.is_retryable() && error.is_unprocessed());
+    }
+
+    #[test]
+    fn the_cause_of_a_local_failure_is_its_source_alone() {
+        let error = ClientError::io("open the frame")(io::Error::other("no such file"));
+        assert_eq!(error.to_string(), "cannot open the frame");
+        assert_eq!(error.source().unwrap().to_string(), "no such file");
     }
 
     #[test]
