@@ -1,7 +1,7 @@
 //! `avp doctor`: whether models can run on this machine, and what to do if not.
 
 use std::{
-    fs,
+    env, fs,
     io::{Write, stdout},
     path::{Path, PathBuf},
     time::Instant,
@@ -15,6 +15,7 @@ use avp_runtime_ort::{
 use clap::Args;
 use console::style;
 use serde::Serialize;
+use tempfile::TempDir;
 
 use crate::model::{LibraryArgs, device};
 
@@ -38,6 +39,8 @@ pub(crate) struct Doctor {
 struct Diagnosis {
     /// Whether the embedded model runs on the device asked for.
     ok: bool,
+    #[serde(skip)]
+    device: Device,
     version: &'static str,
     /// The features that this program was built with.
     features: Vec<&'static str>,
@@ -83,9 +86,10 @@ impl Doctor {
     fn examine(&self) -> Diagnosis {
         let (library, runtime) = self.onnxruntime();
         let mut checks = vec![library, cache_folder_check()];
-        let (unpacked, model) = embedded();
+        let (unpacked, model) = Embedded::unpack();
         checks.push(unpacked);
-        let run = |device, required| Some(run_check(runtime.as_ref()?, model.as_deref()?, device, required));
+        let run =
+            |device, required| Some(run_check(runtime.as_ref()?, &model.as_ref()?.folder, device, required));
         checks.extend(run(Device::Cpu, self.device == Device::Cpu));
         if cfg!(feature = "cuda") || self.device != Device::Cpu {
             let gpu = match self.device {
@@ -98,6 +102,7 @@ impl Doctor {
         let name = run_name(self.device);
         Diagnosis {
             ok: checks.iter().any(|check| check.check == name && check.status == Status::Ok),
+            device: self.device,
             version: env!("CARGO_PKG_VERSION"),
             features: crate::FEATURES.to_vec(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -130,11 +135,12 @@ impl Check {
         Self { check, status: Status::Ok, detail: detail.into(), path: Some(path.to_owned()), advice: None }
     }
 
-    /// Messages of the runtime end in `: ` and what to do, which stands on a line of its own here.
+    /// Messages end in `: ` and what to do, which stands on a line of its own here.
     fn failed(check: &'static str, error: &anyhow::Error) -> Self {
         let message = format!("{error:#}");
-        let (detail, advice) = match message.rsplit_once(": run ") {
-            Some((detail, advice)) => (detail.to_owned(), Some(format!("run {advice}"))),
+        let verb = ["run ", "set "].into_iter().find_map(|verb| message.rfind(&format!(": {verb}")));
+        let (detail, advice) = match verb {
+            Some(at) => (message[..at].to_owned(), Some(message[at + ": ".len()..].to_owned())),
             None => (message, None),
         };
         Self { check, status: Status::Error, detail, path: None, advice }
@@ -161,12 +167,37 @@ fn cache_folder_check() -> Check {
     }
 }
 
-/// Whether the embedded model is unpacked and intact.
-fn embedded() -> (Check, Option<PathBuf>) {
-    const CHECK: &str = "embedded model";
-    match embedded_model() {
-        Ok(folder) => (Check::ok(CHECK, "unpacked and intact", &folder), Some(folder)),
-        Err(error) => (Check::failed(CHECK, &error), None),
+/// The embedded model, in the cache folder or unpacked for this run.
+struct Embedded {
+    folder: PathBuf,
+    /// Deletes the folder.
+    _temporary: Option<TempDir>,
+}
+
+impl Embedded {
+    /// Without a cache folder, models of other folders run, so the check of a run must still be made.
+    fn unpack() -> (Check, Option<Self>) {
+        const CHECK: &str = "embedded model";
+        let error = match embedded_model() {
+            Ok(folder) => {
+                let check = Check::ok(CHECK, "unpacked and intact", &folder);
+                return (check, Some(Self { folder, _temporary: None }));
+            }
+            Err(error) => Check::failed(CHECK, &error),
+        };
+        match Self::unpack_for_this_run() {
+            Ok(embedded) => {
+                let detail =
+                    format!("{}: `avp demo` and `avp bench` need --model or MODEL_DIR", error.detail);
+                (Check { status: Status::Warning, detail, ..error }, Some(embedded))
+            }
+            Err(_) => (error, None),
+        }
+    }
+
+    fn unpack_for_this_run() -> Result<Self> {
+        let temporary = tempfile::tempdir()?;
+        Ok(Self { folder: avp_model_facts::unpack(temporary.path())?, _temporary: Some(temporary) })
     }
 }
 
@@ -174,10 +205,11 @@ fn run_name(device: Device) -> &'static str {
     if device == Device::Cpu { "run on cpu" } else { "run on cuda" }
 }
 
-/// Whether an NVIDIA driver is loaded, as far as the system says; the second file is that of WSL.
+/// Whether there is an NVIDIA driver, as far as files tell: that of Linux, of WSL, or of Windows.
 fn has_driver() -> bool {
-    let files = ["/proc/driver/nvidia/version", "/dev/dxg"];
-    !cfg!(target_os = "linux") || files.iter().any(|file| Path::new(file).exists())
+    let windows = env::var_os("SystemRoot").map(|root| Path::new(&root).join("System32").join("nvcuda.dll"));
+    let files = ["/proc/driver/nvidia/version", "/dev/dxg"].map(PathBuf::from);
+    files.into_iter().chain(windows).any(|file| file.exists())
 }
 
 fn no_driver() -> Check {
@@ -235,8 +267,15 @@ impl Diagnosis {
                 writeln!(out, "   {:<15} {more}", "")?;
             }
         }
-        let verdict = if self.ok { "Models can run here." } else { "Models cannot run here." };
-        Ok(writeln!(out, "\n{}", style(verdict).bold())?)
+        Ok(writeln!(out, "\n{}", style(self.verdict()).bold())?)
+    }
+
+    fn verdict(&self) -> String {
+        let can = if self.ok { "can" } else { "cannot" };
+        match self.device {
+            Device::Cuda { id, .. } => format!("Models {can} run on cuda:{id}."),
+            _ => format!("Models {can} run here."),
+        }
     }
 }
 
@@ -250,6 +289,10 @@ mod tests {
         let check = Check::failed("onnxruntime", &error);
         assert_eq!(check.detail, "no library found, having looked at /a");
         assert_eq!(check.advice.as_deref(), Some("run `pip install x`, or set Y"));
+        let error = anyhow::anyhow!("cannot unpack into /a: not a directory: set AVP_CACHE_DIR to /b");
+        let check = Check::failed("embedded model", &error);
+        assert_eq!(check.detail, "cannot unpack into /a: not a directory");
+        assert_eq!(check.advice.as_deref(), Some("set AVP_CACHE_DIR to /b"));
         assert_eq!(Check::failed("x", &anyhow::anyhow!("plain")).advice, None);
     }
 }
