@@ -125,8 +125,8 @@ impl ContextCommand {
                 save(output, || Ok(read_context(&library.runtime()?, context)?.layers(layers.clone())?))
             }
             Self::Append(Append { context, tail, output, library }) => save(output, || {
-                Ok(read_context(&library.runtime()?, context)?
-                    .append(&read_context(&library.runtime()?, tail)?)?)
+                let runtime = library.runtime()?;
+                Ok(read_context(&runtime, context)?.append(&read_context(&runtime, tail)?)?)
             }),
         }
     }

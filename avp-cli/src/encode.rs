@@ -47,6 +47,7 @@ pub(crate) struct Encode {
 #[derive(Serialize)]
 struct Report {
     frame_bytes: usize,
+    /// As `avp inspect` counts them: of the tensors, without text and before compression.
     payload_bytes: usize,
     /// `null` for an uncompressed body.
     zstd_level: Option<i32>,
@@ -109,6 +110,7 @@ impl Encode {
             ..Metadata::deserialize(&meta.rest).context("--meta")?
         };
         let payload = self.payload.read()?;
+        let payload_bytes = payload.len();
         let dialect = match (self.dialect, &meta.dialect) {
             (Some(dialect), _) => dialect,
             (None, Some(name)) => {
@@ -137,7 +139,7 @@ impl Encode {
         self.output.write(&frame)?;
         let report = Report {
             frame_bytes: frame.len(),
-            payload_bytes: body.len(),
+            payload_bytes,
             zstd_level: compression.effective_level(),
             requested_zstd_level: compression.level(),
         };

@@ -1,8 +1,8 @@
 //! `avp inspect`: the keys of `--json`, for every frame that a peer wrote and for bytes that are none.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{avp, avp_with_input, cases, failure, hex, repository, stdout, text};
 
@@ -37,6 +37,33 @@ fn json_agrees_with_every_frame_of_every_peer() {
             }
         }
     }
+}
+
+#[test]
+fn the_keys_are_those_that_the_documentation_lists() {
+    let page = fs::read_to_string(repository("docs/cli.md")).unwrap().replace("\r\n", "\n");
+    let section = page.split("`inspect --json` prints one line for each file:").nth(1).unwrap();
+    let (mut always, mut sometimes) = (BTreeSet::new(), BTreeSet::new());
+    for row in section.split("\n\n").nth(1).unwrap().lines().skip(2) {
+        let (keys, value) = row.trim_start_matches('|').split_once('|').unwrap();
+        let list = if value.contains("else absent") { &mut sometimes } else { &mut always };
+        list.extend(keys.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    let printed = |meta: Value, more: &[&str]| -> BTreeSet<String> {
+        let meta = meta.to_string();
+        let encode = ["encode", "--meta", &meta, "--payload", "-", "-o", "-"];
+        let frame = avp_with_input(encode.iter().chain(more), b"not a cache");
+        let printed = avp_with_input(["inspect", "--json", "-"], stdout(&frame));
+        let record: Value = serde_json::from_slice(stdout(&printed)).unwrap();
+        record.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(printed(json!({}), &[]), always);
+    let all = json!({
+        "payload_type": "kv_cache", "embedding_dim": 8, "data_type": "f32", "agent_id": "a", "task_id": "t",
+    });
+    let packet = "FETCH|HR|return:HR-Agent|p:1|aacp:1.1|res:emp_salary|period:2024-08";
+    let printed = printed(all, &["--dialect", "0.2", "--text", packet]);
+    assert_eq!(printed, always.union(&sometimes).cloned().collect());
 }
 
 #[test]

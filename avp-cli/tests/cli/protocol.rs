@@ -80,6 +80,29 @@ fn encode_takes_json_in_place_and_compresses_and_adds_text() {
 }
 
 #[test]
+fn the_report_of_a_hybrid_frame_counts_the_payload_as_inspect_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let frame = folder.path().join("frame.avp").display().to_string();
+    let arguments = [
+        "encode",
+        "--meta",
+        "{}",
+        "--payload",
+        "-",
+        "--dialect",
+        "0.2",
+        "--text",
+        "text",
+        "--json",
+        "-o",
+        &frame,
+    ];
+    let report: Value = serde_json::from_slice(stdout(&avp_with_input(arguments, b"tensors"))).unwrap();
+    let record: Value = serde_json::from_slice(stdout(&avp(["inspect", "--json", &frame]))).unwrap();
+    assert_eq!((&report["payload_bytes"], &record["payload_bytes"]), (&7.into(), &7.into()));
+}
+
+#[test]
 fn each_zstd_level_writes_other_bytes_and_the_report_names_it() {
     let folder = tempfile::tempdir().unwrap();
     // Words in a changing order, which the levels compress differently well.
