@@ -21,9 +21,9 @@ pub(crate) const PROGRAM: [&str; 3] = ["--package", "avp-cli", "--no-default-fea
 pub(crate) fn run(root: &Path, arguments: &[OsString]) -> Result<ExitCode> {
     let library = onnxruntime::set_up(root)?;
     eprintln!("Building `avp` with what the demo needs (minutes the first time, seconds later)");
-    run_aside(cargo(root).arg("build").args(PROGRAM))?;
+    run_aside(cargo(root).args(["build", "--locked"]).args(PROGRAM))?;
     let mut demo = cargo(root);
-    demo.args(["run", "--quiet"]).args(PROGRAM).args(["--", "demo"]);
+    demo.args(["run", "--quiet", "--locked"]).args(PROGRAM).args(["--", "demo"]);
     // The folder in the repository is the model that the program embeds, under a name that is easier to read.
     if !arguments.iter().any(|argument| argument.to_string_lossy().starts_with("--model")) {
         demo.args(["--model", "models/facts"]);

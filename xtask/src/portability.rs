@@ -96,15 +96,18 @@ pub(crate) fn minimal_versions(root: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Checks the libraries with each pair of their features.
+/// Checks the libraries and the program without features, with each one, and with each pair.
 ///
 /// # Errors
 /// When cargo-hack cannot be installed or a pair does not build.
 pub(crate) fn powerset(root: &Path) -> Result<Option<String>> {
     run(HACK
         .set_up(root)?
-        .args(["hack", "check", "--locked", "--lib", "--feature-powerset", "--depth", "2"])
+        .args(["hack", "check", "--locked", "--feature-powerset", "--depth", "2"])
         .args(CORES)
-        .args(["--package=avp-runtime-ort", "--package=avp-transport"]))?;
+        .args(
+            ["avp-runtime-ort", "avp-rosetta", "avp-transport", "avp-cli"]
+                .map(|name| format!("--package={name}")),
+        ))?;
     Ok(None)
 }
