@@ -72,7 +72,7 @@ export class Workflows {
   ): string[] {
     const names = [check.text(workflow, "workflow"), check.text(call, "call")] as const;
     const pairs = Object.entries(check.object(args ?? null, "args"));
-    const given = JSON.stringify(Object.fromEntries(pairs.map(([name, value]) => [name, argument(value, `args.${name}`)])));
+    const given = core.stringify(Object.fromEntries(pairs.map(([name, value]) => [name, argument(value, `args.${name}`)])));
     const chosen = core.json(options, "options");
     return core.ask(() => this.#kept.object.encode(...names, given, chosen));
   }

@@ -36,8 +36,11 @@ impl Value {
                 _ => return None,
             },
             serde_json::Value::Array(items) => {
-                let items = items.iter().map(|item| Value::from_json(item)?.written());
-                Value::List(items.collect::<Option<Vec<String>>>()?)
+                let text = |item| match Value::from_json(item)? {
+                    Value::List(_) => None,
+                    value => value.written(),
+                };
+                Value::List(items.iter().map(text).collect::<Option<_>>()?)
             }
             serde_json::Value::Object(_) => return None,
         })
@@ -181,5 +184,6 @@ mod tests {
         assert_eq!(value("18446744073709551615").unwrap().written().as_deref(), Some("18446744073709551615"));
         assert_eq!(value("{}"), None);
         assert_eq!(value("[null]"), None);
+        assert_eq!(value("[[\"a\"]]"), None);
     }
 }

@@ -79,7 +79,7 @@ impl Workflows {
         let mut call: Call<'_> = self.0.call(workflow, call).map_err(workflow_fault)?;
         for (name, value) in args.as_entries().into_iter().flatten() {
             let name = name.unwrap_or_default();
-            let value = Value::from_json(&standard(value));
+            let value = self::value(value);
             let value = value.ok_or_else(|| workflow_fault(WorkflowError::WrongKind(name.to_owned())));
             call = call.arg(name, value?);
         }
@@ -118,20 +118,53 @@ impl<'a> From<&'a aacp::workflow::CallSpec> for CallInfo<'a> {
     }
 }
 
-/// The core reads every number exactly, and the module has one such reader.
-fn standard(json: &Json) -> serde_json::Value {
+/// As [`Value::from_json`], from the core's JSON, which keeps every digit of an integer.
+fn value(json: &Json) -> Option<Value> {
     if let Some(items) = json.as_array() {
-        return items.iter().map(standard).collect();
+        let text = |item| match value(item)? {
+            Value::Text(text) | Value::Number(_, text) => Some(text),
+            Value::Flag(flag) => Some(if flag { "True" } else { "False" }.to_owned()),
+            Value::Nothing | Value::List(_) => None,
+        };
+        return items.iter().map(text).collect::<Option<_>>().map(Value::List);
     }
-    if json.is_object() {
-        return serde_json::Value::Object(serde_json::Map::new());
+    if json.is_null() {
+        return Some(Value::Nothing);
     }
-    let text = || json.as_str().map(Into::into);
-    let flag = || json.as_bool().map(Into::into);
-    let whole = || json.to_string().parse::<i64>().ok().map(Into::into);
-    text().or_else(flag).or_else(whole).or_else(|| json.as_f64().map(Into::into)).unwrap_or_default()
+    if let Some(flag) = json.as_bool() {
+        return Some(flag.into());
+    }
+    if let Some(text) = json.as_str() {
+        return Some(text.into());
+    }
+    let number = json.as_f64().filter(|number| number.is_finite())?;
+    Some(Value::Number(number, json.to_canonical()))
 }
 
 fn workflow_fault(error: WorkflowError) -> Fault {
     Fault::packet(error.kind(), None, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_argument_is_what_serde_reads_of_it(
+            text in prop_oneof![
+                any::<i64>().prop_map(|number| number.to_string()),
+                any::<u64>().prop_map(|number| number.to_string()),
+                any::<f64>().prop_filter("JSON has no others", |n| n.is_finite()).prop_map(|n| format!("{n:?}")),
+                // `-0` is the integer 0 to Python and a float to serde; `JSON.stringify` never writes it.
+                r#"\[(true|null|"[a-z]{0,3}"|(0|-?[1-9][0-9]{0,3})(\.[0-9]{1,3})?|\[("a")?\])(,(false|7))?\]"#,
+                r#"null|false|"[a-z]{0,3}"|\{\}|\[\]|"\\ud83d""#,
+            ]
+        ) {
+            let ours = Json::parse(&text).ok().and_then(|json| value(&json));
+            let serde = serde_json::from_str(&text).ok().and_then(|json| Value::from_json(&json));
+            prop_assert_eq!(ours, serde);
+        }
+    }
 }
