@@ -1,13 +1,18 @@
 //! The functions that both JavaScript bindings export, and compression and checksums of payloads in place.
 
-use avp_core::{Compression, compress_body, decompress_body};
+use avp_core::{Compression, FrameHead, compress_body, decompress_body};
 use avp_js_operations::{
     agents,
     fault::Outcome,
     frames::{self, Peeked},
-    head_values, packets, rules, workflows,
+    packets,
+    row::Row,
+    rules, workflows,
 };
-use napi::bindgen_prelude::{Either, FnArgs, Function, Uint8Array, Unknown};
+use napi::{
+    JsValue as _,
+    bindgen_prelude::{Either, Env, Float64ArraySlice, FnArgs, Function, Uint8Array, Unknown},
+};
 use napi_derive::napi;
 
 use crate::failure::{Answer, answered};
@@ -26,81 +31,49 @@ macro_rules! export {
 
 avp_js_operations::text_functions!(export);
 
-macro_rules! values {
-    ($($value:expr),*) => {
-        HeadValues::from(($($value),*))
-    };
+/// `headOf` in `js/src/metadata.ts`, which makes the object of a frame's head.
+type HeadOf<'a> = Function<'a, FnArgs<(Unknown<'a>, String)>, Unknown<'a>>;
+
+fn object_of<'a>(env: &Env, head_of: &HeadOf<'a>, head: &FrameHead<'_>) -> napi::Result<Unknown<'a>> {
+    let Row { numbers, text } = Row::of(head);
+    head_of.call((Float64ArraySlice::copy_from(env, numbers)?.to_unknown(), text).into())
 }
-
-/// The arguments of `headOf` in `js/src/metadata.ts`, which makes the object of a frame's head.
-type HeadValues<'a> = FnArgs<(
-    Option<&'a str>,
-    u8,
-    Option<Vec<String>>,
-    u32,
-    u32,
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<&'a str>,
-    u32,
-    u32,
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<Vec<u32>>,
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<Vec<String>>,
-    Option<f64>,
-    Option<u32>,
-    u32,
-    Option<&'a str>,
-    Option<&'a str>,
-    Option<&'a str>,
-)>;
-
-type HeadOf<'a> = Function<'a, HeadValues<'a>, Unknown<'a>>;
 
 /// See [`frames::decode_head`].
 #[napi]
 pub fn decode_head<'a>(
+    env: &'a Env,
     head_of: HeadOf<'a>,
     bytes: &'a [u8],
     frame_length: Option<f64>,
 ) -> Answer<Unknown<'a>> {
     answered(|| {
         let head = frames::decode_head(bytes, frame_length.map(|length| length as u64))?;
-        Ok(head_of.call(head_values!(head, values))?)
+        Ok(object_of(env, &head_of, &head)?)
     })
 }
 
 /// See [`frames::peek_head`]. The result is a head, or the number of bytes that the frame needs first.
 #[napi]
 pub fn peek_head<'a>(
+    env: &'a Env,
     head_of: HeadOf<'a>,
     bytes: &'a [u8],
     frame_limit: f64,
 ) -> Answer<Either<f64, Unknown<'a>>> {
     answered(|| {
         Ok(match frames::peek_head(bytes, frame_limit as u64)? {
-            Peeked::Head(head) => Either::B(head_of.call(head_values!(head, values))?),
+            Peeked::Head(head) => Either::B(object_of(env, &head_of, &head)?),
             Peeked::Needed(needed) => Either::A(needed as f64),
         })
     })
 }
 
-macro_rules! export_encode_head {
-    ($($name:ident: $type:ty,)*) => {
-        /// See [`frames::encode_head`].
-        #[allow(clippy::too_many_arguments, reason = "see `frames::encode_head`")]
-        #[napi]
-        pub fn encode_head($($name: $type),*) -> Answer<Uint8Array> {
-            answer(|| frames::encode_head($($name),*).map(Uint8Array::new))
-        }
-    };
+/// See [`frames::encode_head`].
+#[napi]
+pub fn encode_head(text: String, numbers: &[f64], body_length: f64, crc: u32) -> Answer<Uint8Array> {
+    answer(|| frames::encode_head(&text, numbers, body_length, crc).map(Uint8Array::new))
 }
-
-avp_js_operations::encode_parameters!(export_encode_head);
 
 /// See [`agents::format_json_message`].
 #[napi]

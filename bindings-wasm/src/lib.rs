@@ -10,12 +10,14 @@
 
 use std::cell::RefCell;
 
-use avp_core::{Compression, compress_stream, decompress_stream};
+use avp_core::{Compression, FrameHead, compress_stream, decompress_stream};
 use avp_js_operations::{
     agents,
     fault::Fault,
     frames::{self, Peeked},
-    head_values, packets, rules, workflows,
+    packets,
+    row::Row,
+    rules, workflows,
 };
 use avp_wasm_crc::{WINDOW_LEN, Window};
 use js_sys::{Array, Uint8Array};
@@ -43,39 +45,9 @@ thread_local! {
 
 #[wasm_bindgen(raw_module = "../metadata.js")]
 extern "C" {
-    /// Makes the object of a frame's head. `None` is a default.
+    /// Makes the object of a frame's head.
     #[wasm_bindgen(js_name = headOf)]
-    fn head_of(
-        dialect: Option<&str>,
-        flags: u8,
-        flag_names: Option<Vec<String>>,
-        payload_length: u32,
-        metadata_length: u32,
-        session_id: Option<&str>,
-        source_agent_id: Option<&str>,
-        target_agent_id: Option<&str>,
-        model_id: Option<&str>,
-        hidden_dim: u32,
-        num_layers: u32,
-        payload_type: Option<&str>,
-        dtype: Option<&str>,
-        tensor_shape: Option<Vec<u32>>,
-        mode: Option<&str>,
-        avp_map_id: Option<&str>,
-        extra: Option<Vec<String>>,
-        confidence_score: Option<f64>,
-        payload_checksum: Option<u32>,
-        embedding_dim: u32,
-        data_type: Option<&str>,
-        agent_id: Option<&str>,
-        task_id: Option<&str>,
-    ) -> JsValue;
-}
-
-macro_rules! head_object {
-    ($($value:expr),*) => {
-        head_of($($value),*)
-    };
+    fn head_of(numbers: &[f64], text: &str) -> JsValue;
 }
 
 /// See [`frames::decode_head`].
@@ -85,7 +57,7 @@ macro_rules! head_object {
 #[wasm_bindgen(js_name = decodeHead)]
 pub fn decode_head(bytes: &[u8], frame_length: Option<f64>) -> Result<JsValue, JsValue> {
     let head = frames::decode_head(bytes, frame_length.map(|length| length as u64)).map_err(thrown)?;
-    Ok(head_values!(head, head_object))
+    Ok(object_of(&head))
 }
 
 /// See [`frames::peek_head`]. The result is a head, or the number of bytes that the frame needs first.
@@ -95,26 +67,19 @@ pub fn decode_head(bytes: &[u8], frame_length: Option<f64>) -> Result<JsValue, J
 #[wasm_bindgen(js_name = peekHead)]
 pub fn peek_head(bytes: &[u8], frame_limit: f64) -> Result<JsValue, JsValue> {
     Ok(match frames::peek_head(bytes, frame_limit as u64).map_err(thrown)? {
-        Peeked::Head(head) => head_values!(head, head_object),
+        Peeked::Head(head) => object_of(&head),
         Peeked::Needed(needed) => needed.into(),
     })
 }
 
-macro_rules! export_encode_head {
-    ($($name:ident: $type:ty,)*) => {
-        /// See [`frames::encode_head`].
-        ///
-        /// # Errors
-        /// A [`Fault`] as JSON.
-        #[allow(clippy::too_many_arguments, reason = "see `frames::encode_head`")]
-        #[wasm_bindgen(js_name = encodeHead)]
-        pub fn encode_head($($name: $type),*) -> Result<Vec<u8>, JsValue> {
-            frames::encode_head($($name),*).map_err(thrown)
-        }
-    };
+/// See [`frames::encode_head`].
+///
+/// # Errors
+/// A [`Fault`] as JSON.
+#[wasm_bindgen(js_name = encodeHead)]
+pub fn encode_head(text: &str, numbers: &[f64], body_length: f64, crc: u32) -> Result<Vec<u8>, JsValue> {
+    frames::encode_head(text, numbers, body_length, crc).map_err(thrown)
 }
-
-avp_js_operations::encode_parameters!(export_encode_head);
 
 /// See [`agents::format_json_message`].
 ///
@@ -362,6 +327,11 @@ impl Source {
         }
         0
     }
+}
+
+fn object_of(head: &FrameHead<'_>) -> JsValue {
+    let row = Row::of(head);
+    head_of(&row.numbers, &row.text)
 }
 
 /// What `js/src/seam-wasm.ts` makes an `Error` of.

@@ -4,7 +4,8 @@ import type * as api from "../api.js";
 import * as check from "./check.js";
 import * as core from "./core.js";
 import { DecodeError, EncodeError } from "./errors.js";
-import { HEADER, metadataArguments } from "./metadata.js";
+import { HEADER, writeMetadata } from "./metadata.js";
+import { RowWriter } from "./row.js";
 
 const DEFAULT_LIMIT = 2 ** 30;
 /** Rust refuses metadata that is longer, so no more of a frame is passed to it. */
@@ -114,29 +115,30 @@ export function encodeHeader(
 }
 
 interface Plan {
-  /** The arguments of `encodeHead` that do not depend on the payload. Rust checks names. */
-  head: [...ReturnType<typeof metadataArguments>, string | null, boolean | null, number, boolean];
+  /** What `encodeHead` needs to know beside the payload. */
+  row: RowWriter;
   compress: boolean;
   /** Whether to compute the checksum. */
   sums: boolean;
 }
 
 function planOf(metadata: unknown, options: unknown): Plan {
-  const given = metadataArguments(metadata);
   const chosen = check.object(options, "options");
   const dialect = check.optional(chosen["dialect"], "options.dialect", check.text);
   const checksum = check.optional(chosen["checksum"], "options.checksum", check.flag);
   const alignment = check.optional(chosen["alignment"], "options.alignment", check.u32) ?? 1;
   const compress = check.optional(chosen["compress"], "options.compress", check.flag) ?? false;
-  return {
-    head: [...given, dialect, checksum, alignment, compress],
-    compress,
-    sums: checksum ?? (dialect ?? "0.3") === "0.3",
-  };
+  const row = new RowWriter();
+  row.addOptionalText(dialect);
+  row.addOptionalNumber(checksum === null ? null : Number(checksum));
+  row.addNumber(alignment);
+  row.addNumber(Number(compress));
+  writeMetadata(metadata, row);
+  return { row, compress, sums: checksum ?? (dialect ?? "0.3") === "0.3" };
 }
 
-function headBytes({ head }: Plan, bodyLength: number, crc: number): Uint8Array {
-  return core.call((rust) => rust.encodeHead(...head, bodyLength, crc));
+function headBytes({ row }: Plan, bodyLength: number, crc: number): Uint8Array {
+  return core.call((rust) => rust.encodeHead(row.text, row.numbers, bodyLength, crc));
 }
 
 function partsOf(payload: unknown): Uint8Array[] {

@@ -1,98 +1,73 @@
-// The head of a frame: the one list of its fields, as they are passed to Rust and come from it.
+// The head of a frame: its fields, in the order of `metadata_fields!` in `avp-core/src/metadata/mod.rs`.
 
 import type * as api from "../api.js";
 import * as check from "./check.js";
+import { RowReader, type RowWriter } from "./row.js";
 
 export const HEADER = 12;
 
-type Maybe<T> = T | null | undefined;
-
-/** Makes the object of a head. Rust calls it (`head_values!`) and leaves out text, names and lists equal to their default. */
-export function headOf(
-  dialect: Maybe<string>,
-  flags: number,
-  flagNames: Maybe<string[]>,
-  payloadLength: number,
-  metadataLength: number,
-  sessionId: Maybe<string>,
-  sourceAgentId: Maybe<string>,
-  targetAgentId: Maybe<string>,
-  modelId: Maybe<string>,
-  hiddenDim: number,
-  numLayers: number,
-  payloadType: Maybe<string>,
-  dtype: Maybe<string>,
-  tensorShape: Maybe<ArrayLike<number>>,
-  mode: Maybe<string>,
-  avpMapId: Maybe<string>,
-  extra: Maybe<string[]>,
-  confidenceScore: Maybe<number>,
-  payloadChecksum: Maybe<number>,
-  embeddingDim: number,
-  dataType: Maybe<string>,
-  agentId: Maybe<string>,
-  taskId: Maybe<string>,
-): api.FrameHead {
+/** Makes the object of a head. Rust calls it with what `Row::of` writes. */
+export function headOf(numbers: Float64Array, text: string): api.FrameHead {
+  const row = new RowReader(numbers, text);
+  const dialect = row.optionalText() as api.FrameHead["dialect"];
+  const flags = row.number();
+  const flagNames = row.texts();
+  const payloadLength = row.number();
+  const metadataLength = row.number();
   return {
-    dialect: (dialect ?? null) as api.FrameHead["dialect"],
+    dialect,
     version: 1,
     flags,
-    flagNames: flagNames ?? [],
+    flagNames,
     payloadLength,
     metadataLength,
     payloadOffset: HEADER + metadataLength,
     frameLength: HEADER + payloadLength,
     compressed: (flags & 1) === 1,
     metadata: {
-      sessionId: sessionId ?? "",
-      sourceAgentId: sourceAgentId ?? "",
-      targetAgentId: targetAgentId ?? "",
-      modelId: modelId ?? "",
-      hiddenDim,
-      numLayers,
-      payloadType: (payloadType ?? "hidden_state") as api.Metadata["payloadType"],
-      dtype: (dtype ?? "float32") as api.Metadata["dtype"],
-      tensorShape: tensorShape ? Array.from(tensorShape) : [],
-      mode: (mode ?? "latent") as api.Metadata["mode"],
-      avpMapId: avpMapId ?? "",
-      extra: objectOf(extra ?? []),
-      confidenceScore: confidenceScore ?? null,
-      payloadChecksum: payloadChecksum ?? null,
-      embeddingDim,
-      dataType: dataType ?? "",
-      agentId: agentId ?? null,
-      taskId: taskId ?? null,
+      sessionId: row.text(),
+      sourceAgentId: row.text(),
+      targetAgentId: row.text(),
+      modelId: row.text(),
+      hiddenDim: row.number(),
+      numLayers: row.number(),
+      payloadType: row.text() as api.Metadata["payloadType"],
+      dtype: row.text() as api.Metadata["dtype"],
+      tensorShape: row.numbers(),
+      mode: row.text() as api.Metadata["mode"],
+      avpMapId: row.text(),
+      extra: objectOf(row.texts()),
+      confidenceScore: row.optionalNumber(),
+      payloadChecksum: row.optionalNumber(),
+      embeddingDim: row.number(),
+      dataType: row.text(),
+      agentId: row.optionalText(),
+      taskId: row.optionalText(),
     },
   };
 }
 
-/** The first arguments of `encodeHead`. */
-export function metadataArguments(init: unknown) {
+/** Writes metadata to encode: its two lists, then the other fields. Rust checks the names of enum values. */
+export function writeMetadata(init: unknown, row: RowWriter): void {
   const metadata = check.object(init ?? null, "metadata");
-  const text = (key: keyof api.MetadataInit) => check.optional(metadata[key], `metadata.${key}`, check.text);
-  const count = (key: keyof api.MetadataInit) => check.optional(metadata[key], `metadata.${key}`, check.u32) ?? 0;
-  return [
-    text("sessionId"),
-    text("sourceAgentId"),
-    text("targetAgentId"),
-    text("modelId"),
-    count("hiddenDim"),
-    count("numLayers"),
-    text("payloadType"),
-    text("dtype"),
-    shapeOf(metadata["tensorShape"] ?? []),
-    text("mode"),
-    text("avpMapId"),
-    pairsOf(metadata["extra"] ?? undefined),
-    check.optional(metadata["confidenceScore"], "metadata.confidenceScore", check.number),
-  ] as const;
-}
-
-const NO_SHAPE = new Uint32Array(0);
-
-function shapeOf(value: unknown): Uint32Array {
-  const shape = check.list(value, "metadata.tensorShape", check.u32);
-  return shape.length === 0 ? NO_SHAPE : Uint32Array.from(shape);
+  type Key = keyof api.MetadataInit;
+  const given = <T>(key: Key, type: (value: unknown, name: string) => T) => check.optional(metadata[key], `metadata.${key}`, type);
+  const text = (key: Key) => row.addText(given(key, check.text) ?? "");
+  const count = (key: Key) => row.addNumber(given(key, check.u32) ?? 0);
+  const name = (key: Key) => row.addOptionalText(given(key, check.text));
+  row.addNumbers(check.list(metadata["tensorShape"] ?? [], "metadata.tensorShape", check.u32));
+  row.addTexts(pairsOf(metadata["extra"] ?? undefined));
+  text("sessionId");
+  text("sourceAgentId");
+  text("targetAgentId");
+  text("modelId");
+  count("hiddenDim");
+  count("numLayers");
+  name("payloadType");
+  name("dtype");
+  name("mode");
+  text("avpMapId");
+  row.addOptionalNumber(given("confidenceScore", check.number));
 }
 
 /** Keys and values in turn. */

@@ -86,6 +86,35 @@ pub struct Metadata<'a> {
     pub task_id: Option<&'a str>,
 }
 
+/// Calls the macro `$with` with each field of [`Metadata`] and its kind, in the order of the struct. The JavaScript packages
+/// pass a frame's fields by it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! metadata_fields {
+    ($with:ident) => {
+        $with! {
+            session_id: text,
+            source_agent_id: text,
+            target_agent_id: text,
+            model_id: text,
+            hidden_dim: number,
+            num_layers: number,
+            payload_type: name,
+            dtype: name,
+            tensor_shape: shape,
+            mode: name,
+            avp_map_id: text,
+            extra: extra,
+            confidence_score: score,
+            payload_checksum: optional_number,
+            embedding_dim: number,
+            data_type: text,
+            agent_id: optional_text,
+            task_id: optional_text,
+        }
+    };
+}
+
 /// Field numbers of the `Metadata` message.
 pub(crate) mod field {
     pub(crate) const SESSION_ID: u32 = 1;

@@ -99,7 +99,7 @@ pub fn resolve(local: &str, remote: &str, evidence: &str) -> Outcome<String> {
     })
 }
 
-fn camel_case(snake_case: &str) -> String {
+pub(crate) fn camel_case(snake_case: &str) -> String {
     let mut words = snake_case.split('_');
     let first = words.next().unwrap_or_default().to_owned();
     words.fold(first, |name, word| {

@@ -2,15 +2,16 @@
 
 use avp_core::{
     Chunk, ChunkKind, Compression, DecodeError, EncodeError, FrameEncoder, FrameHead, FrameLimits, Hybrid,
-    KvDType, KvHeader, Metadata, hybrid,
+    KvDType, KvHeader, hybrid,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     argument::named,
     fault::{Fault, Outcome},
     json::{answer, float},
+    row::Reader,
 };
 
 /// Longest metadata that is decoded, in bytes: larger metadata would have to pass through the module's memory, parts of it
@@ -73,145 +74,27 @@ fn seen_whole(error: DecodeError, frame_len: Option<u64>) -> DecodeError {
     }
 }
 
-/// Calls the macro `$build` with the values of a frame's head, in the order of the parameters of `headOf` in
-/// `js/src/metadata.ts`. Text, names and lists equal to their default are `None`, which costs less to pass.
-#[macro_export]
-macro_rules! head_values {
-    ($head:ident, $build:ident) => {{
-        let (header, dialect, metadata) = ($head.header(), $head.dialect(), $head.metadata());
-        $build!(
-            dialect.map(|dialect| dialect.as_str()),
-            header.flags().bits(),
-            $crate::frames::given($crate::frames::flag_names(&$head)),
-            header.payload_len(),
-            header.metadata_len(),
-            $crate::frames::given(metadata.session_id),
-            $crate::frames::given(metadata.source_agent_id),
-            $crate::frames::given(metadata.target_agent_id),
-            $crate::frames::given(metadata.model_id),
-            metadata.hidden_dim,
-            metadata.num_layers,
-            $crate::frames::given(metadata.payload_type).map(|value| value.as_str()),
-            $crate::frames::given(metadata.dtype).map(|value| value.as_str()),
-            $crate::frames::given(metadata.tensor_shape.iter().collect::<Vec<u32>>()),
-            $crate::frames::given(metadata.mode).map(|value| value.as_str()),
-            $crate::frames::given(metadata.avp_map_id),
-            $crate::frames::given($crate::frames::pairs(&metadata)),
-            metadata.confidence_score.map(f64::from),
-            metadata.payload_checksum,
-            metadata.embedding_dim,
-            $crate::frames::given(metadata.data_type),
-            metadata.agent_id,
-            metadata.task_id
-        )
-    }};
-}
-
-/// The names of a head's flags.
-#[must_use]
-pub fn flag_names(head: &FrameHead<'_>) -> Vec<String> {
-    let names = head.header().flags().names(head.dialect().unwrap_or_default());
-    names.map(str::to_owned).collect()
-}
-
-/// A value, unless it is the default of its type.
-pub fn given<T: Default + PartialEq>(value: T) -> Option<T> {
-    Some(value).filter(|value| *value != T::default())
-}
-
-/// Free metadata: keys and values in turn.
-#[must_use]
-pub fn pairs(metadata: &Metadata<'_>) -> Vec<String> {
-    metadata.extra.iter().flat_map(|(key, value)| [key.to_owned(), value.to_owned()]).collect()
-}
-
-/// Calls the macro `$export` with the parameters of `frames::encode_head`.
-#[macro_export]
-macro_rules! encode_parameters {
-    ($export:ident) => {
-        $export! {
-            session_id: Option<String>,
-            source_agent_id: Option<String>,
-            target_agent_id: Option<String>,
-            model_id: Option<String>,
-            hidden_dim: u32,
-            num_layers: u32,
-            payload_type: Option<String>,
-            dtype: Option<String>,
-            tensor_shape: &[u32],
-            mode: Option<String>,
-            avp_map_id: Option<String>,
-            extra: Vec<String>,
-            confidence_score: Option<f64>,
-            dialect: Option<String>,
-            checksum: Option<bool>,
-            alignment: u32,
-            compress: bool,
-            body_length: f64,
-            crc: u32,
-        }
-    };
-}
-
 /// Encodes the head of a frame whose body has `body_len` bytes, and whose payload has the CRC-32 `crc`.
 ///
-/// `extra` has keys and values in turn.
+/// `text` and `numbers` are the row that `js/src/frames.ts` writes: dialect, checksum, alignment, compression, shape, free
+/// metadata, the other fields.
 ///
 /// # Errors
 /// The core's encode errors, or an argument that is wrong.
-#[expect(clippy::too_many_arguments, reason = "typed arguments cost less than one that has to be parsed")]
-pub fn encode_head(
-    session_id: Option<String>,
-    source_agent_id: Option<String>,
-    target_agent_id: Option<String>,
-    model_id: Option<String>,
-    hidden_dim: u32,
-    num_layers: u32,
-    payload_type: Option<String>,
-    dtype: Option<String>,
-    tensor_shape: &[u32],
-    mode: Option<String>,
-    avp_map_id: Option<String>,
-    extra: Vec<String>,
-    confidence_score: Option<f64>,
-    dialect: Option<String>,
-    checksum: Option<bool>,
-    alignment: u32,
-    compress: bool,
-    body_len: f64,
-    crc: u32,
-) -> Outcome<Vec<u8>> {
-    let extra: Vec<_> =
-        extra.as_chunks().0.iter().map(|[key, value]| (key.as_str(), value.as_str())).collect();
-    let fields = Metadata {
-        session_id: session_id.as_deref().unwrap_or_default(),
-        source_agent_id: source_agent_id.as_deref().unwrap_or_default(),
-        target_agent_id: target_agent_id.as_deref().unwrap_or_default(),
-        model_id: model_id.as_deref().unwrap_or_default(),
-        hidden_dim,
-        num_layers,
-        payload_type: optional(payload_type.as_deref(), "metadata.payloadType")?,
-        dtype: optional(dtype.as_deref(), "metadata.dtype")?,
-        tensor_shape: tensor_shape.into(),
-        mode: optional(mode.as_deref(), "metadata.mode")?,
-        confidence_score: confidence_score.map(|score| score as f32),
-        avp_map_id: avp_map_id.as_deref().unwrap_or_default(),
-        extra: extra.as_slice().into(),
-        ..Metadata::default()
-    };
-    let compression = if compress { Compression::Fast } else { Compression::None };
-    let mut encoder = FrameEncoder::new(fields)
-        .dialect(optional(dialect.as_deref(), "options.dialect")?)
-        .align(alignment as usize)
-        .compression(compression);
+pub fn encode_head(text: &str, numbers: &[f64], body_len: f64, crc: u32) -> Outcome<Vec<u8>> {
+    let mut row = Reader::new(text, numbers);
+    let dialect = row.name("options", "dialect")?;
+    let checksum = row.optional_number();
+    let alignment = row.number();
+    let compression = if row.number() == 1 { Compression::Fast } else { Compression::None };
+    let (shape, extra) = (row.shape(), row.extra());
+    let metadata = row.metadata(&shape, &extra)?;
+    let mut encoder =
+        FrameEncoder::new(metadata).dialect(dialect).align(alignment as usize).compression(compression);
     if let Some(checksum) = checksum {
-        encoder = encoder.checksum(checksum);
+        encoder = encoder.checksum(checksum == 1);
     }
     Ok(encoder.encode_head_for(to_usize(body_len as u64), crc)?)
-}
-
-fn optional<T: Default + for<'de> Deserialize<'de>>(value: Option<&str>, name: &str) -> Outcome<T> {
-    value.map_or_else(|| Ok(T::default()), |value| named(value, name))
 }
 
 /// A chunk of a hybrid payload, by where its data lies.
@@ -351,78 +234,17 @@ fn to_usize(len: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn encoded(mode: Option<&str>) -> Outcome<Vec<u8>> {
-        let (session, extra) = (Some("s".to_owned()), ["k", "v"].map(str::to_owned).into());
-        let mode = mode.map(str::to_owned);
-        encode_head(
-            session,
-            None,
-            None,
-            None,
-            0,
-            0,
-            None,
-            None,
-            &[1, 2],
-            mode,
-            None,
-            extra,
-            None,
-            None,
-            None,
-            1,
-            false,
-            3.0,
-            7,
-        )
-    }
-
-    #[test]
-    fn values_of_a_head_equal_to_their_default_are_not_passed() {
-        let bytes = encoded(None).unwrap();
-        let head = decode_head(&bytes, None).unwrap();
-        macro_rules! list {
-            ($($value:expr),*) => {
-                [$(format!("{:?}", $value)),*]
-            };
-        }
-        let metadata_length = (bytes.len() - 12).to_string();
-        let length = (bytes.len() - 12 + 3).to_string();
-        let expected = [
-            r#"Some("0.3")"#,
-            "0",
-            "None",
-            &length,
-            &metadata_length,
-            r#"Some("s")"#,
-            "None",
-            "None",
-            "None",
-            "0",
-            "0",
-            "None",
-            "None",
-            "Some([1, 2])",
-            "None",
-            "None",
-            r#"Some(["k", "v"])"#,
-            "None",
-            "Some(7)",
-            "0",
-            "None",
-            "None",
-            "None",
-        ];
-        assert_eq!(head_values!(head, list), expected);
-    }
-
     #[test]
     fn a_wrong_name_is_described_by_its_argument() {
-        let message = encoded(Some("Json")).unwrap_err().message;
+        // Four options, two empty lists, four empty texts, two numbers; payload type and number format are absent.
+        let numbers = [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4].map(f64::from);
+        let message = encode_head("\0\0\0\0Json\0", &numbers, 3.0, 7).unwrap_err().message;
         assert_eq!(
             message,
             "metadata.mode: unknown variant `Json`, expected one of `latent`, `hybrid`, `json`"
         );
+        let message = encode_head("\0", &[1.0, 0.0], 3.0, 7).unwrap_err().message;
+        assert!(message.starts_with("options.dialect: unknown variant ``"), "{message}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The functions that both JavaScript bindings export: `bindings-wasm` to WebAssembly, `bindings-node` to a Node addon.
 //!
-//! Bytes, text and numbers are passed as they are, and so are the fields of a frame's head, which is read and written for every
-//! frame. Other options and results with several fields are passed as JSON, and serde types describe them in Rust. `js/src` is
-//! the JavaScript side, and `js/api.ts` declares the public API.
+//! Bytes, text and numbers are passed as they are. A frame's head, which is read and written for every frame, is passed as one
+//! row of numbers and one text. Other options and results with several fields are passed as JSON, and serde types describe
+//! them in Rust. `js/src` is the JavaScript side, and `js/api.ts` declares the public API.
 //!
 //! | module | contents |
 //! |---|---|
 //! | [`frames`] | frames, hybrid payloads, KV-cache headers |
+//! | [`row`] | a frame's head as one row |
 //! | [`agents`] | model identities, handshake, JSON messages |
 //! | [`packets`] | AACP packets |
 //! | [`workflows`], [`rules`] | AACP packets from workflow tables and rule sets |
@@ -21,6 +22,7 @@ pub mod frames;
 pub mod identity;
 mod json;
 pub mod packets;
+pub mod row;
 pub mod rules;
 mod utf16;
 pub mod workflows;
