@@ -254,7 +254,11 @@ export interface Hybrid {
   latent: Uint8Array | null;
 }
 
-/** Decodes the payload of a hybrid frame. @throws {DecodeError} `bad_protobuf` or `bad_utf8`. */
+/**
+ * Decodes the payload of a hybrid frame.
+ * @throws {DecodeError} `bad_protobuf` or `bad_utf8`.
+ * @throws {AvpError} `out_of_memory` for 2 GiB or more in WebAssembly.
+ */
 export declare function decodeHybrid(payload: Uint8Array): Hybrid;
 
 /** A chunk to write. Text can be a string. */
@@ -265,7 +269,7 @@ export interface HybridChunkInit {
   confidence?: number;
 }
 
-/** Encodes the payload of a hybrid frame. */
+/** Encodes the payload of a hybrid frame. @throws {AvpError} `out_of_memory` for 2 GiB or more in WebAssembly. */
 export declare function encodeHybrid(chunks: readonly HybridChunkInit[]): Uint8Array;
 
 /** The shape of a KV-cache. */

@@ -3,7 +3,7 @@
 import * as check from "./check.js";
 import { type Rust, call } from "./seam.js";
 
-export { call, crc32, decodeHead, kept, pack, peekHead, unpack } from "./seam.js";
+export { call, copied, crc32, decodeHead, kept, pack, peekHead, unpack } from "./seam.js";
 
 /** Calls a function that returns JSON, and gives its value. */
 export function ask(act: (rust: Rust) => string): any {

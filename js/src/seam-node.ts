@@ -19,6 +19,11 @@ export function kept<T>(make: (rust: Rust) => T): wasm.Kept<T> {
   return { object: call(make) };
 }
 
+/** The addon copies nothing. */
+export function copied(bytes: Uint8Array): Uint8Array {
+  return bytes;
+}
+
 export function decodeHead(bytes: Uint8Array, frameLength?: number): api.FrameHead {
   return value(addon.decodeHead(headOf, bytes, frameLength));
 }
@@ -41,5 +46,5 @@ export function pack(parts: readonly Uint8Array[], _length: number): Uint8Array 
   return value(addon.pack(parts.length === 1 ? parts[0]! : joined(parts)));
 }
 
-const self = { call, crc32, decodeHead, kept, pack, peekHead, unpack };
+const self = { call, copied, crc32, decodeHead, kept, pack, peekHead, unpack };
 self satisfies Omit<typeof wasm, "initialise">;

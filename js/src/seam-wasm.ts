@@ -10,7 +10,7 @@ export type Rust = typeof rust;
 
 let module: WebAssembly.Module | undefined;
 let isReady = false;
-/** Objects of Rust belong to the instance that made them. */
+/** Instances so far. Objects of Rust belong to the instance that made them. */
 let instances = 0;
 
 /** Makes the module available. Doing it again changes nothing. */
@@ -18,24 +18,26 @@ export function initialise(compiled: WebAssembly.Module): void {
   module ??= compiled;
 }
 
-/** Calls into Rust. If the module fails, which is a defect, the next call gets a new instance. */
+/** Calls into Rust. Errors of Rust are strings; after any other error the next call gets a new instance. */
 export function call<T>(act: (rust: Rust) => T): T {
   if (!isReady) start();
   try {
     return act(rust);
   } catch (error) {
     if (typeof error === "string") throw errorOf(JSON.parse(error));
+    // The error passed through functions of Rust without running their destructors, so the instance cannot be used again.
+    isReady = false;
     if (!(error instanceof WebAssembly.RuntimeError)) throw error;
-    rust.__wbg_reset_state();
-    instances += 1;
-    const failure = new AvpError("the WebAssembly module failed and was restarted", "internal");
+    const failure = new AvpError("the WebAssembly module failed, possibly for lack of memory, and will be restarted", "internal");
     throw Object.assign(failure, { cause: error });
   }
 }
 
 function start(): void {
   if (!module) throw new AvpError("call init() or initSync() before anything else", "not_initialised");
-  rust.initSync({ module });
+  if (instances === 0) rust.initSync({ module });
+  else rust.__wbg_reset_state();
+  instances += 1;
   isReady = true;
 }
 
@@ -52,6 +54,15 @@ export function kept<T>(make: (rust: Rust) => T): Kept<T> {
       return object;
     },
   };
+}
+
+/** More bytes than Rust can allocate. */
+const TOO_LARGE = 2 ** 31;
+
+/** Bytes that are copied to the module's memory as a whole. */
+export function copied(bytes: Uint8Array): Uint8Array {
+  if (bytes.length < TOO_LARGE) return bytes;
+  throw new AvpError(`the WebAssembly module has no memory for ${bytes.length} bytes`, "out_of_memory");
 }
 
 export function decodeHead(bytes: Uint8Array, frameLength?: number): api.FrameHead {

@@ -12,7 +12,8 @@ const fromUtf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 export function decodeHybrid(payload: Uint8Array): api.Hybrid {
   const body = check.bytes(payload, "payload");
-  const places: Chunk[] = core.ask((rust) => rust.decodeHybrid(body));
+  const copied = core.copied(body);
+  const places: Chunk[] = core.ask((rust) => rust.decodeHybrid(copied));
   const chunks = places.map(({ kind, start, length, confidence }) => {
     return { kind, data: body.subarray(start, start + length), confidence: Number(confidence) };
   });
@@ -41,7 +42,7 @@ export function encodeHybrid(chunks: readonly api.HybridChunkInit[]): Uint8Array
   const kinds = Int32Array.from(parts, (part) => part.kind);
   const lengths = Float64Array.from(parts, (part) => part.data.length);
   const confidences = Float32Array.from(parts, (part) => part.confidence);
-  const data = core.joined(parts.map((part) => part.data));
+  const data = core.copied(core.joined(parts.map((part) => part.data)));
   return core.call((rust) => rust.encodeHybrid(kinds, lengths, confidences, data));
 }
 
