@@ -75,28 +75,6 @@ pub fn encode_head(text: String, numbers: &[f64], body_length: f64, crc: u32) ->
     answer(|| frames::encode_head(&text, numbers, body_length, crc).map(Uint8Array::new))
 }
 
-/// See [`agents::format_json_message`].
-#[napi]
-pub fn format_json_message(
-    avp_version: Option<String>,
-    session_id: String,
-    source_agent_id: String,
-    target_agent_id: String,
-    content: String,
-    extra: String,
-) -> Answer<String> {
-    answer(|| {
-        agents::format_json_message(
-            avp_version,
-            session_id,
-            source_agent_id,
-            target_agent_id,
-            content,
-            &extra,
-        )
-    })
-}
-
 /// See [`agents::format_fallback_request`].
 #[napi]
 pub fn format_fallback_request(session_id: String, reason: String, perplexity_score: f64) -> Answer<String> {
@@ -129,18 +107,8 @@ pub fn decode_kv(header: &[u8], body_length: f64) -> Answer<String> {
 
 /// See [`frames::encode_kv`].
 #[napi]
-pub fn encode_kv(
-    num_layers: u32,
-    num_kv_heads: u32,
-    head_dim: u32,
-    seq_len: u32,
-    dtype: String,
-    tensor_lengths: &[f64],
-) -> Answer<Uint8Array> {
-    answer(|| {
-        frames::encode_kv(num_layers, num_kv_heads, head_dim, seq_len, &dtype, tensor_lengths)
-            .map(Uint8Array::new)
-    })
+pub fn encode_kv(shape: String, tensor_lengths: &[f64]) -> Answer<Uint8Array> {
+    answer(|| frames::encode_kv(&shape, tensor_lengths).map(Uint8Array::new))
 }
 
 /// The CRC-32 of `bytes` after bytes whose CRC-32 is `previous`.

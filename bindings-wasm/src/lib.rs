@@ -81,23 +81,6 @@ pub fn encode_head(text: &str, numbers: &[f64], body_length: f64, crc: u32) -> R
     frames::encode_head(text, numbers, body_length, crc).map_err(thrown)
 }
 
-/// See [`agents::format_json_message`].
-///
-/// # Errors
-/// A [`Fault`] as JSON.
-#[wasm_bindgen(js_name = formatJsonMessage)]
-pub fn format_json_message(
-    avp_version: Option<String>,
-    session_id: String,
-    source_agent_id: String,
-    target_agent_id: String,
-    content: String,
-    extra: &str,
-) -> Result<String, JsValue> {
-    agents::format_json_message(avp_version, session_id, source_agent_id, target_agent_id, content, extra)
-        .map_err(thrown)
-}
-
 /// See [`agents::format_fallback_request`].
 #[wasm_bindgen(js_name = formatFallbackRequest)]
 pub fn format_fallback_request(session_id: String, reason: String, perplexity_score: f64) -> String {
@@ -150,15 +133,8 @@ pub fn decode_kv(header: &[u8], body_length: f64) -> Result<String, JsValue> {
 /// # Errors
 /// A [`Fault`] as JSON.
 #[wasm_bindgen(js_name = encodeKv)]
-pub fn encode_kv(
-    num_layers: u32,
-    num_kv_heads: u32,
-    head_dim: u32,
-    seq_len: u32,
-    dtype: &str,
-    tensor_lengths: &[f64],
-) -> Result<Vec<u8>, JsValue> {
-    frames::encode_kv(num_layers, num_kv_heads, head_dim, seq_len, dtype, tensor_lengths).map_err(thrown)
+pub fn encode_kv(shape: &str, tensor_lengths: &[f64]) -> Result<Vec<u8>, JsValue> {
+    frames::encode_kv(shape, tensor_lengths).map_err(thrown)
 }
 
 /// The CRC-32 of `bytes` after bytes whose CRC-32 is `previous`.

@@ -54,12 +54,9 @@ export function parseJsonMessage(text: string): api.JsonMessage {
 }
 
 export function formatJsonMessage(message: Partial<api.JsonMessage>): string {
-  const given = check.object(message ?? null, "message");
-  const text = (key: keyof api.JsonMessage) => check.optional(given[key], `message.${key}`, check.text);
-  const version = text("avpVersion");
-  const fields = [text("sessionId") ?? "", text("sourceAgentId") ?? "", text("targetAgentId") ?? "", text("content") ?? ""] as const;
-  const extra = written(given["extra"], "message.extra");
-  return core.call((rust) => rust.formatJsonMessage(version, ...fields, extra));
+  const { extra, ...given } = check.object(message ?? null, "message");
+  const [fields, values] = [core.json(given, "message"), written(extra, "message.extra")];
+  return core.ask((rust) => rust.formatJsonMessage(fields, values));
 }
 
 export function parseFallbackRequest(text: string): api.FallbackRequest {

@@ -52,16 +52,13 @@ function kindOf(value: unknown, name: string): number {
 }
 
 export function encodeKvCache(shape: api.KvShape, layers: readonly api.KvLayer[]): Uint8Array {
-  const { dtype, ...given } = check.object(shape ?? null, "shape");
-  const count = (key: keyof api.KvShape) => check.u32(given[key], `shape.${key}`);
-  const counts = [count("numLayers"), count("numKvHeads"), count("headDim"), count("seqLen")] as const;
-  const name = check.text(dtype, "shape.dtype");
+  const given = core.json(shape ?? null, "shape");
   const tensors = check.list(layers, "layers", (value, name) => {
     const layer = check.object(value ?? null, name);
     return [check.bytes(layer["key"], `${name}.key`), check.bytes(layer["value"], `${name}.value`)];
   });
   const lengths = Float64Array.from(tensors.flat(), (tensor) => tensor.length);
-  return core.joined([core.call((rust) => rust.encodeKv(...counts, name, lengths)), ...tensors.flat()]);
+  return core.joined([core.call((rust) => rust.encodeKv(given, lengths)), ...tensors.flat()]);
 }
 
 export class KvCacheView {

@@ -149,15 +149,16 @@ pub fn format_hello(hello: &str, capabilities: &str) -> Outcome<String> {
     )
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct JsonMessage {
-    avp_version: String,
+    avp_version: Option<String>,
     session_id: String,
     source_agent_id: String,
     target_agent_id: String,
     content: String,
-    extra: Box<RawValue>,
+    #[serde(skip_deserializing)]
+    extra: Option<Box<RawValue>>,
 }
 
 /// Parses a JSON message.
@@ -167,32 +168,32 @@ struct JsonMessage {
 pub fn parse_json_message(text: &str) -> Outcome<String> {
     let message = messages::JsonMessage::parse(text).map_err(|error| Fault::json(error, text))?;
     answer(&JsonMessage {
-        avp_version: message.avp_version,
+        avp_version: Some(message.avp_version),
         session_id: message.session_id,
         source_agent_id: message.source_agent_id,
         target_agent_id: message.target_agent_id,
         content: message.content,
-        extra: standard(&message.extra, "extra")?,
+        extra: Some(standard(&message.extra, "extra")?),
     })
 }
 
 /// The text of a JSON message; `extra` as in [`format_hello`].
 ///
 /// # Errors
-/// If `extra` is wrong.
-pub fn format_json_message(
-    avp_version: Option<String>,
-    session_id: String,
-    source_agent_id: String,
-    target_agent_id: String,
-    content: String,
-    extra: &str,
-) -> Outcome<String> {
-    let avp_version = avp_version.unwrap_or_else(|| AVP_VERSION.to_owned());
-    let extra = json(extra)?;
-    let message =
-        messages::JsonMessage { avp_version, session_id, source_agent_id, target_agent_id, content, extra };
-    Ok(message.to_string())
+/// If an argument is wrong.
+pub fn format_json_message(message: &str, extra: &str) -> Outcome<String> {
+    let message: JsonMessage = argument(message, "message")?;
+    answer(
+        &messages::JsonMessage {
+            avp_version: message.avp_version.unwrap_or_else(|| AVP_VERSION.to_owned()),
+            session_id: message.session_id,
+            source_agent_id: message.source_agent_id,
+            target_agent_id: message.target_agent_id,
+            content: message.content,
+            extra: json(extra)?,
+        }
+        .to_string(),
+    )
 }
 
 #[derive(Serialize)]

@@ -4,11 +4,11 @@ use avp_core::{
     Chunk, ChunkKind, Compression, DecodeError, EncodeError, FrameEncoder, FrameHead, FrameLimits, Hybrid,
     KvDType, KvHeader, hybrid,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    argument::named,
+    argument::argument,
     fault::{Fault, Outcome},
     json::{answer, float},
     row::Reader,
@@ -154,7 +154,7 @@ pub fn encode_hybrid(kinds: &[i32], lengths: &[f64], confidences: &[f32], data: 
     Ok(hybrid::encode(&chunks))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct KvShape {
     num_layers: u32,
@@ -196,19 +196,12 @@ pub fn decode_kv(header: &[u8], body_len: u64) -> Outcome<String> {
     }
 }
 
-/// Encodes the header of a KV-cache whose tensors have these lengths: keys and values in turn.
+/// Encodes the header of a KV-cache of this shape whose tensors have these lengths: keys and values in turn.
 ///
 /// # Errors
 /// `kv_tensor`, `kv_layers` or `kv_overflow`, or an argument that is wrong.
-pub fn encode_kv(
-    num_layers: u32,
-    num_kv_heads: u32,
-    head_dim: u32,
-    seq_len: u32,
-    dtype: &str,
-    tensor_lengths: &[f64],
-) -> Outcome<Vec<u8>> {
-    let dtype = named(dtype, "shape.dtype")?;
+pub fn encode_kv(shape: &str, tensor_lengths: &[f64]) -> Outcome<Vec<u8>> {
+    let KvShape { num_layers, num_kv_heads, head_dim, seq_len, dtype } = argument(shape, "shape")?;
     let header = KvHeader { num_layers, num_kv_heads, head_dim, seq_len, dtype };
     let expected =
         header.tensor_len().filter(|_| header.body_len().is_some()).ok_or(EncodeError::KvOverflow)?;

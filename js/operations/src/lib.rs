@@ -40,6 +40,7 @@ macro_rules! text_functions {
             parseHello = agents::parse_hello(text);
             formatHello = agents::format_hello(hello, capabilities);
             parseJsonMessage = agents::parse_json_message(text);
+            formatJsonMessage = agents::format_json_message(message, extra);
             parseFallbackRequest = agents::parse_fallback_request(text);
             parsePacket = packets::parse(text);
             explainPacket = packets::explain(text);
