@@ -131,7 +131,7 @@ pub enum DecodeError {
         /// Offset of the body.
         offset: usize,
     },
-    /// The decompressed body exceeds the limit.
+    /// The decompressed body, or the window that it needs, exceeds the limit.
     DecompressedTooLarge {
         /// The limit, in bytes.
         limit: usize,

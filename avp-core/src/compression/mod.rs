@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{Compression, DecodeError, EncodeError, FrameHead};
+use crate::{Checksum, Compression, DecodeError, EncodeError, FrameHead};
 
 #[cfg(feature = "zstd-native")]
 #[path = "native.rs"]
@@ -19,6 +19,12 @@ const MIN_WINDOW: usize = 8 << 20;
 
 /// No window larger than this is accepted, in bytes: the default limit of `zstd` itself.
 const MAX_WINDOW: usize = 128 << 20;
+
+/// The first bytes of a zstd frame.
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Bytes of the longest header of a zstd frame (RFC 8878, 3.1.1).
+const MAX_HEADER: usize = 18;
 
 /// Bytes that pass to a sink at a time: zstd's largest block.
 const PIECE: usize = 128 << 10;
@@ -55,31 +61,56 @@ pub fn decompress_body(body: &[u8], limit: usize, offset: usize) -> Result<Vec<u
 /// [`decompress_body`].
 ///
 /// `source` fills a buffer from its start and returns how many bytes it wrote, 0 at the end of the body. Memory holds one
-/// window of the body, at most `max(limit, 8 MiB)` and 128 MiB. Some of the payload may have passed before an error.
+/// window of the body. A window may be as large as `limit`, rounded up to a power of two between 8 MiB and 128 MiB. Some
+/// of the payload may have passed before an error.
 ///
 /// Only available when `zstd` is enabled.
 ///
 /// # Errors
 ///
-/// [`DecodeError::Decompress`] or [`DecodeError::DecompressedTooLarge`], or the error of `source` or `sink`.
+/// [`DecodeError::Decompress`], [`DecodeError::DecompressedTooLarge`] for a payload or a window that is too large, or the
+/// error of `source` or `sink`.
 pub fn decompress_stream<E: From<DecodeError>>(
     limit: usize,
     offset: usize,
     source: impl FnMut(&mut [u8]) -> Result<usize, E>,
-    mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    sink: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let too_large = DecodeError::DecompressedTooLarge { limit, offset };
-    let mut left = limit;
-    let mut source = Source { pull: source, fault: None };
-    let ended = backend::decompress(&mut source, limit, |piece| {
-        left = left.checked_sub(piece.len()).ok_or(Fault::Ours(too_large.into()))?;
-        sink(piece).map_err(Fault::Ours)
-    });
+    let mut header = [0; MAX_HEADER];
+    let mut source = Source { ahead: &[], pull: source, fault: None };
+    let filled = source.fill(&mut header);
+    source.ahead = &header[..filled];
+    let ended = decompress_frame(&mut source, limit, sink);
     match (source.fault, ended) {
         (Some(fault), _) | (None, Err(Fault::Ours(fault))) => Err(fault),
         (None, Ok(())) => Ok(()),
-        (None, Err(Fault::Corrupt)) => Err(DecodeError::Decompress { offset }.into()),
-        (None, Err(Fault::TooLarge)) => Err(too_large.into()),
+        (None, Err(Fault::Library)) => Err(DecodeError::Decompress { offset }.into()),
+        (None, Err(Fault::TooLarge)) => Err(DecodeError::DecompressedTooLarge { limit, offset }.into()),
+    }
+}
+
+/// Decompresses the frame in `source`, whose header was read ahead.
+fn decompress_frame<E>(
+    source: &mut Source<'_, impl FnMut(&mut [u8]) -> Result<usize, E>, E>,
+    limit: usize,
+    mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Fault<E>> {
+    let header = FrameHeader::decode(source.ahead).ok_or(Fault::Library)?;
+    let max_window = max_window(limit);
+    if header.window > max_window as u64 || header.content_size > Some(limit as u64) {
+        return Err(Fault::TooLarge);
+    }
+    let mut total = 0;
+    backend::decompress(source, max_window, |piece| {
+        total += piece.len() as u64;
+        if total > limit as u64 {
+            return Err(Fault::TooLarge);
+        }
+        sink(piece).map_err(Fault::Ours)
+    })?;
+    match header.content_size {
+        Some(stated) if stated != total => Err(Fault::Library),
+        _ => Ok(()),
     }
 }
 
@@ -105,12 +136,10 @@ pub fn verify_compressed<E: From<DecodeError>>(
         sum.update(piece);
         Ok(())
     })?;
-    match (head.metadata().payload_checksum, sum.finalize()) {
-        (Some(expected), actual) if expected != actual => {
-            Err(DecodeError::ChecksumMismatch { expected, actual, offset }.into())
-        }
-        _ => Ok(()),
+    if let Some(expected) = head.metadata().payload_checksum {
+        Checksum { expected, actual: sum.finalize() }.check(offset)?;
     }
+    Ok(())
 }
 
 /// The length of the payload that the start of a compressed body states (RFC 8878, 3.1.1.1.4); `None` if it states none.
@@ -179,14 +208,19 @@ pub(crate) fn compress_parts(parts: &[&[u8]], compression: Compression) -> Vec<u
 /// # Errors
 ///
 /// [`EncodeError::SourceLength`] if `source` gives more or fewer than `len` bytes, or the error of `source` or `sink`.
+///
+/// # Panics
+///
+/// With `zstd-native`, if the C library cannot allocate its tables.
 pub fn compress_stream<E: From<EncodeError>>(
     compression: Compression,
     len: u64,
     mut source: impl FnMut(&mut [u8]) -> Result<usize, E>,
-    sink: impl FnMut(&[u8]) -> Result<(), E>,
+    mut sink: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut given = 0_u64;
     let mut source = Source {
+        ahead: &[],
         pull: |buffer: &mut [u8]| {
             let read = source(buffer)?;
             given = given.saturating_add(read as u64);
@@ -200,15 +234,14 @@ pub fn compress_stream<E: From<EncodeError>>(
         fault: None,
     };
     let level = compression.level().unwrap_or(1);
-    let ended = backend::compress(&mut source, len, level, sink);
-    if let Some(fault) = source.fault {
-        return Err(fault);
+    let ended = backend::compress(&mut source, len, level, |piece| sink(piece).map_err(Fault::Ours));
+    match (source.fault, ended) {
+        (Some(fault), _) | (None, Err(Fault::Ours(fault))) => Err(fault),
+        (None, _) if given < len => Err(EncodeError::SourceLength { expected: len, got: given }.into()),
+        (None, Ok(())) => Ok(()),
+        // The levels and the length are right, so nothing else can fail. The allocator would end the program here.
+        (None, Err(Fault::Library | Fault::TooLarge)) => panic!("zstd cannot compress: out of memory"),
     }
-    ended?;
-    if given < len {
-        return Err(EncodeError::SourceLength { expected: len, got: given }.into());
-    }
-    Ok(())
 }
 
 impl Compression {
@@ -226,16 +259,21 @@ impl Compression {
 }
 
 /// A callback that is read from, and keeps the error that a reader's own error cannot carry.
-struct Source<F, E> {
+struct Source<'h, F, E> {
+    /// Bytes that come before those of the callback.
+    ahead: &'h [u8],
     pull: F,
     fault: Option<E>,
 }
 
-impl<E, F: FnMut(&mut [u8]) -> Result<usize, E>> Source<F, E> {
+impl<E, F: FnMut(&mut [u8]) -> Result<usize, E>> Source<'_, F, E> {
     /// `None` after an error, which is kept.
     fn pull(&mut self, buffer: &mut [u8]) -> Option<usize> {
         if self.fault.is_some() {
             return None;
+        }
+        if !self.ahead.is_empty() {
+            return Some(take(&mut self.ahead, buffer));
         }
         match (self.pull)(buffer) {
             Ok(read) => Some(read.min(buffer.len())),
@@ -245,20 +283,61 @@ impl<E, F: FnMut(&mut [u8]) -> Result<usize, E>> Source<F, E> {
             }
         }
     }
+
+    /// Fills `buffer` until the source ends or fails, and returns how many bytes there are.
+    fn fill(&mut self, buffer: &mut [u8]) -> usize {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.pull(&mut buffer[filled..]) {
+                Some(read) if read > 0 => filled += read,
+                _ => break,
+            }
+        }
+        filled
+    }
 }
 
-/// Why a backend stopped decompressing.
+/// Why a backend stopped.
 enum Fault<E> {
-    Corrupt,
-    /// The frame claims more than the limit.
+    /// The library failed: on a corrupt body, or for lack of memory when compressing.
+    Library,
+    /// The payload or its window is larger than the limit.
     TooLarge,
     Ours(E),
 }
 
+/// The claims of a zstd frame about itself (RFC 8878, 3.1.1.1).
+struct FrameHeader {
+    window: u64,
+    content_size: Option<u64>,
+}
+
+impl FrameHeader {
+    /// Reads the header at the start of `frame`. Both backends read it again, and refuse the rest of its faults.
+    fn decode(frame: &[u8]) -> Option<Self> {
+        let (&descriptor, mut rest) = frame.strip_prefix(&MAGIC)?.split_first()?;
+        let is_single_segment = descriptor & 0x20 != 0;
+        let mut window = None;
+        if !is_single_segment {
+            let (&byte, after) = rest.split_first()?;
+            let base = 1_u64 << (10 + (byte >> 3));
+            window = Some(base + base / 8 * u64::from(byte & 7));
+            rest = after;
+        }
+        let dictionary_id = [0, 1, 2, 4][usize::from(descriptor & 3)];
+        let len = [usize::from(is_single_segment), 2, 4, 8][usize::from(descriptor >> 6)];
+        let mut size = [0; 8];
+        size[..len].copy_from_slice(rest.get(dictionary_id..)?.get(..len)?);
+        // Two bytes hold sizes from 256 on.
+        let size = u64::from_le_bytes(size) + if len == 2 { 256 } else { 0 };
+        Some(Self { window: window.unwrap_or(size), content_size: (len > 0).then_some(size) })
+    }
+}
+
 /// The largest window to accept. A decoder holds back one window of output, so a window larger than the payload may be
-/// could only hide that there is too much of it.
-fn window_limit(limit: usize) -> usize {
-    limit.clamp(MIN_WINDOW, MAX_WINDOW)
+/// could only hide that there is too much of it. The C library takes powers of two alone.
+fn max_window(limit: usize) -> usize {
+    limit.clamp(MIN_WINDOW, MAX_WINDOW).next_power_of_two()
 }
 
 fn from_parts<'p, E>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<usize, E> + 'p {
@@ -271,11 +350,16 @@ fn from_parts<'p, E>(parts: &'p [&'p [u8]]) -> impl FnMut(&mut [u8]) -> Result<u
                 None => return Ok(0),
             }
         }
-        let (now, later) = part.split_at(part.len().min(buffer.len()));
-        buffer[..now.len()].copy_from_slice(now);
-        part = later;
-        Ok(now.len())
+        Ok(take(&mut part, buffer))
     }
+}
+
+/// Moves the first bytes of `from` to `buffer`, as many as fit, and returns their number.
+fn take(from: &mut &[u8], buffer: &mut [u8]) -> usize {
+    let (now, later) = from.split_at(from.len().min(buffer.len()));
+    buffer[..now.len()].copy_from_slice(now);
+    *from = later;
+    now.len()
 }
 
 #[cfg(test)]
@@ -412,6 +496,61 @@ mod tests {
         assert_eq!(decompress_body(&body, 4 << 20, 12), CORRUPT);
     }
 
+    /// A frame with this header, less the magic number, and with RLE blocks of `lens` bytes.
+    fn of_blocks(header: &[u8], lens: &[u32]) -> Vec<u8> {
+        let mut frame = [&MAGIC, header].concat();
+        for (index, len) in lens.iter().enumerate() {
+            let block = len << 3 | 1 << 1 | u32::from(index + 1 == lens.len());
+            frame.extend_from_slice(&block.to_le_bytes()[..3]);
+            frame.push(7);
+        }
+        frame
+    }
+
+    #[test]
+    fn a_window_above_the_limit_is_too_large_however_small_the_payload_is() {
+        // Without a content size, and with one in 8 bytes.
+        for (descriptor, size) in [(0, &[][..]), (0xc0, &[1, 0, 0, 0, 0, 0, 0, 0])] {
+            let frame = |window: u8| of_blocks(&[&[descriptor, window][..], size].concat(), &[1]);
+            let [mib_8, mib_9, mib_16, mib_128, mib_144] =
+                [13 << 3, 13 << 3 | 1, 14 << 3, 17 << 3, 17 << 3 | 1];
+            assert_eq!(decompress_body(&frame(mib_8), 1, 12), Ok(vec![7]));
+            assert_eq!(decompress_body(&frame(mib_9), 8 << 20, 12), too_large(8 << 20));
+            assert_eq!(decompress_body(&frame(mib_16), (8 << 20) + 1, 12), Ok(vec![7]));
+            assert_eq!(decompress_body(&frame(mib_128), 1 << 30, 12), Ok(vec![7]));
+            assert_eq!(decompress_body(&frame(mib_144), 1 << 30, 12), too_large(1 << 30));
+        }
+    }
+
+    #[test]
+    fn a_payload_of_another_size_than_the_stated_one_is_corrupt() {
+        // A single segment with 1, 2, 4 and 8 bytes of content size; two bytes count from 256 on.
+        for (header, len) in [
+            (&[0x20, 255][..], 255),
+            (&[0x60, 0xff, 0xff], 65_791),
+            (&[0xa0, 255, 0, 0, 0], 255),
+            (&[0xe0, 255, 0, 0, 0, 0, 0, 0, 0], 255),
+        ] {
+            assert_eq!(decompress_body(&of_blocks(header, &[len]), 1 << 20, 12), Ok(vec![7; len as usize]));
+            for wrong in [len - 1, len + 1] {
+                assert_eq!(decompress_body(&of_blocks(header, &[wrong]), 1 << 20, 12), CORRUPT, "{header:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_are_no_larger_than_a_block_however_large_the_window_is() {
+        let frame = of_blocks(&[0, 13 << 3], &[PIECE as u32; 80]);
+        let mut total = 0;
+        decompress_stream::<DecodeError>(1 << 30, 12, from_parts(&[&frame]), |piece| {
+            assert!(piece.len() <= PIECE, "{}", piece.len());
+            total += piece.len();
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(total, 80 * PIECE);
+    }
+
     #[test]
     fn truncated_or_padded_bodies_are_corrupt() {
         let packed = compress_body(b"the same words, the same words, the same words", Compression::Balanced);
@@ -430,10 +569,8 @@ mod tests {
         let mut rest = &payload[..];
         let mut packed = vec![];
         let few = |rest: &mut &[u8], buffer: &mut [u8]| {
-            let (now, later) = rest.split_at(rest.len().min(buffer.len()).min(1009));
-            buffer[..now.len()].copy_from_slice(now);
-            *rest = later;
-            now.len()
+            let len = buffer.len().min(1009);
+            take(rest, &mut buffer[..len])
         };
         let len = payload.len() as u64;
         compress_stream::<EncodeError>(
@@ -463,9 +600,11 @@ mod tests {
 
     #[test]
     fn a_source_of_another_length_is_refused() {
-        for (len, got) in [(5, 6), (7, 6)] {
-            let ended = compress_stream(Compression::Fast, len, from_parts(&[b"tensor"]), |_| Ok(()));
-            assert_eq!(ended, Err(EncodeError::SourceLength { expected: len, got }));
+        // A block of the pure backend has 131072 bytes.
+        for (len, got) in [(5, 6), (7, 6), (131_072, 131_073), (131_073, 131_072), (131_072, 131_071)] {
+            let payload = vec![7; got];
+            let ended = compress_stream(Compression::Fast, len, from_parts(&[&payload]), |_| Ok(()));
+            assert_eq!(ended, Err(EncodeError::SourceLength { expected: len, got: got as u64 }));
         }
     }
 

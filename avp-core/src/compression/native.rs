@@ -3,42 +3,27 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read},
     vec,
-    vec::Vec,
 };
 
-use zstd::{
-    stream::read::{Decoder, Encoder},
-    zstd_safe,
-};
+use zstd::stream::read::{Decoder, Encoder};
 
-use super::{Fault, PIECE, Source, window_limit};
-
-/// Bytes of the longest frame header (RFC 8878, 3.1.1).
-const MAX_HEADER: u64 = 18;
+use super::{Fault, PIECE, Source};
 
 pub(super) const fn effective_level(level: i32) -> i32 {
     level
 }
 
 pub(super) fn decompress<E>(
-    mut source: impl Read,
-    limit: usize,
-    mut sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
+    source: impl Read,
+    max_window: usize,
+    sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
 ) -> Result<(), Fault<E>> {
-    let mut header = Vec::new();
-    source.by_ref().take(MAX_HEADER).read_to_end(&mut header)?;
-    match zstd_safe::get_frame_content_size(&header) {
-        Ok(Some(claimed)) if claimed > limit as u64 => return Err(Fault::TooLarge),
-        Ok(_) => {}
-        Err(_) => return Err(Fault::Corrupt),
-    }
-    let body = BufReader::with_capacity(PIECE, header.chain(source));
-    let mut decoder = Decoder::with_buffer(body)?.single_frame();
-    decoder.window_log_max(window_limit(limit).ilog2())?;
-    pass(&mut decoder, |piece| sink(piece))?;
+    let mut decoder = Decoder::with_buffer(BufReader::with_capacity(PIECE, source))?.single_frame();
+    decoder.window_log_max(max_window.ilog2())?;
+    pass(&mut decoder, sink)?;
     match decoder.finish().fill_buf()? {
         [] => Ok(()),
-        _ => Err(Fault::Corrupt),
+        _ => Err(Fault::Library),
     }
 }
 
@@ -46,20 +31,11 @@ pub(super) fn compress<E>(
     source: impl Read,
     len: u64,
     level: i32,
-    mut sink: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), E> {
-    let encoder =
-        Encoder::with_buffer(BufReader::with_capacity(PIECE, source), level).and_then(|mut encoder| {
-            encoder.set_pledged_src_size(Some(len))?;
-            Ok(encoder)
-        });
-    // The library fails here for lack of memory alone, where the allocator would abort as well.
-    let mut encoder = encoder.unwrap_or_else(|error| panic!("zstd cannot compress: {error}"));
-    match pass(&mut encoder, |piece| sink(piece).map_err(Fault::Ours)) {
-        Err(Fault::Ours(error)) => Err(error),
-        // The other errors are those of the source, which keeps its own.
-        _ => Ok(()),
-    }
+    sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
+) -> Result<(), Fault<E>> {
+    let mut encoder = Encoder::with_buffer(BufReader::with_capacity(PIECE, source), level)?;
+    encoder.set_pledged_src_size(Some(len))?;
+    pass(&mut encoder, sink)
 }
 
 /// Passes all that `reader` gives to `sink`.
@@ -78,11 +54,11 @@ fn pass<E>(
 
 impl<E> From<io::Error> for Fault<E> {
     fn from(_: io::Error) -> Self {
-        Self::Corrupt
+        Self::Library
     }
 }
 
-impl<E, F: FnMut(&mut [u8]) -> Result<usize, E>> Read for &mut Source<F, E> {
+impl<E, F: FnMut(&mut [u8]) -> Result<usize, E>> Read for &mut Source<'_, F, E> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.pull(buffer).ok_or_else(|| io::ErrorKind::Other.into())
     }

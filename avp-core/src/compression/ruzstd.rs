@@ -4,12 +4,12 @@ use alloc::{vec, vec::Vec};
 use core::hash::Hasher as _;
 
 use ruzstd::{
-    decoding::{BlockDecodingStrategy, FrameDecoder, errors::FrameDecoderError},
+    decoding::{BlockDecodingStrategy, FrameDecoder},
     encoding::{CompressionLevel, FrameCompressor, MatchGeneratorDriver},
     io::{Error, ErrorKind, Read},
 };
 
-use super::{Fault, PIECE, Source, window_limit};
+use super::{Fault, PIECE, Source, take};
 
 /// `ruzstd` has one level, about zstd's 1.
 pub(super) const fn effective_level(_: i32) -> i32 {
@@ -18,36 +18,32 @@ pub(super) const fn effective_level(_: i32) -> i32 {
 
 pub(super) fn decompress<E>(
     mut source: impl Read,
-    limit: usize,
+    max_window: usize,
     mut sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
 ) -> Result<(), Fault<E>> {
-    let corrupt = |_| Fault::Corrupt;
     let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(window_limit(limit) as u64);
-    decoder.init(&mut source).map_err(|error| match error {
-        FrameDecoderError::WindowSizeTooBig { .. } => Fault::TooLarge,
-        _ => Fault::Corrupt,
-    })?;
-    if decoder.content_size() > limit as u64 {
-        return Err(Fault::TooLarge);
-    }
-    let mut piece = Vec::new();
+    decoder.set_max_window_size(max_window as u64);
+    decoder.init(&mut source).map_err(corrupt)?;
+    let mut piece = vec![0; PIECE];
     while !decoder.is_finished() {
         // One block is at most 128 KiB, so the sink sees its limit within that.
-        decoder
-            .decode_blocks(&mut source, BlockDecodingStrategy::UptoBlocks(1))
-            .map_err(|_| Fault::Corrupt)?;
-        piece.resize(decoder.can_collect(), 0);
-        decoder.read_exact(&mut piece).map_err(corrupt)?;
-        sink(&piece)?;
+        decoder.decode_blocks(&mut source, BlockDecodingStrategy::UptoBlocks(1)).map_err(corrupt)?;
+        while decoder.can_collect() > 0 {
+            let read = decoder.read(&mut piece).map_err(corrupt)?;
+            sink(&piece[..read])?;
+        }
     }
     let is_intact = decoder
         .get_checksum_from_data()
         .is_none_or(|expected| decoder.get_calculated_checksum() == Some(expected));
     if !is_intact || source.read(&mut [0]).map_err(corrupt)? != 0 {
-        return Err(Fault::Corrupt);
+        return Err(Fault::Library);
     }
     Ok(())
+}
+
+fn corrupt<T, E>(_: T) -> Fault<E> {
+    Fault::Library
 }
 
 /// Magic number, descriptor (a content size of 8 bytes, a checksum) and window (128 KiB) of RFC 8878, 3.1.1.1.
@@ -55,20 +51,21 @@ const HEADER: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0xc4, 7 << 3];
 
 /// Each block is compressed as a frame of its own and moved into the one that is written: `ruzstd` neither writes the
 /// content size, which the peers need, nor forgets the Huffman table of a block that it stored raw in the end.
-pub(super) fn compress<E>(
-    mut source: impl Read,
+pub(super) fn compress<E, F: FnMut(&mut [u8]) -> Result<usize, E>>(
+    source: &mut Source<'_, F, E>,
     len: u64,
     _level: i32,
-    mut sink: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<(), E> {
+    mut sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
+) -> Result<(), Fault<E>> {
     sink(&HEADER)?;
     sink(&len.to_le_bytes())?;
     let mut sum = twox_hash::XxHash64::with_seed(0);
     let mut compressor = FrameCompressor::new(CompressionLevel::Fastest);
-    let (mut block, mut total) = (Block { data: vec![0; PIECE], read: 0 }, 0);
+    let (mut block, mut total) = (Block::default(), 0);
     loop {
+        block.data.resize(PIECE, 0);
         // An error of the source ends the payload here and is reported by its owner.
-        let filled = fill(&mut source, &mut block.data);
+        let filled = source.fill(&mut block.data);
         total += filled as u64;
         let is_last = filled < PIECE || total >= len;
         block.data.truncate(filled);
@@ -76,6 +73,10 @@ pub(super) fn compress<E>(
         sum.write(&block.data);
         write_block(&mut compressor, &mut block, is_last, &mut sink)?;
         if is_last {
+            if filled == PIECE {
+                // A source that is longer than it should be shows it here.
+                source.pull(&mut [0]);
+            }
             return sink(&(sum.finish() as u32).to_le_bytes());
         }
     }
@@ -118,19 +119,6 @@ fn first_block(frame: &[u8]) -> Option<(u32, usize, &[u8])> {
     Some((kind, size, content.get(..if kind == RLE { 1 } else { size })?))
 }
 
-/// Fills `buffer` as far as `source` reaches.
-fn fill(source: &mut impl Read, buffer: &mut Vec<u8>) -> usize {
-    buffer.resize(PIECE, 0);
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) | Err(_) => break,
-            Ok(read) => filled += read,
-        }
-    }
-    filled
-}
-
 /// The data of one block, read by the compressor and taken back.
 #[derive(Default)]
 struct Block {
@@ -140,15 +128,13 @@ struct Block {
 
 impl Read for Block {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        let rest = &self.data[self.read..];
-        let len = rest.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&rest[..len]);
+        let len = take(&mut &self.data[self.read..], buffer);
         self.read += len;
         Ok(len)
     }
 }
 
-impl<E, F: FnMut(&mut [u8]) -> Result<usize, E>> Read for &mut Source<F, E> {
+impl<E, F: FnMut(&mut [u8]) -> Result<usize, E>> Read for &mut Source<'_, F, E> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         self.pull(buffer).ok_or_else(|| ErrorKind::Other.into())
     }
