@@ -29,12 +29,6 @@ pub struct FrameHead<'a> {
 }
 
 impl<'a> FrameHead<'a> {
-    /// The head of an empty frame.
-    #[cfg(feature = "alloc")]
-    pub(crate) fn empty() -> Self {
-        Self { header: Header::EMPTY, metadata: Metadata::default(), dialect: None }
-    }
-
     /// Reads header and metadata from the start of `bytes`; whatever follows is not looked at.
     ///
     /// # Errors
@@ -119,12 +113,6 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// A frame without metadata and body.
-    #[cfg(feature = "alloc")]
-    pub(crate) fn empty() -> Self {
-        Self { head: FrameHead::empty(), body: &[] }
-    }
-
     /// Reads `bytes` as exactly one frame, in whichever dialect it is.
     ///
     /// # Errors
@@ -133,7 +121,13 @@ impl<'a> Frame<'a> {
     /// and every error of [`FrameHead::decode`].
     #[inline]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (frame, rest) = Self::decode_first(bytes)?;
+        Self::new(FrameHead::decode(bytes)?, bytes)
+    }
+
+    /// `bytes` as exactly one frame with this head.
+    #[inline]
+    pub(crate) fn new(head: FrameHead<'a>, bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let (frame, rest) = Self::split_first(head, bytes)?;
         if rest.is_empty() {
             return Ok(frame);
         }
@@ -147,7 +141,11 @@ impl<'a> Frame<'a> {
     /// As [`Self::decode`], less [`DecodeError::TrailingBytes`].
     #[inline]
     pub fn decode_first(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
-        let head = FrameHead::decode(bytes)?;
+        Self::split_first(FrameHead::decode(bytes)?, bytes)
+    }
+
+    #[inline]
+    fn split_first(head: FrameHead<'a>, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
         let needed = head.frame_len()?;
         let Some((frame, rest)) = bytes.split_at_checked(needed) else {
             return Err(DecodeError::Truncated { what: "body", offset: bytes.len(), needed });

@@ -1,7 +1,7 @@
 //! Frames and heads that own their bytes.
 //!
-//! Both hold bytes that were checked once and are read again for each view. Reading takes the same time for any body.
-//! Should the bytes change after the check, as those of a mapped file can, the view is empty instead of a panic.
+//! Header and metadata are copied when they are checked, and read again for each view, which takes the same time for any
+//! body. So a view stays valid if the shared bytes change later, as those of a mapped file can.
 
 use core::fmt;
 
@@ -26,6 +26,7 @@ use crate::{DecodeError, Frame, FrameHead, FrameLimits, Header, Metadata};
 /// Only available when `alloc` is enabled.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OwnedFrame {
+    head: OwnedHead,
     /// Exactly one frame.
     bytes: Bytes,
 }
@@ -37,8 +38,9 @@ impl OwnedFrame {
     ///
     /// Those of [`Frame::decode`].
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        Frame::decode(&bytes)?;
-        Ok(Self { bytes })
+        let head = OwnedHead::decode(&bytes)?;
+        Frame::new(head.head(), &bytes)?;
+        Ok(Self { head, bytes })
     }
 
     /// Like [`decode`](Self::decode), for a frame within `limits`.
@@ -54,14 +56,13 @@ impl OwnedFrame {
     /// A view of the frame.
     #[must_use]
     pub fn frame(&self) -> Frame<'_> {
-        Frame::decode(&self.bytes).unwrap_or_else(|_| Frame::empty())
+        Frame::new(self.head.head(), &self.bytes).expect("checked when the frame was made")
     }
 
-    /// The frame without its body, sharing the same bytes.
+    /// The frame without its body.
     #[must_use]
-    pub fn head(&self) -> OwnedHead {
-        let len = self.frame().body_offset().min(self.bytes.len());
-        OwnedHead { bytes: self.bytes.slice(..len) }
+    pub const fn head(&self) -> &OwnedHead {
+        &self.head
     }
 
     /// The uncompressed body, of at most `limit` bytes, with its checksum verified if the frame carries one. It shares
@@ -73,7 +74,7 @@ impl OwnedFrame {
     /// [`DecodeError::Decompress`], [`DecodeError::DecompressedTooLarge`] or [`DecodeError::ChecksumMismatch`];
     /// [`DecodeError::Compressed`] for a compressed frame when `zstd` is not enabled.
     pub fn payload(&self, limit: usize) -> Result<Bytes, DecodeError> {
-        let frame = Frame::decode(&self.bytes)?;
+        let frame = self.frame();
         let offset = frame.body_offset();
         #[cfg(feature = "zstd")]
         if frame.is_compressed() {
@@ -96,11 +97,6 @@ impl OwnedFrame {
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }
-
-    /// A frame that was just checked.
-    pub(crate) const fn of_checked(bytes: Bytes) -> Self {
-        Self { bytes }
-    }
 }
 
 impl fmt::Debug for OwnedFrame {
@@ -109,7 +105,7 @@ impl fmt::Debug for OwnedFrame {
     }
 }
 
-/// Header and metadata in shared bytes, for a receiver whose body is still arriving.
+/// Header and metadata in bytes of their own, for a receiver whose body is still arriving.
 ///
 /// # Examples
 ///
@@ -117,7 +113,7 @@ impl fmt::Debug for OwnedFrame {
 /// use avp_core::{FrameEncoder, Metadata, OwnedHead};
 ///
 /// let frame = FrameEncoder::new(Metadata { session_id: "s1", ..Metadata::default() }).encode(b"tensor")?;
-/// let owned = OwnedHead::decode(&frame.into())?;
+/// let owned = OwnedHead::decode(&frame)?;
 /// assert_eq!(owned.head().metadata().session_id, "s1");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -130,26 +126,35 @@ pub struct OwnedHead {
 }
 
 impl OwnedHead {
-    /// Reads the head at the start of `bytes` and shares it. Bytes after the head are not looked at.
+    /// Copies the head at the start of `bytes`. Bytes after the head are not looked at.
     ///
     /// # Errors
     ///
     /// Those of [`FrameHead::decode`].
-    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let len = FrameHead::decode(bytes)?.body_offset();
-        Ok(Self { bytes: bytes.slice(..len) })
+        let bytes = Bytes::copy_from_slice(&bytes[..len]);
+        // Another process may have changed a mapped file before it was copied.
+        FrameHead::decode(&bytes)?;
+        Ok(Self { bytes })
+    }
+
+    /// Like [`decode`](Self::decode), for a frame within `limits`.
+    pub(crate) fn decode_within(bytes: &[u8], limits: &FrameLimits) -> Result<Self, DecodeError> {
+        limits.check(&Header::decode(bytes)?)?;
+        Self::decode(bytes)
     }
 
     /// A view of the head.
     #[must_use]
     pub fn head(&self) -> FrameHead<'_> {
-        FrameHead::decode(&self.bytes).unwrap_or_else(|_| FrameHead::empty())
+        FrameHead::decode(&self.bytes).expect("checked when the head was made")
     }
 
     /// The header.
     #[must_use]
     pub fn header(&self) -> Header {
-        Header::decode(&self.bytes).unwrap_or(Header::EMPTY)
+        self.head().header()
     }
 
     /// The metadata.
@@ -162,11 +167,6 @@ impl OwnedHead {
     #[must_use]
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
-    }
-
-    /// A head that was just checked.
-    pub(crate) const fn of_checked(bytes: Bytes) -> Self {
-        Self { bytes }
     }
 }
 
@@ -216,11 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_change_after_the_check_give_an_empty_view() {
-        let frame = OwnedFrame::of_checked(Bytes::from_static(b"no frame"));
-        assert_eq!((frame.frame().body(), frame.frame().metadata()), (&b""[..], Metadata::default()));
-        assert_eq!(frame.head().metadata(), Metadata::default());
-        assert_eq!(frame.payload(8).unwrap_err().kind(), "bad_magic");
+    fn views_read_a_copy_of_the_head_that_no_other_process_can_change() {
+        let metadata = Metadata { session_id: "s1", ..Metadata::default() };
+        let bytes: Bytes = FrameEncoder::new(metadata).encode(b"tensor").unwrap().into();
+        let frame = OwnedFrame::decode(bytes.clone()).unwrap();
+        for view in [frame.frame().metadata(), frame.head().metadata()] {
+            assert_eq!(view.session_id, "s1");
+            assert!(!bytes.as_ptr_range().contains(&view.session_id.as_ptr()));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The body of a frame that arrives in pieces.
 
-use crate::{DecodeError, FrameHead};
+use crate::{Checksum, DecodeError, FrameHead};
 
 /// Checks the length and the checksum of a body as its bytes pass.
 ///
@@ -80,12 +80,10 @@ impl BodyReader {
             return Err(DecodeError::Truncated { what: "body", offset, needed });
         }
         let actual = self.sum.finalize();
-        match self.expected {
-            Some(expected) if expected != actual => {
-                Err(DecodeError::ChecksumMismatch { expected, actual, offset: self.body_offset })
-            }
-            _ => Ok(actual),
+        if let Some(expected) = self.expected {
+            Checksum { expected, actual }.check(self.body_offset)?;
         }
+        Ok(actual)
     }
 
     fn offset_of(&self, in_body: u64) -> usize {

@@ -72,7 +72,7 @@ impl FrameReader {
         // A head that is still incomplete needs more bytes than there are, so this is a whole frame.
         if needed <= self.buffer.len() {
             self.needed = 0;
-            return Ok(Some(OwnedFrame::of_checked(self.buffer.split_to(needed).freeze())));
+            return OwnedFrame::decode(self.buffer.split_to(needed).freeze()).map(Some);
         }
         self.needed = needed;
         Ok(None)

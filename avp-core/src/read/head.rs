@@ -25,7 +25,8 @@ pub struct FrameLimits {
     pub metadata: usize,
     /// The most bytes of a frame, head and body; [`DEFAULT_FRAME_LIMIT`] by default.
     pub frame: u64,
-    /// The most bytes that a compressed body may decompress to; [`DEFAULT_PAYLOAD_LIMIT`] by default.
+    /// The most bytes that a compressed body may decompress to; [`DEFAULT_PAYLOAD_LIMIT`] by default. A head does not
+    /// show it: pass it to `Frame::decompress`, `OwnedFrame::payload` or `verify_compressed` as their limit.
     pub unpacked: usize,
 }
 
@@ -69,7 +70,7 @@ impl<'a> FrameHead<'a> {
     }
 }
 
-/// Collects the head of a frame.
+/// Collects the head of a frame, and is ready for the next frame afterwards.
 ///
 /// # Examples
 ///
@@ -119,12 +120,11 @@ impl HeadReader {
             self.buffer.extend_from_slice(&bytes[..bytes.len().min(wanted)]);
             (&self.buffer[..], before)
         };
-        match FrameHead::decode_within(all, &self.limits) {
+        match crate::OwnedHead::decode_within(all, &self.limits) {
             Ok(head) => {
-                // Copied, so that keeping the head does not keep a body.
-                let head = bytes::Bytes::copy_from_slice(&all[..head.body_offset()]);
-                let rest = bytes.slice(head.len() - buffered..);
-                Ok(Some((crate::OwnedHead::of_checked(head), rest)))
+                self.buffer.clear();
+                let rest = bytes.slice(head.bytes().len() - buffered..);
+                Ok(Some((head, rest)))
             }
             Err(DecodeError::Truncated { .. }) => {
                 if buffered == 0 {
@@ -187,6 +187,23 @@ mod tests {
         let (head, rest) = whole.unwrap();
         assert_eq!((head.head().frame_len(), head.head().header().body_len()), (Ok(frame.len()), 17));
         assert_eq!([head.bytes(), &rest[..]].concat(), frame);
+    }
+
+    #[test]
+    fn the_next_head_is_read_after_one_in_pieces() {
+        let frames = [frame(b""), frame(b""), frame(b"")];
+        for piece in 1..=frames[0].len() {
+            let mut reader = HeadReader::new(FrameLimits::default());
+            let mut heads = Vec::new();
+            for bytes in frames.concat().chunks(piece) {
+                let mut bytes = Bytes::copy_from_slice(bytes);
+                while let Some((head, rest)) = reader.feed(bytes).unwrap() {
+                    heads.push(head.bytes().to_vec());
+                    bytes = rest;
+                }
+            }
+            assert_eq!(heads, frames, "pieces of {piece}");
+        }
     }
 
     #[test]

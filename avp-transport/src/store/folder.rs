@@ -109,8 +109,7 @@ pub(super) fn read(frame: &Bytes) -> Result<(OwnedHead, u32), DecodeError> {
             rest.read(chunk).map_err(|_| DecodeError::Decompress { offset: frame.body_offset() })
         })?;
     }
-    // Copied, so that the head of a stored context does not keep its body in memory.
-    Ok((OwnedHead::decode(&Bytes::copy_from_slice(owned.head().bytes()))?, crc32))
+    Ok((owned.head().clone(), crc32))
 }
 
 /// Why a file is not a valid frame.
