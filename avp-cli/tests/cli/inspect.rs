@@ -41,29 +41,51 @@ fn json_agrees_with_every_frame_of_every_peer() {
 
 #[test]
 fn the_keys_are_those_that_the_documentation_lists() {
-    let page = fs::read_to_string(repository("docs/cli.md")).unwrap().replace("\r\n", "\n");
-    let section = page.split("`inspect --json` prints one line for each file:").nth(1).unwrap();
+    let page = |name| fs::read_to_string(repository(name)).unwrap().replace("\r\n", "\n");
+    let table = |page: &str, before| {
+        let section = page.split_once(before).unwrap().1;
+        let rows = section.split("\n\n").find(|part| part.starts_with('|')).unwrap().lines().skip(2);
+        let cells = |row: &str| row.trim_matches('|').split('|').map(str::to_owned).collect::<Vec<_>>();
+        rows.map(cells).collect::<Vec<_>>()
+    };
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let (mut always, mut sometimes) = (BTreeSet::new(), BTreeSet::new());
-    for row in section.split("\n\n").nth(1).unwrap().lines().skip(2) {
-        let (keys, value) = row.trim_start_matches('|').split_once('|').unwrap();
-        let list = if value.contains("else absent") { &mut sometimes } else { &mut always };
-        list.extend(keys.split('`').skip(1).step_by(2).map(str::to_owned));
+    for row in table(&page("docs/frame.md"), "## Metadata\n") {
+        let list = if row[4].contains("never written") { &mut sometimes } else { &mut always };
+        list.extend(names(&row[1]));
     }
-    let printed = |meta: Value, more: &[&str]| -> BTreeSet<String> {
+    always.remove("compression");
+    for row in table(&page("docs/cli.md"), "`inspect --json` prints one line for each file:") {
+        let list = if row[1].contains("else absent") { &mut sometimes } else { &mut always };
+        list.extend(names(&row[0]).into_iter().filter(|name| name != "compression"));
+    }
+    let encoded = |meta: Value, more: &[&str]| {
         let meta = meta.to_string();
         let encode = ["encode", "--meta", &meta, "--payload", "-", "-o", "-"];
-        let frame = avp_with_input(encode.iter().chain(more), b"not a cache");
-        let printed = avp_with_input(["inspect", "--json", "-"], stdout(&frame));
+        stdout(&avp_with_input(encode.iter().chain(more), b"not a cache")).to_vec()
+    };
+    let printed = |frame: &[u8]| -> BTreeSet<String> {
+        let printed = avp_with_input(["inspect", "--json", "-"], frame);
         let record: Value = serde_json::from_slice(stdout(&printed)).unwrap();
         record.as_object().unwrap().keys().cloned().collect()
     };
-    assert_eq!(printed(json!({}), &[]), always);
-    let all = json!({
-        "payload_type": "kv_cache", "embedding_dim": 8, "data_type": "f32", "agent_id": "a", "task_id": "t",
-    });
+    assert_eq!(printed(&encoded(json!({}), &[])), always);
     let packet = "FETCH|HR|return:HR-Agent|p:1|aacp:1.1|res:emp_salary|period:2024-08";
-    let printed = printed(all, &["--dialect", "0.2", "--text", packet]);
-    assert_eq!(printed, always.union(&sometimes).cloned().collect());
+    let frame = encoded(json!({"payload_type": "kv_cache"}), &["--dialect", "0.2", "--text", packet]);
+    let all = always.union(&sometimes).cloned().collect();
+    assert_eq!(printed(&with_fields_of_0_1(frame)), all);
+}
+
+/// Adds `embedding_dim` 8, `data_type` "f32", `agent_id` "a" and `task_id` "t" to a frame's metadata.
+fn with_fields_of_0_1(mut frame: Vec<u8>) -> Vec<u8> {
+    let fields = b"\xa0\x06\x08\xaa\x06\x03f32\xb2\x06\x01a\xba\x06\x01t";
+    for at in [4, 8] {
+        let len = u32::from_le_bytes(frame[at..at + 4].try_into().unwrap()) + fields.len() as u32;
+        frame[at..at + 4].copy_from_slice(&len.to_le_bytes());
+    }
+    let end = 12 + u32::from_le_bytes(frame[8..12].try_into().unwrap()) as usize - fields.len();
+    frame.splice(end..end, *fields);
+    frame
 }
 
 #[test]
