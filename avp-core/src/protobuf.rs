@@ -363,12 +363,7 @@ impl<'b> Writer<'b> {
 
     /// A `bytes` or `string` field without presence: empty is left out.
     pub(crate) fn bytes(&mut self, number: u32, value: &[u8]) {
-        self.optional_bytes(number, Some(value).filter(|value| !value.is_empty()));
-    }
-
-    /// A `bytes` or `string` field with presence: empty is written too.
-    pub(crate) fn optional_bytes(&mut self, number: u32, value: Option<&[u8]>) {
-        if let Some(value) = value {
+        if !value.is_empty() {
             self.delimited(number, value.len());
             self.raw(value);
         }

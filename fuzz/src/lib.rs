@@ -48,10 +48,15 @@ pub fn frame(data: &[u8]) {
     assert!(metadata.extra.iter().all(|(key, _)| rewritten.extra.get(key) == metadata.extra.get(key)));
     let bits = |score: Option<f32>| score.map(f32::to_bits);
     assert_eq!(bits(rewritten.confidence_score), bits(metadata.confidence_score));
+    // The names of dialect 0.1 are read only.
     let rest = |metadata| Metadata {
         extra: Default::default(),
         confidence_score: None,
         payload_checksum: None,
+        embedding_dim: 0,
+        data_type: "",
+        agent_id: None,
+        task_id: None,
         ..metadata
     };
     assert_eq!(rest(rewritten), rest(metadata));

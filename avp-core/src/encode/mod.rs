@@ -349,6 +349,25 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_dialect_0_1_are_not_written() {
+        let old = Metadata {
+            embedding_dim: 8,
+            data_type: "float32",
+            agent_id: Some("a"),
+            task_id: Some("t"),
+            ..Default::default()
+        };
+        for dialect in [Dialect::V0_2, Dialect::V0_3] {
+            let written = |metadata| {
+                let mut buffer = [0; 64];
+                let len = FrameEncoder::new(metadata).dialect(dialect).encode_into(b"", &mut buffer).unwrap();
+                (len, buffer)
+            };
+            assert_eq!(written(old), written(Metadata::default()));
+        }
+    }
+
+    #[test]
     fn json_mode_has_another_number_in_each_dialect_and_reads_back_the_same() {
         let encoder = FrameEncoder::new(Metadata { mode: Mode::Json, ..Default::default() });
         for (dialect, number) in [(Dialect::V0_2, 2), (Dialect::V0_3, 1)] {

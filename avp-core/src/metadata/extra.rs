@@ -21,29 +21,23 @@ use crate::{
 ///
 /// They are written sorted by key. Without `alloc`, entries that are not sorted take time in the square of their
 /// number.
-#[derive(Clone, Copy)]
-pub struct Extra<'a>(Entries<'a>);
-
-#[derive(Clone, Copy)]
-enum Entries<'a> {
-    Given(&'a [(&'a str, &'a str)]),
+#[derive(Clone, Copy, Default)]
+pub struct Extra<'a> {
+    given: &'a [(&'a str, &'a str)],
     /// Metadata that was read to its end without fault, from its first list on.
-    Checked(&'a [u8]),
+    checked: &'a [u8],
 }
 
 impl<'a> Extra<'a> {
     /// The entries in metadata whose fields were all read without fault.
     pub(super) const fn of_checked(fields: &'a [u8]) -> Self {
-        Self(Entries::Checked(fields))
+        Self { given: &[], checked: fields }
     }
 
     /// The entries in their order on the wire or in the slice, equal keys included.
     #[must_use]
     pub fn iter(&self) -> ExtraIter<'a> {
-        ExtraIter(match self.0 {
-            Entries::Given(entries) => State::Given(entries.iter()),
-            Entries::Checked(fields) => State::Checked(Reader::new(fields, 0)),
-        })
+        ExtraIter { given: self.given.iter(), checked: Reader::new(self.checked, 0) }
     }
 
     /// The value of the entry `key`.
@@ -131,20 +125,14 @@ fn write_padding(spaces: Option<usize>, writer: &mut Writer<'_>) {
 }
 
 impl<'a> From<&'a [(&'a str, &'a str)]> for Extra<'a> {
-    fn from(entries: &'a [(&'a str, &'a str)]) -> Self {
-        Self(Entries::Given(entries))
+    fn from(given: &'a [(&'a str, &'a str)]) -> Self {
+        Self { given, checked: &[] }
     }
 }
 
 impl<'a, const N: usize> From<&'a [(&'a str, &'a str); N]> for Extra<'a> {
-    fn from(entries: &'a [(&'a str, &'a str); N]) -> Self {
-        Self(Entries::Given(entries))
-    }
-}
-
-impl Default for Extra<'_> {
-    fn default() -> Self {
-        Self(Entries::Given(&[]))
+    fn from(given: &'a [(&'a str, &'a str); N]) -> Self {
+        Self::from(given.as_slice())
     }
 }
 
@@ -182,24 +170,20 @@ impl serde::Serialize for Extra<'_> {
 
 /// Iterator over [`Extra`]: pairs of key and value.
 #[derive(Debug, Clone)]
-pub struct ExtraIter<'a>(State<'a>);
-
-#[derive(Debug, Clone)]
-enum State<'a> {
-    Given(core::slice::Iter<'a, (&'a str, &'a str)>),
-    Checked(Reader<'a>),
+pub struct ExtraIter<'a> {
+    given: core::slice::Iter<'a, (&'a str, &'a str)>,
+    checked: Reader<'a>,
 }
 
 impl<'a> Iterator for ExtraIter<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let fields = match &mut self.0 {
-            State::Given(entries) => return entries.next().copied(),
-            State::Checked(fields) => fields,
-        };
+        if let Some(entry) = self.given.next() {
+            return Some(*entry);
+        }
         loop {
-            let field = fields.field_again()?;
+            let field = self.checked.field_again()?;
             if field.number == field::EXTRA {
                 return entry(field.message().ok()?).ok();
             }

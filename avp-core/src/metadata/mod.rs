@@ -31,10 +31,12 @@ use crate::{
 /// ```
 ///
 /// Absent text is `""` and absent numbers are 0: the protocol does not tell the two apart, except where a field is an
-/// `Option`. The metadata of a decoded frame can be written again, unchanged or with some fields replaced.
+/// `Option`. The metadata of a decoded frame can be written again, unchanged or with some fields replaced; the names of
+/// dialect 0.1 are only read.
 ///
-/// With `serde`, it serializes under the names of the schema. Deserializing borrows text and leaves out
-/// [`tensor_shape`](Self::tensor_shape) and [`extra`](Self::extra), which need a slice to borrow from.
+/// With `serde`, it serializes under the names of the schema. Deserializing borrows text and refuses
+/// [`tensor_shape`](Self::tensor_shape) and [`extra`](Self::extra), which need a slice to borrow from: take them out
+/// first.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -72,16 +74,16 @@ pub struct Metadata<'a> {
     pub confidence_score: Option<f32>,
     /// CRC-32 of the uncompressed body, if the frame carries one. Not taken when writing: an encoder computes its own.
     pub payload_checksum: Option<u32>,
-    /// Dialect 0.1's name for the hidden width (field 100).
+    /// Dialect 0.1's name for the hidden width (field 100). Read only.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "is_zero"))]
     pub embedding_dim: u32,
-    /// Dialect 0.1's name for the number format (field 101), as text.
+    /// Dialect 0.1's name for the number format (field 101), as text. Read only.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "str::is_empty"))]
     pub data_type: &'a str,
-    /// Dialect 0.1's name for the sender (field 102).
+    /// Dialect 0.1's name for the sender (field 102). Read only.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub agent_id: Option<&'a str>,
-    /// Dialect 0.1's task id (field 103).
+    /// Dialect 0.1's task id (field 103). Read only.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub task_id: Option<&'a str>,
 }
@@ -277,10 +279,6 @@ impl Metadata<'_> {
         writer.bytes(field::AVP_MAP_ID, self.avp_map_id.as_bytes());
         self.extra.write(decided.padding, writer);
         writer.optional_uint32(field::PAYLOAD_CHECKSUM, decided.checksum);
-        writer.uint32(field::EMBEDDING_DIM, self.embedding_dim);
-        writer.bytes(field::DATA_TYPE, self.data_type.as_bytes());
-        writer.optional_bytes(field::AGENT_ID, self.agent_id.map(str::as_bytes));
-        writer.optional_bytes(field::TASK_ID, self.task_id.map(str::as_bytes));
     }
 }
 

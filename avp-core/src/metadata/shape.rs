@@ -15,49 +15,39 @@ use crate::protobuf::{Reader, Uint32s};
 /// let metadata = Metadata { tensor_shape: TensorShape::from(&[1, 896]), ..Metadata::default() };
 /// assert!(metadata.tensor_shape.iter().eq([1, 896]));
 /// ```
-#[derive(Clone, Copy)]
-pub struct TensorShape<'a>(Axes<'a>);
-
-#[derive(Clone, Copy)]
-enum Axes<'a> {
-    Given(&'a [u32]),
+#[derive(Clone, Copy, Default)]
+pub struct TensorShape<'a> {
+    given: &'a [u32],
     /// Metadata that was read to its end without fault, from its first list on.
-    Checked(&'a [u8]),
+    checked: &'a [u8],
 }
 
 impl<'a> TensorShape<'a> {
     /// The shape in metadata whose fields were all read without fault.
     pub(super) const fn of_checked(fields: &'a [u8]) -> Self {
-        Self(Axes::Checked(fields))
+        Self { given: &[], checked: fields }
     }
 
     /// The axes one by one.
     #[must_use]
     pub fn iter(&self) -> TensorShapeIter<'a> {
-        TensorShapeIter(match self.0 {
-            Axes::Given(axes) => State::Given(axes.iter()),
-            Axes::Checked(fields) => {
-                State::Checked { fields: Reader::new(fields, 0), current: Uint32s::One(None) }
-            }
-        })
+        TensorShapeIter {
+            given: self.given.iter(),
+            checked: Reader::new(self.checked, 0),
+            current: Uint32s::One(None),
+        }
     }
 }
 
 impl<'a> From<&'a [u32]> for TensorShape<'a> {
-    fn from(axes: &'a [u32]) -> Self {
-        Self(Axes::Given(axes))
+    fn from(given: &'a [u32]) -> Self {
+        Self { given, checked: &[] }
     }
 }
 
 impl<'a, const N: usize> From<&'a [u32; N]> for TensorShape<'a> {
-    fn from(axes: &'a [u32; N]) -> Self {
-        Self(Axes::Given(axes))
-    }
-}
-
-impl Default for TensorShape<'_> {
-    fn default() -> Self {
-        Self(Axes::Given(&[]))
+    fn from(given: &'a [u32; N]) -> Self {
+        Self::from(given.as_slice())
     }
 }
 
@@ -91,30 +81,28 @@ impl serde::Serialize for TensorShape<'_> {
 
 /// Iterator over a [`TensorShape`].
 #[derive(Debug, Clone)]
-pub struct TensorShapeIter<'a>(State<'a>);
-
-#[derive(Debug, Clone)]
-enum State<'a> {
-    Given(core::slice::Iter<'a, u32>),
-    Checked { fields: Reader<'a>, current: Uint32s<'a> },
+pub struct TensorShapeIter<'a> {
+    given: core::slice::Iter<'a, u32>,
+    checked: Reader<'a>,
+    /// The rest of the field that was read last.
+    current: Uint32s<'a>,
 }
 
 impl Iterator for TensorShapeIter<'_> {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
-        let (fields, current) = match &mut self.0 {
-            State::Given(axes) => return axes.next().copied(),
-            State::Checked { fields, current } => (fields, current),
-        };
+        if let Some(axis) = self.given.next() {
+            return Some(*axis);
+        }
         // Protobuf may spread one list over several fields.
         loop {
-            if let Some(Ok(value)) = current.next() {
+            if let Some(Ok(value)) = self.current.next() {
                 return Some(value);
             }
-            let field = fields.field_again()?;
+            let field = self.checked.field_again()?;
             if field.number == field::TENSOR_SHAPE {
-                *current = field.repeated_uint32().ok()?;
+                self.current = field.repeated_uint32().ok()?;
             }
         }
     }
