@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use avp_core::{Chunk, Compression, Dialect, FrameEncoder, Metadata, Mode, hybrid};
+use avp_core::{Chunk, Compression, Dialect, FrameEncoder, Metadata, Mode, copy_threads, hybrid};
 use clap::Args;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -135,7 +135,7 @@ impl Encode {
         };
         let compression = self.zstd.unwrap_or(Compression::None);
         let encoder = FrameEncoder::new(metadata).dialect(dialect).compression(compression).align(self.align);
-        let frame = encoder.encode(&body)?;
+        let frame = encoder.threads(copy_threads(body.len())).encode(&body)?;
         self.output.write(&frame)?;
         let report = Report {
             frame_bytes: frame.len(),

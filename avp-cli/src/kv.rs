@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use avp_core::{
     Compression, DEFAULT_PAYLOAD_LIMIT, DecodeError, Frame, FrameEncoder, KvDType, KvHeader, KvView,
-    Metadata, Mode, kv::KvSelection,
+    Metadata, Mode, copy_threads, kv::KvSelection,
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -136,7 +136,8 @@ fn rewrite(
     let compression = if frame.is_compressed() { Compression::Balanced } else { Compression::None };
     let encoder =
         FrameEncoder::new(metadata).dialect(frame.dialect().unwrap_or_default()).compression(compression);
-    output.write(&encoder.encode(&selection.to_vec()?)?)
+    let cache = selection.to_vec()?;
+    output.write(&encoder.threads(copy_threads(cache.len())).encode(&cache)?)
 }
 
 /// The payload, with its checksum verified. The limit applies to compressed bodies; other bodies are in memory already.

@@ -35,6 +35,7 @@ pub(crate) const PIECE: usize = 1 << 20;
 
 /// Copies `parts`, joined, to `target`, which has their total length.
 pub(crate) fn copy_parts(threads: usize, piece: usize, parts: &[&[u8]], target: &mut [u8]) {
+    let threads = threads.min(count(piece, parts));
     share(threads, pieces(piece, parts, target), |(source, target)| copy(source, target));
 }
 
@@ -42,9 +43,9 @@ pub(crate) fn copy_parts(threads: usize, piece: usize, parts: &[&[u8]], target: 
 /// memory.
 #[cfg(feature = "std")]
 pub(crate) fn copy_parts_summed(threads: usize, piece: usize, parts: &[&[u8]], target: &mut [u8]) -> u32 {
-    let count = parts.iter().map(|part| part.len().div_ceil(piece)).sum();
+    let count = count(piece, parts);
     let mut sums = alloc::vec![crc32fast::Hasher::new(); count];
-    share(threads, pieces(piece, parts, target).zip(&mut sums), |((source, target), sum)| {
+    share(threads.min(count), pieces(piece, parts, target).zip(&mut sums), |((source, target), sum)| {
         copy_summed(source, target, sum);
     });
     let mut whole = crc32fast::Hasher::new();
@@ -67,6 +68,11 @@ fn copy_summed(source: &[u8], target: &mut [u8], sum: &mut crc32fast::Hasher) {
         sum.update(source);
         copy(source, target);
     }
+}
+
+/// The number of [`pieces`].
+fn count(piece: usize, parts: &[&[u8]]) -> usize {
+    parts.iter().map(|part| part.len().div_ceil(piece)).sum()
 }
 
 /// Every part cut to pieces of at most `piece` bytes, each with its place in `target`.
@@ -122,7 +128,7 @@ mod tests {
     #[test]
     fn copies_and_sums_are_those_of_the_whole_however_they_are_shared() {
         let bytes: [u8; 300] = core::array::from_fn(|index| (index * index / 7) as u8);
-        for threads in 1..4 {
+        for threads in [1, 2, 3, usize::MAX] {
             for piece in [3, 63, 64, 150, 5000] {
                 for parts in [&[&bytes[..]][..], &[&bytes[..1], &[], &bytes[1..200], &bytes[200..]], &[]] {
                     let len = parts.iter().map(|part| part.len()).sum();

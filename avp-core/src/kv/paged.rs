@@ -109,8 +109,9 @@ impl<'a> BlockTable<'a> {
         let Some(tensor_len) = header.tensor_len().filter(|&len| len > 0) else {
             return Ok(body_len);
         };
+        let threads = self.threads.min(layers.len());
         let layers = layers.iter().zip(tensors.chunks_exact_mut(2 * tensor_len));
-        share(self.threads, layers, |(layer, target)| {
+        share(threads, layers, |(layer, target)| {
             for run in self.runs(seq_len) {
                 copy(&layer[run.paged], &mut target[run.contiguous]);
             }
@@ -163,8 +164,9 @@ impl<'a> BlockTable<'a> {
         self.check(layers.iter().map(|layer| layer.len()), header.seq_len)?;
         let tensor_len = header.tensor_len().unwrap_or(0);
         if tensor_len > 0 {
+            let threads = self.threads.min(layers.len());
             let layers = layers.iter_mut().zip(cache.tensors().chunks_exact(2 * tensor_len));
-            share(self.threads, layers, |(layer, source)| {
+            share(threads, layers, |(layer, source)| {
                 for run in self.runs(header.seq_len) {
                     copy(&source[run.contiguous], &mut layer[run.paged]);
                 }
@@ -354,7 +356,7 @@ mod tests {
         fn threads_change_no_byte_of_what_is_gathered_or_scattered(
             (shape, blocks, seq_len) in paged(),
             num_layers in 0..6_usize,
-            threads in 2..5_usize,
+            threads in prop_oneof![2..5_usize, Just(usize::MAX)],
             seed in vec(any::<u8>(), 251),
         ) {
             let table = BlockTable::new(&blocks, shape).unwrap();
