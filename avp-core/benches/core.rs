@@ -1,6 +1,6 @@
 //! Speed of what touches many bytes, each beside the bound it is held to: copying, or the checksum crate alone.
 //!
-//!     cargo bench -p avp-core --features std,zstd
+//!     cargo bench -p avp-core --features std,zstd-native   # or zstd, for the pure backend
 
 use std::{hint::black_box, time::Duration};
 
@@ -45,6 +45,34 @@ fn decode(criterion: &mut Criterion) {
     group(criterion, "decode", BODY).bench_function("payload of 128 MiB, verified", |bencher| {
         bencher.iter(|| Frame::decode(black_box(&frame)).and_then(|frame| frame.payload().map(<[u8]>::len)));
     });
+}
+
+#[cfg(feature = "zstd")]
+fn zstd(criterion: &mut Criterion) {
+    use avp_core::{Compression, compress_body, decompress_body};
+
+    // As in a KV-cache of half-floats: one byte of each is noise, the other takes few values.
+    let mut state = 1_u64;
+    let half_floats = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        [state as u8, 0x38 + (state >> 61) as u8]
+    });
+    let payload: Vec<u8> = half_floats.take(8 << 20).flatten().collect();
+    for (name, len) in [("16 MiB", 16 << 20), ("16 KiB", 16 << 10)] {
+        let payload = &payload[..len];
+        let mut group = group(criterion, "zstd", len);
+        for compression in [Compression::Fast, Compression::Balanced] {
+            group.bench_function(format!("compress_body, {compression:?}, {name}"), |bencher| {
+                bencher.iter(|| compress_body(black_box(payload), compression));
+            });
+        }
+        let body = compress_body(payload, Compression::Fast);
+        group.bench_function(format!("decompress_body, {name}"), |bencher| {
+            bencher.iter(|| decompress_body(black_box(&body), len, 0));
+        });
+    }
 }
 
 fn encode(criterion: &mut Criterion) {
@@ -137,4 +165,9 @@ fn convert(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, decode, encode, paged, convert);
+#[cfg(feature = "zstd")]
+criterion_group!(bodies, zstd);
+#[cfg(feature = "zstd")]
+criterion_main!(benches, bodies);
+#[cfg(not(feature = "zstd"))]
 criterion_main!(benches);
