@@ -8,7 +8,7 @@ use std::{
     io::{self, Read, Write},
 };
 
-use avp_core::{DecodeError, FrameHead, Header, Metadata};
+use avp_core::{FrameHead, Header, Metadata};
 
 /// Room for a head with 16 KiB of metadata, or for a piece of the body.
 const BUFFER: usize = Header::LEN + (16 << 10);
@@ -33,11 +33,12 @@ fn forward<W: Write>(
     frame.read_exact(&mut buffer[..Header::LEN])?;
     let header = Header::decode(&buffer).map_err(invalid)?;
     let head_len = Header::LEN + header.metadata_len() as usize;
-    let bytes = buffer.get_mut(..head_len).ok_or(io::ErrorKind::FileTooLarge)?;
+    let bytes = buffer.get_mut(..head_len).ok_or_else(|| invalid("the metadata is longer than 16 KiB"))?;
     frame.read_exact(&mut bytes[Header::LEN..])?;
 
     let head = FrameHead::decode(bytes).map_err(invalid)?;
-    let mut to = route(&head.metadata()).ok_or(io::ErrorKind::NotFound)??;
+    let no_route = || io::Error::new(io::ErrorKind::NotFound, "no route for the frame's target agent");
+    let mut to = route(&head.metadata()).ok_or_else(no_route)??;
     to.write_all(bytes)?;
     let mut missing = u64::from(header.body_len());
     while missing > 0 {
@@ -49,8 +50,8 @@ fn forward<W: Write>(
     Ok(to)
 }
 
-fn invalid(_: DecodeError) -> io::Error {
-    io::ErrorKind::InvalidData.into()
+fn invalid(error: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 #[cfg(test)]
@@ -87,6 +88,15 @@ mod tests {
         let (bytes, len) = frame("nobody");
         let error = forward(&mut &bytes[..len], |_| None::<io::Result<File>>).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(error.to_string(), "no route for the frame's target agent");
+    }
+
+    #[test]
+    fn an_invalid_frame_is_an_error_with_its_fault() {
+        let (mut bytes, len) = frame("reader");
+        bytes[0] = b'B';
+        let error = forward(&mut &bytes[..len], |_| Some(Ok(io::sink()))).unwrap_err();
+        assert_eq!(error.to_string(), Header::decode(&bytes).unwrap_err().to_string());
     }
 
     #[test]
