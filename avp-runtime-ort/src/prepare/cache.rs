@@ -21,8 +21,8 @@ use crate::{
     onnx::{ExternalFiles, ModelProto, external_locations},
 };
 
-/// Raised whenever preparing the same model gives another graph, to invalidate old files.
-const PREPARE_VERSION: u32 = 10;
+/// Raised whenever preparing the same model gives another graph or report, to invalidate old files.
+const PREPARE_VERSION: u32 = 11;
 
 /// A folder of prepared graphs.
 #[derive(Debug, Clone)]

@@ -48,8 +48,6 @@ pub struct PrepareCheck {
     pub report: PrepareReport,
     /// The token ids of the prompt.
     pub prompt: Vec<u32>,
-    /// Whether the export rounds activations to 8 bits while it runs (`DynamicQuantizeLinear`).
-    pub quantized_activations: bool,
     /// The prepared graph's logits of the last token, `[vocab_size]`, with all tokens read at once.
     pub logits: Vec<f32>,
     /// Number of compared rows of logits.
@@ -69,7 +67,7 @@ impl PrepareCheck {
     #[must_use]
     pub fn tolerance(&self) -> f32 {
         match self.report.dtype {
-            _ if self.quantized_activations => 1.0 / 64.0,
+            _ if self.report.quantized_activations => 1.0 / 64.0,
             KvDType::Float32 => 1e-5,
             KvDType::Float16 => 1.0 / 512.0,
             KvDType::BFloat16 => 1.0 / 64.0,
@@ -128,10 +126,8 @@ pub fn check_prepared(
                 .commit_from_memory(graph)?,
         )
     };
-    let export = export(&prepared.report.file)?;
-    let quantized_activations = has_operator(&export, "DynamicQuantizeLinear");
-    let (export, graph) = (open(&export.encode_to_vec())?, open(&prepared.bytes)?);
-    compare(export, graph, prepared.report, prompt, quantized_activations)
+    let export = open(&export(&prepared.report.file)?)?;
+    compare(export, open(&prepared.bytes)?, prepared.report, prompt)
 }
 
 /// Compares the last rows of logits of both graphs after each piece of the prompt.
@@ -140,17 +136,9 @@ fn compare(
     mut prepared: Session,
     report: PrepareReport,
     prompt: Vec<u32>,
-    quantized_activations: bool,
 ) -> Result<PrepareCheck, ModelError> {
-    let mut check = PrepareCheck {
-        report,
-        prompt,
-        quantized_activations,
-        logits: Vec::new(),
-        rows: 0,
-        absolute: 0.0,
-        relative: 0.0,
-    };
+    let mut check =
+        PrepareCheck { report, prompt, logits: Vec::new(), rows: 0, absolute: 0.0, relative: 0.0 };
     for lengths in pieces(check.prompt.len(), check.report.one_token_behind_cache) {
         let empty = || KvCache::empty(check.report.cache);
         let (mut past_of_export, mut past) = (empty()?, empty()?);
@@ -209,7 +197,7 @@ fn prepare_folder(folder: &Path, dtype: Option<Dtype>) -> Result<PreparedModel, 
 }
 
 /// The export, with the external data locations of the prepared graph.
-fn export(path: &Path) -> Result<ModelProto, ModelError> {
+fn export(path: &Path) -> Result<Vec<u8>, ModelError> {
     let unreadable = |error: std::io::Error| PrepareError::Unreadable {
         path: path.to_owned(),
         message: error.to_string(),
@@ -219,11 +207,7 @@ fn export(path: &Path) -> Result<ModelProto, ModelError> {
         ModelProto::decode(bytes).map_err(|error| PrepareError::Malformed { message: error.to_string() })?;
     let folder = path.parent().unwrap_or(Path::new("."));
     ExternalFiles::find(folder, &external_locations(&mut model)?)?.relocate(&mut model);
-    Ok(model)
-}
-
-fn has_operator(model: &ModelProto, operator: &str) -> bool {
-    model.graph.iter().flat_map(|graph| &graph.node).any(|node| node.op_type() == operator)
+    Ok(model.encode_to_vec())
 }
 
 fn random_prompt(vocab_size: usize, seed: u64) -> Vec<u32> {
@@ -331,7 +315,7 @@ mod tests {
             builder.commit_from_memory(&model.encode_to_vec()).unwrap()
         };
         let check = |graph, prompt: &[u32]| {
-            compare(open(&export), open(graph), report.clone(), prompt.to_vec(), false).unwrap()
+            compare(open(&export), open(graph), report.clone(), prompt.to_vec()).unwrap()
         };
         let found = check(&sound, &[3, 1, 2]);
         assert!(found.passed() && found.rows == 1 + 3 + 2, "{found:?}");

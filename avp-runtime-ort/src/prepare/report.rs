@@ -46,6 +46,8 @@ pub struct PrepareReport {
     /// Whether the graph reads only one token at a time with a cache, as with `MultiHeadAttention` in half-precision exports of
     /// the onnxruntime-genai builder for the CPU, whose mask is wrong for several.
     pub one_token_behind_cache: bool,
+    /// Whether the graph rounds activations to 8 bits while it runs (`DynamicQuantizeLinear`).
+    pub quantized_activations: bool,
     /// The rotary embedding according to the graph's tables.
     pub rotary: Rotary,
 }
@@ -90,6 +92,7 @@ impl PrepareReport {
                 .collect(),
             shared_buffers: shares_buffers(index, &cache),
             one_token_behind_cache: has("MultiHeadAttention"),
+            quantized_activations: has("DynamicQuantizeLinear"),
             rotary,
         })
     }

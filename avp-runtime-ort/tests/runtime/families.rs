@@ -212,6 +212,9 @@ fn prepared_graphs_give_the_logits_of_their_export_and_of_the_reference() {
             ..CheckOptions::default()
         };
         let check = check_prepared(runtime(), fixture.folder(), &options).unwrap();
+        let rounds_activations = fixture.expected.3 == "MatMulInteger";
+        assert_eq!(check.report.quantized_activations, rounds_activations, "{}", fixture.name);
+        assert_eq!(check.tolerance() == 1.0 / 64.0, rounds_activations, "{}", fixture.name);
         assert!(
             check.passed(),
             "{}: {:e} relative, {:e} absolute",
