@@ -68,7 +68,7 @@ impl Side for LoadedSide {
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, RosettaError> {
         let mut ids = self.model.inspect().encode_with_special_tokens(text)?;
-        ids.truncate(MAX_TEXT_TOKENS);
+        ids.truncate(MAX_TEXT_TOKENS.min(self.model.window()));
         if ids.is_empty() { Err(RunError::EmptyPrompt.into()) } else { Ok(ids) }
     }
 

@@ -155,12 +155,13 @@ pub enum RunError {
         /// The template's message.
         message: String,
     },
-    /// The chat template exceeded a limit.
+    /// The chat template exceeded a limit. After the time limit, the rendering still runs, since Rust cannot stop a thread: until
+    /// it ends, other messages for the model get this error at once.
     #[error("chat template exceeded its {limit} limit{}", line.map(|line| format!(" at line {line}")).unwrap_or_default())]
     TemplateLimit {
-        /// `"time"`, in instructions or in seconds, or `"output"`.
+        /// `"fuel"` (instructions, and the size of values), `"time"` or `"output"`.
         limit: &'static str,
-        /// The line at which it was stopped, from 1; `None` after the time limit in seconds.
+        /// The line at which it was stopped, from 1; `None` for the time limit.
         line: Option<usize>,
     },
     /// The tokenizer failed.
@@ -185,8 +186,9 @@ pub enum RunError {
         /// Number of tokens or latent steps before.
         step: usize,
     },
-    /// The length of [`Prompt::Vectors`](crate::Prompt::Vectors) is not a multiple of the model's hidden_dim.
-    #[error("expected a multiple of hidden_dim ({hidden_dim}) values, got {got}")]
+    /// The length of [`Prompt::Vectors`](crate::Prompt::Vectors) is not a multiple of the model's hidden_dim, or that of a single
+    /// vector is not hidden_dim.
+    #[error("expected hidden_dim ({hidden_dim}) values for each vector, got {got}")]
     Vectors {
         /// The model's hidden_dim.
         hidden_dim: usize,

@@ -42,8 +42,8 @@ impl Facts {
     ///
     /// # Errors
     /// As [`tokenize`](Self::tokenize); when vectors have another width or are not finite.
-    pub(crate) fn read(&self, prompt: &Prompt) -> Result<Reading, RunError> {
-        let Prompt::Vectors(vectors) = prompt else { return self.tokenize(prompt).map(Reading::tokens) };
+    pub(crate) fn read(&self, prompt: Prompt) -> Result<Reading, RunError> {
+        let Prompt::Vectors(vectors) = prompt else { return self.tokenize(&prompt).map(Reading::tokens) };
         let hidden_dim = self.identity.hidden_dim as usize;
         if !vectors.len().is_multiple_of(hidden_dim) {
             return Err(RunError::Vectors { hidden_dim, got: vectors.len() });
@@ -51,7 +51,8 @@ impl Facts {
         if !vectors.iter().all(|value| value.is_finite()) {
             return Err(RunError::NotFinite { step: 0 });
         }
-        Ok(Reading::vectors(vectors.clone(), vectors.len() / hidden_dim))
+        let len = vectors.len() / hidden_dim;
+        Ok(Reading::vectors(vectors, len))
     }
 
     /// The handshake rule by which `context` fits.
@@ -77,12 +78,11 @@ impl Facts {
         Ok(Before::common(context, prompt))
     }
 
-    /// The KV-cache to start from, once it is clear that everything fits the window: `before`, then `prompt` tokens and
-    /// `steps`.
+    /// Checks that `context` tokens, then `prompt` tokens and `steps` fit the window.
     ///
     /// # Errors
-    /// When the prompt is empty, something does not fit, or the context is another model's.
-    pub(crate) fn past(&self, before: Before<'_>, prompt: usize, steps: usize) -> Result<Past, RunError> {
+    /// When the prompt is empty or something does not fit.
+    pub(crate) fn check_window(&self, context: usize, prompt: usize, steps: usize) -> Result<(), RunError> {
         let window = self.window;
         if prompt == 0 {
             return Err(RunError::EmptyPrompt);
@@ -90,10 +90,20 @@ impl Facts {
         if prompt > window {
             return Err(RunError::PromptTooLong { tokens: prompt, window });
         }
-        let seq_len = before.seq_len();
-        if seq_len.saturating_add(prompt).saturating_add(steps) > window {
-            return Err(RunError::ContextTooLong { context: seq_len, prompt, steps, window });
+        if context.saturating_add(prompt).saturating_add(steps) > window {
+            return Err(RunError::ContextTooLong { context, prompt, steps, window });
         }
+        Ok(())
+    }
+
+    /// The KV-cache to start from, once it is clear that everything fits the window: `before`, then `prompt` tokens and
+    /// `steps`.
+    ///
+    /// # Errors
+    /// When the prompt is empty, something does not fit, or the context is another model's.
+    pub(crate) fn past(&self, before: Before<'_>, prompt: usize, steps: usize) -> Result<Past, RunError> {
+        let seq_len = before.seq_len();
+        self.check_window(seq_len, prompt, steps)?;
         match before.context() {
             None => Ok(Arc::new(KvCache::empty(self.layout)?).into()),
             Some(context) => {

@@ -4,8 +4,8 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use crate::{
     Context, Model, ModelError, Prompt, RunError, ThinkOptions,
+    context::Before,
     decoder::{Decoder, Input, Sequence, Want},
-    kv::KvCache,
     onnx::Table,
     prepare::read_tables,
     tokens::Tokens,
@@ -82,7 +82,7 @@ impl Inspector<'_> {
     /// The hidden state behind `tokens` after the final norm, `[hidden_dim]`.
     ///
     /// # Errors
-    /// When ONNX Runtime fails.
+    /// When `tokens` is empty or longer than the window, or ONNX Runtime fails.
     pub fn last_hidden_state(&self, tokens: &[u32]) -> Result<Vec<f32>, RunError> {
         let tokens = tokens.to_vec();
         self.with_new_sequence(tokens.len(), move |decoder, sequence| {
@@ -93,7 +93,7 @@ impl Inspector<'_> {
     /// The hidden state of every position after the final norm. Other calls wait until all are computed.
     ///
     /// # Errors
-    /// When ONNX Runtime fails.
+    /// As [`last_hidden_state`](Self::last_hidden_state).
     pub fn hidden_states(&self, tokens: &[u32]) -> Result<Vec<Vec<f32>>, RunError> {
         let tokens = tokens.to_vec();
         // Token by token: some exports keep the last position's hidden state only.
@@ -109,8 +109,9 @@ impl Inspector<'_> {
     /// predictions of each of `tokens`.
     ///
     /// # Errors
-    /// When ONNX Runtime fails.
+    /// When `vector` is not `hidden_dim` long, `tokens` is empty or longer than the window, or ONNX Runtime fails.
     pub fn logits_behind(&self, vector: &[f32], tokens: &[u32]) -> Result<Vec<Vec<f32>>, RunError> {
+        self.check_width(vector)?;
         let (vector, tokens) = (vector.to_vec(), tokens.to_vec());
         self.with_new_sequence(tokens.len(), move |decoder, sequence| {
             let latent = decoder.latents(&vector)?;
@@ -130,6 +131,7 @@ impl Inspector<'_> {
     /// # Errors
     /// When the vector has another length, or the hidden state behind it is not finite.
     pub fn context_of(&self, vector: &[f32], num_steps: usize) -> Result<Context, RunError> {
+        self.check_width(vector)?;
         let model = self.0;
         let read = model.think(Prompt::Vectors(vector.to_vec()), None, &ThinkOptions::steps(0))?;
         let hidden = read.last_hidden_state.to_vec();
@@ -137,13 +139,24 @@ impl Inspector<'_> {
         Ok(Context::new(cache, model.facts().identity.clone(), num_steps, hidden))
     }
 
-    /// Runs behind an empty cache: other calls of the model wait until all of them are done.
+    fn check_width(&self, vector: &[f32]) -> Result<(), RunError> {
+        let hidden_dim = self.0.identity().hidden_dim as usize;
+        if vector.len() == hidden_dim {
+            return Ok(());
+        }
+        Err(RunError::Vectors { hidden_dim, got: vector.len() })
+    }
+
+    /// Runs `expected` tokens behind an empty cache: other calls of the model wait until all of them are done.
+    ///
+    /// # Errors
+    /// When there are no tokens, they do not fit the window, or `work` fails.
     fn with_new_sequence<T: Send + 'static>(
         &self,
         expected: usize,
         work: impl FnOnce(&mut Decoder, &mut Sequence) -> Result<T, RunError> + Send + 'static,
     ) -> Result<T, RunError> {
-        let past = Arc::new(KvCache::empty(self.0.cache_layout())?);
+        let past = self.0.facts().past(Before::default(), expected, 0)?;
         self.0.with_decoder(move |decoder| {
             let mut sequence = decoder.begin(past, expected)?;
             work(decoder, &mut sequence)

@@ -8,7 +8,7 @@ use ort::{
     value::{DynTensor, DynValue, TensorElementType},
 };
 
-use crate::{RunError, prepare::CacheLayout};
+use crate::{RunError, conventions::present, prepare::CacheLayout};
 
 mod host;
 
@@ -72,11 +72,11 @@ impl KvCache {
         values: impl Iterator<Item = [DynValue; 2]>,
     ) -> Result<Self, RunError> {
         let expected = layout.shape(seq_len);
-        let check = |layer: usize, part: &str, value: DynValue| -> Result<DynTensor, RunError> {
+        let check = |layer: usize, part: usize, value: DynValue| -> Result<DynTensor, RunError> {
             let tensor: DynTensor = value.downcast()?;
             if *tensor.data_type() != element_type(layout.dtype) || tensor.shape()[..] != expected[..] {
                 return Err(RunError::Output {
-                    output: format!("present.{layer}.{part}"),
+                    output: present(layer, part),
                     expected: format!("{expected:?} of {}", layout.dtype),
                     got: format!("{:?} of {}", &tensor.shape()[..], tensor.data_type()),
                 });
@@ -85,7 +85,7 @@ impl KvCache {
         };
         let layers = values
             .enumerate()
-            .map(|(layer, [key, value])| Ok([check(layer, "key", key)?, check(layer, "value", value)?]))
+            .map(|(layer, [key, value])| Ok([check(layer, 0, key)?, check(layer, 1, value)?]))
             .collect::<Result<_, RunError>>()?;
         Ok(Self { layers, layout, seq_len })
     }

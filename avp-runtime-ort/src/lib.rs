@@ -76,5 +76,9 @@ pub use runtime::Runtime;
 pub use think::{StepsTime, ThinkOptions, Thought};
 
 #[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct CrateReadme;
+
+#[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;

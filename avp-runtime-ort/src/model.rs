@@ -153,7 +153,7 @@ impl Model {
         options: &ThinkOptions,
     ) -> Result<Thought, RunError> {
         let deadline = Deadline::new(options.timeout);
-        self.run(self.thinking(&prompt.into(), context, options)?, deadline)
+        self.run(self.thinking(prompt.into(), context, options)?, deadline)
     }
 
     /// As [`think`](Self::think), without waiting.
@@ -166,7 +166,7 @@ impl Model {
         options: &ThinkOptions,
     ) -> Pending<Thought> {
         let deadline = Deadline::new(options.timeout);
-        match self.thinking(&prompt.into(), context, options) {
+        match self.thinking(prompt.into(), context, options) {
             Ok(thinking) => self.start(thinking, deadline),
             Err(error) => Pending::refused(error),
         }
@@ -194,7 +194,7 @@ impl Model {
         options: &GenerateOptions,
     ) -> Result<Generation, RunError> {
         let (start, deadline) = (Instant::now(), Deadline::new(options.timeout));
-        let request = Request::new(&self.0.facts, &prompt.into(), context, options, start)?;
+        let request = Request::new(&self.0.facts, prompt.into(), context, options, start)?;
         self.run(request.into_task(None)?.0, deadline)
     }
 
@@ -211,7 +211,7 @@ impl Model {
     ) -> Result<GenerationStream, RunError> {
         let (start, deadline) = (Instant::now(), Deadline::new(options.timeout));
         let (sender, pieces) = mpsc::channel();
-        let request = Request::new(&self.0.facts, &prompt.into(), context, options, start)?;
+        let request = Request::new(&self.0.facts, prompt.into(), context, options, start)?;
         let (task, usage) = request.into_task(Some(sender))?;
         Ok(GenerationStream::new(pieces, self.0.engine.try_start(task, deadline)?, usage))
     }
@@ -260,7 +260,7 @@ impl Model {
 
     fn thinking(
         &self,
-        prompt: &Prompt,
+        prompt: Prompt,
         context: Option<&Context>,
         options: &ThinkOptions,
     ) -> Result<Box<Thinking>, RunError> {

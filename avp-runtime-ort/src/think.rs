@@ -178,6 +178,11 @@ impl Thinking {
         };
         Ok(Box::new(Self { past, reading, call }))
     }
+
+    /// Tokens and latent steps of the context that it computes.
+    pub(crate) fn seq_len(&self) -> usize {
+        self.past.seq_len() + self.reading.left() + self.call.options.steps
+    }
 }
 
 impl Task for Thinking {

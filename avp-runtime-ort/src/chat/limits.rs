@@ -5,8 +5,9 @@
 //!
 //! - **Fuel** pays for each instruction, each item that a filter visits and each 64 bytes of text or list that the template
 //!   makes. What is too large is refused before it is made.
-//! - **Time** is for what costs little fuel and takes long, such as comparing lists of lists. The caller gets its error on time;
-//!   the thread that renders ends by itself.
+//! - **Time** is for what takes little fuel or none, such as comparing lists of lists, which can take years. The caller gets its
+//!   error on time, but Rust cannot stop a thread: the one that renders keeps a core until it ends by itself. [`run_within`] starts
+//!   no other meanwhile, so a template costs one core, not one for each prompt.
 //! - **Recursion** of macros and loops is limited by minijinja, parsing by the length of the source. Both run on a stack of
 //!   known size, whatever thread calls.
 //! - **Output** is counted as it is written.
@@ -17,7 +18,10 @@
 
 use std::{
     io,
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
@@ -47,30 +51,60 @@ const STACK: usize = 256 << 20;
 /// Why a thread gave no result.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
+    /// The work takes longer than the limit, or earlier work still runs beyond it.
     TimedOut,
     /// The system has no thread to give, or the work panicked.
     Failed(String),
 }
 
-/// Runs `work` on a thread with [`STACK`] bytes of stack, and waits at most `limit`.
+/// The threads that run beyond their time limit. Several only if their callers waited at the same time.
+#[derive(Default)]
+pub(super) struct Late(Mutex<Vec<Weak<()>>>);
+
+/// Runs `work` on a thread with [`STACK`] bytes of stack, and waits at most `limit`. Starts no thread while one of `late` runs.
 ///
 /// # Errors
-/// When the work takes longer; its thread continues until its fuel is spent. When no thread can be started, or it panics.
+/// When the work takes longer; its thread then joins `late` and runs until the work ends, which can take for ever. When one of
+/// `late` still runs. When no thread can be started, or it panics.
 pub(super) fn run_within<T: Send + 'static>(
     limit: Duration,
+    late: &Late,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
+    if late.any() {
+        return Err(Failure::TimedOut);
+    }
     let (done, result) = mpsc::sync_channel(1);
+    let running = Arc::new(());
+    let thread = Arc::downgrade(&running);
     thread::Builder::new()
         .name("avp-template".to_owned())
         .stack_size(STACK)
-        // Nobody takes a result that comes too late.
-        .spawn(move || drop(done.send(work())))
+        .spawn(move || {
+            let _running = running;
+            // Nobody takes a result that comes too late.
+            drop(done.send(work()));
+        })
         .map_err(|error| Failure::Failed(format!("no thread for it: {error}")))?;
     result.recv_timeout(limit).map_err(|error| match error {
-        RecvTimeoutError::Timeout => Failure::TimedOut,
+        RecvTimeoutError::Timeout => {
+            late.add(thread);
+            Failure::TimedOut
+        }
         RecvTimeoutError::Disconnected => Failure::Failed("panicked".to_owned()),
     })
+}
+
+impl Late {
+    fn any(&self) -> bool {
+        let mut threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| thread.strong_count() > 0);
+        !threads.is_empty()
+    }
+
+    fn add(&self, thread: Weak<()>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+    }
 }
 
 /// Text of a limited length.
@@ -112,17 +146,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_takes_too_long_or_panics_gives_an_error() {
+    fn work_that_takes_too_long_is_left_alone_and_no_other_is_started_meanwhile() {
+        let (late, day) = (Late::default(), Duration::from_secs(86_400));
         let (end, wait) = mpsc::channel::<()>();
-        let slow = run_within(Duration::from_millis(20), move || wait.recv().is_err());
+        let slow = run_within(Duration::from_millis(20), &late, move || wait.recv().is_err());
         assert_eq!(slow, Err(Failure::TimedOut));
+        // Another caller that waited at the same time, and whose thread ends first.
+        let other = Arc::new(());
+        late.add(Arc::downgrade(&other));
+        drop(other);
+        assert_eq!(run_within(day, &late, || 7), Err(Failure::TimedOut));
         drop(end);
-        let day = Duration::from_secs(86_400);
-        assert_eq!(run_within(day, || 7), Ok(7));
-        assert_eq!(
-            run_within(day, || -> u8 { panic!("on purpose") }),
-            Err(Failure::Failed("panicked".to_owned()))
-        );
+        while late.any() {
+            thread::yield_now();
+        }
+        assert_eq!(run_within(day, &late, || 7), Ok(7));
+    }
+
+    #[test]
+    fn work_that_panics_gives_an_error() {
+        let panicked =
+            run_within(Duration::from_secs(86_400), &Late::default(), || -> u8 { panic!("on purpose") });
+        assert_eq!(panicked, Err(Failure::Failed("panicked".to_owned())));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     Chat,
-    limits::{BoundedText, Failure, LIMITS, LONGEST_SOURCE, Limits, run_within},
+    limits::{BoundedText, Failure, LIMITS, LONGEST_SOURCE, Late, Limits, run_within},
     python,
 };
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct ChatTemplate {
     environment: Arc<Environment<'static>>,
     limits: Limits,
+    /// Renderings beyond their time limit.
+    late: Late,
     special_tokens: SpecialTokens,
 }
 
@@ -113,7 +115,7 @@ impl ChatTemplate {
                 return Err(refuse(None, message));
             }
             let source = replace_generation_tags(&source);
-            let compiled = run_within(limits.time, move || {
+            let compiled = run_within(limits.time, &Late::default(), move || {
                 let added = environment.add_template_owned(name, source);
                 added.map(|()| environment).map_err(|error| template_error(&error))
             });
@@ -122,14 +124,14 @@ impl ChatTemplate {
                 Failure::Failed(message) => refuse(None, message),
             })??;
         }
-        Ok(Self { environment: Arc::new(environment), limits, special_tokens })
+        Ok(Self { environment: Arc::new(environment), limits, late: Late::default(), special_tokens })
     }
 
     /// Renders a conversation.
     ///
     /// # Errors
-    /// When the template refuses the messages, with its message and line; the named template does not exist; or it exceeds a
-    /// limit.
+    /// When the template refuses the messages, with its message and line; the named template does not exist; it exceeds a
+    /// limit; or another rendering still runs beyond its time limit, because Rust cannot stop a thread.
     pub(crate) fn render(&self, chat: &Chat) -> Result<String, RunError> {
         let some = |values: &[serde_json::Value]| {
             if values.is_empty() { Value::from(()) } else { Value::from(Serde(values)) }
@@ -148,7 +150,7 @@ impl ChatTemplate {
         );
         let name = self.template(chat)?.name().to_owned();
         let (environment, limits) = (Arc::clone(&self.environment), self.limits);
-        run_within(limits.time, move || {
+        run_within(limits.time, &self.late, move || {
             let mut text = BoundedText::new(limits.output);
             // Errors hold values of the template, so they are turned into ours on its own stack.
             match environment
@@ -279,7 +281,7 @@ fn template_error(error: &minijinja::Error) -> ModelError {
 
 fn run_error(error: &minijinja::Error) -> RunError {
     match error.kind() {
-        ErrorKind::OutOfFuel => RunError::TemplateLimit { limit: "time", line: error.line() },
+        ErrorKind::OutOfFuel => RunError::TemplateLimit { limit: "fuel", line: error.line() },
         ErrorKind::WriteFailure => RunError::TemplateLimit { limit: "output", line: error.line() },
         _ => RunError::Template { line: error.line(), message: message(error) },
     }
@@ -405,7 +407,7 @@ mod tests {
         ] {
             let error = render(source, vec![]).unwrap_err();
             assert!(
-                matches!(error, RunError::TemplateLimit { limit: "time", line: Some(2) }),
+                matches!(error, RunError::TemplateLimit { limit: "fuel", line: Some(2) }),
                 "{source}: {error:?}"
             );
         }
@@ -469,7 +471,7 @@ mod tests {
         ] {
             let error = render_hostile(&(doubled(40) + used)).unwrap_err();
             assert!(
-                matches!(error, RunError::TemplateLimit { limit: "time", line: Some(1) }),
+                matches!(error, RunError::TemplateLimit { limit: "fuel", line: Some(1) }),
                 "{used}: {error:?}"
             );
         }
@@ -500,7 +502,7 @@ mod tests {
         ] {
             let error = render_hostile(source).unwrap_err();
             assert!(
-                matches!(error, RunError::TemplateLimit { limit: "time", line: Some(1) }),
+                matches!(error, RunError::TemplateLimit { limit: "fuel", line: Some(1) }),
                 "{source}: {error:?}"
             );
         }
@@ -522,10 +524,12 @@ mod tests {
 
     #[test]
     fn a_rendering_that_fuel_does_not_stop_holds_its_caller_no_longer_than_the_limit() {
-        let source = doubled(30) + "{{ x == y }}";
+        let source = doubled(30) + "{% if messages %}{{ x == y }}{% endif %}";
         let template = compile_within(Limits { time: Duration::from_millis(50), ..LIMITS }, &source).unwrap();
-        let error = template.render(&Vec::new().into()).unwrap_err();
-        assert_eq!(error, RunError::TemplateLimit { limit: "time", line: None });
+        let out_of_time = Err(RunError::TemplateLimit { limit: "time", line: None });
+        assert_eq!(template.render(&vec![Message::new("user", "x")].into()), out_of_time);
+        // This one takes no time, but is not started while the first still runs.
+        assert_eq!(template.render(&Vec::new().into()), out_of_time);
     }
 
     #[test]
@@ -580,7 +584,7 @@ mod tests {
             );
             let error = render_hostile(&source).unwrap_err();
             assert!(
-                matches!(error, RunError::TemplateLimit { limit: "time", line: Some(1) }),
+                matches!(error, RunError::TemplateLimit { limit: "fuel", line: Some(1) }),
                 "{step}: {error:?}"
             );
         }

@@ -3,18 +3,19 @@
 //! Most graphs read it in one run. Some graphs read only one token at a time with a cache: then each token is a run, and other
 //! calls run in between.
 
+use std::sync::Arc;
+
 use super::{Decoder, Input, Outputs, Sequence, Want};
 use crate::RunError;
 
-/// A prompt of tokens or vectors, and the number of those already read.
+/// A prompt of tokens or vectors, and the number of those already read. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Reading {
-    source: Source,
+    source: Arc<Source>,
     len: usize,
     read: usize,
 }
 
-#[derive(Clone)]
 enum Source {
     Tokens(Vec<u32>),
     /// `[len, hidden_size]`.
@@ -23,12 +24,12 @@ enum Source {
 
 impl Reading {
     pub(crate) fn tokens(tokens: Vec<u32>) -> Self {
-        Self { len: tokens.len(), source: Source::Tokens(tokens), read: 0 }
+        Self { len: tokens.len(), source: Arc::new(Source::Tokens(tokens)), read: 0 }
     }
 
     /// `values` must hold `len` vectors.
     pub(crate) fn vectors(values: Vec<f32>, len: usize) -> Self {
-        Self { source: Source::Vectors(values), len, read: 0 }
+        Self { source: Arc::new(Source::Vectors(values)), len, read: 0 }
     }
 
     /// Marks up to `count` items as read, because a context holds them. Returns the number.
@@ -49,7 +50,7 @@ impl Reading {
 
     /// The unread tokens; `None` for vectors.
     pub(crate) fn unread_tokens(&self) -> Option<&[u32]> {
-        match &self.source {
+        match &*self.source {
             Source::Tokens(tokens) => Some(&tokens[self.read..]),
             Source::Vectors(_) => None,
         }
@@ -72,7 +73,7 @@ impl Decoder {
         let now = if self.one_token_behind_cache && sequence.seq_len() > 0 { left.min(1) } else { left };
         let want = if now == left { want } else { Want::default() };
         let range = reading.read..reading.read + now;
-        let outputs = match &reading.source {
+        let outputs = match &*reading.source {
             Source::Tokens(tokens) => self.run(sequence, Input::Tokens(&tokens[range]), want)?,
             Source::Vectors(values) => {
                 let vectors = &values[range.start * self.hidden_size..range.end * self.hidden_size];

@@ -7,7 +7,7 @@ use std::{
 
 use ort::session::RunOptions;
 
-use super::{Deadline, Task, places::Place, watchdog};
+use super::{Deadline, Fallback, Task, places::Place, watchdog};
 use crate::RunError;
 
 /// The worker's handle of a call.
@@ -18,11 +18,17 @@ pub(super) type Work<T> = (Box<dyn Task<Output = T>>, Place);
 
 /// Shared by the worker, the waiting caller, cancellers and the watchdog.
 struct Shared<T> {
-    /// Sender of the answer; taken by the first answer.
-    answer: Mutex<Option<oneshot::Sender<Result<T, RunError>>>>,
+    /// Taken by the first answer.
+    reply: Mutex<Option<Reply<T>>>,
     held: Mutex<Held<T>>,
     /// Run options of every run for this call; `None` if ONNX Runtime could not create them, so that a run cannot be stopped.
     run_options: Option<Arc<RunOptions>>,
+}
+
+/// The sender of the answer, and the answer in place of an error.
+struct Reply<T> {
+    sender: oneshot::Sender<Result<T, RunError>>,
+    fallback: Option<Fallback<T>>,
 }
 
 /// The resources of a waiting call. A stopped call releases them at once.
@@ -49,7 +55,7 @@ impl<T: Send + 'static> Call<T> {
     ) -> (Self, Weak<dyn Stop>) {
         let (task, place) = work.unzip();
         let shared = Arc::new(Shared {
-            answer: Mutex::new(Some(answer)),
+            reply: Mutex::new(Some(Reply { sender: answer, fallback: None })),
             held: Mutex::new(Held { task, place, stopped: false }),
             run_options: RunOptions::new().ok().map(Arc::new),
         });
@@ -76,7 +82,12 @@ impl<T: Send + 'static> Call<T> {
     }
 
     /// Stores `task` for its next step, unless the call was stopped during the last one.
-    pub(super) fn put_back(&self, task: Box<dyn Task<Output = T>>) -> ControlFlow<()> {
+    pub(super) fn put_back(&self, mut task: Box<dyn Task<Output = T>>) -> ControlFlow<()> {
+        if let Some(fallback) = task.fallback()
+            && let Some(reply) = &mut *self.0.reply()
+        {
+            reply.fallback = Some(fallback);
+        }
         let mut held = self.0.held();
         if held.stopped {
             return ControlFlow::Break(());
@@ -103,12 +114,20 @@ impl<T> Drop for Call<T> {
 impl<T> Shared<T> {
     /// Whether this was the first answer.
     fn answer(&self, answer: Result<T, RunError>) -> bool {
-        let sender = self.answer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        sender.is_some_and(|sender| {
+        let reply = self.reply().take();
+        reply.is_some_and(|Reply { sender, fallback }| {
+            let answer = match (answer, fallback) {
+                (Err(error), Some(fallback)) if error != RunError::Cancelled => Ok(fallback(error)),
+                (answer, _) => answer,
+            };
             // The caller may have dropped the receiver.
             let _not_awaited = sender.send(answer);
             true
         })
+    }
+
+    fn reply(&self) -> MutexGuard<'_, Option<Reply<T>>> {
+        self.reply.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held(&self) -> MutexGuard<'_, Held<T>> {

@@ -17,6 +17,7 @@ mod call;
 mod deadline;
 mod pending;
 mod places;
+mod then;
 mod watchdog;
 
 use std::{
@@ -34,6 +35,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 pub(crate) use self::deadline::Deadline;
 pub use self::pending::{Canceller, Pending, PendingFuture};
+pub(crate) use self::then::then;
 use self::{
     call::Call,
     pending::pending,
@@ -49,9 +51,17 @@ pub(crate) trait Task: Send + 'static {
     /// Takes one step, at most one run of the decoder. Other tasks run before the next step.
     ///
     /// # Errors
-    /// An error ends the task and becomes its answer, unless the call was cancelled or timed out.
+    /// An error ends the task and becomes its answer, unless the call was cancelled or timed out, or has a fallback.
     fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<Self::Output>, RunError>;
+
+    /// The answer if the call ends with an error from now on, other than by cancelling it. Asked for after each step.
+    fn fallback(&mut self) -> Option<Fallback<Self::Output>> {
+        None
+    }
 }
+
+/// Makes an answer of the error that ended the call.
+pub(crate) type Fallback<T> = Box<dyn FnOnce(RunError) -> T + Send>;
 
 /// The answer, or the task for the next step.
 pub(crate) type Progress<T> = ControlFlow<T, Box<dyn Task<Output = T>>>;

@@ -172,6 +172,48 @@ fn a_stopped_call_gives_back_its_place_and_its_task_before_its_turn() {
 }
 
 #[test]
+fn a_fallback_answers_for_an_error_a_panic_and_a_timeout_but_not_for_a_cancelled_call() {
+    let model = model(&LoadOptions::default());
+    // Its answer is the error.
+    let with_fallback = |rest: Box<dyn FnMut() -> Result<ControlFlow<RunError>, RunError> + Send>| {
+        let behind_first = |()| {
+            let fallback: Fallback<RunError> = Box::new(|error| error);
+            let rest = then(steps(rest), |answer| Ok(ControlFlow::Break(answer)), Some(fallback));
+            Ok(ControlFlow::Continue(rest))
+        };
+        then(steps(|| Ok(ControlFlow::Break(()))), behind_first, None)
+    };
+    let answer = |rest| model.run(with_fallback(rest), None);
+    assert_eq!(answer(Box::new(|| Ok(ControlFlow::Break(RunError::EmptyStop)))), Ok(RunError::EmptyStop));
+    assert_eq!(answer(Box::new(|| Err(RunError::NotText))), Ok(RunError::NotText));
+    let panicked = RunError::Panicked { message: "on purpose".into() };
+    assert_eq!(answer(Box::new(|| panic!("on purpose"))), Ok(panicked));
+
+    // A deadline before the first step has no fallback.
+    let mut after = Duration::from_millis(20);
+    let out_of_time = loop {
+        let endless = with_fallback(Box::new(|| Ok(ControlFlow::Continue(()))));
+        match model.run(endless, within(after)) {
+            Err(error) if after < LONG => assert_eq!(error, RunError::TimedOut { after }),
+            answer => break answer,
+        }
+        after *= 2;
+    };
+    assert_eq!(out_of_time, Ok(RunError::TimedOut { after }));
+
+    let (begin, begun) = mpsc::channel();
+    let endless = with_fallback(Box::new(move || {
+        let _nobody_listens = begin.send(());
+        Ok(ControlFlow::Continue(()))
+    }));
+    let cancelled = model.start(endless, None);
+    begun.recv().unwrap();
+    cancelled.canceller().cancel();
+    assert_eq!(cancelled.wait(), Err(RunError::Cancelled));
+    assert!(works(&model));
+}
+
+#[test]
 fn an_expired_call_does_not_begin() {
     let model = model(&LoadOptions::default());
     let after = Duration::ZERO;

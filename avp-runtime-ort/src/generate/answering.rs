@@ -14,7 +14,7 @@ use crate::{
     Context, Prompt, RunError, ThinkOptions, Thought,
     context::Before,
     decoder::{Decoder, Input, Reading, Sequence, Want},
-    engine::{Progress, Task},
+    engine::{Progress, Task, then},
     facts::Facts,
     kv::Past,
     metrics::{GenerateMetrics, TransferDiagnostics},
@@ -45,7 +45,7 @@ impl Request {
     /// When an option is out of range, or the prompt cannot be tokenized.
     pub(crate) fn new(
         facts: &Arc<Facts>,
-        prompt: &Prompt,
+        prompt: Prompt,
         context: Option<&Context>,
         options: &GenerateOptions,
         start: Instant,
@@ -63,7 +63,7 @@ impl Request {
     /// The task, which sends its text to `pieces`, and the token counts known before it begins.
     ///
     /// # Errors
-    /// When prompt and context do not fit the model.
+    /// When prompt, context and latent steps do not fit the model.
     pub(crate) fn into_task(self, pieces: Option<Sender<Piece>>) -> Result<(AnswerTask, Usage), RunError> {
         if self.options.steps == 0 {
             return self.answer(None, pieces);
@@ -74,14 +74,25 @@ impl Request {
             ..ThinkOptions::steps(self.options.steps)
         };
         let prompt = self.prompt.clone();
-        let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
         let thinking = Thinking::new(&self.facts, prompt, self.context.as_ref(), options, self.start)?;
-        Ok((Box::new(ThinkingFirst { thinking, request: self, pieces }), usage))
+        // The answer reads the prompt again, and has at least one token.
+        let (context_tokens, prompt_tokens) = (thinking.seq_len(), self.prompt.len());
+        self.facts.check_window(context_tokens, prompt_tokens, 1)?;
+        let usage = Usage { prompt_tokens, context_tokens, ..Usage::default() };
+        let answer = move |thought: Thought| {
+            // A context with NaN is an error in any case.
+            if !thought.last_hidden_state.iter().all(|value| value.is_finite()) {
+                return Err(RunError::NotFinite { step: thought.num_steps });
+            }
+            let (answer, _) = self.answer(Some(thought), pieces)?;
+            Ok(ControlFlow::Continue(answer))
+        };
+        Ok((then(thinking, answer, None), usage))
     }
 
     /// The answer behind `thought`, or behind the context.
     fn answer(
-        self,
+        &self,
         thought: Option<Thought>,
         pieces: Option<Sender<Piece>>,
     ) -> Result<(AnswerTask, Usage), RunError> {
@@ -90,7 +101,6 @@ impl Request {
             model: model.clone(),
             steps: self.options.steps,
             has_prior_context: self.context.is_some(),
-            think_duration_s: self.start.elapsed().as_secs_f64(),
             diagnostics: self
                 .diagnoses()
                 .then(|| TransferDiagnostics { target_model: model, ..TransferDiagnostics::default() }),
@@ -100,14 +110,24 @@ impl Request {
             None => self.answering(self.context.as_ref(), self.options.reuse_prefix, pieces, metrics)?,
             // The prompt is read again after its latent steps, so nothing is reused.
             Some(thought) => {
+                metrics.think_duration_s = self.start.elapsed().as_secs_f64();
                 metrics.diagnostics = thought.metrics.diagnostics;
                 self.answering(thought.context.as_ref(), false, pieces, metrics)?
             }
         };
-        if self.options.compare {
-            return Ok((Box::new(Compared { answering, request: self }), usage));
+        if !self.options.compare {
+            return Ok((answering, usage));
         }
-        Ok((answering, usage))
+        let (baseline, _) = self.answering(None, false, None, GenerateMetrics::default())?;
+        let start = self.start;
+        let compare = move |generation: Generation| {
+            let finish = move |baseline| compared(generation, baseline, start);
+            let fallback = finish.clone();
+            let compared = move |baseline| Ok(ControlFlow::Break(finish(Ok(baseline))));
+            let fallback = Box::new(move |error| fallback(Err(error)));
+            Ok(ControlFlow::Continue(then(baseline, compared, Some(fallback))))
+        };
+        Ok((then(answering, compare, None), usage))
     }
 
     fn answering(
@@ -134,49 +154,13 @@ impl Request {
             Generating::new(&self.options, &facts.tokens, tokens, &facts.end_of_turn, usage, self.start)?;
         prompt.skip(reused_tokens);
         let expected = unread.saturating_add(self.options.max_tokens).min(facts.window);
-        let output = Output {
-            pieces,
-            sent_tokens: 0,
-            start: self.start,
-            answer_start: Instant::now(),
-            behind_context: context.is_some(),
-            metrics,
-        };
+        let output =
+            Output { pieces, sent_tokens: 0, start: self.start, behind_context: context.is_some(), metrics };
         Ok((Box::new(Answering { past, prompt, expected, generating, output }), usage))
     }
 
     fn diagnoses(&self) -> bool {
         self.options.diagnostics || self.options.compare
-    }
-}
-
-/// Latent steps before the answer.
-struct ThinkingFirst {
-    thinking: Box<dyn Task<Output = Thought>>,
-    request: Request,
-    pieces: Option<Sender<Piece>>,
-}
-
-impl Task for ThinkingFirst {
-    type Output = Generation;
-
-    fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<Generation>, RunError> {
-        let Self { thinking, request, pieces } = *self;
-        match thinking.step(decoder)? {
-            ControlFlow::Continue(thinking) => {
-                Ok(ControlFlow::Continue(Box::new(Self { thinking, request, pieces })))
-            }
-            // A context with NaN is an error in any case.
-            ControlFlow::Break(thought)
-                if !thought.last_hidden_state.iter().all(|value| value.is_finite()) =>
-            {
-                Err(RunError::NotFinite { step: thought.num_steps })
-            }
-            ControlFlow::Break(thought) => {
-                let (answer, _) = request.answer(Some(thought), pieces)?;
-                Ok(ControlFlow::Continue(answer))
-            }
-        }
     }
 }
 
@@ -244,7 +228,6 @@ struct Output {
     pieces: Option<Sender<Piece>>,
     sent_tokens: usize,
     start: Instant,
-    answer_start: Instant,
     behind_context: bool,
     metrics: GenerateMetrics,
 }
@@ -261,8 +244,8 @@ impl Output {
     fn finish(self, generating: Generating) -> Generation {
         let mut metrics = self.metrics;
         let mut generation = generating.into_generation();
-        metrics.generate_duration_s = self.answer_start.elapsed().as_secs_f64();
         metrics.duration_s = self.start.elapsed().as_secs_f64();
+        metrics.generate_duration_s = metrics.duration_s - metrics.think_duration_s;
         if let Some(diagnostics) = &mut metrics.diagnostics {
             diagnostics.add_answer(&generation, self.behind_context);
         }
@@ -271,57 +254,7 @@ impl Output {
     }
 }
 
-/// An answer to compare with the answer without a context.
-struct Compared {
-    answering: AnswerTask,
-    request: Request,
-}
-
-impl Task for Compared {
-    type Output = Generation;
-
-    fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<Generation>, RunError> {
-        let Self { answering, request } = *self;
-        match answering.step(decoder)? {
-            ControlFlow::Continue(answering) => {
-                Ok(ControlFlow::Continue(Box::new(Self { answering, request })))
-            }
-            ControlFlow::Break(generation) => {
-                match request.answering(None, false, None, GenerateMetrics::default()) {
-                    Ok((baseline, _)) => Ok(ControlFlow::Continue(Box::new(Comparing {
-                        generation,
-                        baseline,
-                        start: request.start,
-                    }))),
-                    Err(error) => Ok(ControlFlow::Break(compared(generation, Err(error), request.start))),
-                }
-            }
-        }
-    }
-}
-
-/// The running answer without a context.
-struct Comparing {
-    generation: Generation,
-    baseline: AnswerTask,
-    start: Instant,
-}
-
-impl Task for Comparing {
-    type Output = Generation;
-
-    fn step(self: Box<Self>, decoder: &mut Decoder) -> Result<Progress<Generation>, RunError> {
-        let Self { generation, baseline, start } = *self;
-        Ok(match baseline.step(decoder) {
-            Ok(ControlFlow::Continue(baseline)) => {
-                ControlFlow::Continue(Box::new(Self { generation, baseline, start }))
-            }
-            Ok(ControlFlow::Break(baseline)) => ControlFlow::Break(compared(generation, Ok(baseline), start)),
-            Err(error) => ControlFlow::Break(compared(generation, Err(error), start)),
-        })
-    }
-}
-
+/// `generation`, compared with the answer without its context.
 fn compared(
     mut generation: Generation,
     baseline: Result<Generation, RunError>,

@@ -55,7 +55,7 @@ pub struct GenerateOptions {
     pub ignore_end_of_turn: bool,
     /// Seed of the draw.
     pub seed: u64,
-    /// Time limit, counted from the call; `None` waits without limit.
+    /// Time limit, counted from the call; `None` waits without limit. See also [`compare`](Self::compare).
     pub timeout: Option<Duration>,
     /// Start the prompt at the context's first token, not behind the context: the common prefix is taken from the context, and
     /// only the rest is computed. Without token ids in the context, nothing is reused.
@@ -66,7 +66,8 @@ pub struct GenerateOptions {
     /// the prompt and each latent step.
     pub diagnostics: bool,
     /// Answer once more without the context, and report in the diagnostics how many words both answers share. Takes as long
-    /// again.
+    /// again. If that answer fails or the time is up before its end, the first one is returned with a warning in its
+    /// diagnostics.
     pub compare: bool,
 }
 

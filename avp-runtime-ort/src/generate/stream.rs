@@ -24,24 +24,31 @@ use crate::{Canceller, Pending, PendingFuture, RunError};
 pub struct GenerationStream {
     pieces: Receiver<Piece>,
     canceller: Canceller,
-    /// The rest of the answer; `None` once it has come.
+    /// The rest of the answer; `None` once it has come or failed.
     pending: Option<Pending<Generation>>,
     /// The answer as far as it was read.
     read: Generation,
+    /// The error that ended it.
+    error: Option<RunError>,
 }
 
 impl GenerationStream {
     pub(crate) fn new(pieces: Receiver<Piece>, pending: Pending<Generation>, usage: Usage) -> Self {
         let read = Generation::begun(usage);
-        Self { pieces, canceller: pending.canceller(), pending: Some(pending), read }
+        Self { pieces, canceller: pending.canceller(), pending: Some(pending), read, error: None }
     }
 
     /// Waits for the whole answer.
     ///
     /// # Errors
-    /// As [`Model::generate`](crate::Model::generate).
+    /// As [`Model::generate`](crate::Model::generate), also if the iterator has returned the error before.
     pub fn wait(self) -> Result<Generation, RunError> {
-        self.pending.map_or(Ok(self.read), Pending::wait)
+        self.into_pending().wait()
+    }
+
+    fn into_pending(self) -> Pending<Generation> {
+        let Self { pending, read, error, .. } = self;
+        pending.unwrap_or_else(|| Pending::ready(error.map_or(Ok(read), Err)))
     }
 
     /// The answer as far as it was read: all of it when the iterator has ended, else with
@@ -76,7 +83,10 @@ impl Iterator for GenerationStream {
                 self.read = generation;
                 None
             }
-            Err(error) => Some(Err(error)),
+            Err(error) => {
+                self.error = Some(error.clone());
+                Some(Err(error))
+            }
         }
     }
 }
@@ -88,7 +98,7 @@ impl IntoFuture for GenerationStream {
     type IntoFuture = PendingFuture<Generation>;
 
     fn into_future(self) -> PendingFuture<Generation> {
-        self.pending.unwrap_or_else(|| Pending::ready(Ok(self.read))).into_future()
+        self.into_pending().into_future()
     }
 }
 

@@ -215,6 +215,26 @@ fn vectors_replace_tokens_in_a_prompt() {
     assert_eq!(refused(&[]), RunError::EmptyPrompt);
 }
 
+#[test]
+fn an_inspector_refuses_input_that_the_model_cannot_read() {
+    let model = model();
+    let (inspect, window) = (model.inspect(), model.window());
+    let hidden_dim = model.identity().hidden_dim as usize;
+    let (vector, long) = (vec![0.1; hidden_dim], vec![5; window + 1]);
+    let too_long = RunError::PromptTooLong { tokens: window + 1, window };
+    for (tokens, expected) in [(&[][..], RunError::EmptyPrompt), (&long, too_long)] {
+        assert_eq!(inspect.last_hidden_state(tokens), Err(expected.clone()));
+        assert_eq!(inspect.hidden_states(tokens), Err(expected.clone()));
+        assert_eq!(inspect.logits_behind(&vector, tokens), Err(expected));
+    }
+    for got in [0, hidden_dim - 1, 2 * hidden_dim] {
+        let (vector, expected) = (vec![0.1; got], RunError::Vectors { hidden_dim, got });
+        assert_eq!(inspect.logits_behind(&vector, &[5]), Err(expected.clone()));
+        assert_eq!(inspect.context_of(&vector, 0).unwrap_err(), expected);
+    }
+    assert_eq!(inspect.logits_behind(&vector, &[5, 9]).unwrap().len(), 2);
+}
+
 /// The library under test supports only the CPU.
 #[test]
 fn an_unavailable_device_is_an_error_with_the_missing_part() {

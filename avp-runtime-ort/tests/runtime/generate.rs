@@ -144,6 +144,10 @@ fn a_timeout_is_an_error_and_the_model_stays_usable() {
     let after = Duration::ZERO;
     let options = GenerateOptions { timeout: Some(after), ..hot(1) };
     assert_eq!(model.generate("x", None, &options).unwrap_err(), RunError::TimedOut { after });
+    let mut stream = model.start_generate("x", None, &options).unwrap();
+    assert_eq!(stream.next(), Some(Err(RunError::TimedOut { after })));
+    assert_eq!(stream.next(), None);
+    assert_eq!(stream.wait().unwrap_err(), RunError::TimedOut { after });
     assert!(model.generate("x", None, &hot(1)).is_ok());
 }
 
@@ -228,7 +232,7 @@ fn a_template_that_does_not_end_harms_nothing_else() {
     let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
     let model = templated(&format!("fine\n{endless}"));
     let error = model.generate("x", None, &hot(1)).unwrap_err();
-    assert_eq!(error, RunError::TemplateLimit { limit: "time", line: Some(2) });
+    assert_eq!(error, RunError::TemplateLimit { limit: "fuel", line: Some(2) });
     assert!(model.generate(Prompt::Raw("x".into()), None, &hot(1)).is_ok());
 }
 
@@ -268,7 +272,9 @@ fn diagnostics_report_durations_norms_and_a_comparison() {
     assert_eq!(streamed.collect::<Result<String, _>>().unwrap(), answer.text);
 
     let plain = model.generate(QUESTION, Some(&context), &GenerateOptions::default()).unwrap();
-    assert_eq!((plain.metrics.steps, plain.metrics.diagnostics), (0, None));
+    assert_eq!((plain.metrics.steps, plain.metrics.think_duration_s), (0, 0.0));
+    assert_eq!(plain.metrics.generate_duration_s, plain.metrics.duration_s);
+    assert_eq!(plain.metrics.diagnostics, None);
 }
 
 #[test]
@@ -280,4 +286,6 @@ fn an_answer_after_latent_steps_reads_the_whole_prompt_again() {
     let answer = model.generate(QUESTION, Some(&context), &reuse).unwrap();
     // The thinking read the prompt from its first token on, and the answer reads it once more behind both steps.
     assert_eq!((answer.context_tokens, answer.reused_tokens), (prompt + 2, 0));
+    let begun = model.start_generate(QUESTION, Some(&context), &reuse).unwrap().into_generation();
+    assert_eq!((begun.prompt_tokens, begun.context_tokens), (prompt, prompt + 2));
 }

@@ -222,6 +222,19 @@ fn a_context_that_fills_the_window_is_refused_and_stays_usable() {
 }
 
 #[test]
+fn latent_steps_that_leave_no_room_for_the_answer_are_refused_before_the_model_runs() {
+    let model = load("test-vectors/parity/tiny-qwen2");
+    let (prompt, window) = (model.tokenize(&"Where?".into()).unwrap().len(), model.window());
+    // The prompt is read before and behind the steps, and one token is generated.
+    let most = window - 2 * prompt - 1;
+    let options = |steps| GenerateOptions { steps, max_tokens: 1, ..GenerateOptions::default() };
+    let started = model.start_generate("Where?", None, &options(most + 1));
+    let expected = RunError::ContextTooLong { context: prompt + most + 1, prompt, steps: 1, window };
+    assert_eq!(started.err(), Some(expected));
+    assert_eq!(model.generate("Where?", None, &options(most)).unwrap().context_tokens, prompt + most);
+}
+
+#[test]
 fn generation_stops_at_the_end_of_the_window() {
     let model = load("test-vectors/parity/tiny-qwen2");
     let prompt = || Prompt::Raw("x".into());

@@ -12,7 +12,7 @@ use prost::Message;
 
 use super::{steps, works};
 use crate::{
-    LoadOptions, Model, Prompt, RunError, Runtime, ThinkOptions,
+    GenerateOptions, LoadOptions, Model, Prompt, RunError, Runtime, ThinkOptions,
     onnx::{
         GraphProto, ModelProto, TensorProto, constant, int64_tensor, node, tensor_proto::DataType,
         tensor_value,
@@ -108,4 +108,34 @@ fn a_run_that_is_under_way_ends_when_its_call_is_cancelled_or_out_of_time() {
         }
         after *= 2;
     }
+}
+
+#[test]
+fn an_answer_is_kept_when_the_time_is_up_for_the_one_to_compare_it_with() {
+    let model = endless();
+    let raw = |text: &str| Prompt::Raw(text.to_owned());
+    let context = model.think(raw("a"), None, &ThinkOptions::steps(0)).unwrap().context;
+    // Behind the context one token is left to read; without it there are two.
+    assert_eq!(model.tokenize(&raw("a a")).unwrap().len(), 2);
+    let mut after = Duration::from_millis(100);
+    let answer = loop {
+        let options = GenerateOptions {
+            max_tokens: 1,
+            reuse_prefix: true,
+            compare: true,
+            timeout: Some(after),
+            ..GenerateOptions::default()
+        };
+        match model.generate(raw("a a"), context.as_ref(), &options) {
+            // The answer itself had no turn within this time.
+            Err(error) if after < Duration::from_secs(60) => assert_eq!(error, RunError::TimedOut { after }),
+            answer => break answer.unwrap(),
+        }
+        after *= 2;
+    };
+    let found = answer.metrics.diagnostics.unwrap();
+    assert_eq!(answer.reused_tokens, 1);
+    assert_eq!((found.text_baseline_output, found.text_overlap), (None, None));
+    assert_eq!(found.warnings, [format!("compare baseline failed: not done within {after:?}")]);
+    assert!(works(&model));
 }
