@@ -284,6 +284,7 @@ const TONE_WORDS: Words = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn explain(text: &str) -> String {
         Explanation::of(&Packet::parse(text).unwrap()).to_string()
@@ -330,5 +331,19 @@ mod tests {
         assert_eq!(explain("PROC||return:A|prog:0.505"), "Process. Progress: 50%. Return to: A.");
         assert_eq!(explain("PROC||return:A|prog:half"), "Process. Progress: half. Return to: A.");
         assert_eq!(explain("PROC||return:A|enc:pct|subj:a%7Cb"), "Process. Subject: a|b. Return to: A.");
+    }
+
+    proptest! {
+        /// With `compact`, another library reads them.
+        #[test]
+        fn parts_are_those_of_the_standard_library(
+            text in "[+-]?[0-9]{0,3}\\.?[0-9]{0,3}([eE]-?[0-9]{0,2})?|inf|nan|x"
+        ) {
+            let expected = match text.parse::<f64>() {
+                Ok(part) if part.is_finite() => format!("{:.0}%", part * 100.0),
+                _ => text.clone(),
+            };
+            prop_assert_eq!(percent(&text), expected);
+        }
     }
 }

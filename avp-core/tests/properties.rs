@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 use avp_core::{
     Chunk, ChunkKind, Compression, DType, Dialect, Frame, FrameEncoder, FrameHead, Hybrid, KvDType, KvHeader,
     KvView, Metadata, Mode, PayloadType, hybrid,
+    json::Json,
     kv::{self, BlockShape, BlockTable},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -92,6 +93,19 @@ impl Fields {
 }
 
 proptest! {
+    /// With `compact`, another library reads them.
+    #[test]
+    fn floats_in_json_are_those_of_the_standard_library(
+        text in prop_oneof![
+            any::<f64>().prop_filter("JSON has no others", |n| n.is_finite()).prop_map(|n| format!("{n:e}")),
+            "-?[1-9][0-9]{0,30}(\\.[0-9]{1,30})?(e[+-]?[0-9]{1,3})?",
+            "-?[0-9]\\.[0-9]{1,900}",
+        ]
+    ) {
+        let ours = Json::parse(&text).ok().and_then(|json| json.as_f64());
+        prop_assert_eq!(ours.map(f64::to_bits), text.parse().ok().map(f64::to_bits));
+    }
+
     #[test]
     fn frames_read_back_as_written(
         (dialect, fields) in dialect_and_fields(),

@@ -14,7 +14,6 @@ fn main() -> Result<()> {
         // One file that every host loads: the host gives it the compiled module.
         .web(true)?
         .typescript(true)
-        .omit_default_module_path(true)
         // A module that has failed is replaced by a new instance.
         .reset_state_function(true)
         .remove_name_section(true)
