@@ -40,8 +40,6 @@ extern crate std;
 
 #[cfg(feature = "alloc")]
 mod builder;
-#[cfg(any(feature = "compact", all(test, feature = "alloc")))]
-mod case;
 #[cfg(feature = "alloc")]
 mod explain;
 mod field;

@@ -20,39 +20,15 @@ pub(crate) fn trim(text: &str) -> (usize, &str) {
 }
 
 /// A text in lower case, as by Python's `str.lower`.
-#[cfg(all(any(feature = "learn", feature = "workflows"), not(feature = "compact")))]
+#[cfg(any(feature = "learn", feature = "workflows"))]
 pub(crate) fn lower(text: &str) -> String {
     text.to_lowercase()
 }
 
-/// A text in lower case, as by Python's `str.lower` except for [`is_final_sigma`].
-#[cfg(all(any(feature = "learn", feature = "workflows"), feature = "compact"))]
-pub(crate) fn lower(text: &str) -> String {
-    Folded(text).chars().collect()
-}
-
 /// A text in upper case, as by Python's `str.upper`.
-#[cfg(all(feature = "alloc", not(feature = "compact")))]
+#[cfg(feature = "alloc")]
 pub(crate) fn upper(text: &str) -> String {
     text.to_uppercase()
-}
-
-/// A text in upper case, as by Python's `str.upper`.
-#[cfg(all(feature = "alloc", feature = "compact"))]
-pub(crate) fn upper(text: &str) -> String {
-    let mut upper = String::new();
-    text.chars().for_each(|c| crate::case::push_upper(c, &mut upper));
-    upper
-}
-
-#[cfg(not(feature = "compact"))]
-fn lower_of(c: char) -> impl Iterator<Item = char> {
-    c.to_lowercase()
-}
-
-#[cfg(feature = "compact")]
-fn lower_of(c: char) -> impl Iterator<Item = char> {
-    crate::case::lower(c)
 }
 
 /// A key that is compared, ordered and displayed in lower case.
@@ -65,7 +41,7 @@ impl<'a> Folded<'a> {
         let text = self.0;
         text.char_indices().flat_map(move |(at, c)| {
             let c = if c == 'Σ' && is_final_sigma(text, at) { 'ς' } else { c };
-            lower_of(c)
+            c.to_lowercase()
         })
     }
 
