@@ -67,11 +67,12 @@ test("metadata survives the way there and back, whatever its text", () => {
 });
 
 test("every field of the metadata comes back under its own name", () => {
-  const init = {
-    sessionId: "s", sourceAgentId: "a", targetAgentId: "b", modelId: "m", hiddenDim: 1, numLayers: 2, payloadType: "kv_cache",
-    dtype: "float16", tensorShape: [3, 4], mode: "hybrid", avpMapId: "i", extra: { k: "v", l: "" }, confidenceScore: 0.5,
-  };
+  const { metadata: empty } = avp.decode(avp.encode({}, small, { dialect: "0.2" }));
+  const typed = { payloadType: "kv_cache", dtype: "float16", tensorShape: [3, 4], mode: "hybrid", extra: { k: "v", l: "" }, confidenceScore: 0.5 };
+  // Not written by this package.
   const read = { payloadChecksum: null, embeddingDim: 0, dataType: "", agentId: null, taskId: null };
+  const others = Object.keys(empty).filter((name) => !(name in typed) && !(name in read));
+  const init = { ...typed, ...Object.fromEntries(others.map((name, at) => [name, empty[name] === "" ? `text ${at}` : at + 1])) };
   assert.deepEqual(avp.decode(avp.encode(init, small, { dialect: "0.2" })).metadata, { ...init, ...read });
 });
 
