@@ -53,8 +53,6 @@ export interface Metadata {
   extra: Record<string, string>;
   /** 0 to 1, in dialects that have it. A value out of range, such as `NaN`, is passed through. */
   confidenceScore: number | null;
-  /** The request that the frame belongs to; `""` for none. */
-  traceId: string;
   /** CRC-32 of the uncompressed payload, if the sender wrote one. */
   payloadChecksum: number | null;
   /** Dialect 0.1's name for the hidden width. */
@@ -161,8 +159,6 @@ export interface MetadataInit {
   extra?: Readonly<Record<string, string>>;
   /** 0 to 1; dialect 0.2 only. @defaultValue null */
   confidenceScore?: number | null;
-  /** @defaultValue "" */
-  traceId?: string;
 }
 
 export interface EncodeOptions {

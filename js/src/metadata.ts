@@ -38,7 +38,6 @@ export function headOf(numbers: Float64Array, text: string): api.FrameHead {
       avpMapId: row.text(),
       extra: objectOf(row.texts()),
       confidenceScore: row.optionalNumber(),
-      traceId: row.text(),
       payloadChecksum: row.optionalNumber(),
       embeddingDim: row.number(),
       dataType: row.text(),
@@ -69,7 +68,6 @@ export function writeMetadata(init: unknown, row: RowWriter): void {
   name("mode");
   text("avpMapId");
   row.addOptionalNumber(given("confidenceScore", check.number));
-  text("traceId");
 }
 
 /** Keys and values in turn. */

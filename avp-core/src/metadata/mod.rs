@@ -72,8 +72,6 @@ pub struct Metadata<'a> {
     /// dialects and carry none.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize_exactly"))]
     pub confidence_score: Option<f32>,
-    /// The request that the frame belongs to.
-    pub trace_id: &'a str,
     /// CRC-32 of the uncompressed body, if the frame carries one. Not taken when writing: an encoder computes its own.
     pub payload_checksum: Option<u32>,
     /// Dialect 0.1's name for the hidden width (field 100). Read only.
@@ -110,7 +108,6 @@ macro_rules! metadata_fields {
             avp_map_id: text,
             extra: extra,
             confidence_score: score,
-            trace_id: text,
             payload_checksum: optional_number,
             embedding_dim: number,
             data_type: text,
@@ -137,7 +134,6 @@ pub(crate) mod field {
     pub(crate) const AVP_MAP_ID: u32 = 13;
     pub(crate) const EXTRA: u32 = 14;
     pub(crate) const PAYLOAD_CHECKSUM: u32 = 15;
-    pub(crate) const TRACE_ID: u32 = 16;
     pub(crate) const EMBEDDING_DIM: u32 = 100;
     pub(crate) const DATA_TYPE: u32 = 101;
     pub(crate) const AGENT_ID: u32 = 102;
@@ -209,7 +205,6 @@ impl<'a> Undecided<'a> {
                     lists = if lists.is_empty() { rest } else { lists };
                 }
                 field::PAYLOAD_CHECKSUM => metadata.payload_checksum = Some(field.uint32()?),
-                field::TRACE_ID => metadata.trace_id = field.string("trace_id")?,
                 field::EMBEDDING_DIM => metadata.embedding_dim = field.uint32()?,
                 field::DATA_TYPE => metadata.data_type = field.string("data_type")?,
                 field::AGENT_ID => metadata.agent_id = Some(field.string("agent_id")?),
@@ -284,7 +279,6 @@ impl Metadata<'_> {
         writer.bytes(field::AVP_MAP_ID, self.avp_map_id.as_bytes());
         self.extra.write(decided.padding, writer);
         writer.optional_uint32(field::PAYLOAD_CHECKSUM, decided.checksum);
-        writer.bytes(field::TRACE_ID, self.trace_id.as_bytes());
     }
 }
 
