@@ -14,8 +14,8 @@ from hyperframe.frame import (ContinuationFrame, DataFrame, Frame, GoAwayFrame, 
 from http1 import FRAME, LAST, PATIENCE, expect, statuses
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEALTH = [(":method", "GET"), (":scheme", "http"), (":authority", "x"), (":path", "/health")]
-TRANSMIT = [(":method", "POST"), (":scheme", "http"), (":authority", "x"), (":path", "/avp/v2/transmit")]
+HEALTH = [(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", "/health")]
+TRANSMIT = [(":method", "POST"), (":scheme", "http"), (":authority", "localhost"), (":path", "/avp/v2/transmit"), ("content-type", "application/avp+binary")]
 
 NO_ERROR, PROTOCOL_ERROR, _, FLOW_CONTROL_ERROR, _, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM = range(8)
 COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 9, 11

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use http::StatusCode;
 
 use super::{ErrorResponse, admission::Admission, request_body::RequestBody};
+use crate::wire;
 
 /// The body of a request without a frame. It is read on demand, up to the server's limit for JSON and within its
 /// [`BodyTimeouts`](super::BodyTimeouts).
@@ -18,21 +19,30 @@ use super::{ErrorResponse, admission::Admission, request_body::RequestBody};
 /// ```
 pub struct IncomingBody {
     body: RequestBody,
+    is_json: bool,
     limit: usize,
     admission: Arc<Admission>,
 }
 
 impl IncomingBody {
-    pub(super) const fn new(body: RequestBody, limit: usize, admission: Arc<Admission>) -> Self {
-        Self { body, limit, admission }
+    pub(super) const fn new(
+        body: RequestBody,
+        is_json: bool,
+        limit: usize,
+        admission: Arc<Admission>,
+    ) -> Self {
+        Self { body, is_json, limit, admission }
     }
 
     /// The whole body.
     ///
     /// # Errors
-    /// 503 where the server has reached its limit of bodies, 413 where this one exceeds its limit, and those of
-    /// [`BodyError`](super::BodyError).
+    /// 415 where the content type is not that of JSON, 503 where the server has reached its limit of bodies, 413 where this one
+    /// exceeds its limit, and those of [`BodyError`](super::BodyError).
     pub async fn into_bytes(mut self) -> Result<Vec<u8>, ErrorResponse> {
+        if !self.is_json {
+            return Err(ErrorResponse::content_type("not_json", wire::JSON));
+        }
         let _permit = self.admission.admit()?;
         let mut whole = Vec::new();
         while let Some(bytes) = self.body.chunk().await? {

@@ -74,6 +74,12 @@ impl ErrorResponse {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
+    /// 415: the content type is missing or another one.
+    pub(super) fn content_type(code: &'static str, expected: &str) -> Self {
+        let message = format!("expected the content type {expected}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message)
+    }
+
     /// 503 with `Retry-After`: the same request may succeed later.
     #[must_use]
     pub fn busy(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {

@@ -7,7 +7,8 @@
 //! | listen, with TLS, until a shutdown signal | [`serve`], [`ListenOptions`], [`tls_config`] |
 //! | run behind another server or middleware | [`Service`], a `tower` service |
 //! | limit the memory of your own [`Handler`] | [`ByteSemaphore`] |
-//! | configure access and limits | [`ServerOptions`], [`Limits`], [`BodyTimeouts`], [`Tokens`] |
+//! | configure access | [`ServerOptions`], [`Tokens`], [`AllowedHosts`], [`AllowedOrigins`] |
+//! | configure limits | [`Limits`], [`BodyTimeouts`] |
 
 mod activity;
 mod admission;
@@ -32,6 +33,7 @@ mod service;
 mod session;
 mod tls;
 mod tokens;
+mod web;
 
 pub use body::IncomingBody;
 pub use byte_semaphore::ByteSemaphore;
@@ -48,3 +50,4 @@ pub use service::Service;
 pub use session::{DEFAULT_SESSION_TTL, Session, SessionManager};
 pub use tls::{ServerTls, TlsError, tls_config, tls_config_of_files};
 pub use tokens::Tokens;
+pub use web::{AllowedHosts, AllowedOrigins, InvalidName};

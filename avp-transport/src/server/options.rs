@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use avp_core::FrameLimits;
 
-use super::{BodyTimeouts, Tokens};
+use super::{AllowedHosts, AllowedOrigins, BodyTimeouts, Tokens};
 
 /// Options of a server.
 ///
@@ -18,6 +18,10 @@ use super::{BodyTimeouts, Tokens};
 pub struct ServerOptions {
     /// The accepted bearer tokens. Default: none, and every request is accepted.
     pub tokens: Tokens,
+    /// The names by which clients may address the server. Default: IP addresses and `localhost`.
+    pub hosts: AllowedHosts,
+    /// The web pages that may use the server. Default: none.
+    pub origins: AllowedOrigins,
     /// Limits of sizes, numbers and times.
     pub limits: Limits,
     /// How long to wait for a request's body.

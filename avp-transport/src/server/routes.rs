@@ -27,8 +27,9 @@ pub(super) fn router<H: Handler>(shared: Arc<Shared<H>>) -> Router {
     let endpoint = |endpoint, methods: MethodRouter<Arc<Shared<H>>>| {
         methods.fallback(method_not_allowed).layer(guarded(endpoint))
     };
+    let pages = shared.options.origins.layer();
     let contexts = endpoint(Endpoint("context"), get(context::<H>).delete(delete_context::<H>));
-    Router::new()
+    let router = Router::new()
         .route(wire::HEALTH, endpoint(Endpoint::HEALTH, get(health)))
         .route(wire::METRICS, endpoint(Endpoint("metrics"), get(metrics::<H>)))
         .route(wire::HANDSHAKE, endpoint(Endpoint("handshake"), post(handshake::<H>)))
@@ -38,7 +39,11 @@ pub(super) fn router<H: Handler>(shared: Arc<Shared<H>>) -> Router {
         .route(wire::CONTEXTS, contexts.clone())
         .route(&format!("{}{{*id}}", wire::CONTEXTS), contexts)
         .fallback(fallback::<H>.layer(guarded(Endpoint::OTHER)))
-        .with_state(shared)
+        .with_state(shared);
+    match pages {
+        Some(pages) => router.layer(pages),
+        None => router,
+    }
 }
 
 type SharedState<H> = State<Arc<Shared<H>>>;
@@ -60,7 +65,7 @@ async fn handshake<H: Handler>(
     Extension(info): RequestInfo,
     request: Request,
 ) -> Result<Response, Rejection> {
-    let hello = Hello::parse(&shared.json_body(request.into_body()).into_text().await?)
+    let hello = Hello::parse(&shared.json(request).into_body().into_text().await?)
         .map_err(|error| ErrorResponse::bad_request("bad_hello", error.to_string()))?;
     Ok(response::reply(&shared.handler.handshake(hello, &info).await?))
 }
@@ -70,7 +75,7 @@ async fn text<H: Handler>(
     Extension(info): RequestInfo,
     request: Request,
 ) -> Result<Response, Rejection> {
-    let message = JsonMessage::parse(&shared.json_body(request.into_body()).into_text().await?)
+    let message = JsonMessage::parse(&shared.json(request).into_body().into_text().await?)
         .map_err(|error| ErrorResponse::bad_request("bad_message", error.to_string()))?;
     Ok(response::reply(&shared.handler.text(message, &info).await?))
 }
@@ -117,7 +122,7 @@ async fn fallback<H: Handler>(
     Extension(info): RequestInfo,
     request: Request,
 ) -> Result<Response, Rejection> {
-    Ok(shared.handler.fallback(request.map(|body| shared.json_body(body)), &info).await?)
+    Ok(shared.handler.fallback(shared.json(request), &info).await?)
 }
 
 async fn method_not_allowed() -> Rejection {

@@ -15,7 +15,7 @@ use avp_core::HeadReader;
 use axum::{Router, body::Body, extract::State, middleware::Next, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use tracing::Instrument as _;
 
 use super::{
@@ -50,7 +50,7 @@ pub struct Service<H> {
 /// The state that all requests share.
 pub(super) struct Shared<H> {
     pub(super) handler: H,
-    options: ServerOptions,
+    pub(super) options: ServerOptions,
     admission: Arc<Admission>,
     rate: Option<RateLimiter>,
     pub(super) metrics: Metrics,
@@ -174,6 +174,8 @@ impl<H: Handler> Shared<H> {
                 message,
             ));
         }
+        self.options.hosts.check(request)?;
+        self.options.origins.check(headers)?;
         // Health checks have no token.
         if endpoint != Endpoint::HEALTH && !self.options.tokens.admit(headers) {
             let message = "this server requires a valid bearer token";
@@ -189,10 +191,13 @@ impl<H: Handler> Shared<H> {
         Ok(())
     }
 
-    /// A request's body within the limit for JSON.
-    pub(super) fn json_body(&self, body: Body) -> IncomingBody {
-        let body = RequestBody::new(body, self.options.body_timeouts);
-        IncomingBody::new(body, self.options.limits.json, self.admission.clone())
+    /// A request whose body is read within the limit for JSON.
+    pub(super) fn json(&self, request: Request<Body>) -> Request<IncomingBody> {
+        let is_json = has_content_type(request.headers(), &[wire::JSON]);
+        request.map(|body| {
+            let body = RequestBody::new(body, self.options.body_timeouts);
+            IncomingBody::new(body, is_json, self.options.limits.json, self.admission.clone())
+        })
     }
 
     /// Reads the head of the frame that a request carries.
@@ -202,13 +207,8 @@ impl<H: Handler> Shared<H> {
     ) -> Result<IncomingFrame, ErrorResponse> {
         let (parts, body) = request.into_parts();
         let mut body = RequestBody::new(body, self.options.body_timeouts);
-        let content_type = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if content_type.is_some_and(|found| !is_frame(found)) {
-            return Err(ErrorResponse::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "not_a_frame",
-                format!("expected {}", wire::FRAME),
-            ));
+        if !has_content_type(&parts.headers, &[wire::FRAME, "application/octet-stream"]) {
+            return Err(ErrorResponse::content_type("not_a_frame", wire::FRAME));
         }
         let limits = self.options.limits.frame;
         let permit = self.admission.admit()?;
@@ -262,11 +262,13 @@ fn check_framing(request: &Request<Body>) -> Result<(), ErrorResponse> {
     Ok(())
 }
 
-/// Whether a content type is that of frames, parameters aside.
-fn is_frame(content_type: &[u8]) -> bool {
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    essence.eq_ignore_ascii_case(wire::FRAME.as_bytes())
-        || essence.eq_ignore_ascii_case(b"application/octet-stream")
+/// Whether a body is declared as one of these media types. A web page cannot send them without asking the server first, unlike
+/// `text/plain`.
+fn has_content_type(headers: &HeaderMap, expected: &[&str]) -> bool {
+    let given = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    // Parameters follow a semicolon.
+    let essence = given.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    expected.iter().any(|expected| essence.eq_ignore_ascii_case(expected.as_bytes()))
 }
 
 impl<H> Clone for Service<H> {

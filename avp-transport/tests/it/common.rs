@@ -8,6 +8,7 @@ use avp_transport::{
     store::{ContextStore, StoreOptions},
     wire,
 };
+use http::header;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
@@ -37,7 +38,7 @@ impl Running {
         let served = tokio::spawn(serve(listener, service, listen, stopped, Duration::from_secs(20)));
         // Fails where another test has done so already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { address, http: reqwest::Client::new(), stop: Some(stop), served }
+        Self { address, http: client(), stop: Some(stop), served }
     }
 
     /// A stock server over memory.
@@ -56,7 +57,9 @@ impl Running {
     }
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
-        answer(self.http.post(self.url(path)).body(body)).await
+        let content_type = if path == wire::TRANSMIT { wire::FRAME } else { wire::JSON };
+        let request = self.http.post(self.url(path)).header(header::CONTENT_TYPE, content_type);
+        answer(request.body(body)).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
@@ -69,6 +72,16 @@ impl Running {
         let line = text.lines().find_map(|line| line.strip_prefix("avp_stored_bytes ")).unwrap();
         line.parse().unwrap()
     }
+}
+
+/// A client whose requests carry frames, unless they say something else.
+pub(crate) fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}
+
+pub(crate) fn client_builder() -> reqwest::ClientBuilder {
+    let frames = [(header::CONTENT_TYPE, header::HeaderValue::from_static(wire::FRAME))];
+    reqwest::Client::builder().default_headers(frames.into_iter().collect())
 }
 
 /// Status and JSON of the answer.

@@ -16,7 +16,10 @@ use crate::common::{Running, files, frame};
 
 /// The head of a request that carries `len` bytes.
 fn head(len: usize) -> String {
-    format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n", wire::TRANSMIT)
+    format!(
+        "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/avp+binary\r\ncontent-length: {len}\r\n\r\n",
+        wire::TRANSMIT
+    )
 }
 
 /// Waits until what the server counts has become so.
@@ -110,9 +113,14 @@ async fn a_head_that_never_ends_costs_a_connection_only_its_time() {
     let limits = Limits { head_timeout: Duration::from_millis(200), ..Default::default() };
     let server = Running::stock(ServerOptions { limits, ..Default::default() }).await;
     // Nothing at all; half a request line; the first byte of HTTP/2; headers without an end; half a TLS record.
-    for start in
-        ["", "POST /avp", "P", "PRI * HTTP/2.0\r\n", "GET /health HTTP/1.1\r\nhost: x\r\n", "\x16\x03"]
-    {
+    for start in [
+        "",
+        "POST /avp",
+        "P",
+        "PRI * HTTP/2.0\r\n",
+        "GET /health HTTP/1.1\r\nhost: localhost\r\n",
+        "\x16\x03",
+    ] {
         let mut client = TcpStream::connect(server.address).await.unwrap();
         client.write_all(start.as_bytes()).await.unwrap();
         let answer = rest(&mut client).await;
@@ -189,7 +197,7 @@ async fn a_client_that_does_not_read_its_answer_is_not_waited_for() {
     let (_, reply) = server.post(wire::TRANSMIT, frame(32 << 20)).await;
     let id = reply["context_id"].as_str().unwrap();
     let mut client = TcpStream::connect(server.address).await.unwrap();
-    let request = format!("GET {}{id} HTTP/1.1\r\nhost: x\r\n\r\n", wire::CONTEXTS);
+    let request = format!("GET {}{id} HTTP/1.1\r\nhost: localhost\r\n\r\n", wire::CONTEXTS);
     client.write_all(request.as_bytes()).await.unwrap();
     until(&server, "avp_connections 2").await;
     until(&server, "avp_connections 1").await;

@@ -144,8 +144,11 @@ async fn a_refusal_by_the_head_goes_out_while_the_body_is_withheld() {
     let frame = of_model("no").encode(&body(5 << 20)).unwrap();
     let first = frame[..frame.len() - (5 << 20)].to_vec();
     let mut client = TcpStream::connect(server.address).await.unwrap();
-    let head =
-        format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", wire::TRANSMIT, frame.len());
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/avp+binary\r\ncontent-length: {}\r\n\r\n",
+        wire::TRANSMIT,
+        frame.len()
+    );
     client.write_all(head.as_bytes()).await.unwrap();
     client.write_all(&first).await.unwrap();
     let mut told = Vec::new();
@@ -155,7 +158,7 @@ async fn a_refusal_by_the_head_goes_out_while_the_body_is_withheld() {
     let told = String::from_utf8(told).unwrap();
     assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("\"code\":\"no\""), "{told}");
 
-    let http2 = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let http2 = crate::common::client_builder().http2_prior_knowledge().build().unwrap();
     let withheld = stream::iter([Ok::<_, std::io::Error>(first)]).chain(stream::pending());
     let request = http2.post(server.url(wire::TRANSMIT)).body(reqwest::Body::wrap_stream(withheld));
     let (status, reply) = answer(request).await;

@@ -9,8 +9,8 @@ use std::{
 use avp_core::{Compression, Dialect, FrameEncoder, FrameLimits, Metadata, PayloadType};
 use avp_transport::{
     server::{
-        ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame, Limits, ListenOptions,
-        RequestInfo, ResponseBody, ServerOptions, Service, Tokens,
+        AllowedHosts, AllowedOrigins, ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame,
+        Limits, ListenOptions, RequestInfo, ResponseBody, ServerOptions, Service, Tokens,
     },
     store::{ContextStore, StoreOptions, StoredContext},
     wire::{self, Reply},
@@ -155,8 +155,20 @@ async fn what_is_not_right_is_refused_by_name_and_leaves_nothing() {
         let (status, reply) = server.post(wire::TRANSMIT, reqwest::Body::wrap_stream(pieces)).await;
         assert_eq!((status, &reply["code"]), (400, &code.into()), "{reply}");
     }
-    let request = server.http.post(server.url(wire::TRANSMIT)).header(header::CONTENT_TYPE, "text/plain");
-    assert_eq!(answer(request.body(frame(1))).await.0, 415);
+    let untyped = reqwest::Client::new();
+    for (path, body, code) in [
+        (wire::TRANSMIT, frame(1), "not_a_frame"),
+        (wire::HANDSHAKE, b"{}".to_vec(), "not_json"),
+        (wire::TEXT, b"{}".to_vec(), "not_json"),
+    ] {
+        for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
+            let request = untyped.post(server.url(path)).body(body.clone());
+            let request =
+                content_type.into_iter().fold(request, |request, it| request.header("content-type", it));
+            let (status, reply) = answer(request).await;
+            assert_eq!((status, &reply["code"]), (415, &code.into()), "{path} {content_type:?}");
+        }
+    }
     let request = server.http.get(server.url(wire::HEALTH)).header("x-long", "y".repeat(2000));
     assert_eq!(answer(request).await.0, 431);
     assert_eq!(server.stored_bytes().await, 0);
@@ -401,9 +413,57 @@ async fn a_handler_may_refuse_by_the_head_stream_or_panic_and_the_server_goes_on
 }
 
 #[tokio::test]
+async fn hosts_that_are_not_the_servers_and_pages_of_other_origins_are_refused_everywhere() {
+    let options = ServerOptions {
+        hosts: AllowedHosts::new(["avp.example"]).unwrap(),
+        origins: AllowedOrigins::new(["https://app.example"]).unwrap(),
+        ..ServerOptions::default()
+    };
+    let server = Running::stock(options).await;
+    let (_, kept) = server.post(wire::TRANSMIT, frame(10)).await;
+    let context = format!("{}{}", wire::CONTEXTS, kept["context_id"].as_str().unwrap());
+    let stored = server.stored_bytes().await;
+    let paths =
+        [wire::HEALTH, wire::METRICS, wire::HANDSHAKE, wire::TRANSMIT, wire::TEXT, &context, "/v1/models"];
+    for path in paths {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            let refused = async |name: &str, value: &str| {
+                let request = server.http.request(method.clone(), server.url(path)).header(name, value);
+                let (status, reply) = answer(request).await;
+                (status, reply["code"].as_str().unwrap().to_owned())
+            };
+            let is = |status, code: &str| (status, code.to_owned());
+            assert_eq!(refused("host", "rebound.evil.example").await, is(421, "host_not_allowed"), "{path}");
+            assert_eq!(
+                refused("origin", "https://evil.example").await,
+                is(403, "origin_not_allowed"),
+                "{path}"
+            );
+            assert_eq!(refused("sec-fetch-site", "same-site").await, is(403, "origin_not_allowed"), "{path}");
+        }
+    }
+    assert_eq!(server.stored_bytes().await, stored);
+
+    let own = server.http.get(server.url(&context)).header("host", "avp.example:1");
+    let got = own.header("origin", "https://app.example").send().await.unwrap();
+    assert_eq!(got.status(), 200);
+    assert_eq!(got.headers()["access-control-allow-origin"], "https://app.example");
+    let preflight = server.http.request(Method::OPTIONS, server.url(wire::TRANSMIT));
+    let preflight = preflight
+        .header("origin", "https://app.example")
+        .header("access-control-request-method", "POST")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(preflight.status(), 200);
+    assert!(preflight.headers()["access-control-allow-headers"].to_str().unwrap().contains("authorization"));
+}
+
+#[tokio::test]
 async fn middleware_of_others_can_stand_before_the_service() {
     let service = Service::new(stock(), ServerOptions::default());
-    let request = http::Request::post(wire::TRANSMIT).body(Full::from(frame(10))).unwrap();
+    let request = http::Request::post(wire::TRANSMIT).header(header::CONTENT_TYPE, wire::FRAME);
+    let request = request.body(Full::from(frame(10))).unwrap();
     let response = tower_service::Service::call(&mut service.clone(), request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(service.handler().contexts().ids().len(), 1);
@@ -492,9 +552,12 @@ async fn a_path_of_the_handlers_own_is_held_to_the_same_tokens_limits_and_counte
     };
     let server = Running::start(Service::new(Beside, options), ListenOptions::default()).await;
     let ask = |path: &str, body: Vec<u8>| {
-        let request = server.http.post(server.url(path)).header(wire::AGENT_HEADER, "a");
-        request.bearer_auth("s3cret").body(body)
+        let request = server.http.post(server.url(path)).header(header::CONTENT_TYPE, wire::JSON);
+        request.header(wire::AGENT_HEADER, "a").bearer_auth("s3cret").body(body)
     };
+    let untyped = reqwest::Client::new().post(server.url("/v1/echo")).bearer_auth("s3cret").body("hello");
+    let (status, reply) = answer(untyped).await;
+    assert_eq!((status, &reply["error"]["code"]), (415, &"not_json".into()));
     let answered = ask("/v1/echo", b"hello".to_vec()).send().await.unwrap();
     assert_eq!(answered.text().await.unwrap(), "a: hello");
     for (path, body, status, code) in [

@@ -1,7 +1,7 @@
 //! The exchange in `docs/transport.md` is one that takes place.
 
 use avp_core::{FrameEncoder, Metadata};
-use avp_transport::server::{ContextHandler, ListenOptions, ServerOptions, Service};
+use avp_transport::server::{AllowedHosts, ContextHandler, ListenOptions, ServerOptions, Service};
 use avp_transport::store::{ContextStore, StoreOptions};
 use serde_json::Value;
 use tokio::{
@@ -80,8 +80,9 @@ async fn ask(server: &Running, head: &str, body: &[u8]) -> Response {
 #[tokio::test]
 async fn the_exchange_in_the_documentation_takes_place() {
     let stock = ContextHandler::new("relay", ContextStore::in_memory(StoreOptions::default()));
-    let server =
-        Running::start(Service::new(stock, ServerOptions::default()), ListenOptions::default()).await;
+    let hosts = AllowedHosts::new(["b.example"]).unwrap();
+    let service = Service::new(stock, ServerOptions { hosts, ..Default::default() });
+    let server = Running::start(service, ListenOptions::default()).await;
     let shown = blocks("transport.md", "http");
     let [hello, session, frame, receipt, fetch, part] = &shown[..] else { panic!("{} blocks", shown.len()) };
     let answer = |block: &str| {
