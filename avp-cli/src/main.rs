@@ -23,6 +23,8 @@ mod think;
 mod transfer;
 #[cfg(feature = "http")]
 mod units;
+#[cfg(feature = "http")]
+mod user_token;
 
 use std::process::ExitCode;
 

@@ -208,7 +208,8 @@ fn all_tests(root: &Path) -> Result<Option<String>> {
                 .args(["test", "--locked"])
                 .args(selection)
                 .envs(library.iter().map(|library| ("ORT_DYLIB_PATH", library)))
-                .envs(peers.iter().map(|(variable, python)| (variable, python))),
+                .envs(peers.iter().map(|(variable, python)| (variable, python)))
+                .envs(inspector::chromium().map(|browser| ("CHROMIUM", browser))),
         )?;
     }
     Ok(None)

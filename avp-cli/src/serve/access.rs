@@ -6,14 +6,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use avp_transport::server::{ListenOptions, Tokens, tls_config_of_files};
+use avp_transport::server::{AllowedHosts, ListenOptions, Tokens, tls_config_of_files};
 
 use super::AccessArgs;
+use crate::user_token::UserToken;
 
 /// The addresses of the server and the TLS settings of its connections.
 pub(super) struct Endpoint {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) options: ListenOptions,
+    /// Whether clients need a certificate.
+    pub(super) requires_certificates: bool,
 }
 
 impl Endpoint {
@@ -50,7 +53,8 @@ impl Endpoint {
                  --tls-cert and --tls-key, or --plain-from-anywhere on a trusted network"
             );
         }
-        Ok(Self { addresses, options: ListenOptions { tls, plain_from_anywhere } })
+        let requires_certificates = access.tls_client_ca.is_some();
+        Ok(Self { addresses, options: ListenOptions { tls, plain_from_anywhere }, requires_certificates })
     }
 }
 
@@ -58,11 +62,39 @@ pub(super) fn is_local(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
+/// The accepted tokens: those of a file, else the user's own, which is returned too. None with `--no-token`, and by default where clients
+/// need certificates.
+///
+/// # Errors
+/// When a file of tokens cannot be read or written.
+pub(super) fn tokens(access: &AccessArgs) -> Result<(Tokens, Option<UserToken>)> {
+    ensure!(access.token_file.is_none() || !access.no_token, "--no-token excludes --token-file");
+    match &access.token_file {
+        Some(path) => Ok((read_tokens(path)?, None)),
+        None if access.no_token || access.tls_client_ca.is_some() => Ok((Tokens::default(), None)),
+        None => {
+            let own = UserToken::find_or_make()
+                .context("cannot keep a token for clients of this server; set --token-file or --no-token")?;
+            Ok((Tokens::new([&own.token]), Some(own)))
+        }
+    }
+}
+
+/// The names of the server: those of `--allowed-host`, and the one that it listens on.
+///
+/// # Errors
+/// When one is not a host name.
+pub(super) fn hosts(listen: &str, access: &AccessArgs) -> Result<AllowedHosts> {
+    let own = listen.rsplit_once(':').map_or(listen, |(host, _)| host);
+    let names = access.allowed_host.iter().map(String::as_str).chain([own]);
+    AllowedHosts::new(names).context("--allowed-host")
+}
+
 /// The tokens in a file.
 ///
 /// # Errors
 /// When the file cannot be read or contains no token: an empty file must not disable authentication.
-pub(super) fn read_tokens(path: &Path) -> Result<Tokens> {
+fn read_tokens(path: &Path) -> Result<Tokens> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let tokens = tokens_in(&text).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
     Ok(Tokens::new(tokens))

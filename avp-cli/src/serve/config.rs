@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Args as _, Parser};
+use clap::{ArgAction, Args as _, Parser};
 use toml::{Table, Value};
 
 use super::Serve;
@@ -46,19 +46,33 @@ fn merge(text: &str, command_line: impl Iterator<Item = OsString>) -> Result<Ser
 fn arguments(table: &Table) -> Result<Vec<OsString>> {
     let command = Serve::augment_args(clap::Command::new("serve"));
     let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let is_list = |key: &str| {
+        let takes_several = |argument: &clap::Arg| matches!(argument.get_action(), ArgAction::Append);
+        command.get_arguments().any(|argument| argument.get_long() == Some(key) && takes_several(argument))
+    };
     let mut arguments = Vec::new();
     for (key, value) in table {
         ensure!(key != "config" && known.contains(&key.as_str()), "unknown option {key:?}");
-        let value = match value {
-            Value::String(text) => text.clone(),
-            Value::Integer(number) => number.to_string(),
-            Value::Float(number) => number.to_string(),
-            Value::Boolean(flag) => flag.to_string(),
-            _ => bail!("{key}: expected a string, a number, true or false"),
+        let values = match value {
+            Value::Array(values) if is_list(key) => values.as_slice(),
+            value => std::slice::from_ref(value),
         };
-        arguments.push(format!("--{key}={value}").into());
+        for value in values {
+            arguments.push(argument(key, value)?);
+        }
     }
     Ok(arguments)
+}
+
+fn argument(key: &str, value: &Value) -> Result<OsString> {
+    let value = match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        _ => bail!("{key}: expected a string, a number, true or false"),
+    };
+    Ok(format!("--{key}={value}").into())
 }
 
 /// A parser's message with its line number, on one line.
@@ -88,6 +102,9 @@ mod tests {
         assert!(!serve.access.any_session);
         assert!(merged(file, &["--any-session"]).unwrap().access.any_session);
         assert_eq!(merged("", &[]).unwrap().store.max_body, 1 << 30);
+        let hosts =
+            merged("allowed-host = [\"a\", \"b\"]\n", &["--allowed-host", "c"]).unwrap().access.allowed_host;
+        assert_eq!(hosts, ["a", "b", "c"]);
     }
 
     #[test]

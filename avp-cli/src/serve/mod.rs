@@ -9,7 +9,7 @@ mod model_handler;
 mod signals;
 
 use std::{
-    io::{self, Write, stdout},
+    io::{self, IsTerminal as _, Write, stderr, stdout},
     net::SocketAddr,
     num::NonZeroU32,
     path::PathBuf,
@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use avp_core::FrameLimits;
 use avp_transport::{
-    server::{ContextHandler, Handler, Limits, ServerOptions, Service, Tokens, serve},
+    server::{AllowedOrigins, ContextHandler, Handler, Limits, ServerOptions, Service, Tokens, serve},
     store::{ContextStore, StoreOptions},
 };
 use clap::{ArgAction, Args};
@@ -31,6 +31,7 @@ use self::{access::Endpoint, log::LogForm, model_handler::ModelHandler, signals:
 use crate::{
     model::RunArgs,
     units::{duration, size},
+    user_token::UserToken,
 };
 
 /// Time limit for tasks that are still running after the shutdown.
@@ -88,9 +89,19 @@ struct AccessArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     plain_from_anywhere: bool,
-    /// File of accepted bearer tokens, one for each line; # starts a comment
+    /// File of accepted bearer tokens, one for each line; # starts a comment [default: a token of this user, made at the first start]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Require no token: every program and user of this machine, and all who reach the address, can send, fetch and remove contexts
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+        default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    no_token: bool,
+    /// Name of this server in `Host`, beside IP addresses, `localhost` and the name in --listen; may be repeated
+    #[arg(long, value_name = "NAME")]
+    allowed_host: Vec<String>,
+    /// Origin of web pages that may use this server, such as https://app.example.com [default: none]; may be repeated
+    #[arg(long, value_name = "ORIGIN")]
+    allowed_origin: Vec<String>,
     /// Accept frames of sessions without a handshake with this server
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
@@ -139,10 +150,16 @@ impl Serve {
 
     fn start(&self) -> Result<()> {
         let endpoint = Endpoint::find(&self.listen, &self.access)?;
-        let tokens = self.access.token_file.as_deref().map(access::read_tokens).transpose()?;
+        let (tokens, user_token) = access::tokens(&self.access)?;
         log::start(self.log, self.log_level)?;
-        let options =
-            ServerOptions { tokens: tokens.unwrap_or_default(), limits: self.limits(), ..Default::default() };
+        let options = ServerOptions {
+            tokens,
+            hosts: access::hosts(&self.listen, &self.access)?,
+            origins: AllowedOrigins::new(&self.access.allowed_origin).context("--allowed-origin")?,
+            limits: self.limits(),
+            ..Default::default()
+        };
+        let user_token = user_token.as_ref();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let served = runtime.block_on(async {
             // Bind before the store is opened, because opening removes expired contexts, which a server that cannot listen must
@@ -154,9 +171,9 @@ impl Serve {
                 Some(folder) => {
                     let run = &self.model.run;
                     let handler = ModelHandler::load(run, folder, &self.agent_id, stock, &options.limits)?;
-                    self.serve(socket, endpoint, Service::new(handler, options)).await
+                    self.serve(socket, endpoint, Service::new(handler, options), user_token).await
                 }
-                None => self.serve(socket, endpoint, Service::new(stock, options)).await,
+                None => self.serve(socket, endpoint, Service::new(stock, options), user_token).await,
             }
         });
         runtime.shutdown_timeout(TASK_TIMEOUT);
@@ -168,11 +185,12 @@ impl Serve {
         socket: TcpSocket,
         endpoint: Endpoint,
         service: Service<H>,
+        user_token: Option<&UserToken>,
     ) -> Result<()> {
         let mut signals = Signals::new()?;
         let listener = socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
-        announce(&endpoint, address, &service.options().tokens)?;
+        announce(&endpoint, address, &service.options().tokens, user_token)?;
         let stop = async move {
             signals.next().await;
             tracing::info!("stopping: requests in progress are finished, new ones are refused");
@@ -225,14 +243,32 @@ fn claim(addresses: &[SocketAddr]) -> io::Result<TcpSocket> {
     Err(refused)
 }
 
-/// Prints the address to standard output, for people and scripts that wait for it.
-fn announce(endpoint: &Endpoint, address: SocketAddr, tokens: &Tokens) -> Result<()> {
+/// Prints the address to standard output, for people and scripts that wait for it, and to a terminal a link with the token.
+fn announce(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    tokens: &Tokens,
+    user_token: Option<&UserToken>,
+) -> Result<()> {
     let scheme = if endpoint.options.tls.is_some() { "https" } else { "http" };
-    if tokens.is_open() && !access::is_local(&address) {
-        tracing::warn!(
-            "no --token-file: every client that reaches {address} can send, fetch and remove contexts"
-        );
+    if tokens.is_open() && !endpoint.requires_certificates {
+        let whoever = if access::is_local(&address) {
+            "every program and user of this machine"
+        } else {
+            "every client"
+        };
+        tracing::warn!("no token: {whoever} that reaches {address} can send, fetch and remove contexts");
     }
     writeln!(stdout(), "listening on {scheme}://{address}")?;
+    if let Some(UserToken { path, token }) = user_token {
+        eprintln!(
+            "clients need the token in {}; `avp` reads it there for servers on this machine",
+            path.display()
+        );
+        // A log is no place for a secret.
+        if stderr().is_terminal() {
+            eprintln!("link with the token: {scheme}://{address}/#token={token}");
+        }
+    }
     Ok(stdout().flush()?)
 }

@@ -7,7 +7,10 @@ use avp_transport::wire;
 use clap::Args;
 use serde_json::json;
 
-use super::{progress::Progress, remote::RemoteArgs};
+use super::{
+    progress::Progress,
+    remote::{Link, RemoteArgs},
+};
 use crate::output::Output;
 
 /// Fetch a context from a server
@@ -38,9 +41,10 @@ impl Fetch {
             "frame and JSON cannot both go to standard output"
         );
         self.output.check()?;
-        let (url, id) = server_and_id(&self.context)
-            .context("expected the server's URL followed by a context id, URL/ID")?;
-        let client = self.remote.client(url, None)?;
+        let link = Link::from(self.context.as_str());
+        let (url, id) =
+            server_and_id(link.url).context("expected the server's URL followed by a context id, URL/ID")?;
+        let client = self.remote.client(Link { url, ..link }, None)?;
         let progress = Progress::new()?;
         let fetch = client.fetch_context(id).on_progress(progress.observer());
         let (head, etag) = match &self.output {

@@ -35,7 +35,7 @@ pub(crate) struct Ping {
 
 impl Ping {
     pub(crate) fn run(&self) -> Result<()> {
-        let client = self.remote.client(&self.url, self.model.as_deref())?;
+        let client = self.remote.client(self.url.as_str().into(), self.model.as_deref())?;
         let (session, handshake) = timed(|| client.handshake());
         let session = session.context("handshake")?;
         let mut trips = Vec::new();

@@ -1,6 +1,7 @@
 //! Options of the connection to a server.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,20 +14,27 @@ use avp_transport::client::{
     ClientOptions, EvidenceLookup, Roots, Timeouts, TlsIdentity, TlsOptions, Token, blocking::Client,
 };
 use clap::Args;
+use http::Uri;
 
 use crate::{
+    output::printable,
     serve::tokens_in,
     units::{duration, size},
+    user_token::UserToken,
 };
 
 /// The environment variable with a token, if there is no option.
 const TOKEN_VARIABLE: &str = "AVP_TOKEN";
 
+/// The environment variable with the host that may get the token of [`TOKEN_VARIABLE`], beside this machine.
+const HOST_VARIABLE: &str = "AVP_TOKEN_HOST";
+
 /// Options of the connection to a server.
 #[derive(Args)]
 #[command(next_help_heading = "Server")]
 pub(super) struct RemoteArgs {
-    /// File whose first token is sent to the server [default: AVP_TOKEN, if set]
+    /// File whose first token is sent to the server [default: AVP_TOKEN, for the host AVP_TOKEN_HOST or this machine; else, for
+    /// this machine, the token of `avp serve`]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Token to send to the server; other users of this machine can see it, unlike AVP_TOKEN or a file
@@ -56,14 +64,14 @@ pub(super) struct RemoteArgs {
 }
 
 impl RemoteArgs {
-    /// A client of the server at `url`, with the identity of the model in `model`, if given.
-    pub(super) fn client(&self, url: &str, model: Option<&Path>) -> Result<Client> {
+    /// A client of the server at `link`, with the identity of the model in `model`, if given.
+    pub(super) fn client(&self, link: Link<'_>, model: Option<&Path>) -> Result<Client> {
         let identity = model.map(read_identity).transpose()?;
         let options = ClientOptions {
             agent_id: self.agent_id.clone(),
             evidence: identity.is_some().then(|| EvidenceLookup::new(kept_maps)),
             identity,
-            token: self.token()?,
+            token: self.token(link)?,
             tls: self.tls()?,
             allow_plain_http: self.insecure_plain,
             timeouts: Timeouts { total: self.timeout, ..Timeouts::default() },
@@ -74,10 +82,10 @@ impl RemoteArgs {
             },
             ..ClientOptions::default()
         };
-        Ok(Client::new(url, options)?)
+        Ok(Client::new(link.url, options)?)
     }
 
-    fn token(&self) -> Result<Option<Token>> {
+    fn token(&self, link: Link<'_>) -> Result<Option<Token>> {
         let token = match (&self.token_file, &self.token) {
             (Some(path), _) => {
                 let text = String::from_utf8(read(path)?).with_context(|| path.display().to_string())?;
@@ -87,7 +95,10 @@ impl RemoteArgs {
                 }
             }
             (None, Some(token)) => Some(token.clone()),
-            (None, None) => std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()),
+            (None, None) => match link.token {
+                Some(token) => Some(token.to_owned()),
+                None => token_for(&host(link.url)?)?,
+            },
         };
         Ok(token.as_deref().map(Token::new).transpose()?)
     }
@@ -106,6 +117,48 @@ impl RemoteArgs {
         };
         Ok(TlsOptions { roots, identity, ..TlsOptions::default() })
     }
+}
+
+/// A URL, with a token behind it in the links of `avp serve`.
+#[derive(Clone, Copy)]
+pub(super) struct Link<'a> {
+    pub(super) url: &'a str,
+    pub(super) token: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for Link<'a> {
+    fn from(link: &'a str) -> Self {
+        match link.split_once("#token=") {
+            Some((url, token)) => Self { url: url.trim_end_matches('/'), token: Some(token) },
+            None => Self { url: link, token: None },
+        }
+    }
+}
+
+/// The token of the environment, else of this user, for a server on `host`. Neither goes to a machine that nobody has named for it.
+fn token_for(host: &str) -> Result<Option<String>> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let is_local = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    match set(TOKEN_VARIABLE) {
+        Some(token) if is_local || set(HOST_VARIABLE).is_some_and(|own| own.eq_ignore_ascii_case(host)) => {
+            Ok(Some(token))
+        }
+        Some(_) => {
+            let to = printable(host);
+            eprintln!(
+                "avp: {TOKEN_VARIABLE} is not sent to {to}: set {HOST_VARIABLE}={to}, or use --token-file"
+            );
+            Ok(None)
+        }
+        None if is_local => Ok(UserToken::find()?.map(|found| found.token)),
+        None => Ok(None),
+    }
+}
+
+fn host(url: &str) -> Result<String> {
+    let uri: Uri = url.parse().with_context(|| format!("{} is not a URL", printable(url)))?;
+    Ok(uri.host().unwrap_or_default().to_ascii_lowercase())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

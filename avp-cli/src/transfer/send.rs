@@ -40,7 +40,7 @@ pub(crate) struct Send {
 
 impl Send {
     pub(crate) fn run(&self) -> Result<()> {
-        let client = self.remote.client(&self.url, self.model.as_deref())?;
+        let client = self.remote.client(self.url.as_str().into(), self.model.as_deref())?;
         let progress = Progress::new()?;
         let frame = self.body()?.on_progress(progress.observer());
         let start = Instant::now();

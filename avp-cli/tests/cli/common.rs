@@ -14,6 +14,14 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
+/// The program, with a configuration folder of the tests and no token in the environment.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_avp"));
+    command.env("AVP_CONFIG_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("config"));
+    command.env_remove("AVP_TOKEN").env_remove("AVP_TOKEN_HOST");
+    command
+}
+
 pub(crate) fn avp<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     avp_with_input(arguments, &[])
 }
@@ -22,7 +30,7 @@ pub(crate) fn avp_with_input<S: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = S>,
     input: &[u8],
 ) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_avp"))
+    let mut child = program()
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -20,3 +20,4 @@ mod rosetta;
 mod serve;
 mod server;
 mod transfer;
+mod web_pages;

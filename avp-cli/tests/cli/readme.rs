@@ -80,7 +80,9 @@ fn the_commands_of_the_readme_hand_a_context_from_one_server_to_another() {
     let answer: Value = serde_json::from_str(answer).unwrap();
     assert_eq!(answer["choices"][0]["message"]["content"], "Answer: Rosa lives in Lisbon.", "{answer}");
 
-    let stranger = on_b.replace("$(cat tokens)", "guessed").replace("/ID", &format!("/{id}"));
+    std::fs::write(folder.path().join("guessed"), "guessed\n").unwrap();
+    let stranger =
+        on_b.replace("--token-file tokens", "--token-file guessed").replace("/ID", &format!("/{id}"));
     let refused = shell(folder.path(), &to_both(&stranger)).output().unwrap();
     assert!(!refused.status.success() && text(&refused.stderr).contains("unauthorized"));
 }

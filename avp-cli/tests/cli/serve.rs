@@ -1,11 +1,11 @@
 //! `avp serve`: whom it lets in, what it keeps, how it stops.
 
-use std::{fs, io::Write, process::Command};
+use std::{fs, io::Write, path::Path, process::Command};
 
 use serde_json::Value;
 
 use crate::{
-    common::{avp, failure, text},
+    common::{avp, failure, program, stdout, text},
     server::{Server, answer, files, frame, head, wait},
 };
 
@@ -49,13 +49,69 @@ fn other_machines_are_not_let_in_without_tls_unless_somebody_says_so() {
     let refused = avp(["serve", "--listen", "0.0.0.0:0"]);
     let message = failure(&refused);
     assert!(message.contains("--tls-cert") && message.contains("--plain-from-anywhere"), "{message}");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_avp"));
-    command.args(["serve", "--listen", "0.0.0.0:0", "--plain-from-anywhere"]);
-    let open = Server::spawn(command);
-    open.wait_for_log("no --token-file");
+    let mut command = program();
+    command.args(["serve", "--listen", "0.0.0.0:0", "--plain-from-anywhere", "--no-token"]);
+    Server::spawn(command).wait_for_log("no token: every client that reaches");
+}
+
+#[test]
+fn by_default_only_programs_of_this_user_are_let_in_by_a_token_that_they_find() {
+    let (config, of_another) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let start = || {
+        let mut command = program();
+        command.args(["serve", "--listen", "127.0.0.1:0"]).env("AVP_CONFIG_DIR", config.path());
+        Server::spawn(command)
+    };
+    let ping = |url: &str, config: &Path| {
+        let mut command = program();
+        command.args(["ping", url, "--count", "1"]).env("AVP_CONFIG_DIR", config);
+        command.output().unwrap()
+    };
+    let server = start();
+    assert_eq!(server.ask(TRANSMIT, "", &frame(10)).0, 401);
+    assert!(failure(&ping(&server.url, of_another.path())).contains("401"));
+    stdout(&ping(&server.url, config.path()));
+    let token = fs::read_to_string(config.path().join("token")).unwrap();
+    stdout(&ping(&format!("{}/#token={}", server.url, token.trim()), of_another.path()));
+    let path = config.path().join("token").display().to_string();
+    assert!(server.log().contains(&path) && !server.log().contains(token.trim()), "{}", server.log());
+
+    let next = start();
+    assert_eq!(next.ask(TRANSMIT, &format!("Authorization: Bearer {token}"), &frame(10)).0, 200);
+    fs::write(&path, "").unwrap();
+    let refused = ping(&next.url, config.path());
+    assert!(failure(&refused).contains("exactly one token"), "{}", failure(&refused));
+}
+
+#[test]
+fn without_a_token_the_log_says_what_that_gives_up() {
     let server = Server::start(&[]);
     keep(&server, &frame(10));
-    assert!(!server.log().contains("--token-file"), "nobody else reaches it");
+    assert!(server.log().contains("no token: every program and user of this machine"), "{}", server.log());
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens").display().to_string();
+    fs::write(&tokens, "alpha\n").unwrap();
+    let refused = avp(["serve", "--listen", "127.0.0.1:0", "--token-file", &tokens, "--no-token"]);
+    assert!(failure(&refused).contains("--no-token excludes --token-file"));
+}
+
+#[test]
+fn names_of_the_server_and_origins_of_pages_are_options() {
+    let server = Server::start(&["--allowed-host", "avp.example", "--allowed-origin", "https://app.example"]);
+    let status = |fields: &str| {
+        let mut stream = server.connect();
+        write!(stream, "GET /v1/none HTTP/1.0\r\n{fields}\r\n").unwrap();
+        answer(stream).0
+    };
+    assert_eq!(status("Host: avp.example:8790\r\n"), 404);
+    assert_eq!(status("Host: other.example\r\n"), 421);
+    assert_eq!(status("Host: localhost\r\nOrigin: https://app.example\r\n"), 404);
+    assert_eq!(status("Host: localhost\r\nOrigin: https://other.example\r\n"), 403);
+    for (option, wrong) in [("--allowed-host", "a/b"), ("--allowed-origin", "app.example")] {
+        let refused = avp(["serve", "--listen", "127.0.0.1:0", "--no-token", option, wrong]);
+        let message = failure(&refused);
+        assert!(message.contains(option) && message.contains(wrong), "{message}");
+    }
 }
 
 #[test]
@@ -216,7 +272,8 @@ fn a_full_disk_is_said_and_leaves_nothing_and_the_server_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("bash");
     // 200 KiB a file; without the trap, the system would end the process at the first byte over it.
-    let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" serve --listen 127.0.0.1:0 --store \"$1\"";
+    let script =
+        "trap '' XFSZ; ulimit -f 200; exec \"$0\" serve --no-token --listen 127.0.0.1:0 --store \"$1\"";
     command.args(["-c", script, env!("CARGO_BIN_EXE_avp")]).arg(folder.path());
     let server = Server::spawn(command);
     let small = frame(50_000);

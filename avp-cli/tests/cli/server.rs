@@ -11,6 +11,8 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::common::program;
+
 /// A server process until it is dropped; its log is kept beside it.
 pub(crate) struct Server {
     child: Child,
@@ -20,10 +22,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts on a free port of this machine, and waits until it listens.
+    /// Starts on a free port of this machine, without a token unless `arguments` have a file of them, and waits until it listens.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_avp"));
+        let mut command = program();
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        if !["--token-file", "--config", "--tls-client-ca"].iter().any(|option| arguments.contains(option)) {
+            command.arg("--no-token");
+        }
         Self::spawn(command)
     }
 
@@ -92,7 +97,11 @@ impl Drop for Server {
 
 /// The head of a request after whose answer the connection ends.
 pub(crate) fn head(request: &str, fields: &str, len: usize) -> String {
-    format!("{request} HTTP/1.0\r\nHost: avp\r\nContent-Length: {len}\r\n{fields}\r\n")
+    let content_type =
+        if request.ends_with("/transmit") { "application/avp+binary" } else { "application/json" };
+    format!(
+        "{request} HTTP/1.0\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {len}\r\n{fields}\r\n"
+    )
 }
 
 /// Reads an answer to its end.

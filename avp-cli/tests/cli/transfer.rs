@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use serde_json::Value;
 
 use crate::{
-    common::{avp, avp_with_input, failure, stdout, text},
+    common::{avp, avp_with_input, failure, program, stdout, text},
     server::{Server, frame},
 };
 
@@ -85,8 +85,8 @@ fn a_token_comes_from_an_option_a_file_or_the_environment() {
     fs::write(&tokens, "# ours\ns3cret\n").unwrap();
     let server = Server::start(&["--token-file", &tokens]);
     let ping = |extra: &[&str], variable: Option<&str>| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_avp"));
-        command.args(["ping", &server.url, "--count", "1"]).args(extra).env_remove("AVP_TOKEN");
+        let mut command = program();
+        command.args(["ping", &server.url, "--count", "1"]).args(extra);
         command.envs(variable.map(|token| ("AVP_TOKEN", token)));
         command.output().unwrap()
     };
@@ -98,6 +98,21 @@ fn a_token_comes_from_an_option_a_file_or_the_environment() {
         let message = failure(&refused);
         assert!(message.contains("401") && !message.contains("wr0ng"), "{message}");
     }
+}
+
+#[test]
+fn the_token_of_the_environment_goes_to_no_machine_that_it_is_not_for() {
+    let ping = |host: &str| {
+        let mut command = program();
+        command
+            .args(["ping", "https://nobody.invalid:1"])
+            .env("AVP_TOKEN", "s3cret")
+            .env("AVP_TOKEN_HOST", host);
+        text(&command.output().unwrap().stderr).to_owned()
+    };
+    let withheld = "AVP_TOKEN is not sent to nobody.invalid: set AVP_TOKEN_HOST=nobody.invalid";
+    assert!(ping("").contains(withheld) && ping("invalid").contains(withheld));
+    assert!(!ping("Nobody.invalid").contains("not sent"));
 }
 
 #[test]

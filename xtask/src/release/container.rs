@@ -107,8 +107,11 @@ fn try_image(root: &Path, files: &Path) -> Result<()> {
     try_program(root, &inside, || contained(&inside))?;
     let mut serve = contained(&inside);
     serve.args(["serve", "--listen", "127.0.0.1:0", "--store", "/var/lib/avp", "--model", "/model"]);
-    let mut serve =
-        serve.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdout(Stdio::piped()).spawn()?;
+    serve
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("AVP_CONFIG_DIR", "/var/lib/avp/config");
+    let mut serve = serve.stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
     let heard = BufReader::new(serve.stdout.take().context("standard output is piped")?).read_line(&mut line);
     serve.kill()?;
