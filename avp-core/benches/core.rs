@@ -5,7 +5,7 @@
 use std::{hint::black_box, time::Duration};
 
 use avp_core::{
-    Frame, FrameEncoder, KvDType, KvHeader, KvView, Metadata, PayloadType,
+    Frame, FrameEncoder, KvDType, KvHeader, KvView, Metadata, PayloadType, copy_threads,
     kv::{BlockShape, BlockTable},
 };
 use criterion::{
@@ -79,7 +79,7 @@ fn encode(criterion: &mut Criterion) {
     let body = vec![1_u8; BODY];
     let mut out = vec![0; BODY + 1024];
     let mut head = [0; 1024];
-    let with = FrameEncoder::new(fields());
+    let with = FrameEncoder::new(fields()).threads(copy_threads(BODY));
     let without = with.checksum(false);
 
     let mut group = group(criterion, "encode", BODY);
@@ -125,6 +125,7 @@ fn paged(criterion: &mut Criterion) {
     let mut pools: Vec<Vec<u8>> = (0..num_layers).map(|layer| vec![layer as u8; layer_len]).collect();
     let header = KvHeader { num_layers, num_kv_heads: 4, head_dim: 128, seq_len, dtype: KvDType::Float16 };
     let tensors_len = header.tensors_len().expect("a cache");
+    let table = table.threads(copy_threads(tensors_len));
     let source = vec![1_u8; tensors_len];
     let mut body = vec![0; tensors_len + KvHeader::LEN];
 

@@ -101,7 +101,7 @@ fn decompress_frame<E>(
         return Err(Fault::TooLarge);
     }
     let mut total = 0;
-    backend::decompress(source, max_window, |piece| {
+    backend::decompress(source, max_window, piece_len(header.content_size), |piece| {
         total += piece.len() as u64;
         if total > limit as u64 {
             return Err(Fault::TooLarge);
@@ -154,21 +154,7 @@ pub fn verify_compressed<E: From<DecodeError>>(
 /// Only available when `zstd` is enabled.
 #[must_use]
 pub fn content_size(body: &[u8]) -> Option<u64> {
-    let ([0x28, 0xb5, 0x2f, 0xfd, descriptor], rest) = body.split_first_chunk()? else { return None };
-    let is_single_segment = descriptor & 0x20 != 0;
-    let window_len = if is_single_segment { 0 } else { 1 };
-    let dictionary_len = [0, 1, 2, 4][usize::from(descriptor & 3)];
-    let (len, offset) = match descriptor >> 6 {
-        0 if is_single_segment => (1, 0),
-        0 => return None,
-        1 => (2, 256),
-        2 => (4, 0),
-        _ => (8, 0),
-    };
-    let size = rest.get(window_len + dictionary_len..)?.get(..len)?;
-    let mut bytes = [0; 8];
-    bytes[..len].copy_from_slice(size);
-    u64::from_le_bytes(bytes).checked_add(offset)
+    FrameHeader::decode(body)?.content_size
 }
 
 /// Compresses a payload to the body of a frame, for callers that write the head themselves; a copy with
@@ -188,12 +174,14 @@ pub(crate) fn compress_parts(parts: &[&[u8]], compression: Compression) -> Vec<u
         return parts.concat();
     }
     let len = parts.iter().map(|part| part.len() as u64).sum();
-    let mut body = Vec::new();
+    // Growing it step by step would copy it; what is not needed costs address space alone until it is given back.
+    let mut body = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
     compress_stream(compression, len, from_parts(parts), |piece| {
         body.extend_from_slice(piece);
         Ok::<(), EncodeError>(())
     })
     .expect("the parts are as long as they are together");
+    body.shrink_to_fit();
     body
 }
 
@@ -234,7 +222,9 @@ pub fn compress_stream<E: From<EncodeError>>(
         fault: None,
     };
     let level = compression.level().unwrap_or(1);
-    let ended = backend::compress(&mut source, len, level, |piece| sink(piece).map_err(Fault::Ours));
+    let piece_len = piece_len(Some(len));
+    let ended =
+        backend::compress(&mut source, len, level, piece_len, |piece| sink(piece).map_err(Fault::Ours));
     match (source.fault, ended) {
         (Some(fault), _) | (None, Err(Fault::Ours(fault))) => Err(fault),
         (None, _) if given < len => Err(EncodeError::SourceLength { expected: len, got: given }.into()),
@@ -256,6 +246,12 @@ impl Compression {
             None => None,
         }
     }
+}
+
+/// The length of the buffers for a payload of `len` bytes, if that is known: larger ones than the payload take longer to get than
+/// to fill.
+fn piece_len(len: Option<u64>) -> usize {
+    len.and_then(|len| usize::try_from(len).ok()).map_or(PIECE, |len| len.clamp(1 << 10, PIECE))
 }
 
 /// A callback that is read from, and keeps the error that a reader's own error cannot carry.

@@ -7,7 +7,7 @@ use std::{
 
 use zstd::stream::read::{Decoder, Encoder};
 
-use super::{Fault, PIECE, Source};
+use super::{Fault, Source};
 
 pub(super) const fn effective_level(level: i32) -> i32 {
     level
@@ -16,11 +16,12 @@ pub(super) const fn effective_level(level: i32) -> i32 {
 pub(super) fn decompress<E>(
     source: impl Read,
     max_window: usize,
+    piece_len: usize,
     sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
 ) -> Result<(), Fault<E>> {
-    let mut decoder = Decoder::with_buffer(BufReader::with_capacity(PIECE, source))?.single_frame();
+    let mut decoder = Decoder::with_buffer(BufReader::with_capacity(piece_len, source))?.single_frame();
     decoder.window_log_max(max_window.ilog2())?;
-    pass(&mut decoder, sink)?;
+    pass(&mut decoder, piece_len, sink)?;
     match decoder.finish().fill_buf()? {
         [] => Ok(()),
         _ => Err(Fault::Library),
@@ -31,19 +32,21 @@ pub(super) fn compress<E>(
     source: impl Read,
     len: u64,
     level: i32,
+    piece_len: usize,
     sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
 ) -> Result<(), Fault<E>> {
-    let mut encoder = Encoder::with_buffer(BufReader::with_capacity(PIECE, source), level)?;
+    let mut encoder = Encoder::with_buffer(BufReader::with_capacity(piece_len, source), level)?;
     encoder.set_pledged_src_size(Some(len))?;
-    pass(&mut encoder, sink)
+    pass(&mut encoder, piece_len, sink)
 }
 
-/// Passes all that `reader` gives to `sink`.
+/// Passes all that `reader` gives to `sink`, up to `piece_len` bytes at a time.
 fn pass<E>(
     reader: &mut impl Read,
+    piece_len: usize,
     mut sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
 ) -> Result<(), Fault<E>> {
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; piece_len];
     loop {
         match reader.read(&mut piece)? {
             0 => return Ok(()),

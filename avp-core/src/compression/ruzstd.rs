@@ -19,12 +19,13 @@ pub(super) const fn effective_level(_: i32) -> i32 {
 pub(super) fn decompress<E>(
     mut source: impl Read,
     max_window: usize,
+    piece_len: usize,
     mut sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
 ) -> Result<(), Fault<E>> {
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(max_window as u64);
     decoder.init(&mut source).map_err(corrupt)?;
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; piece_len];
     while !decoder.is_finished() {
         // One block is at most 128 KiB, so the sink sees its limit within that.
         decoder.decode_blocks(&mut source, BlockDecodingStrategy::UptoBlocks(1)).map_err(corrupt)?;
@@ -55,6 +56,7 @@ pub(super) fn compress<E, F: FnMut(&mut [u8]) -> Result<usize, E>>(
     source: &mut Source<'_, F, E>,
     len: u64,
     _level: i32,
+    _piece_len: usize,
     mut sink: impl FnMut(&[u8]) -> Result<(), Fault<E>>,
 ) -> Result<(), Fault<E>> {
     sink(&HEADER)?;
