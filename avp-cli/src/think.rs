@@ -44,7 +44,7 @@ pub(crate) struct Think {
     #[arg(long, value_name = "0.2|0.3", default_value = "0.3", value_parser = parse_dialect)]
     dialect: Dialect,
     /// Model hash to write into the frame, for a receiver that accepts only its own (from its handshake)
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", value_parser = model_hash)]
     model_hash: Option<String>,
     /// Session id to write into the frame
     #[arg(long, value_name = "ID", default_value = "")]
@@ -153,4 +153,12 @@ pub(crate) fn write_metrics(file: &Output, metrics: &impl Serialize) -> Result<(
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|_| "expected a number of seconds")?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "expected a number of seconds, not below 0".to_owned())
+}
+
+/// A model hash: a SHA-256 in hexadecimal digits.
+fn model_hash(text: &str) -> Result<String, String> {
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err("expected 64 hexadecimal digits".to_owned())
 }

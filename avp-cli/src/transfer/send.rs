@@ -54,7 +54,9 @@ impl Send {
         } else if let Some(id) = receipt.context_id() {
             writeln!(out, "{}", crate::output::printable(id))?;
         } else {
-            eprintln!("avp: the server accepted the frame without a context id");
+            bail!(
+                "the server accepted the frame without a context id, so it cannot be fetched; --json prints its response"
+            );
         }
         Ok(())
     }

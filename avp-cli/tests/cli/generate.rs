@@ -210,6 +210,7 @@ fn wrong_arguments_are_explained_with_exit_code_2() {
         &["generate", "m", "--prompt", "x", "--set", "name"],
         &["generate", "m", "--prompt", "x", "--timeout", "soon"],
         &["generate", "m", "--prompt", "x", "--compare"],
+        &["think", "m", "--prompt", "x", "-o", "f", "--model-hash", "zz"],
     ] {
         assert_eq!(avp(arguments).status.code(), Some(2), "{arguments:?}");
     }

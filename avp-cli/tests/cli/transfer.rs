@@ -146,3 +146,28 @@ fn certificates_of_an_authority_of_ones_own_work_on_both_sides() {
     let refused = avp(["ping", &without_tls, "--count", "1"]);
     assert!(failure(&refused).contains("tls_required"), "{}", failure(&refused));
 }
+
+#[test]
+fn a_server_that_names_no_context_is_an_error_because_its_frame_cannot_be_fetched() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // As the Python package's servers answer.
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(&frame(10)) {
+            let mut chunk = [0; 1024];
+            let read = std::io::Read::read(&mut stream, &mut chunk).unwrap();
+            request.extend_from_slice(&chunk[..read]);
+        }
+        let body = br#"{"success":true}"#;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        std::io::Write::write_all(&mut stream, &[head.as_bytes(), body].concat()).unwrap();
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("frame.avp").display().to_string();
+    fs::write(&file, frame(10)).unwrap();
+    let sent = avp(["send", &file, &url]);
+    server.join().unwrap();
+    assert!(failure(&sent).contains("without a context id") && sent.stdout.is_empty());
+}

@@ -204,11 +204,10 @@ impl ClientError {
         if error.is_connect() && error.is_timeout() {
             return Self::Timeout { which: TimeoutKind::Connect, after: connect };
         }
-        let reason = innermost(&error);
-        match (has_tls_error(&error), error.is_connect()) {
-            (true, _) => Self::Tls { reason },
-            (false, true) => Self::Connect { reason },
-            (false, false) => Self::Broken { reason },
+        match (tls_error(&error), error.is_connect()) {
+            (Some(error), _) => Self::Tls { reason: tls_reason(error) },
+            (None, true) => Self::Connect { reason: innermost(&error) },
+            (None, false) => Self::Broken { reason: innermost(&error) },
         }
     }
 
@@ -248,8 +247,28 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     shorten(&error.to_string())
 }
 
-fn has_tls_error(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| next_cause(*error)).any(|error| error.is::<rustls::Error>())
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    std::iter::successors(Some(error), |error| next_cause(*error)).find_map(|error| error.downcast_ref())
+}
+
+/// The reason of a TLS error. For some faults of a certificate rustls shows the name in its code alone.
+fn tls_reason(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(rustls::CertificateError::Other(fault)) = error else {
+        return shorten(&error.to_string());
+    };
+    let name = fault.0.to_string();
+    if name.contains("CaUsedAsEndEntity") {
+        return "the server's certificate is that of an authority, not of a server: make one with basicConstraints CA:FALSE"
+            .to_owned();
+    }
+    let mut words = String::new();
+    for character in name.chars() {
+        if character.is_ascii_uppercase() && words.ends_with(|before: char| before.is_ascii_lowercase()) {
+            words.push(' ');
+        }
+        words.push(character.to_ascii_lowercase());
+    }
+    shorten(&format!("the server's certificate is invalid: {words}"))
 }
 
 /// As `source`, but does not skip the inner error of an I/O error.

@@ -52,25 +52,33 @@ impl Authority {
         versions: &[&'static SupportedProtocolVersion],
         clients: Option<&Self>,
     ) -> Server {
-        let (certificate, key) = self.issue(name, ExtendedKeyUsagePurpose::ServerAuth);
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone());
-        let builder = builder.with_protocol_versions(versions).unwrap();
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(authority) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(CertificateDer::from_pem_slice(authority.0.pem().as_bytes()).unwrap()).unwrap();
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-                builder.with_client_cert_verifier(verifier.build().unwrap())
-            }
-        };
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let mut config = builder.with_single_cert(vec![certificate], key).unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Server::start_with(Some(config), async |call| call.reply(200, Reply::new()).await).await
+        serve(self.issue(name, ExtendedKeyUsagePurpose::ServerAuth), versions, clients).await
     }
+}
+
+/// A server with this certificate and key.
+async fn serve(
+    (certificate, key): (String, String),
+    versions: &[&'static SupportedProtocolVersion],
+    clients: Option<&Authority>,
+) -> Server {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_protocol_versions(versions).unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.0.pem().as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let mut config = builder.with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Server::start_with(Some(config), async |call| call.reply(200, Reply::new()).await).await
 }
 
 fn client_of(server: &Server, tls: TlsOptions) -> Client {
@@ -107,6 +115,18 @@ async fn a_server_that_nobody_vouches_for_gets_nothing_and_is_not_tried_again() 
         assert_eq!((error.is_retryable(), server.seen().len()), (false, 0));
     }
     assert_eq!((server.connections(), named_otherwise.connections()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_in_place_of_a_servers_is_named() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let roots = Roots::from_pem(certificate.as_bytes()).unwrap();
+    let server = serve((certificate, key.serialize_pem()), BOTH, None).await;
+    let error = client_of(&server, TlsOptions { roots, ..Default::default() }).health().await.unwrap_err();
+    assert!(error.to_string().contains("CA:FALSE"), "{error}");
 }
 
 #[tokio::test]
