@@ -89,7 +89,8 @@ struct AccessArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     plain_from_anywhere: bool,
-    /// File of accepted bearer tokens, one for each line; # starts a comment [default: a token of this user, made at the first start]
+    /// File of accepted bearer tokens, one for each line, with a principal's name and scopes behind it; # starts a comment
+    /// [default: a token of this user, made at the first start]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Require no token: every program and user of this machine, and all who reach the address, can send, fetch and remove contexts
@@ -106,7 +107,7 @@ struct AccessArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     any_session: bool,
-    /// Maximum number of requests per second of one agent [default: unlimited]
+    /// Maximum number of requests per second of one principal, or address without tokens [default: unlimited]
     #[arg(long, value_name = "N")]
     requests_per_second: Option<NonZeroU32>,
 }

@@ -114,17 +114,21 @@ impl ModelHandler {
         self.permits.clone().try_acquire_owned().map_err(busy)
     }
 
-    /// The stored context with this id, if the model can use it.
+    /// The stored context with this id, if the caller may see it and the model can use it.
     ///
     /// # Errors
     /// 404 for an unknown id; 400, with the difference, for a context of another model, or one that is not a KV-cache; 503 while
     /// the contexts of other requests occupy the memory for it.
-    pub(super) async fn context(&self, id: &str) -> Result<LoadedContext, ErrorResponse> {
+    pub(super) async fn loaded_context(
+        &self,
+        id: &str,
+        info: &RequestInfo,
+    ) -> Result<LoadedContext, ErrorResponse> {
         let not_found = || {
             let words = "no context with this id is stored here; it may have expired";
             ErrorResponse::new(StatusCode::NOT_FOUND, "context_not_found", words).of_field("avp_context")
         };
-        let stored = self.contexts.contexts().get(id).ok_or_else(not_found)?;
+        let stored = self.contexts.context(id, info).await?.ok_or_else(not_found)?;
         let mut payload_limit = self.payload_limit;
         let mut needed = stored.len();
         if stored.head().header().flags().is_compressed() {
@@ -185,6 +189,7 @@ impl ModelHandler {
         prompt: Prompt,
         context: Option<&LoadedContext>,
         steps: usize,
+        info: &RequestInfo,
     ) -> Result<(Thought, Arc<StoredContext>), ErrorResponse> {
         let (model, context) = (self.model.clone(), context.cloned());
         let pending = blocking(move || {
@@ -195,7 +200,7 @@ impl ModelHandler {
         let context = thought.context.take().ok_or_else(ErrorResponse::internal)?;
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };
         let frame = blocking(move || context.to_bytes(&options).map_err(|error| error::of_context(&error)));
-        let stored = self.contexts.contexts().insert(frame.await?).await?;
+        let stored = self.contexts.contexts().insert_for(info.owner(), frame.await?).await?;
         Ok((thought, stored))
     }
 
@@ -237,10 +242,10 @@ impl Handler for ModelHandler {
     async fn fallback(
         &self,
         request: Request<IncomingBody>,
-        _: &RequestInfo,
+        info: &RequestInfo,
     ) -> Result<Response<ResponseBody>, ErrorResponse> {
         match (request.uri().path(), request.method()) {
-            (chat::COMPLETIONS, &Method::POST) => chat::complete(self, request.into_body()).await,
+            (chat::COMPLETIONS, &Method::POST) => chat::complete(self, request.into_body(), info).await,
             (chat::MODELS, &(Method::GET | Method::HEAD)) => Ok(chat::models(self)),
             (chat::COMPLETIONS, _) => Err(ErrorResponse::method_not_allowed(&[Method::POST])),
             (chat::MODELS, _) => Err(ErrorResponse::method_not_allowed(&[Method::GET, Method::HEAD])),
@@ -332,14 +337,21 @@ mod tests {
             // The semaphore counts whole pages.
             let needed = ((frame.len() + uncompressed) as u64).next_multiple_of(4096);
             handler.memory = ByteSemaphore::new(needed - 4096);
-            assert_eq!(handler.context(&id).await.err().unwrap().code(), "no_room", "it does not fit alone");
+            assert_eq!(
+                handler.loaded_context(&id, &RequestInfo::default()).await.err().unwrap().code(),
+                "no_room",
+                "it does not fit alone"
+            );
             handler.memory = ByteSemaphore::new(needed);
-            let first = handler.context(&id).await.unwrap();
-            let second = handler.context(&id).await.err().unwrap();
+            let first = handler.loaded_context(&id, &RequestInfo::default()).await.unwrap();
+            let second = handler.loaded_context(&id, &RequestInfo::default()).await.err().unwrap();
             assert_eq!((second.status().as_u16(), second.code()), (503, "no_room"));
             assert!(second.try_again().is_some());
             drop(first);
-            assert!(handler.context(&id).await.is_ok(), "its memory is free again");
+            assert!(
+                handler.loaded_context(&id, &RequestInfo::default()).await.is_ok(),
+                "its memory is free again"
+            );
         }
     }
 
@@ -350,11 +362,17 @@ mod tests {
         let payload_len = Frame::decode(&packed).unwrap().decompress(usize::MAX).unwrap().len();
         handler.payload_limit = payload_len - 1;
         for frame in [&packed, &without_content_size(&packed)] {
-            let refused = handler.context(&keep(&handler, frame).await).await.err().unwrap();
+            let refused = handler
+                .loaded_context(&keep(&handler, frame).await, &RequestInfo::default())
+                .await
+                .err()
+                .unwrap();
             assert_eq!((refused.status().as_u16(), refused.field()), (400, Some("avp_context")), "{refused}");
         }
         handler.payload_limit += 1;
-        assert!(handler.context(&keep(&handler, &packed).await).await.is_ok());
+        assert!(
+            handler.loaded_context(&keep(&handler, &packed).await, &RequestInfo::default()).await.is_ok()
+        );
     }
 
     #[test]

@@ -28,7 +28,8 @@ fn tokens_of_a_file_let_in_and_a_file_without_one_is_no_open_door() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
     let tokens_arg = tokens.display().to_string();
-    for (content, reason) in [("", "no token"), ("# alpha\n\n", "no token"), ("alpha beta\n", "line 1")] {
+    for (content, reason) in [("", "no token"), ("# alpha\n\n", "no token"), ("alpha beta gamma\n", "line 1")]
+    {
         fs::write(&tokens, content).unwrap();
         let refused = avp(["serve", "--listen", "127.0.0.1:0", "--token-file", &tokens_arg]);
         assert!(failure(&refused).contains(reason), "{content:?}");

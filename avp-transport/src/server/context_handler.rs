@@ -22,7 +22,7 @@ use super::{
     session::SessionManager,
 };
 use crate::{
-    store::{ContextStore, StoredContext},
+    store::{ContextStore, StoredContext, sha256},
     wire::{IDEMPOTENCY_CAPABILITY, Reply},
 };
 
@@ -66,6 +66,10 @@ impl ContextHandler {
     /// A handler that answers as `agent_id` and stores frames in `contexts`.
     #[must_use]
     pub fn new(agent_id: &str, contexts: ContextStore) -> Self {
+        let transmissions = IdempotencyTable::new();
+        for (transmission, context_id, owner) in contexts.transmissions() {
+            transmissions.remember(&owner, Completed { context_id, transmission });
+        }
         Self {
             agent_id: agent_id.to_owned(),
             identity: None,
@@ -75,7 +79,7 @@ impl ContextHandler {
             sessions: SessionManager::default(),
             hellos: AtomicUsize::new(0),
             full: AtomicBool::new(false),
-            transmissions: IdempotencyTable::new(),
+            transmissions,
         }
     }
 
@@ -140,26 +144,27 @@ impl ContextHandler {
     /// is in progress; 422 where the key came with another frame.
     pub async fn store(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.check_session(frame.head().metadata().session_id)?;
+        let owner = info.owner();
         let Some(key) = &info.idempotency_key else {
-            return Ok(self.receipt(&*frame.store(&self.contexts).await?));
+            return Ok(self.receipt(&*frame.store(&self.contexts, owner).await?));
         };
-        // Each agent has its own keys.
-        let key = format!("{}\n{key}", info.agent_id);
-        let head_crc32 = avp_core::crc32(frame.head().bytes());
-        match self.transmissions.begin(&key, head_crc32, |id| self.contexts.contains(id)) {
+        // Each principal has its own keys; without principals, each agent. Neither name has a line break.
+        let agent = if info.principal.is_some() { "" } else { &info.agent_id };
+        let key = sha256(format!("{owner}\n{agent}\n{key}").as_bytes());
+        let head = sha256(frame.head().bytes());
+        match self.transmissions.begin(owner, key, head, |id| self.contexts.contains(id)) {
             KeyState::New(reservation) => {
-                let context = frame.store(&self.contexts).await?;
-                let reply = self.receipt(&context);
-                reservation.complete(Completed {
-                    context_id: context.id().to_owned(),
-                    body_crc32: context.crc32(),
-                    reply: reply.clone(),
-                });
-                Ok(reply)
+                let context = frame.store_once(&self.contexts, owner, Some(key)).await?;
+                let context_id = context.id().to_owned();
+                if let Some(transmission) = context.transmission().copied() {
+                    reservation.complete(Completed { context_id, transmission });
+                }
+                Ok(self.receipt(&context))
             }
             // Heads can be equal where bodies are not, so the whole frame is read and compared.
-            KeyState::Completed(completed) if frame.into_crc32().await? == completed.body_crc32 => {
-                Ok(completed.reply.clone())
+            KeyState::Completed(completed) if frame.into_sha256().await? == completed.transmission.body => {
+                let gone = || ErrorResponse::not_found("the context of this idempotency key has expired");
+                Ok(self.receipt(&*self.contexts.get(&completed.context_id).ok_or_else(gone)?))
             }
             KeyState::Completed(_) | KeyState::OtherFrame => Err(ErrorResponse::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -239,12 +244,16 @@ impl Handler for ContextHandler {
         self.store(frame, info).await
     }
 
-    async fn context(&self, id: &str, _: &RequestInfo) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
-        Ok(self.contexts.get(id))
+    async fn context(
+        &self,
+        id: &str,
+        info: &RequestInfo,
+    ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
+        Ok(self.contexts.get(id).filter(|context| info.may_see(context.owner())))
     }
 
-    async fn delete_context(&self, id: &str, _: &RequestInfo) -> Result<bool, ErrorResponse> {
-        Ok(self.contexts.remove(id))
+    async fn delete_context(&self, id: &str, info: &RequestInfo) -> Result<bool, ErrorResponse> {
+        Ok(self.context(id, info).await?.is_some() && self.contexts.remove(id)?)
     }
 
     fn remove_expired(&self) {

@@ -8,7 +8,7 @@ use avp_core::{
 };
 use http::{Request, Response};
 
-use super::{ErrorResponse, IncomingBody, IncomingFrame, ResponseBody};
+use super::{ErrorResponse, IncomingBody, IncomingFrame, Principal, ResponseBody, Scope};
 use crate::{store::StoredContext, wire::Reply};
 
 /// Answers requests. Each method may run many times concurrently.
@@ -108,9 +108,11 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// The sender and the ids of a request, from its headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestInfo {
-    /// The agent id that the client claims, unverified; `""` for none.
+    /// The principal whose token the request has; `None` where the server requires no token.
+    pub principal: Option<Arc<Principal>>,
+    /// The agent id that the client claims, unverified; `""` for none. It is for logs, never a permission.
     pub agent_id: String,
     /// The dialect of the client, from `AVP-Version`.
     pub dialect: Option<Dialect>,
@@ -120,6 +122,22 @@ pub struct RequestInfo {
     pub request_id: String,
     /// The key that repetitions of a request share.
     pub idempotency_key: Option<String>,
+}
+
+impl RequestInfo {
+    /// The owner of what the request stores; `""` where the server requires no token.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        self.principal.as_ref().map_or("", |principal| &principal.name)
+    }
+
+    /// Whether the request may see a context of this owner.
+    #[must_use]
+    pub fn may_see(&self, owner: &str) -> bool {
+        self.principal
+            .as_ref()
+            .is_none_or(|principal| principal.name == owner || principal.scopes.contains(Scope::Admin))
+    }
 }
 
 /// The reply of the Python package's server to a handshake.

@@ -10,6 +10,7 @@ use std::{
 
 use avp_core::{BodyReader, DecodeError, FrameLimits, OwnedHead, verify_compressed};
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
@@ -18,7 +19,7 @@ use super::{
     admission::{Admission, BodyPermit},
     request_body::RequestBody,
 };
-use crate::store::{ContextStore, StoredContext, part};
+use crate::store::{ContextStore, Digest, StoredContext, Transmission, part, sha256};
 
 /// Why a body was not received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +89,8 @@ pub struct IncomingFrame {
     reader: BodyReader,
     /// That of the body on the wire; valid after its end.
     crc32: u32,
+    /// Computes that of the body on the wire, where it is asked for.
+    sha256: Option<Sha256>,
     limits: FrameLimits,
     admission: Arc<Admission>,
     metrics: Metrics,
@@ -105,7 +108,18 @@ impl IncomingFrame {
         permit: BodyPermit,
     ) -> Self {
         let reader = BodyReader::new(&head.head());
-        Self { head, first, body, reader, crc32: 0, limits, admission, metrics, _permit: permit }
+        Self {
+            head,
+            first,
+            body,
+            reader,
+            crc32: 0,
+            sha256: None,
+            limits,
+            admission,
+            metrics,
+            _permit: permit,
+        }
     }
 
     /// Header and metadata.
@@ -128,19 +142,25 @@ impl IncomingFrame {
             Some(bytes) => {
                 self.metrics.received(bytes.len() as u64);
                 self.reader.feed(bytes)?;
+                if let Some(sha256) = &mut self.sha256 {
+                    sha256.update(bytes);
+                }
             }
             None => self.crc32 = self.reader.clone().finish()?,
         }
         Ok(bytes)
     }
 
-    /// Reads and discards the body, and returns its CRC-32 on the wire.
+    /// Reads and discards the body, and returns its SHA-256 on the wire.
     ///
     /// # Errors
     /// As [`chunk`](Self::chunk).
-    pub(super) async fn into_crc32(mut self) -> Result<u32, BodyError> {
-        while self.chunk().await?.is_some() {}
-        Ok(self.crc32)
+    pub(super) async fn into_sha256(mut self) -> Result<Digest, BodyError> {
+        let mut sha256 = Sha256::new();
+        while let Some(bytes) = self.chunk().await? {
+            sha256.update(&bytes);
+        }
+        Ok(sha256.finalize().into())
     }
 
     /// Receives and verifies the whole frame into one buffer of its size, and returns it with the CRC-32 of its body on the
@@ -149,6 +169,10 @@ impl IncomingFrame {
     /// # Errors
     /// [`BodyError`]; [`BodyError::NoRoom`] before anything is read.
     pub async fn into_bytes(mut self) -> Result<(Bytes, u32), BodyError> {
+        self.receive_bytes().await
+    }
+
+    async fn receive_bytes(&mut self) -> Result<(Bytes, u32), BodyError> {
         let len = self.head.header().frame_len();
         let no_room = BodyError::NoRoom { needed: len };
         let _room = self.admission.buffered().try_acquire(len).ok_or(no_room)?;
@@ -164,7 +188,7 @@ impl IncomingFrame {
         let frame = frame.into_bytes();
         if self.head.header().flags().is_compressed() {
             let (body, limit) = (frame.slice(self.head.bytes().len()..), self.limits.unpacked);
-            let head = self.head;
+            let head = self.head.clone();
             blocking(move || verify(&head, &body[..], limit)).await?;
         }
         Ok((frame, self.crc32))
@@ -176,6 +200,10 @@ impl IncomingFrame {
     /// # Errors
     /// [`BodyError`].
     pub async fn into_file(mut self, folder: &Path) -> Result<(NamedTempFile, u32), BodyError> {
+        self.receive_file(folder).await
+    }
+
+    async fn receive_file(&mut self, folder: &Path) -> Result<(NamedTempFile, u32), BodyError> {
         let folder = folder.to_owned();
         let file = blocking(move || Ok(part::create(&folder)?)).await?;
         let mut writer = tokio::fs::File::from_std(file.as_file().try_clone()?);
@@ -187,7 +215,7 @@ impl IncomingFrame {
         writer.sync_data().await?;
         if self.head.header().flags().is_compressed() {
             let (head, limit, mut body) =
-                (self.head, self.limits.unpacked, io::BufReader::new(file.reopen()?));
+                (self.head.clone(), self.limits.unpacked, io::BufReader::new(file.reopen()?));
             blocking(move || {
                 body.seek(io::SeekFrom::Start(head.bytes().len() as u64))?;
                 verify(&head, body, limit)
@@ -197,21 +225,41 @@ impl IncomingFrame {
         Ok((file, self.crc32))
     }
 
-    /// Receives and verifies the frame, and stores it.
+    /// Receives and verifies the frame, and stores it for `owner`.
     ///
     /// # Errors
     /// Where it exceeds the quota, before the body is read; where the body is not received; where it is not stored.
-    pub async fn store(self, contexts: &ContextStore) -> Result<Arc<StoredContext>, ErrorResponse> {
+    pub async fn store(
+        self,
+        contexts: &ContextStore,
+        owner: &str,
+    ) -> Result<Arc<StoredContext>, ErrorResponse> {
+        self.store_once(contexts, owner, None).await
+    }
+
+    /// As [`store`](Self::store), for a request with an idempotency key, given by its SHA-256.
+    pub(super) async fn store_once(
+        mut self,
+        contexts: &ContextStore,
+        owner: &str,
+        key: Option<Digest>,
+    ) -> Result<Arc<StoredContext>, ErrorResponse> {
         contexts.check_len(self.head.header().frame_len())?;
-        let head = self.head.clone();
+        self.sha256 = key.map(|_| Sha256::new());
+        let transmission = |frame: &mut Self| {
+            let body = frame.sha256.take()?.finalize().into();
+            Some(Transmission { key: key?, head: sha256(frame.head.bytes()), body })
+        };
         Ok(match contexts.folder() {
             None => {
-                let (bytes, crc32) = self.into_bytes().await?;
-                contexts.insert_bytes(head, bytes, crc32)?
+                let (bytes, crc32) = self.receive_bytes().await?;
+                let transmission = transmission(&mut self);
+                contexts.insert_bytes(owner, self.head, bytes, crc32, transmission)?
             }
             Some(folder) => {
-                let (file, crc32) = self.into_file(folder).await?;
-                contexts.insert_file(head, file, crc32).await?
+                let (file, crc32) = self.receive_file(folder).await?;
+                let transmission = transmission(&mut self);
+                contexts.insert_file(owner, self.head, file, crc32, transmission).await?
             }
         })
     }

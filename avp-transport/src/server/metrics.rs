@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use http::Method;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
     metrics::{
@@ -12,6 +13,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+use super::Scope;
 
 /// The media type of [`Metrics::text`].
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -55,8 +58,23 @@ pub(super) struct Endpoint(pub(super) &'static str);
 impl Endpoint {
     pub(super) const HEALTH: Self = Self("health");
 
+    /// Stored contexts.
+    pub(super) const CONTEXT: Self = Self("context");
+
     /// A path that is not AVP's.
     pub(super) const OTHER: Self = Self("other");
+
+    /// The scope that a request needs; `None` for those that need no token.
+    pub(super) fn scope(self, method: &Method) -> Option<Scope> {
+        match self.0 {
+            "health" => None,
+            "metrics" => Some(Scope::Metrics),
+            "handshake" | "transmit" => Some(Scope::Send),
+            "context" if *method == Method::DELETE => Some(Scope::Delete),
+            "context" => Some(Scope::Fetch),
+            _ => Some(Scope::Complete),
+        }
+    }
 }
 
 impl EncodeLabelValue for Endpoint {

@@ -7,7 +7,7 @@
 //! | listen, with TLS, until a shutdown signal | [`serve`], [`ListenOptions`], [`tls_config`] |
 //! | run behind another server or middleware | [`Service`], a `tower` service |
 //! | limit the memory of your own [`Handler`] | [`ByteSemaphore`] |
-//! | configure access | [`ServerOptions`], [`Tokens`], [`AllowedHosts`], [`AllowedOrigins`] |
+//! | configure access | [`ServerOptions`], [`Tokens`], [`Principal`], [`AllowedHosts`], [`AllowedOrigins`] |
 //! | configure limits | [`Limits`], [`BodyTimeouts`] |
 
 mod activity;
@@ -24,6 +24,7 @@ mod incoming;
 mod listen;
 mod metrics;
 mod options;
+mod principal;
 mod rate_limit;
 mod request_body;
 mod request_info;
@@ -44,6 +45,7 @@ pub use incoming::{BodyError, IncomingFrame};
 pub use listen::{ListenOptions, serve};
 pub use metrics::Metrics;
 pub use options::{Limits, ServerOptions};
+pub use principal::{Principal, Scope, Scopes, UnknownScope};
 pub use request_body::BodyTimeouts;
 pub use response::ResponseBody;
 pub use service::Service;

@@ -43,8 +43,8 @@ pub struct Limits {
     pub buffered: u64,
     /// The maximum number of connections. Default: 4,096. Further ones wait to be accepted.
     pub connections: usize,
-    /// The maximum number of requests per second and agent, with bursts of the same size. Default: `None`, no limit. An
-    /// agent is an address and an unverified id, so this is for fairness among trusted clients, not for access control.
+    /// The maximum number of requests per second of a principal, or of an address without a valid token, with bursts of the
+    /// same size. Default: `None`, no limit.
     pub requests_per_second: Option<NonZeroU32>,
     /// The timeout from accepting a connection to the end of its first request's head, TLS included. Default: 10 s.
     pub head_timeout: Duration,

@@ -1,4 +1,4 @@
-//! A limit of requests per second for each agent.
+//! A limit of requests per second for each principal or address.
 
 use std::{
     collections::HashMap,
@@ -9,13 +9,13 @@ use std::{
 
 use super::request_info::Name;
 
-/// An agent may make the requests of this time at once.
+/// One may make the requests of this time at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Agents with a full quota are forgotten when there are more than this.
+/// Those with a full quota are forgotten when there are more than this.
 const MANY_AGENTS: usize = 10_000;
 
-/// A quota of requests for each agent: a token bucket as the generic cell rate algorithm (GCRA) keeps it.
+/// A quota of requests for each principal or address: a token bucket as the generic cell rate algorithm (GCRA) keeps it.
 pub(super) struct RateLimiter {
     /// The time in which the quota regains one request.
     interval: Duration,
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     fn agent(name: &str) -> Name {
-        (None, name.to_owned())
+        Name::Principal(name.to_owned())
     }
 
     fn limiter(per_second: u32) -> RateLimiter {

@@ -5,23 +5,28 @@ use std::net::{IpAddr, SocketAddr};
 use avp_core::Dialect;
 use http::{HeaderMap, HeaderName, Request};
 
-use super::RequestInfo;
+use super::{RequestInfo, Tokens};
 use crate::{id::random_id, wire};
 
 /// The longest id that is read from a header, in bytes.
 const MAX_LEN: usize = 128;
 
-/// An agent, for the rate limiter.
-pub(super) type Name = (Option<IpAddr>, String);
+/// Whom the rate limiter counts: a principal, else an address. A name that the client gives itself is neither.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Name {
+    Principal(String),
+    Address(Option<IpAddr>),
+}
 
 /// The remote address of a connection, which the listener adds to every request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address(pub(super) SocketAddr);
 
-pub(super) fn of<B>(request: &Request<B>) -> RequestInfo {
+pub(super) fn of<B>(request: &Request<B>, tokens: &Tokens) -> RequestInfo {
     let headers = request.headers();
     let version = text(headers, &wire::VERSION_HEADER);
     RequestInfo {
+        principal: tokens.principal(headers).cloned(),
         agent_id: text(headers, &wire::AGENT_HEADER).unwrap_or_default().to_owned(),
         dialect: version.and_then(Dialect::from_avp_version),
         address: request.extensions().get::<Address>().map(|address| address.0),
@@ -31,7 +36,10 @@ pub(super) fn of<B>(request: &Request<B>) -> RequestInfo {
 }
 
 pub(super) fn name(info: &RequestInfo) -> Name {
-    (info.address.map(|address| address.ip()), info.agent_id.clone())
+    match &info.principal {
+        Some(principal) => Name::Principal(principal.name.clone()),
+        None => Name::Address(info.address.map(|address| address.ip())),
+    }
 }
 
 /// A header's value, unless it is too long or has control characters, which would break log lines.

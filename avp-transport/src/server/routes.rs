@@ -28,7 +28,7 @@ pub(super) fn router<H: Handler>(shared: Arc<Shared<H>>) -> Router {
         methods.fallback(method_not_allowed).layer(guarded(endpoint))
     };
     let pages = shared.options.origins.layer();
-    let contexts = endpoint(Endpoint("context"), get(context::<H>).delete(delete_context::<H>));
+    let contexts = endpoint(Endpoint::CONTEXT, get(context::<H>).delete(delete_context::<H>));
     let router = Router::new()
         .route(wire::HEALTH, endpoint(Endpoint::HEALTH, get(health)))
         .route(wire::METRICS, endpoint(Endpoint("metrics"), get(metrics::<H>)))

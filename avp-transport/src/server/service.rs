@@ -107,12 +107,13 @@ pub(super) async fn guard<H: Handler>(
     next: Next,
 ) -> Response {
     let start = Instant::now();
-    let info = Arc::new(request_info::of(&request));
+    let info = Arc::new(request_info::of(&request, &shared.options.tokens));
     let span = tracing::info_span!(
         "request",
         id = %info.request_id,
         method = %request.method(),
         endpoint = endpoint.0,
+        principal = info.principal.as_ref().map(|principal| tracing::field::display(&principal.name)),
         agent = %info.agent_id,
         address = info.address.map(tracing::field::display),
     );
@@ -176,17 +177,26 @@ impl<H: Handler> Shared<H> {
         }
         self.options.hosts.check(request)?;
         self.options.origins.check(headers)?;
-        // Health checks have no token.
-        if endpoint != Endpoint::HEALTH && !self.options.tokens.admit(headers) {
-            let message = "this server requires a valid bearer token";
-            return Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
-        }
+        // Before the token, so that guesses count too.
         if let Some(rate) = &self.rate
             && !rate.admit(request_info::name(info), Instant::now())
         {
-            let message = "this agent exceeds the limit of requests per second";
+            let message = "this principal, or address, exceeds the limit of requests per second";
             return Err(ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
                 .retry_after(Duration::from_secs(1)));
+        }
+        // Health checks have no token.
+        if let Some(scope) = endpoint.scope(request.method())
+            && !self.options.tokens.is_open()
+        {
+            let Some(principal) = &info.principal else {
+                let message = "this server requires a valid bearer token";
+                return Err(ErrorResponse::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
+            };
+            if !principal.scopes.contains(scope) {
+                let message = format!("this token lacks the scope `{}`", scope.as_str());
+                return Err(ErrorResponse::new(StatusCode::FORBIDDEN, "missing_scope", message));
+            }
         }
         Ok(())
     }

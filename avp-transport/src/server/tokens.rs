@@ -1,34 +1,50 @@
-//! Bearer tokens.
+//! Bearer tokens, and the principals who hold them.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, header::AUTHORIZATION};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// The accepted bearer tokens. Without any, every request is accepted.
+use super::{Principal, Scopes};
+
+/// The accepted bearer tokens. Without any, every request is accepted, of no principal.
 ///
 /// ```
-/// use avp_transport::server::Tokens;
+/// use avp_transport::server::{Principal, Tokens};
 ///
-/// let tokens = Tokens::new(["s3cret"]);
+/// let alice = Principal { name: "alice".into(), scopes: "send,fetch".parse()? };
+/// let tokens = Tokens::default().with("s3cret", alice);
 /// let request = http::Request::get("/").header("authorization", "Bearer s3cret").body(())?;
-/// assert!(tokens.admit(request.headers()));
-/// # Ok::<(), http::Error>(())
+/// assert_eq!(tokens.principal(request.headers()).unwrap().name, "alice");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct Tokens(Vec<Box<[u8]>>);
+pub struct Tokens(Vec<(Box<[u8]>, Arc<Principal>)>);
 
 impl Tokens {
-    /// Accepts these tokens. Blank ones are ignored.
+    /// Accepts these tokens, as [`and`](Self::and) does.
     pub fn new<S: AsRef<str>>(tokens: impl IntoIterator<Item = S>) -> Self {
-        let mut kept = Vec::new();
-        for token in tokens {
-            let token = token.as_ref().trim().as_bytes();
-            if !token.is_empty() {
-                kept.push(token.into());
-            }
+        tokens.into_iter().fold(Self::default(), |tokens, token| tokens.and(token.as_ref()))
+    }
+
+    /// Accepts another token, of a principal of its own with [`Scopes::OWN`], named after the token's SHA-256. A blank one is
+    /// ignored.
+    #[must_use]
+    pub fn and(self, token: &str) -> Self {
+        let digest = Sha256::digest(token.trim());
+        let name = format!("token-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
+        self.with(token, Principal { name, scopes: Scopes::OWN })
+    }
+
+    /// Accepts another token, of this principal. A blank one is ignored.
+    #[must_use]
+    pub fn with(mut self, token: &str, principal: Principal) -> Self {
+        let token = token.trim().as_bytes();
+        if !token.is_empty() {
+            self.0.push((token.into(), Arc::new(principal)));
         }
-        Self(kept)
+        self
     }
 
     /// Whether there are no tokens, so that every request is accepted.
@@ -37,23 +53,23 @@ impl Tokens {
         self.0.is_empty()
     }
 
-    /// Whether a request with these headers is accepted. Tokens are compared in constant time for their length.
+    /// The principal whose token is in these headers. Tokens are compared in constant time for their length.
     #[must_use]
-    pub fn admit(&self, headers: &HeaderMap) -> bool {
-        if self.is_open() {
-            return true;
-        }
-        let Some(given) = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) else {
-            return false;
-        };
+    pub fn principal(&self, headers: &HeaderMap) -> Option<&Arc<Principal>> {
+        let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()))?;
         // Every token is compared, so that the time does not reveal which one matched.
-        self.0.iter().fold(subtle::Choice::from(0), |found, token| found | token.ct_eq(given)).into()
+        self.0.iter().fold(
+            None,
+            |found, (token, principal)| {
+                if token.ct_eq(given).into() { Some(principal) } else { found }
+            },
+        )
     }
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tokens({})", self.0.len())
+        f.debug_list().entries(self.0.iter().map(|(_, principal)| principal)).finish()
     }
 }
 
@@ -70,7 +86,7 @@ mod tests {
     use super::*;
 
     fn admits(tokens: &Tokens, value: &'static str) -> bool {
-        tokens.admit(&HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]))
+        tokens.principal(&HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))])).is_some()
     }
 
     #[test]
@@ -89,7 +105,11 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_does_not_contain_tokens() {
-        assert_eq!(format!("{:?}", Tokens::new(["s3cret"])), "Tokens(1)");
+    fn tokens_without_a_name_are_of_different_principals_and_are_not_shown() {
+        let tokens = Tokens::new(["s3cret", "other"]);
+        let [(_, first), (_, second)] = &tokens.0[..] else { panic!() };
+        assert_ne!(first.name, second.name);
+        assert!(first.name.starts_with("token-") && first.name.len() == 14);
+        assert!(!format!("{tokens:?}").contains("s3cret"));
     }
 }

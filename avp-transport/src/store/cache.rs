@@ -1,14 +1,17 @@
-//! A map with a quota of bytes and expiry: the index of stored contexts and of idempotency keys.
+//! A map with owners, a quota of bytes and expiry: the index of stored contexts and of idempotency keys.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map},
+    time::Duration,
+};
 
-/// Values by key. Where a new value needs room, the least recently used ones are removed. `now` is the time since any
-/// fixed moment.
+/// Values by key. Where a new value needs room, values of the owner that holds the most bytes are removed, the least recently
+/// used first: nobody loses a value to an owner that holds more. `now` is the time since any fixed moment.
 #[derive(Debug)]
 pub(crate) struct Cache<T> {
     entries: BTreeMap<String, Entry<T>>,
-    /// The keys of `entries` by last use.
-    by_use: BTreeMap<u64, String>,
+    /// The owners of `entries`.
+    owners: BTreeMap<String, Held>,
     /// The keys of `entries` by expiry and last use.
     by_expiry: BTreeMap<(Duration, u64), String>,
     /// The sum of `bytes` of all entries; at most `quota`.
@@ -17,15 +20,24 @@ pub(crate) struct Cache<T> {
     uses: u64,
 }
 
+/// What an owner holds; never nothing.
+#[derive(Debug, Default)]
+struct Held {
+    bytes: usize,
+    /// Keys by last use.
+    by_use: BTreeMap<u64, String>,
+}
+
 #[derive(Debug)]
 struct Entry<T> {
     value: T,
+    owner: String,
     bytes: usize,
     expires: Duration,
     last_use: u64,
 }
 
-/// The value is larger than the quota. Nothing was changed.
+/// The value is larger than the quota, or fits only in place of values of owners that hold less. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QuotaExceeded;
 
@@ -33,7 +45,7 @@ impl<T> Cache<T> {
     pub(crate) const fn new(quota: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
-            by_use: BTreeMap::new(),
+            owners: BTreeMap::new(),
             by_expiry: BTreeMap::new(),
             used: 0,
             quota,
@@ -41,28 +53,55 @@ impl<T> Cache<T> {
         }
     }
 
-    /// Stores a value of `bytes` bytes for `ttl`, replacing one under the same key. Returns the entries that were
-    /// removed to make room: expired ones first, then the least recently used.
+    /// Stores a value of `owner`, of `bytes` bytes, for `ttl`. Returns the entries that were removed: expired ones, then those
+    /// that made room.
     pub(crate) fn insert(
         &mut self,
         key: &str,
+        owner: &str,
         value: T,
         bytes: usize,
         ttl: Duration,
         now: Duration,
     ) -> Result<Vec<(String, T)>, QuotaExceeded> {
         let room = self.quota.checked_sub(bytes).ok_or(QuotaExceeded)?;
+        let oldest = self.in_the_way(owner, bytes, room).ok_or(QuotaExceeded)?;
         self.remove(key);
         let mut evicted = self.take_expired(now);
-        while self.used > room
-            && let Some((_, oldest)) = self.by_use.first_key_value()
-        {
-            let oldest = oldest.clone();
-            evicted.extend(self.remove(&oldest).map(|value| (oldest, value)));
+        for key in oldest {
+            if self.used > room {
+                evicted.extend(self.remove(&key).map(|value| (key, value)));
+            }
         }
         self.uses += 1;
-        self.put(key, Entry { value, bytes, expires: now.saturating_add(ttl), last_use: self.uses });
+        let (owner, expires) = (owner.to_owned(), now.saturating_add(ttl));
+        self.put(key, Entry { value, owner, bytes, expires, last_use: self.uses });
         Ok(evicted)
+    }
+
+    /// The keys to remove so that the entries beside a new one of `owner` have at most `room` bytes; `None` if its owner would hold
+    /// the most by it alone.
+    fn in_the_way(&self, owner: &str, bytes: usize, room: usize) -> Option<Vec<String>> {
+        let mut held: Vec<_> = self
+            .owners
+            .iter()
+            .map(|(name, held)| (name.as_str(), held.bytes, held.by_use.values()))
+            .collect();
+        match held.iter_mut().find(|(name, ..)| *name == owner) {
+            Some((_, held, _)) => *held += bytes,
+            None => held.push(("", bytes, btree_map::Values::default())),
+        }
+        let mut used = self.used;
+        let mut keys = Vec::new();
+        while used > room {
+            let (_, held, oldest) = held.iter_mut().max_by_key(|(_, held, _)| *held)?;
+            let key = oldest.next()?;
+            let len = self.entries.get(key)?.bytes;
+            *held -= len;
+            used -= len;
+            keys.push(key.clone());
+        }
+        Some(keys)
     }
 
     /// The value under `key`, unless it has expired. Counts as a use.
@@ -103,6 +142,11 @@ impl<T> Cache<T> {
         self.entries.iter().filter(move |(_, entry)| now <= entry.expires).map(|(key, _)| key.as_str())
     }
 
+    /// The values of all entries, including expired ones that have not been removed.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.values().map(|entry| &entry.value)
+    }
+
     /// The sum of the bytes of all entries, including expired ones that have not been removed.
     pub(crate) const fn bytes_used(&self) -> usize {
         self.used
@@ -110,7 +154,9 @@ impl<T> Cache<T> {
 
     fn put(&mut self, key: &str, entry: Entry<T>) {
         self.used += entry.bytes;
-        self.by_use.insert(entry.last_use, key.to_owned());
+        let held = self.owners.entry(entry.owner.clone()).or_default();
+        held.bytes += entry.bytes;
+        held.by_use.insert(entry.last_use, key.to_owned());
         self.by_expiry.insert((entry.expires, entry.last_use), key.to_owned());
         self.entries.insert(key.to_owned(), entry);
     }
@@ -118,7 +164,13 @@ impl<T> Cache<T> {
     fn take(&mut self, key: &str) -> Option<Entry<T>> {
         let entry = self.entries.remove(key)?;
         self.used -= entry.bytes;
-        self.by_use.remove(&entry.last_use);
+        if let Some(held) = self.owners.get_mut(&entry.owner) {
+            held.bytes -= entry.bytes;
+            held.by_use.remove(&entry.last_use);
+            if held.by_use.is_empty() {
+                self.owners.remove(&entry.owner);
+            }
+        }
         self.by_expiry.remove(&(entry.expires, entry.last_use));
         Some(entry)
     }
@@ -139,26 +191,26 @@ mod tests {
     fn the_least_recently_used_is_removed_first() {
         let mut cache = Cache::new(30);
         for (key, value) in [("a", 1), ("b", 2), ("c", 3)] {
-            assert_eq!(cache.insert(key, value, 10, TTL, START), Ok(vec![]));
+            assert_eq!(cache.insert(key, "", value, 10, TTL, START), Ok(vec![]));
         }
         assert_eq!(cache.get("a", START), Some(&1));
-        assert_eq!(cache.insert("d", 4, 15, TTL, START), Ok(vec![("b".into(), 2), ("c".into(), 3)]));
+        assert_eq!(cache.insert("d", "", 4, 15, TTL, START), Ok(vec![("b".into(), 2), ("c".into(), 3)]));
         assert_eq!((keys(&cache, START), cache.bytes_used()), (vec!["a", "d"], 25));
     }
 
     #[test]
     fn a_value_over_the_quota_is_refused_and_changes_nothing() {
         let mut cache = Cache::new(20);
-        cache.insert("a", 1, 10, TTL, START).unwrap();
-        assert_eq!(cache.insert("a", 2, 21, TTL, START), Err(QuotaExceeded));
+        cache.insert("a", "", 1, 10, TTL, START).unwrap();
+        assert_eq!(cache.insert("a", "", 2, 21, TTL, START), Err(QuotaExceeded));
         assert_eq!((cache.get("a", START).copied(), cache.bytes_used()), (Some(1), 10));
     }
 
     #[test]
     fn a_value_that_replaces_another_frees_its_bytes() {
         let mut cache = Cache::new(20);
-        cache.insert("a", 1, 20, TTL, START).unwrap();
-        assert_eq!(cache.insert("a", 2, 15, TTL, START), Ok(vec![]));
+        cache.insert("a", "", 1, 20, TTL, START).unwrap();
+        assert_eq!(cache.insert("a", "", 2, 15, TTL, START), Ok(vec![]));
         assert_eq!((cache.bytes_used(), cache.get("a", START)), (15, Some(&2)));
         assert_eq!(cache.remove("a"), Some(2));
         assert_eq!(cache.bytes_used(), 0);
@@ -167,36 +219,64 @@ mod tests {
     #[test]
     fn expired_values_are_removed_before_current_ones() {
         let mut cache = Cache::new(20);
-        cache.insert("brief", 1, 10, Duration::ZERO, START).unwrap();
-        cache.insert("old", 2, 10, TTL, START).unwrap();
+        cache.insert("brief", "", 1, 10, Duration::ZERO, START).unwrap();
+        cache.insert("old", "", 2, 10, TTL, START).unwrap();
         let now = START + Duration::from_secs(1);
         assert!(!cache.contains("brief", now));
         assert_eq!(cache.get("brief", now), None);
-        assert_eq!(cache.insert("new", 3, 10, TTL, now), Ok(vec![("brief".into(), 1)]));
+        assert_eq!(cache.insert("new", "", 3, 10, TTL, now), Ok(vec![("brief".into(), 1)]));
         assert_eq!(keys(&cache, now), ["new", "old"]);
+    }
+
+    #[test]
+    fn who_holds_the_most_makes_room_and_nobody_else() {
+        let mut cache = Cache::new(100);
+        let mut insert = |key: &str, owner, bytes| {
+            let evicted = cache.insert(key, owner, 0, bytes, TTL, START);
+            evicted.map(|evicted| evicted.into_iter().map(|(key, _)| key).collect::<Vec<_>>())
+        };
+        assert_eq!(insert("a1", "alice", 30), Ok(vec![]));
+        for key in ["b1", "b2", "b3"] {
+            assert_eq!(insert(key, "bob", 20), Ok(vec![]));
+        }
+        assert_eq!(insert("b4", "bob", 20), Ok(vec!["b1".to_owned()]), "his own");
+        assert_eq!(insert("a2", "alice", 30), Ok(vec!["b2".to_owned()]));
+        assert_eq!(insert("c1", "carol", 61), Err(QuotaExceeded), "she would hold the most");
+        assert_eq!(insert("c1", "carol", 30), Ok(vec!["a1".to_owned()]));
     }
 
     proptest::proptest! {
         #[test]
         fn sums_and_orders_are_those_of_the_entries_after_any_operations(
-            operations in proptest::collection::vec((0..5_u8, 0..5_u8, 0..40_usize), 0..60),
+            operations in proptest::collection::vec((0..5_u8, 0..5_u8, 0..3_u8, 0..60_usize), 0..60),
         ) {
             let (mut cache, mut now) = (Cache::new(100), START);
-            for (operation, key, number) in operations {
+            for (operation, key, owner, number) in operations {
                 let key = ["a", "b", "c", "d", "e"][usize::from(key)];
+                let owner = ["", "alice", "bob"][usize::from(owner)];
                 let ttl = Duration::from_secs(number as u64);
                 match operation {
-                    0 | 1 => drop(cache.insert(key, operation, number, ttl, now)),
+                    0 | 1 => drop(cache.insert(key, owner, operation, number, ttl, now)),
                     2 => drop(cache.get(key, now)),
                     3 => drop(cache.remove(key)),
                     _ => now += ttl / 4,
                 }
                 assert_eq!(cache.used, cache.entries.values().map(|entry| entry.bytes).sum::<usize>());
                 assert!(cache.used <= cache.quota);
-                let mut by_use: Vec<_> =
-                    cache.entries.iter().map(|(key, entry)| (entry.last_use, key.clone())).collect();
+                let mut by_use: Vec<_> = cache
+                    .entries
+                    .iter()
+                    .map(|(key, entry)| (entry.owner.clone(), entry.last_use, key.clone()))
+                    .collect();
                 by_use.sort();
-                assert!(cache.by_use.iter().map(|(at, key)| (*at, key.clone())).eq(by_use));
+                let held = cache.owners.iter().flat_map(|(owner, held)| {
+                    held.by_use.iter().map(|(at, key)| (owner.clone(), *at, key.clone()))
+                });
+                assert!(held.eq(by_use));
+                for (owner, held) in &cache.owners {
+                    let entries = cache.entries.values().filter(|entry| entry.owner == *owner);
+                    assert_eq!(held.bytes, entries.map(|entry| entry.bytes).sum::<usize>());
+                }
                 let mut by_expiry: Vec<_> = cache
                     .entries
                     .iter()

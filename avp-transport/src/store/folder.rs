@@ -2,14 +2,19 @@
 
 use std::{
     fs::{File, TryLockError},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use avp_core::{BodyReader, DecodeError, FrameLimits, HeadReader, OwnedFrame, OwnedHead, verify_compressed};
 use bytes::Bytes;
+use tempfile::NamedTempFile;
 
-use super::{StoredContext, part};
+use super::{
+    StoredContext, part,
+    record::{self, Record},
+};
 
 /// The extension of a context's file.
 const EXTENSION: &str = ".avp";
@@ -33,7 +38,7 @@ impl Folder {
     /// # Errors
     /// [`io::ErrorKind::ResourceBusy`] where another store has locked it.
     pub(super) fn lock(path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(path)?;
+        create(path)?;
         let lock = File::options().write(true).create(true).truncate(false).open(path.join(LOCK))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
@@ -48,15 +53,16 @@ impl Folder {
         &self.path
     }
 
-    pub(super) fn path_of(&self, id: &str) -> PathBuf {
+    fn path_of(&self, id: &str) -> PathBuf {
         self.path.join(format!("{id}{EXTENSION}"))
     }
 
-    /// The contexts whose files are valid. Part files and damaged contexts are removed; other files are left alone.
+    /// The contexts whose files are valid, with the time that is left to them: `ttl` for those without a record. Part files and damaged
+    /// and expired contexts are removed; other files are left alone.
     ///
     /// # Errors
     /// Where a file cannot be read. It may be valid, so it is not removed.
-    pub(super) fn recover(&self) -> io::Result<Vec<StoredContext>> {
+    pub(super) fn recover(&self, ttl: Duration) -> io::Result<Vec<(StoredContext, Duration)>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let path = entry?.path();
@@ -65,12 +71,40 @@ impl Folder {
                 std::fs::remove_file(&path)?;
                 continue;
             }
-            let Some(id) = name.strip_suffix(EXTENSION).filter(|id| is_id(id)) else { continue };
+            let Some((id, extension)) = name.split_once('.').filter(|(id, _)| is_id(id)) else { continue };
+            // A record without a frame is of a frame that was not published, or was removed.
+            if extension == record::EXTENSION && !self.path_of(id).exists() {
+                delete(&self.path_of(id))?;
+            }
+            if EXTENSION.strip_prefix('.') != Some(extension) {
+                continue;
+            }
+            let unreadable = |extension| {
+                move |error: io::Error| {
+                    io::Error::new(error.kind(), format!("cannot read {id}.{extension}: {error}"))
+                }
+            };
+            // Opening a pipe or a device could wait for ever.
+            if !std::fs::metadata(&path).map_err(unreadable(extension))?.is_file() {
+                continue;
+            }
+            let record = Record::read(&path).map_err(unreadable(record::EXTENSION))?;
+            let (owner, left, transmission) = match record {
+                Some(record) => (record.owner.clone(), record.left(), record.transmission),
+                None => (String::new(), Some(ttl), None),
+            };
+            let Some(left) = left else {
+                delete(&path)?;
+                continue;
+            };
             match verify(&path) {
-                Ok((head, crc32)) => found.push(StoredContext::in_file(id.to_owned(), head, path, crc32)),
+                Ok((head, crc32)) => {
+                    let context = StoredContext::in_file(id.to_owned(), &owner, head, path, crc32);
+                    found.push((context.with_transmission(transmission), left));
+                }
                 Err(VerifyError::Damaged(error)) => {
                     tracing::warn!(file = name, %error, "a stored context is damaged and is removed");
-                    std::fs::remove_file(&path)?;
+                    delete(&path)?;
                 }
                 Err(VerifyError::Unreadable(error)) => {
                     return Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")));
@@ -80,15 +114,32 @@ impl Folder {
         Ok(found)
     }
 
-    /// Writes a frame into a new file, which appears under its name complete or not at all.
-    pub(super) fn write(&self, id: &str, frame: &[u8]) -> io::Result<PathBuf> {
-        let mut file = part::create(&self.path)?;
-        file.write_all(frame)?;
-        file.as_file().sync_data()?;
+    /// Gives a synced part file its name, behind its record. It appears complete or not at all.
+    pub(super) fn publish(&self, id: &str, record: &Record, file: NamedTempFile) -> io::Result<PathBuf> {
         let path = self.path_of(id);
-        part::publish(file, &path)?;
+        record.write(&path)?;
+        part::publish(file, &path).inspect_err(|_| drop(delete(&path)))?;
         Ok(path)
     }
+}
+
+/// Deletes the file of a context and then its record, without which the context would be nobody's after a restart.
+pub(super) fn delete(path: &Path) -> io::Result<()> {
+    for path in [path, &record::path_of(path)] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Creates a folder for this user alone, unless it exists.
+fn create(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 /// Whether this store makes such ids.

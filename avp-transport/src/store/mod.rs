@@ -1,16 +1,18 @@
 //! Stored contexts: verified frames in memory or in a folder, each under an id and for a limited time.
 //!
 //! A frame is stored once its last byte has arrived and its checksum matches, and never changes. In a folder each
-//! context is a file, `ID.avp`, which outlives the process.
+//! context is a file, `ID.avp`, with its owner and its expiry in `ID.json` beside it. Both outlive the process.
 
 mod cache;
 mod error;
 mod folder;
 pub(crate) mod part;
+mod record;
 mod stored;
+mod transmission;
 
 use std::{
-    io,
+    io::{self, Write as _},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -23,8 +25,9 @@ use tempfile::NamedTempFile;
 pub(crate) use cache::Cache;
 pub use error::StoreError;
 pub use stored::StoredContext;
+pub(crate) use transmission::{Digest, Transmission, sha256};
 
-use self::folder::Folder;
+use self::{folder::Folder, record::Record};
 use crate::id::random_id;
 
 /// The default quota, in bytes: 8 GiB.
@@ -34,7 +37,7 @@ pub const DEFAULT_QUOTA: usize = 8 << 30;
 pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
 
 /// Contexts by id, within a quota of bytes and a time to live. Where a new context needs room, the least recently used
-/// ones are removed.
+/// ones are removed, of the owner that holds the most.
 ///
 /// ```
 /// use avp_transport::store::{ContextStore, StoreOptions};
@@ -78,19 +81,19 @@ impl ContextStore {
         Self::new(None, options)
     }
 
-    /// A store in files of `folder`, which is created if needed and locked until the store is dropped. Contexts of an
-    /// earlier process are verified and kept for a whole time to live; damaged and incomplete files are removed.
+    /// A store in files of `folder`, which is created for this user alone if needed, and locked until the store is dropped.
+    /// Contexts of an earlier process are verified and kept until they expire; damaged and incomplete files are removed.
     ///
     /// # Errors
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) where another store has locked the folder, which is then left
     /// untouched; or the error of creating the folder or reading a file in it, which is then kept.
     pub fn in_folder(folder: impl AsRef<Path>, options: StoreOptions) -> io::Result<Self> {
         let folder = Folder::lock(folder.as_ref())?;
-        let recovered = folder.recover()?;
+        let recovered = folder.recover(options.ttl)?;
         let store = Self::new(Some(folder), options);
-        for context in recovered {
+        for (context, left) in recovered {
             // The file of one that does not fit is removed, as for any other.
-            if store.0.insert(context).is_err() {
+            if store.0.insert(context, left).is_err() {
                 tracing::warn!("a recovered context exceeds the quota and is removed");
             }
         }
@@ -102,7 +105,7 @@ impl ContextStore {
         Self(Arc::new(Inner { entries, folder, options, started: Instant::now() }))
     }
 
-    /// Verifies a frame and stores it.
+    /// Verifies a frame and stores it, without an owner.
     ///
     /// ```
     /// use avp_core::{FrameEncoder, Metadata};
@@ -122,16 +125,28 @@ impl ContextStore {
     /// [`StoreError`], where the bytes are not a valid frame, or fit neither the quota nor the disk. Then nothing is
     /// stored.
     pub async fn insert(&self, frame: Bytes) -> Result<Arc<StoredContext>, StoreError> {
-        let id = random_id();
+        self.insert_for("", frame).await
+    }
+
+    /// As [`insert`](Self::insert), for `owner`.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub async fn insert_for(&self, owner: &str, frame: Bytes) -> Result<Arc<StoredContext>, StoreError> {
+        let (id, owner) = (random_id(), owner.to_owned());
         self.run_to_completion(move |inner| {
             let (head, crc32) = folder::read(&frame)?;
-            inner.insert(match &inner.folder {
-                None => StoredContext::in_memory(id, head, frame, crc32),
+            let context = match &inner.folder {
+                None => StoredContext::in_memory(id, &owner, head, frame, crc32),
                 Some(folder) => {
-                    let path = folder.write(&id, &frame)?;
-                    StoredContext::in_file(id, head, path, crc32)
+                    let mut file = part::create(folder.path())?;
+                    file.write_all(&frame)?;
+                    file.as_file().sync_data()?;
+                    let path = folder.publish(&id, &Record::new(&owner, inner.options.ttl, None), file)?;
+                    StoredContext::in_file(id, &owner, head, path, crc32)
                 }
-            })
+            };
+            inner.insert(context, inner.options.ttl)
         })
         .await
     }
@@ -153,26 +168,31 @@ impl ContextStore {
     /// Stores a frame that has been verified as it arrived. `crc32` is that of its body on the wire.
     pub(crate) fn insert_bytes(
         &self,
+        owner: &str,
         head: OwnedHead,
         frame: Bytes,
         crc32: u32,
+        transmission: Option<Transmission>,
     ) -> Result<Arc<StoredContext>, StoreError> {
-        self.0.insert(StoredContext::in_memory(random_id(), head, frame, crc32))
+        let context = StoredContext::in_memory(random_id(), owner, head, frame, crc32);
+        self.0.insert(context.with_transmission(transmission), self.0.options.ttl)
     }
 
     /// As [`insert_bytes`](Self::insert_bytes), for a synced [part file](part::create) of [`folder`](Self::folder).
     pub(crate) async fn insert_file(
         &self,
+        owner: &str,
         head: OwnedHead,
         file: NamedTempFile,
         crc32: u32,
+        transmission: Option<Transmission>,
     ) -> Result<Arc<StoredContext>, StoreError> {
-        let id = random_id();
+        let (id, owner) = (random_id(), owner.to_owned());
         self.run_to_completion(move |inner| {
             let folder = inner.folder.as_ref().ok_or(StoreError::Io(io::ErrorKind::NotFound))?;
-            let path = folder.path_of(&id);
-            part::publish(file, &path)?;
-            inner.insert(StoredContext::in_file(id, head, path, crc32))
+            let path = folder.publish(&id, &Record::new(&owner, inner.options.ttl, transmission), file)?;
+            let context = StoredContext::in_file(id, &owner, head, path, crc32);
+            inner.insert(context.with_transmission(transmission), inner.options.ttl)
         })
         .await
     }
@@ -201,15 +221,28 @@ impl ContextStore {
     }
 
     /// Removes the context with this id and returns whether there was one. Reads that have begun go on to their end.
-    pub fn remove(&self, id: &str) -> bool {
-        let removed = self.get(id).is_some().then(|| self.0.entries().remove(id)).flatten();
-        removed.inspect(|context| context.delete_file()).is_some()
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where its file cannot be removed: then the context stays.
+    pub fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        let Some(context) = self.get(id) else { return Ok(false) };
+        context.delete_file()?;
+        Ok(self.0.entries().remove(id).is_some())
     }
 
     /// The ids of all contexts, sorted.
     #[must_use]
     pub fn ids(&self) -> Vec<String> {
         self.0.entries().keys(self.0.now()).map(str::to_owned).collect()
+    }
+
+    /// The requests that stored contexts, each with the id and the owner of its context.
+    pub(crate) fn transmissions(&self) -> Vec<(Transmission, String, String)> {
+        let entries = self.0.entries();
+        let with_ids = entries.values().filter_map(|context| {
+            Some((*context.transmission()?, context.id().to_owned(), context.owner().to_owned()))
+        });
+        with_ids.collect()
     }
 
     /// How long a new context is kept.
@@ -227,27 +260,33 @@ impl ContextStore {
 
     /// Removes expired contexts. Other methods do so too, so this is for times without requests.
     pub fn remove_expired(&self) {
-        let expired = self.0.entries().take_expired(self.0.now());
-        expired.iter().for_each(|(_, context)| context.delete_file());
+        self.0.remove_expired();
     }
 }
 
 impl Inner {
-    fn insert(&self, context: StoredContext) -> Result<Arc<StoredContext>, StoreError> {
+    /// Stores a context for `ttl`.
+    fn insert(&self, context: StoredContext, ttl: Duration) -> Result<Arc<StoredContext>, StoreError> {
+        self.remove_expired();
         let bytes = usize::try_from(context.len()).unwrap_or(usize::MAX);
         let context = Arc::new(context);
-        let evicted =
-            self.entries().insert(context.id(), context.clone(), bytes, self.options.ttl, self.now());
+        let (id, owner) = (context.id(), context.owner());
+        let evicted = self.entries().insert(id, owner, context.clone(), bytes, ttl, self.now());
         match evicted {
             Ok(evicted) => {
-                evicted.iter().for_each(|(_, context)| context.delete_file());
+                delete_files(&evicted);
                 Ok(context)
             }
             Err(_) => {
-                context.delete_file();
+                delete_files(&[(String::new(), context.clone())]);
                 Err(StoreError::Quota { needed: context.len(), quota: self.options.quota as u64 })
             }
         }
+    }
+
+    fn remove_expired(&self) {
+        let expired = self.entries().take_expired(self.now());
+        delete_files(&expired);
     }
 
     fn now(&self) -> Duration {
@@ -257,5 +296,14 @@ impl Inner {
     /// No operation panics halfway through a change, so the entries behind a poisoned lock are consistent.
     fn entries(&self) -> MutexGuard<'_, Cache<Arc<StoredContext>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Deletes the files of contexts that are no longer stored. One that cannot be deleted is found by the next process.
+fn delete_files(contexts: &[(String, Arc<StoredContext>)]) {
+    for (_, context) in contexts {
+        if let Err(error) = context.delete_file() {
+            tracing::warn!(kind = %error.kind(), "cannot remove the file of a context");
+        }
     }
 }

@@ -14,6 +14,8 @@ use tokio::{
 
 use avp_core::OwnedHead;
 
+use super::{Transmission, folder};
+
 /// The length of a chunk that is read from a file, in bytes.
 const FILE_CHUNK: usize = 256 << 10;
 
@@ -27,11 +29,12 @@ const MAX_ZSTD_HEADER: u64 = 18;
 #[derive(Debug)]
 pub struct StoredContext {
     id: String,
+    /// `""` for none.
+    owner: String,
     head: OwnedHead,
-    /// That of the body as stored.
-    crc32: u32,
     etag: String,
     location: Location,
+    transmission: Option<Transmission>,
 }
 
 #[derive(Debug)]
@@ -41,20 +44,38 @@ enum Location {
 }
 
 impl StoredContext {
-    pub(super) fn in_memory(id: String, head: OwnedHead, bytes: Bytes, crc32: u32) -> Self {
-        let etag = etag(&head, crc32);
-        Self { id, head, crc32, etag, location: Location::Memory(bytes) }
+    pub(super) fn in_memory(id: String, owner: &str, head: OwnedHead, bytes: Bytes, crc32: u32) -> Self {
+        Self::new(id, owner, head, crc32, Location::Memory(bytes))
     }
 
-    pub(super) fn in_file(id: String, head: OwnedHead, path: PathBuf, crc32: u32) -> Self {
+    pub(super) fn in_file(id: String, owner: &str, head: OwnedHead, path: PathBuf, crc32: u32) -> Self {
+        Self::new(id, owner, head, crc32, Location::File(path))
+    }
+
+    fn new(id: String, owner: &str, head: OwnedHead, crc32: u32, location: Location) -> Self {
         let etag = etag(&head, crc32);
-        Self { id, head, crc32, etag, location: Location::File(path) }
+        Self { id, owner: owner.to_owned(), head, etag, location, transmission: None }
+    }
+
+    pub(super) fn with_transmission(self, transmission: Option<Transmission>) -> Self {
+        Self { transmission, ..self }
+    }
+
+    /// The request that stored it, if it had an idempotency key.
+    pub(crate) const fn transmission(&self) -> Option<&Transmission> {
+        self.transmission.as_ref()
     }
 
     /// The id.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The principal that it belongs to; `""` for none.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// Header and metadata.
@@ -74,11 +95,6 @@ impl StoredContext {
     #[must_use]
     pub fn etag(&self) -> &str {
         &self.etag
-    }
-
-    /// The CRC-32 of the body as it was on the wire.
-    pub(crate) const fn crc32(&self) -> u32 {
-        self.crc32
     }
 
     /// The whole frame: shared where it is in memory, read where it is in a file.
@@ -126,13 +142,11 @@ impl StoredContext {
         }
     }
 
-    /// Deletes the file, if the context is in one.
-    pub(super) fn delete_file(&self) {
-        if let Location::File(path) = &self.location
-            && let Err(error) = std::fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(kind = %error.kind(), "cannot remove the file of a context");
+    /// Deletes the files, if the context is in some.
+    pub(super) fn delete_file(&self) -> io::Result<()> {
+        match &self.location {
+            Location::Memory(_) => Ok(()),
+            Location::File(path) => folder::delete(path),
         }
     }
 }

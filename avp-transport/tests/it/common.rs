@@ -107,13 +107,18 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The names of the files in a folder of contexts, in order, but for the one that says whose folder it is.
+/// The names of the files in a folder of contexts, in order, but for the lock and the records, each of which has its context.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let names =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.filter(|name| name != ".avp-lock").collect();
     names.sort();
-    names
+    let (records, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.ends_with(".json"));
+    for record in records {
+        let context = record.replace(".json", ".avp");
+        assert!(others.contains(&context), "{record} is nobody's");
+    }
+    others
 }
 
 /// A frame with a body of `len` bytes.

@@ -1,5 +1,7 @@
 //! Contexts that are stored, fetched and deleted.
 
+use std::{fs, path::Path, time::Duration};
+
 use avp_core::{Compression, FrameEncoder, Metadata};
 use avp_transport::{
     server::{ContextHandler, Limits, ListenOptions, ServerOptions, Service},
@@ -9,7 +11,7 @@ use avp_transport::{
 use futures_util::FutureExt as _;
 use http::{StatusCode, header};
 
-use crate::common::{Running, body, files, frame, frame_of, until};
+use crate::common::{Running, answer, body, files, frame, frame_of, until};
 
 async fn keep(server: &Running, frame: &[u8]) -> String {
     let (status, reply) = server.post(wire::TRANSMIT, frame.to_vec()).await;
@@ -107,15 +109,15 @@ async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
     let (c, d) = (keep(&server, &packed).await, keep(&server, &packed).await);
     server.stop().await;
     // What a process leaves that is killed within a body, and what a disk makes of a file.
-    std::fs::write(folder.path().join(".avp-xyz.part"), &first[..1000]).unwrap();
+    fs::write(folder.path().join(".avp-xyz.part"), &first[..1000]).unwrap();
     for id in [&b, &d] {
         let broken = folder.path().join(format!("{id}.avp"));
-        let mut bytes = std::fs::read(&broken).unwrap();
+        let mut bytes = fs::read(&broken).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(&broken, bytes).unwrap();
+        fs::write(&broken, bytes).unwrap();
     }
     for name in ["notes.txt", "download.part", ".avp-list"] {
-        std::fs::write(folder.path().join(name), "somebody's").unwrap();
+        fs::write(folder.path().join(name), "somebody's").unwrap();
     }
 
     let server = start().await;
@@ -136,7 +138,7 @@ fn two_stores_do_not_share_a_folder_and_the_second_touches_nothing() {
     let first = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
     let unsound = format!("{}.avp", "0".repeat(32));
     for name in [&unsound, ".avp-arriving.part"] {
-        std::fs::write(folder.path().join(name), b"AV").unwrap();
+        fs::write(folder.path().join(name), b"AV").unwrap();
     }
     let before = files(folder.path());
     let error = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap_err();
@@ -173,16 +175,16 @@ async fn a_caller_that_stops_waiting_leaves_no_file_that_is_nobodys() {
     }
     let last = contexts.ids();
     assert_eq!(last.len(), 1);
-    assert!(contexts.remove(&last[0]));
+    assert_eq!(contexts.remove(&last[0]), Ok(true));
     assert!(files(folder.path()).is_empty());
 }
 
 #[tokio::test]
 async fn what_has_expired_goes_from_a_server_that_nobody_asks() {
     let folder = tempfile::tempdir().unwrap();
-    let keeping = StoreOptions { ttl: std::time::Duration::from_millis(200), ..Default::default() };
+    let keeping = StoreOptions { ttl: Duration::from_millis(200), ..Default::default() };
     let contexts = ContextStore::in_folder(folder.path(), keeping).unwrap();
-    let limits = Limits { cleanup_interval: std::time::Duration::from_millis(20), ..Default::default() };
+    let limits = Limits { cleanup_interval: Duration::from_millis(20), ..Default::default() };
     let service =
         Service::new(ContextHandler::new("server", contexts), ServerOptions { limits, ..Default::default() });
     let server = Running::start(service, ListenOptions::default()).await;
@@ -209,12 +211,12 @@ async fn the_longest_unused_context_makes_room_and_its_file_goes_too() {
 #[tokio::test]
 async fn a_context_whose_time_is_over_is_gone_from_the_folder_too() {
     let folder = tempfile::tempdir().unwrap();
-    let keeping = StoreOptions { ttl: std::time::Duration::ZERO, ..Default::default() };
+    let keeping = StoreOptions { ttl: Duration::ZERO, ..Default::default() };
     let contexts = ContextStore::in_folder(folder.path(), keeping).unwrap();
     let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
     let server = Running::start(service, ListenOptions::default()).await;
     let id = keep(&server, &frame(10)).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(server.get(&path(&id)).await.status(), StatusCode::NOT_FOUND);
     assert!(files(folder.path()).is_empty());
 }
@@ -241,4 +243,71 @@ async fn a_frame_that_was_made_here_is_kept_as_one_that_came() {
     assert_eq!(files(folder.path()).len(), 1, "and nothing half-written beside it");
     let again = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
     assert_eq!(again.ids().len(), 1);
+}
+
+#[tokio::test]
+async fn owner_and_expiry_of_a_context_outlive_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = |ttl| StoreOptions { ttl: Duration::from_secs(ttl), ..StoreOptions::default() };
+    let store = ContextStore::in_folder(folder.path(), options(1)).unwrap();
+    let short = store.insert_for("alice", frame(10).into()).await.unwrap().id().to_owned();
+    drop(store);
+    let store = ContextStore::in_folder(folder.path(), options(3600)).unwrap();
+    let long = store.insert_for("bob \"b\"", frame(20).into()).await.unwrap().id().to_owned();
+    assert_eq!(store.get(&short).unwrap().owner(), "alice");
+    drop(store);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let store = ContextStore::in_folder(folder.path(), options(3600)).unwrap();
+    assert!(store.get(&short).is_none(), "a restart gives no new time to live");
+    assert_eq!(store.get(&long).unwrap().owner(), "bob \"b\"");
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_frame_is_stored_once_for_its_idempotency_key_after_a_restart_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || async {
+        let contexts = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+        let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
+        Running::start(service, ListenOptions::default()).await
+    };
+    let send = async |server: &Running, frame: Vec<u8>| {
+        let request = server.http.post(server.url(wire::TRANSMIT)).header(wire::IDEMPOTENCY_HEADER, "k");
+        answer(request.body(frame)).await
+    };
+    let server = start().await;
+    let (status, first) = send(&server, frame(1000)).await;
+    assert_eq!(status, 200, "{first}");
+    server.stop().await;
+    let server = start().await;
+    assert_eq!(send(&server, frame(1000)).await, (200, first));
+    assert_eq!(send(&server, frame(1001)).await.1["code"], "idempotency_key_reused");
+    assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_of_contexts_and_its_files_are_for_their_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("contexts");
+    let store = ContextStore::in_folder(&folder, StoreOptions::default()).unwrap();
+    store.insert(frame(10).into()).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(path.ends_with(".avp-lock") || mode(&path) == 0o600, "{}", path.display());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_named_like_a_context_delays_no_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join(format!("{:032x}.avp", 7));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let store = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+    assert!(store.ids().is_empty() && pipe.exists());
 }

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use avp_core::{Compression, Dialect, FrameEncoder, FrameLimits, Metadata, PayloadType};
+use avp_core::{Compression, Dialect, FrameEncoder, FrameLimits, Metadata, PayloadType, crc32};
 use avp_transport::{
     server::{
         AllowedHosts, AllowedOrigins, ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame,
-        Limits, ListenOptions, RequestInfo, ResponseBody, ServerOptions, Service, Tokens,
+        Limits, ListenOptions, Principal, RequestInfo, ResponseBody, Scope, Scopes, ServerOptions, Service,
+        Tokens,
     },
     store::{ContextStore, StoreOptions, StoredContext},
     wire::{self, Reply},
@@ -265,14 +266,46 @@ async fn an_idempotency_key_ends_with_its_context() {
     assert_eq!(send("k1").await.1, third, "and as long as it is there the answer is the same");
 }
 
+/// Changes the last 32 bits of `body` so that it has this CRC-32, in which every bit of a body is linear.
+fn forged(mut body: Vec<u8>, wanted: u32) -> Vec<u8> {
+    let start = body.len() - 4;
+    let base = crc32(&body);
+    let mut effects: Vec<(u32, u32)> = (0..32)
+        .map(|bit| {
+            let mut changed = body.clone();
+            changed[start + bit / 8] ^= 1 << (bit % 8);
+            (crc32(&changed) ^ base, 1 << bit)
+        })
+        .collect();
+    let (mut missing, mut change) = (wanted ^ base, 0);
+    // Gaussian elimination.
+    for column in 0..32 {
+        let pivot = effects.iter().position(|(effect, _)| effect >> column & 1 == 1).unwrap();
+        let (effect, bits) = effects.swap_remove(pivot);
+        for (other, of_other) in &mut effects {
+            if *other >> column & 1 == 1 {
+                (*other, *of_other) = (*other ^ effect, *of_other ^ bits);
+            }
+        }
+        if missing >> column & 1 == 1 {
+            (missing, change) = (missing ^ effect, change ^ bits);
+        }
+    }
+    for (byte, bits) in body[start..].iter_mut().zip(change.to_le_bytes()) {
+        *byte ^= bits;
+    }
+    body
+}
+
 #[tokio::test]
 async fn another_body_under_the_same_head_is_another_frame() {
     let server = Running::stock(ServerOptions::default()).await;
     // Such a head names no checksum, so it is the same for both.
     let frame =
         |body: &[u8]| FrameEncoder::new(Metadata::default()).dialect(Dialect::V0_2).encode(body).unwrap();
-    let (one, other) = (frame(&[1; 5000]), frame(&[2; 5000]));
+    let (one, other) = (frame(&[1; 5000]), frame(&forged([2; 5000].into(), crc32(&[1; 5000]))));
     assert_eq!(one[..one.len() - 5000], other[..other.len() - 5000]);
+    assert_eq!(crc32(&one), crc32(&other), "a CRC-32 does not tell them apart");
     let send = |frame: &Vec<u8>| {
         let request = server.http.post(server.url(wire::TRANSMIT)).body(frame.clone());
         answer(request.header(wire::IDEMPOTENCY_HEADER, "k1"))
@@ -284,20 +317,92 @@ async fn another_body_under_the_same_head_is_another_frame() {
 }
 
 #[tokio::test]
-async fn an_agent_that_asks_too_often_is_asked_to_wait() {
-    let server =
-        Running::stock(limits(Limits { requests_per_second: NonZeroU32::new(3), ..Default::default() }))
-            .await;
-    let ask = |agent: &'static str| {
-        server.http.get(server.url(wire::HEALTH)).header(wire::AGENT_HEADER, agent).send()
+async fn requests_are_counted_for_each_principal_and_guesses_for_their_address() {
+    let options = ServerOptions {
+        tokens: Tokens::new(["alpha", "beta"]),
+        ..limits(Limits { requests_per_second: NonZeroU32::new(3), ..Default::default() })
     };
-    for _ in 0..3 {
-        assert_eq!(ask("a").await.unwrap().status(), StatusCode::OK);
+    let server = Running::stock(options).await;
+    // Whatever they call themselves.
+    let ask = |token: &'static str, agent: usize| {
+        let request = server.http.get(server.url(wire::METRICS)).bearer_auth(token);
+        request.header(wire::AGENT_HEADER, agent.to_string()).send()
+    };
+    for (token, status) in [("alpha", 200), ("guess", 401), ("beta", 200)] {
+        for agent in 0..3 {
+            assert_eq!(ask(token, agent).await.unwrap().status(), status, "{token}");
+        }
+        let refused = ask(token, 3).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{token}");
+        assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
     }
-    let refused = ask("a").await.unwrap();
-    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
-    assert_eq!(ask("b").await.unwrap().status(), StatusCode::OK);
+}
+
+fn principals() -> ServerOptions {
+    let tokens = [("a", "alice", Scopes::OWN), ("a2", "alice", Scopes::OWN), ("b", "bob", Scopes::OWN)];
+    let tokens = tokens.into_iter().chain([("ops", "ops", "admin".parse().unwrap())]);
+    let tokens = tokens.fold(Tokens::default(), |tokens, (token, name, scopes)| {
+        tokens.with(token, Principal { name: name.to_owned(), scopes })
+    });
+    ServerOptions { tokens, ..ServerOptions::default() }
+}
+
+#[tokio::test]
+async fn contexts_of_another_principal_do_not_exist_for_it() {
+    let server = Running::stock(principals()).await;
+    let send = async |token: &str, key: &str, frame: Vec<u8>| {
+        let request = server.http.post(server.url(wire::TRANSMIT)).bearer_auth(token).body(frame);
+        let (status, reply) = answer(request.header(wire::IDEMPOTENCY_HEADER, key)).await;
+        assert_eq!(status, 200, "{reply}");
+        reply["context_id"].as_str().unwrap().to_owned()
+    };
+    let ask = async |method: Method, token: &str, id: &str| {
+        let url = server.url(&format!("{}{id}", wire::CONTEXTS));
+        let response = server.http.request(method, url).bearer_auth(token).send().await.unwrap();
+        response.status().as_u16()
+    };
+    let id = send("a", "k", frame(10)).await;
+    for method in [Method::GET, Method::HEAD, Method::DELETE] {
+        assert_eq!(ask(method.clone(), "b", &id).await, 404);
+        assert_eq!(ask(method, "b", "none").await, 404);
+    }
+    for token in ["a", "a2", "ops"] {
+        assert_eq!(ask(Method::GET, token, &id).await, 200, "{token}");
+    }
+    // The same key and the same frame are another request of another principal.
+    let other = send("b", "k", frame(10)).await;
+    assert_ne!(other, id);
+    assert_eq!(send("a2", "k", frame(10)).await, id);
+    assert_eq!(ask(Method::DELETE, "ops", &other).await, 200);
+    assert_eq!(ask(Method::DELETE, "a2", &id).await, 200);
+    assert_eq!(ask(Method::GET, "a", &id).await, 404);
+}
+
+#[tokio::test]
+async fn a_token_without_the_scope_of_a_request_is_refused() {
+    let tokens = Scope::ALL.into_iter().fold(Tokens::default(), |tokens, scope| {
+        let (name, scopes) = (scope.as_str().to_owned(), scope.as_str().parse().unwrap());
+        tokens.with(scope.as_str(), Principal { name, scopes })
+    });
+    let server = Running::stock(ServerOptions { tokens, ..ServerOptions::default() }).await;
+    let context = format!("{}none", wire::CONTEXTS);
+    for (needed, method, path) in [
+        (Scope::Send, Method::POST, wire::HANDSHAKE),
+        (Scope::Send, Method::POST, wire::TRANSMIT),
+        (Scope::Fetch, Method::GET, &context),
+        (Scope::Fetch, Method::HEAD, &context),
+        (Scope::Delete, Method::DELETE, &context),
+        (Scope::Complete, Method::POST, wire::TEXT),
+        (Scope::Complete, Method::POST, "/v1/chat/completions"),
+        (Scope::Metrics, Method::GET, wire::METRICS),
+    ] {
+        for scope in Scope::ALL {
+            let request = server.http.request(method.clone(), server.url(path)).bearer_auth(scope.as_str());
+            let response = request.send().await.unwrap();
+            let is_refused = response.status() == StatusCode::FORBIDDEN;
+            assert_eq!(is_refused, scope != needed && scope != Scope::Admin, "{method} {path} {scope:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod request;
 
 use avp_runtime_ort::Prompt;
 use avp_transport::{
-    server::{ErrorResponse, IncomingBody, ResponseBody},
+    server::{ErrorResponse, IncomingBody, RequestInfo, ResponseBody},
     wire,
 };
 use http::{HeaderValue, Response, StatusCode, header};
@@ -28,6 +28,7 @@ pub(super) const MODELS: &str = "/v1/models";
 pub(super) async fn complete(
     handler: &ModelHandler,
     body: IncomingBody,
+    info: &RequestInfo,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let request = ChatRequest::parse(&body.into_text().await?)?;
     if request.model.as_deref().is_some_and(|model| model != handler.name()) {
@@ -36,13 +37,13 @@ pub(super) async fn complete(
     }
     let permit = handler.permit()?;
     let context = match &request.avp_context {
-        Some(id) => Some(handler.context(id).await?),
+        Some(id) => Some(handler.loaded_context(id, info).await?),
         None => None,
     };
     let prompt = Prompt::Chat(request.chat);
     let completion = Completion::new(handler.name());
     if let Some(steps) = request.avp_think {
-        let (thought, stored) = handler.think(prompt, context.as_ref(), steps).await?;
+        let (thought, stored) = handler.think(prompt, context.as_ref(), steps, info).await?;
         return Ok(json_answer(&completion.thought(&thought, stored.id(), handler.ttl())));
     }
     if request.stream {
