@@ -72,7 +72,8 @@ impl Output {
         Ok(())
     }
 
-    /// Writes all of `bytes`, or nothing: a file appears under its name only when it is whole.
+    /// Writes all of `bytes`, or nothing: a file appears under its name only when it is whole and on the disk. A new one is readable by
+    /// this user alone, since a context is a conversation; one that is replaced keeps its permissions.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<()> {
         let Self::File(path) = self else {
             let mut out = stdout().lock();
@@ -86,13 +87,14 @@ impl Output {
             }
             // Keeps symbolic links and permissions.
             let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            let mut file = shareable().tempfile_in(folder_of(&path))?;
+            let mut file = tempfile::NamedTempFile::new_in(folder_of(&path))?;
             file.write_all(bytes)?;
             if let Ok(replaced) = std::fs::metadata(&path) {
                 file.as_file().set_permissions(replaced.permissions())?;
             }
-            file.persist(path)?;
-            Ok(())
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            sync_folder(folder_of(&path))
         };
         write().with_context(|| format!("cannot write {}", path.display()))
     }
@@ -163,15 +165,10 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Gives temporary files, which are private by default, the permissions of newly created files.
-fn shareable() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder
+/// Syncs the names in a folder, so that a new one survives a power failure.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    // Other systems do not let a folder be opened, and give no such guarantee.
+    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -206,7 +203,14 @@ mod tests {
         Output::File(link.clone()).write(b"new").unwrap();
         assert!(link.is_symlink());
         assert_eq!(std::fs::read(&file).unwrap(), b"new");
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode = |file: &Path| std::fs::metadata(file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&file), 0o600);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        Output::File(link).write(b"newer").unwrap();
+        assert_eq!(mode(&file), 0o640);
+        let new = folder.path().join("new.avp");
+        Output::File(new.clone()).write(b"new").unwrap();
+        assert_eq!(mode(&new), 0o600, "a new file is for its user alone");
     }
 
     #[test]

@@ -36,6 +36,16 @@ pub(super) fn of_run(error: &RunError) -> ErrorResponse {
     }
 }
 
+/// As [`of_run`], for a run that may have a context of the caller's: then values that are not finite are the caller's.
+pub(super) fn of_run_behind(has_context: bool, error: &RunError) -> ErrorResponse {
+    match error {
+        RunError::NotFinite { .. } if has_context => {
+            ErrorResponse::bad_request("not_finite", error.to_string()).of_field("avp_context")
+        }
+        _ => of_run(error),
+    }
+}
+
 /// The response to an error of a context.
 pub(super) fn of_context(error: &ContextError) -> ErrorResponse {
     match error {
@@ -84,6 +94,9 @@ mod tests {
             let error = of_run(&error);
             assert_eq!((error.status().as_u16(), error.field()), (status, field), "{error}");
         }
+        let not_finite = RunError::NotFinite { step: 0 };
+        assert_eq!(of_run_behind(true, &not_finite).field(), Some("avp_context"));
+        assert_eq!(of_run_behind(false, &not_finite).status().as_u16(), 500);
     }
 
     #[test]

@@ -164,7 +164,9 @@ impl ModelHandler {
         context: Option<&LoadedContext>,
         options: GenerateOptions,
     ) -> Result<Generation, ErrorResponse> {
-        self.stream(prompt, context, options).await?.await.map_err(|error| error::of_run(&error))
+        let has_context = context.is_some();
+        let answer = self.stream(prompt, context, options).await?.await;
+        answer.map_err(|error| error::of_run_behind(has_context, &error))
     }
 
     /// Generates the answer as a stream. Keep the context until the stream ends.
@@ -178,7 +180,7 @@ impl ModelHandler {
         // Rendering a chat template takes time.
         blocking(move || {
             let stream = model.start_generate(prompt, context.as_ref().map(LoadedContext::get), &options);
-            stream.map_err(|error| error::of_run(&error))
+            stream.map_err(|error| error::of_run_behind(context.is_some(), &error))
         })
         .await
     }
@@ -191,12 +193,12 @@ impl ModelHandler {
         steps: usize,
         info: &RequestInfo,
     ) -> Result<(Thought, Arc<StoredContext>), ErrorResponse> {
-        let (model, context) = (self.model.clone(), context.cloned());
+        let (model, context, has_context) = (self.model.clone(), context.cloned(), context.is_some());
         let pending = blocking(move || {
             let context = context.as_ref().map(LoadedContext::get);
             Ok(model.start_think(prompt, context, &ThinkOptions::steps(steps)))
         });
-        let mut thought = pending.await?.await.map_err(|error| error::of_run(&error))?;
+        let mut thought = pending.await?.await.map_err(|error| error::of_run_behind(has_context, &error))?;
         let context = thought.context.take().ok_or_else(ErrorResponse::internal)?;
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };
         let frame = blocking(move || context.to_bytes(&options).map_err(|error| error::of_context(&error)));

@@ -37,6 +37,21 @@ fn keep(server: &Server, frame: &[u8]) -> String {
 }
 
 #[test]
+fn a_context_whose_values_are_not_finite_is_the_callers_mistake() {
+    let server = Server::with_facts();
+    let frame = thought("models/facts");
+    let decoded = avp_core::Frame::decode(&frame).unwrap();
+    let mut body = decoded.body().to_vec();
+    // All bits of a float32 are those of a NaN.
+    body[avp_core::KvHeader::LEN..].fill(0xff);
+    let id = keep(&server, &avp_core::FrameEncoder::new(decoded.metadata()).encode(&body).unwrap());
+    for extra in [json!({ "avp_context": id }), json!({ "avp_context": id, "avp_think": 2 })] {
+        let (status, reply) = server.chat(&question(extra));
+        assert_eq!((status, &reply["error"]["param"]), (400, &"avp_context".into()), "{reply}");
+    }
+}
+
+#[test]
 fn an_answer_follows_a_context_that_was_sent() {
     let server = Server::with_facts();
     let id = keep(&server, &thought("models/facts"));

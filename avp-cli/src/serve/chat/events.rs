@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use avp_runtime_ort::{Canceller, GenerationStream};
+use avp_runtime_ort::{Canceller, GenerationStream, RunError};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use serde_json::Value;
@@ -47,7 +47,7 @@ impl Events {
         let (sender, events) = channel(BUFFERED_EVENTS);
         tokio::task::spawn_blocking(move || {
             // The run is cancelled when the client disconnects.
-            let _disconnected = send_events(stream, &completion, include_usage, &sender);
+            let _disconnected = send_events(stream, &completion, include_usage, held.1.is_some(), &sender);
             drop(held);
         });
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
@@ -63,6 +63,7 @@ fn send_events(
     mut stream: GenerationStream,
     completion: &Completion,
     include_usage: bool,
+    has_context: bool,
     sender: &Sender<Bytes>,
 ) -> Result<(), Disconnected> {
     let send =
@@ -72,7 +73,7 @@ fn send_events(
         match piece {
             Ok(text) => send(&completion.piece(&text))?,
             // The status has been sent already.
-            Err(error) => return send(&error_event(&error)),
+            Err(error) => return send(&error_event(has_context, &error)),
         }
     }
     let generation = stream.into_generation();
@@ -83,8 +84,8 @@ fn send_events(
     sender.blocking_send(Bytes::from_static(b"data: [DONE]\n\n")).map_err(|_| Disconnected)
 }
 
-fn error_event(error: &avp_runtime_ort::RunError) -> Value {
-    let reply = error::in_openai_format(&error::of_run(error));
+fn error_event(has_context: bool, error: &RunError) -> Value {
+    let reply = error::in_openai_format(&error::of_run_behind(has_context, error));
     serde_json::json!({ "error": reply.field("error") })
 }
 
