@@ -68,19 +68,19 @@ fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Refuses a file that other users can read: its token may be known.
+/// Refuses a file that other users have made or can read: they may know its token.
 #[cfg(unix)]
 fn check_private(file: &File, path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::MetadataExt as _;
 
-    let mode =
-        file.metadata().with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        bail!(
-            "other users can read the token in {} (mode {:03o}); remove it, and start `avp serve` again for a new one",
-            path.display(),
-            mode & 0o777
-        );
+    let metadata = file.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+    let remedy = "remove it, and start `avp serve` again for a new one";
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        bail!("the token in {} belongs to another user; {remedy}", path.display());
+    }
+    if metadata.mode() & 0o077 != 0 {
+        let mode = metadata.mode() & 0o777;
+        bail!("other users can read the token in {} (mode {mode:03o}); {remedy}", path.display());
     }
     Ok(())
 }

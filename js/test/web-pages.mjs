@@ -1,4 +1,4 @@
-// What web pages can do to a running `avp serve`, tried with a real browser: `node web-pages.mjs AVP CHROMIUM`.
+// What web pages can do to a running `avp serve`, tried with a real browser: `node web-pages.mjs AVP CHROMIUM MODEL_DIR`.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-const [avp, executablePath] = process.argv.slice(2);
+const [avp, executablePath, model] = process.argv.slice(2);
 const CONTEXTS = "/avp/v2/contexts/";
 /** A frame of dialect 0.3 without metadata, whose body is "x". */
 const FRAME = [0x41, 0x56, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x78];
@@ -16,7 +16,7 @@ await new Promise((done) => pages.listen(0, "127.0.0.1", done));
 const pagePort = pages.address().port;
 const friend = `http://friend.example:${pagePort}`;
 
-const server = spawn(avp, ["serve", "--listen", "127.0.0.1:0", "--no-token", "--allowed-origin", friend], { stdio: ["ignore", "pipe", "inherit"] });
+const server = spawn(avp, ["serve", "--listen", "127.0.0.1:0", "--no-token", "--model", model, "--allowed-origin", friend], { stdio: ["ignore", "pipe", "inherit"] });
 // Every name of a page leads to this machine, as a name that was rebound does.
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"] });
 try {
@@ -35,8 +35,16 @@ try {
     return Number(text.split("\n").find((line) => line.startsWith(`${name} `))?.split(" ")[1] ?? 0);
   };
   const stored = () => metric("avp_stored_bytes");
+  /** Requests that were not refused, but for those of this script: contexts, metrics, health. */
+  const done = async () => {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    const lines = text.split("\n").filter((line) => /^avp_requests_total\{endpoint="(handshake|transmit|text|other)",status="[25]/.test(line));
+    return lines.map((line) => Number(line.split(" ").at(-1))).reduce((sum, count) => sum + count, 0);
+  };
   const id = await store();
   const before = await stored();
+  const doneBefore = await done();
+  assert.equal(doneBefore, 1);
 
   /** Everything that a page can send, and what it reads of the answer: a status, or "error". */
   const attempts = (page, base) =>
@@ -83,6 +91,7 @@ try {
     assert.ok(read.every((seen) => seen === "error" || seen === "opaque"), `${origin} read ${read}`);
     assert.equal(await isStored(id), true, `${origin} removed a context`);
     assert.equal(await stored(), before, `${origin} stored a frame`);
+    assert.equal(await done(), doneBefore, `${origin} made the server work`);
   }
 
   // The page's own name now leads to the server, so that nothing it sends is from another origin.
@@ -92,6 +101,7 @@ try {
   assert.ok(read.every((seen) => seen === 421 || seen === "error" || seen === "opaque"), `a rebound page read ${read}`);
   assert.equal(await isStored(id), true);
   assert.equal(await stored(), before);
+  assert.equal(await done(), doneBefore);
 
   await page.goto(friend);
   const friendly = await page.evaluate(

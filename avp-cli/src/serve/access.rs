@@ -1,12 +1,12 @@
 //! Addresses, certificates and tokens of the server.
 
 use std::{
-    net::{SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     path::Path,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use avp_transport::server::{AllowedHosts, ListenOptions, Principal, Tokens, tls_config_of_files};
+use avp_transport::server::{AllowedHosts, ListenOptions, Principal, Scopes, Tokens, tls_config_of_files};
 
 use super::AccessArgs;
 use crate::user_token::UserToken;
@@ -86,8 +86,9 @@ pub(super) fn tokens(access: &AccessArgs) -> Result<(Tokens, Option<UserToken>)>
 /// When one is not a host name.
 pub(super) fn hosts(listen: &str, access: &AccessArgs) -> Result<AllowedHosts> {
     let own = listen.rsplit_once(':').map_or(listen, |(host, _)| host);
-    let names = access.allowed_host.iter().map(String::as_str).chain([own]);
-    AllowedHosts::new(names).context("--allowed-host")
+    // Every server has its addresses as names.
+    let own = Some(own).filter(|own| own.trim_matches(['[', ']']).parse::<IpAddr>().is_err());
+    AllowedHosts::new(access.allowed_host.iter().map(String::as_str).chain(own)).context("--allowed-host")
 }
 
 /// The tokens in a file.
@@ -135,18 +136,26 @@ fn token_lines(text: &str) -> Result<Vec<TokenLine<'_>>, String> {
             let token = parts.next().filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()))?;
             let name = parts.next();
             let scopes = parts.next().map(str::parse).transpose().ok()?.unwrap_or_default();
-            let is_name =
-                |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte));
+            // A name like `metrics` would be a token for everything, meant as one for the metrics.
+            let is_name = |name: &str| {
+                let is_plain =
+                    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte));
+                is_plain && name.parse::<Scopes>().is_err()
+            };
             let is_sound = parts.next().is_none() && name.is_none_or(is_name);
             let principal = name.map(|name| Principal { name: name.to_owned(), scopes });
             is_sound.then_some(TokenLine { token, principal })
         };
-        lines.push(parse().ok_or_else(|| {
+        let line: TokenLine<'_> = parse().ok_or_else(|| {
             format!(
                 "line {number} is not a token: expected printable ASCII without spaces, then perhaps a name of letters, digits, `.`, \
                  `_`, `-`, `@`, then perhaps scopes, such as `send,fetch`"
             )
-        })?);
+        })?;
+        if lines.iter().any(|other: &TokenLine<'_>| other.token == line.token) {
+            return Err(format!("line {number} repeats a token"));
+        }
+        lines.push(line);
     }
     if lines.is_empty() {
         return Err("the file contains no token".to_owned());
@@ -156,8 +165,6 @@ fn token_lines(text: &str) -> Result<Vec<TokenLine<'_>>, String> {
 
 #[cfg(test)]
 mod tests {
-    use avp_transport::server::Scopes;
-
     use super::*;
 
     #[test]
@@ -179,7 +186,16 @@ mod tests {
             found,
             [("alpha", None), ("beta", own), ("gamma", principal("ops@here", "metrics,admin"))]
         );
-        for wrong in ["a b send fetch", "a b c", "a b,c", "a b send,", "a \u{e9}"] {
+        for wrong in [
+            "a metrics",
+            "a send,fetch",
+            "a b\na c",
+            "a b send fetch",
+            "a b c",
+            "a b,c",
+            "a b send,",
+            "a \u{e9}",
+        ] {
             assert!(token_lines(wrong).is_err(), "{wrong}");
         }
     }

@@ -100,7 +100,7 @@ struct AccessArgs {
     /// Name of this server in `Host`, beside IP addresses, `localhost` and the name in --listen; may be repeated
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
-    /// Origin of web pages that may use this server, such as https://app.example.com [default: none]; may be repeated
+    /// Origin of web pages that may use this server, such as `https://app.example.com` [default: none]; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     allowed_origin: Vec<String>,
     /// Accept frames of sessions without a handshake with this server
@@ -266,8 +266,8 @@ fn announce(
             "clients need the token in {}; `avp` reads it there for servers on this machine",
             path.display()
         );
-        // A log is no place for a secret.
-        if stderr().is_terminal() {
+        // A log is no place for a secret, and other machines have another address.
+        if stderr().is_terminal() && access::is_local(&address) {
             eprintln!("link with the token: {scheme}://{address}/#token={token}");
         }
     }

@@ -11,7 +11,10 @@ fn web_pages_reach_a_server_only_from_allowed_origins_whatever_their_name_leads_
         return;
     };
     let mut node = Command::new("node");
-    node.arg(repository("js/test/web-pages.mjs")).arg(env!("CARGO_BIN_EXE_avp")).arg(chromium);
+    node.arg(repository("js/test/web-pages.mjs"))
+        .arg(env!("CARGO_BIN_EXE_avp"))
+        .arg(chromium)
+        .arg(repository("models/facts"));
     let output = node.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -59,7 +59,7 @@ pub struct ContextHandler {
     hellos: AtomicUsize,
     /// Whether there were too many sessions when they were last counted.
     full: AtomicBool,
-    transmissions: IdempotencyTable,
+    transmissions: Arc<IdempotencyTable>,
 }
 
 impl ContextHandler {
@@ -154,11 +154,17 @@ impl ContextHandler {
         let head = sha256(frame.head().bytes());
         match self.transmissions.begin(owner, key, head, |id| self.contexts.contains(id)) {
             KeyState::New(reservation) => {
-                let context = frame.store_once(&self.contexts, owner, Some(key)).await?;
-                let context_id = context.id().to_owned();
-                if let Some(transmission) = context.transmission().copied() {
-                    reservation.complete(Completed { context_id, transmission });
-                }
+                let (contexts, owner) = (self.contexts.share(), owner.to_owned());
+                // A client that has gone does not release the key of a frame that is still being stored.
+                let storing = tokio::spawn(async move {
+                    let context = frame.store_once(&contexts, &owner, Some(key)).await?;
+                    if let Some(transmission) = context.transmission().copied() {
+                        let context_id = context.id().to_owned();
+                        reservation.complete(Completed { context_id, transmission });
+                    }
+                    Ok(context)
+                });
+                let context = storing.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))?;
                 Ok(self.receipt(&context))
             }
             // Heads can be equal where bodies are not, so the whole frame is read and compared.
@@ -249,7 +255,9 @@ impl Handler for ContextHandler {
         id: &str,
         info: &RequestInfo,
     ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
-        Ok(self.contexts.get(id).filter(|context| info.may_see(context.owner())))
+        // Looking at another one's context is no use of it.
+        let is_visible = self.contexts.peek(id).is_some_and(|context| info.may_see(context.owner()));
+        Ok(is_visible.then(|| self.contexts.get(id)).flatten())
     }
 
     async fn delete_context(&self, id: &str, info: &RequestInfo) -> Result<bool, ErrorResponse> {

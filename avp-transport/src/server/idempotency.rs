@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -38,9 +38,9 @@ pub(super) struct Completed {
 }
 
 /// The state of a key when a transmission with it begins.
-pub(super) enum KeyState<'a> {
+pub(super) enum KeyState {
     /// The key is new, and reserved for this transmission.
-    New(Reservation<'a>),
+    New(Reservation),
     /// A transmission with this key and head is in progress.
     InProgress,
     /// A transmission with this key and head has completed.
@@ -50,32 +50,32 @@ pub(super) enum KeyState<'a> {
 }
 
 impl IdempotencyTable {
-    pub(super) fn new() -> Self {
+    pub(super) fn new() -> Arc<Self> {
         let records = Records { in_progress: HashMap::new(), completed: Cache::new(MAX_KEYS) };
-        Self { records: Mutex::new(records), started: Instant::now() }
+        Arc::new(Self { records: Mutex::new(records), started: Instant::now() })
     }
 
     /// Looks a key up, and reserves it for `owner` where it is new. A completed transmission whose context is no longer stored
     /// counts as forgotten.
-    pub(super) fn begin<'a>(
-        &'a self,
-        owner: &'a str,
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        owner: &str,
         key: Digest,
         head: Digest,
         is_stored: impl Fn(&str) -> bool,
-    ) -> KeyState<'a> {
+    ) -> KeyState {
         self.begin_at(self.started.elapsed(), owner, key, head, is_stored)
     }
 
     /// [`begin`](Self::begin) at this time after the start.
-    fn begin_at<'a>(
-        &'a self,
+    fn begin_at(
+        self: &Arc<Self>,
         now: Duration,
-        owner: &'a str,
+        owner: &str,
         key: Digest,
         head: Digest,
         is_stored: impl Fn(&str) -> bool,
-    ) -> KeyState<'a> {
+    ) -> KeyState {
         let mut records = self.records();
         if let Some(first) = records.in_progress.get(&key) {
             return if *first == head { KeyState::InProgress } else { KeyState::OtherFrame };
@@ -86,7 +86,8 @@ impl IdempotencyTable {
             Some(completed) => KeyState::Completed(completed.clone()),
             None => {
                 records.in_progress.insert(key, head);
-                KeyState::New(Reservation { table: self, owner, key, completed: None })
+                let (table, owner) = (self.clone(), owner.to_owned());
+                KeyState::New(Reservation { table, owner, key, completed: None })
             }
         }
     }
@@ -104,25 +105,26 @@ impl IdempotencyTable {
     }
 }
 
-/// A key that is reserved for a transmission. Dropping it releases the key, unless the transmission has completed.
-pub(super) struct Reservation<'a> {
-    table: &'a IdempotencyTable,
-    owner: &'a str,
+/// A key that is reserved for a transmission. Dropping it releases the key, unless the transmission has completed. It belongs to the
+/// work of storing the frame, which goes on when the client that waits for it has gone.
+pub(super) struct Reservation {
+    table: Arc<IdempotencyTable>,
+    owner: String,
     key: Digest,
     completed: Option<Completed>,
 }
 
-impl Reservation<'_> {
+impl Reservation {
     pub(super) fn complete(mut self, completed: Completed) {
         self.completed = Some(completed);
     }
 }
 
-impl Drop for Reservation<'_> {
+impl Drop for Reservation {
     fn drop(&mut self) {
         // Remembered first: between the two, a repetition must not find the key free.
         if let Some(completed) = self.completed.take() {
-            self.table.remember(self.owner, completed);
+            self.table.remember(&self.owner, completed);
         }
         self.table.records().in_progress.remove(&self.key);
     }
@@ -142,7 +144,7 @@ mod tests {
         crate::store::sha256(name.as_bytes())
     }
 
-    fn complete(reservation: KeyState<'_>, context_id: &str) {
+    fn complete(reservation: KeyState, context_id: &str) {
         let KeyState::New(reservation) = reservation else { panic!("the key is taken") };
         let transmission = Transmission { key: reservation.key, head: HEAD, body: [7; 32] };
         reservation.complete(Completed { context_id: context_id.to_owned(), transmission });

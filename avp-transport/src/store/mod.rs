@@ -89,9 +89,12 @@ impl ContextStore {
     /// untouched; or the error of creating the folder or reading a file in it, which is then kept.
     pub fn in_folder(folder: impl AsRef<Path>, options: StoreOptions) -> io::Result<Self> {
         let folder = Folder::lock(folder.as_ref())?;
-        let recovered = folder.recover(options.ttl)?;
+        let recovered = folder.recover()?;
         let store = Self::new(Some(folder), options);
-        for (context, left) in recovered {
+        for (context, record) in recovered {
+            // A clock that was wrong, or a longer time to live of before, keeps no context for longer than one that comes now.
+            let left =
+                record.map_or(options.ttl, |record| record.left().unwrap_or_default().min(options.ttl));
             // The file of one that does not fit is removed, as for any other.
             if store.0.insert(context, left).is_err() {
                 tracing::warn!("a recovered context exceeds the quota and is removed");
@@ -212,6 +215,17 @@ impl ContextStore {
     pub fn get(&self, id: &str) -> Option<Arc<StoredContext>> {
         self.remove_expired();
         self.0.entries().get(id, self.0.now()).cloned()
+    }
+
+    /// The same store, for work that outlives its caller.
+    pub(crate) fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// The context with this id, unless it has expired. Does not count as a use.
+    pub(crate) fn peek(&self, id: &str) -> Option<Arc<StoredContext>> {
+        self.remove_expired();
+        self.0.entries().peek(id, self.0.now()).cloned()
     }
 
     /// Whether there is a context with this id. Does not count as a use and removes nothing.

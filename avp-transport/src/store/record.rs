@@ -23,7 +23,7 @@ const MAX_LEN: u64 = 64 << 10;
 pub(super) struct Record {
     /// The principal that the context belongs to; `""` for none.
     pub(super) owner: String,
-    /// When it expires, in seconds since 1970.
+    /// When it expires, in milliseconds since 1970.
     expires: u64,
     /// The request that stored it, if it had an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,12 +33,12 @@ pub(super) struct Record {
 impl Record {
     /// The record of a context that `owner` stores now, for `ttl`.
     pub(super) fn new(owner: &str, ttl: Duration, transmission: Option<Transmission>) -> Self {
-        Self { owner: owner.to_owned(), expires: now().saturating_add(ttl).as_secs(), transmission }
+        Self { owner: owner.to_owned(), expires: millis(now().saturating_add(ttl)), transmission }
     }
 
     /// The time that is left; `None` if it has expired.
     pub(super) fn left(&self) -> Option<Duration> {
-        Duration::from_secs(self.expires).checked_sub(now()).filter(|left| !left.is_zero())
+        Duration::from_millis(self.expires).checked_sub(now()).filter(|left| !left.is_zero())
     }
 
     /// Writes the record of the context in the file `frame`, which does not exist yet. Publishing that file syncs both names.
@@ -67,6 +67,10 @@ impl Record {
 /// The file of the record of the context in the file `frame`.
 pub(super) fn path_of(frame: &Path) -> PathBuf {
     frame.with_extension(EXTENSION)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn now() -> Duration {

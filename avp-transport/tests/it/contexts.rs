@@ -157,6 +157,7 @@ fn a_file_that_cannot_be_read_now_is_named_and_stays() {
     let name = format!("{}.avp", "0".repeat(32));
     // No reading leads to an end of it, whoever reads.
     std::os::unix::fs::symlink(&name, folder.path().join(&name)).unwrap();
+    fs::write(folder.path().join(name.replace(".avp", ".json")), "{}").unwrap();
     let error = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot read {name}: ")), "{error}");
     assert_eq!(files(folder.path()), [name]);
@@ -249,14 +250,14 @@ async fn a_frame_that_was_made_here_is_kept_as_one_that_came() {
 async fn owner_and_expiry_of_a_context_outlive_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let options = |ttl| StoreOptions { ttl: Duration::from_secs(ttl), ..StoreOptions::default() };
-    let store = ContextStore::in_folder(folder.path(), options(1)).unwrap();
+    let store = ContextStore::in_folder(folder.path(), options(2)).unwrap();
     let short = store.insert_for("alice", frame(10).into()).await.unwrap().id().to_owned();
     drop(store);
     let store = ContextStore::in_folder(folder.path(), options(3600)).unwrap();
     let long = store.insert_for("bob \"b\"", frame(20).into()).await.unwrap().id().to_owned();
     assert_eq!(store.get(&short).unwrap().owner(), "alice");
     drop(store);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
     let store = ContextStore::in_folder(folder.path(), options(3600)).unwrap();
     assert!(store.get(&short).is_none(), "a restart gives no new time to live");
     assert_eq!(store.get(&long).unwrap().owner(), "bob \"b\"");
@@ -283,6 +284,19 @@ async fn a_frame_is_stored_once_for_its_idempotency_key_after_a_restart_too() {
     assert_eq!(send(&server, frame(1000)).await, (200, first));
     assert_eq!(send(&server, frame(1001)).await.1["code"], "idempotency_key_reused");
     assert_eq!(files(folder.path()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_record_takes_the_owner_and_not_the_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+    let id = store.insert_for("alice", frame(10).into()).await.unwrap().id().to_owned();
+    drop(store);
+    for damaged in ["", "{\"owner\":", "{}", "nonsense"] {
+        fs::write(folder.path().join(format!("{id}.json")), damaged).unwrap();
+        let store = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+        assert_eq!(store.get(&id).unwrap().owner(), "", "{damaged:?}");
+    }
 }
 
 #[cfg(unix)]
