@@ -102,6 +102,10 @@ fn prompt() -> Prompt {
     Prompt { system: "Be brief.".into(), user: "Say hello: é".into(), max_tokens: 7 }
 }
 
+fn anthropic(url: &str) -> Anthropic {
+    Anthropic::from_variable(KEY, url, "some-model").unwrap().retry(fast_retries())
+}
+
 fn anthropic_answer(text: &str) -> Value {
     json!({"type": "message", "content": [{"type": "text", "text": text}],
            "usage": {"input_tokens": 11, "output_tokens": 3}})
@@ -115,7 +119,7 @@ fn openai_answer(text: &str) -> Value {
 #[test]
 fn anthropics_messages_are_spoken() {
     let (url, requests) = serve(vec![ok(&anthropic_answer("hello"))]);
-    let model = Anthropic::from_variable(KEY, &url, "some-model").unwrap().retry(fast_retries());
+    let model = anthropic(&url);
     let completion = model.complete(&prompt()).unwrap();
     assert_eq!(completion, Completion { text: "hello".into(), tokens_in: 11, tokens_out: 3 });
     let request = requests.recv().unwrap();
@@ -162,17 +166,17 @@ fn a_passing_failure_is_tried_again_and_a_lasting_one_is_not() {
     let busy = respond("529 Overloaded", "", "{}");
     let limited = respond("429 Too Many Requests", "retry-after: 0\r\n", "{}");
     let (url, requests) = serve(vec![busy, limited, ok(&anthropic_answer("third time"))]);
-    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
+    let model = anthropic(&url);
     assert_eq!(model.complete(&prompt()).unwrap().text, "third time");
     assert_eq!(requests.iter().count(), 3);
 
     let (url, requests) = serve(vec![respond("401 Unauthorized", "", "{}")]);
-    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
+    let model = anthropic(&url);
     assert_eq!(model.complete(&prompt()), Err(ModelError::Status { status: 401 }));
     assert_eq!(requests.iter().count(), 1);
 
     let (url, _requests) = serve(vec![String::new(); 3]);
-    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
+    let model = anthropic(&url);
     assert_eq!(model.complete(&prompt()), Err(ModelError::Connection));
 }
 
@@ -189,7 +193,7 @@ fn an_answer_of_another_form_says_what_is_missing() {
     let cases = [("[]", "content"), ("{\"content\": []}", "content"), ("<html>", "JSON")];
     for (body, part) in cases {
         let (url, _requests) = serve(vec![respond("200 OK", "", body)]);
-        let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
+        let model = anthropic(&url);
         assert_eq!(model.complete(&prompt()), Err(ModelError::Answer { part }), "{body}");
     }
 }
@@ -198,7 +202,7 @@ fn an_answer_of_another_form_says_what_is_missing() {
 fn a_key_is_not_carried_to_another_address() {
     let redirect = respond("307 Temporary Redirect", "location: http://127.0.0.1:9/\r\n", "");
     let (url, requests) = serve(vec![redirect]);
-    let model = Anthropic::from_variable(KEY, &url, "m").unwrap().retry(fast_retries());
+    let model = anthropic(&url);
     assert!(model.complete(&prompt()).is_err());
     assert_eq!(requests.iter().count(), 1);
     assert!(!format!("{model:?}").contains("\"aacp\""), "the key is not shown");
