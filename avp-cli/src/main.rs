@@ -20,6 +20,8 @@ mod rosetta;
 mod serve;
 mod think;
 #[cfg(feature = "http")]
+mod token_file;
+#[cfg(feature = "http")]
 mod transfer;
 #[cfg(feature = "http")]
 mod units;

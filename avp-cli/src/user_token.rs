@@ -8,8 +8,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::serve::tokens_in;
-
 /// A token, and the file that keeps it for this user alone.
 pub(crate) struct UserToken {
     pub(crate) path: PathBuf,
@@ -17,10 +15,10 @@ pub(crate) struct UserToken {
 }
 
 impl UserToken {
-    /// The user's token, made if there is none.
+    /// The user's token, created at the first call.
     ///
     /// # Errors
-    /// When there is no folder for it, or its file cannot be read, written, or is readable by other users.
+    /// When its folder is unknown, its file cannot be read or written, or other users can read it.
     pub(crate) fn find_or_make() -> Result<Self> {
         let path =
             path().context("no variable names a folder for it (AVP_CONFIG_DIR, XDG_CONFIG_HOME, HOME)")?;
@@ -59,13 +57,11 @@ fn read(path: &Path) -> Result<Option<String>> {
     check_private(&file, path)?;
     let mut text = String::new();
     file.take(4096).read_to_string(&mut text).with_context(named)?;
-    match tokens_in(&text).as_deref() {
-        Ok([token]) => Ok(Some((*token).to_owned())),
-        _ => bail!(
-            "{} does not hold exactly one token; remove it, and start `avp serve` again",
-            path.display()
-        ),
+    let token = text.trim_ascii();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        bail!("{} does not hold a token; remove it, and start `avp serve` again", path.display());
     }
+    Ok(Some(token.to_owned()))
 }
 
 /// Refuses a file that other users have made or can read: they may know its token.
@@ -146,6 +142,6 @@ mod tests {
         assert!(error.contains("640") && !error.contains(&token), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "two\ntokens\n").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("exactly one token"));
+        assert!(read(&path).unwrap_err().to_string().contains("does not hold a token"));
     }
 }

@@ -25,8 +25,6 @@ use avp_transport::{
 use clap::{ArgAction, Args};
 use tokio::net::TcpSocket;
 
-pub(crate) use access::tokens_in;
-
 use self::{access::Endpoint, log::LogForm, model_handler::ModelHandler, signals::Signals};
 use crate::{
     model::RunArgs,
@@ -93,7 +91,7 @@ struct AccessArgs {
     /// [default: a token of this user, made at the first start]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Require no token: every program and user of this machine, and all who reach the address, can send, fetch and remove contexts
+    /// Accept requests without a token from every program that can reach the address
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     no_token: bool,
@@ -253,12 +251,10 @@ fn announce(
 ) -> Result<()> {
     let scheme = if endpoint.options.tls.is_some() { "https" } else { "http" };
     if tokens.is_open() && !endpoint.requires_certificates {
-        let whoever = if access::is_local(&address) {
-            "every program and user of this machine"
-        } else {
-            "every client"
-        };
-        tracing::warn!("no token: {whoever} that reaches {address} can send, fetch and remove contexts");
+        let reach = if access::is_local(&address) { "this machine" } else { "the network" };
+        tracing::warn!(
+            "no token: every program on {reach} that can connect to {address} can use this server"
+        );
     }
     writeln!(stdout(), "listening on {scheme}://{address}")?;
     if let Some(UserToken { path, token }) = user_token {
@@ -266,7 +262,7 @@ fn announce(
             "clients need the token in {}; `avp` reads it there for servers on this machine",
             path.display()
         );
-        // A log is no place for a secret, and other machines have another address.
+        // A secret does not belong in a log file, and other machines use another address.
         if stderr().is_terminal() && access::is_local(&address) {
             eprintln!("link with the token: {scheme}://{address}/#token={token}");
         }

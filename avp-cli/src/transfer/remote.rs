@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use avp_core::{Evidence, FrameLimits, OwnedModelIdentity};
 use avp_rosetta::MapFolder;
 use avp_runtime_ort::read_identity;
@@ -18,7 +18,7 @@ use http::Uri;
 
 use crate::{
     output::printable,
-    serve::tokens_in,
+    token_file,
     units::{duration, size},
     user_token::UserToken,
 };
@@ -87,13 +87,7 @@ impl RemoteArgs {
 
     fn token(&self, link: Link<'_>) -> Result<Option<Token>> {
         let token = match (&self.token_file, &self.token) {
-            (Some(path), _) => {
-                let text = String::from_utf8(read(path)?).with_context(|| path.display().to_string())?;
-                match tokens_in(&text) {
-                    Ok(tokens) => tokens.first().map(|token| (*token).to_owned()),
-                    Err(problem) => bail!("{}: {problem}", path.display()),
-                }
-            }
+            (Some(path), _) => Some(token_file::first(path)?),
             (None, Some(token)) => Some(token.clone()),
             (None, None) => match link.token {
                 Some(token) => Some(token.to_owned()),
@@ -135,7 +129,7 @@ impl<'a> From<&'a str> for Link<'a> {
     }
 }
 
-/// The token of the environment, else of this user, for a server on `host`. Neither goes to a machine that nobody has named for it.
+/// The token for a server on `host`: that of the environment if it is for this host, else the user's own on this machine.
 fn token_for(host: &str) -> Result<Option<String>> {
     let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     let is_local = host == "localhost"
