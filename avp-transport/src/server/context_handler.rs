@@ -67,8 +67,10 @@ impl ContextHandler {
     #[must_use]
     pub fn new(agent_id: &str, contexts: ContextStore) -> Self {
         let transmissions = IdempotencyTable::new();
-        for (transmission, context_id, owner) in contexts.transmissions() {
-            transmissions.remember(&owner, Completed { context_id, transmission });
+        for context in contexts.all() {
+            if let Some(completed) = Completed::of(&context) {
+                transmissions.remember(context.owner(), completed);
+            }
         }
         Self {
             agent_id: agent_id.to_owned(),
@@ -148,19 +150,18 @@ impl ContextHandler {
         let Some(key) = &info.idempotency_key else {
             return Ok(self.receipt(&*frame.store(&self.contexts, owner).await?));
         };
-        // Each principal has its own keys; without principals, each agent. Neither name has a line break.
+        // Each principal has its own keys; without principals, each agent.
         let agent = if info.principal.is_some() { "" } else { &info.agent_id };
-        let key = sha256(format!("{owner}\n{agent}\n{key}").as_bytes());
+        let key = sha256(&[owner, agent, key].map(|name| sha256(name.as_bytes())).concat());
         let head = sha256(frame.head().bytes());
         match self.transmissions.begin(owner, key, head, |id| self.contexts.contains(id)) {
             KeyState::New(reservation) => {
                 let (contexts, owner) = (self.contexts.share(), owner.to_owned());
-                // A client that has gone does not release the key of a frame that is still being stored.
+                // The key stays reserved while the frame is stored, also after the client has disconnected.
                 let storing = tokio::spawn(async move {
-                    let context = frame.store_once(&contexts, &owner, Some(key)).await?;
-                    if let Some(transmission) = context.transmission().copied() {
-                        let context_id = context.id().to_owned();
-                        reservation.complete(Completed { context_id, transmission });
+                    let context = frame.store_once(&contexts, &owner, Some((key, head))).await?;
+                    if let Some(completed) = Completed::of(&context) {
+                        reservation.complete(completed);
                     }
                     Ok(context)
                 });
@@ -255,9 +256,7 @@ impl Handler for ContextHandler {
         id: &str,
         info: &RequestInfo,
     ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
-        // Looking at another one's context is no use of it.
-        let is_visible = self.contexts.peek(id).is_some_and(|context| info.may_see(context.owner()));
-        Ok(is_visible.then(|| self.contexts.get(id)).flatten())
+        Ok(self.contexts.get_if(id, |context| info.may_see(context.owner())))
     }
 
     async fn delete_context(&self, id: &str, info: &RequestInfo) -> Result<bool, ErrorResponse> {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::store::{Cache, Digest, Transmission};
+use crate::store::{Cache, Digest, StoredContext, Transmission};
 
 /// How long the key of a completed transmission is remembered.
 const TTL: Duration = Duration::from_secs(600);
@@ -35,6 +35,13 @@ pub(super) struct Completed {
     /// The id of the stored context.
     pub(super) context_id: String,
     pub(super) transmission: Transmission,
+}
+
+impl Completed {
+    /// The transmission that stored `context`, if it had an idempotency key.
+    pub(super) fn of(context: &StoredContext) -> Option<Self> {
+        Some(Self { context_id: context.id().to_owned(), transmission: *context.transmission()? })
+    }
 }
 
 /// The state of a key when a transmission with it begins.
@@ -94,10 +101,11 @@ impl IdempotencyTable {
 
     /// Remembers a completed transmission of `owner`.
     pub(super) fn remember(&self, owner: &str, completed: Completed) {
-        let now = self.started.elapsed();
-        // One that does not fit, since its owner has the most by it alone, is not remembered.
-        let key = name(&completed.transmission.key);
-        let _ = self.records().completed.insert(&key, owner, completed, 1, TTL, now);
+        let (key, now) = (name(&completed.transmission.key), self.started.elapsed());
+        let mut records = self.records();
+        records.completed.take_expired(now);
+        // One record always fits.
+        let _ = records.completed.insert(&key, owner, completed, 1, TTL, now);
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {

@@ -19,7 +19,7 @@ use super::{
     admission::{Admission, BodyPermit},
     request_body::RequestBody,
 };
-use crate::store::{ContextStore, Digest, StoredContext, Transmission, part, sha256};
+use crate::store::{ContextStore, Digest, StoredContext, Transmission, part};
 
 /// Why a body was not received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -237,18 +237,18 @@ impl IncomingFrame {
         self.store_once(contexts, owner, None).await
     }
 
-    /// As [`store`](Self::store), for a request with an idempotency key, given by its SHA-256.
+    /// As [`store`](Self::store), `once` for an idempotency key: the SHA-256 of the key and that of the frame's head.
     pub(super) async fn store_once(
         mut self,
         contexts: &ContextStore,
         owner: &str,
-        key: Option<Digest>,
+        once: Option<(Digest, Digest)>,
     ) -> Result<Arc<StoredContext>, ErrorResponse> {
         contexts.check_len(self.head.header().frame_len())?;
-        self.sha256 = key.map(|_| Sha256::new());
+        self.sha256 = once.map(|_| Sha256::new());
         let transmission = |frame: &mut Self| {
             let body = frame.sha256.take()?.finalize().into();
-            Some(Transmission { key: key?, head: sha256(frame.head.bytes()), body })
+            once.map(|(key, head)| Transmission { key, head, body })
         };
         Ok(match contexts.folder() {
             None => {

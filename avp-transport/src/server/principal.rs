@@ -1,4 +1,4 @@
-//! Who a request comes from, as far as a server knows it, and what this principal may do.
+//! Principals: the named holders of tokens, and their scopes.
 
 use std::{fmt, str::FromStr};
 
@@ -7,9 +7,9 @@ use std::{fmt, str::FromStr};
 pub enum Scope {
     /// Handshakes, and frames to store.
     Send,
-    /// Reading contexts of one's own.
+    /// Reading the principal's contexts.
     Fetch,
-    /// Removing contexts of one's own.
+    /// Removing the principal's contexts.
     Delete,
     /// Text messages and the handler's own paths, such as chat completions.
     Complete,
@@ -55,7 +55,7 @@ impl Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// Everything with contexts of one's own, and the metrics: all but [`Scope::Admin`].
+    /// Every scope but [`Scope::Admin`].
     pub const OWN: Self = Self(Scope::Admin.bit() - 1);
 
     /// Whether requests of this kind are allowed.
@@ -89,12 +89,12 @@ impl fmt::Debug for Scopes {
     }
 }
 
-/// A name that is no [`Scope`]. It is not repeated, as it may be a misplaced token.
+/// A name without a [`Scope`]. The error does not show it, because it may be a misplaced token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected scopes between commas, out of send, fetch, delete, complete, metrics, admin")]
 pub struct UnknownScope;
 
-/// A caller whom the server knows: by a token, or by a context that it owns.
+/// The named holder of one or more tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// The name, in logs and as owner of contexts.

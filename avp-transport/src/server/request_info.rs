@@ -11,7 +11,7 @@ use crate::{id::random_id, wire};
 /// The longest id that is read from a header, in bytes.
 const MAX_LEN: usize = 128;
 
-/// Whom the rate limiter counts: a principal, else an address. A name that the client gives itself is neither.
+/// The key of the rate limiter: the principal, else the address. The agent id is not used, because the client chooses it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Name {
     Principal(String),

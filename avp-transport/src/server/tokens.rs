@@ -1,14 +1,14 @@
-//! Bearer tokens, and the principals who hold them.
+//! Bearer tokens and their principals.
 
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use super::{Principal, Scopes};
 
-/// The accepted bearer tokens. Without any, every request is accepted, of no principal.
+/// The accepted bearer tokens. Without any, every request is accepted, and has no principal.
 ///
 /// ```
 /// use avp_transport::server::{Principal, Tokens};
@@ -57,13 +57,12 @@ impl Tokens {
     #[must_use]
     pub fn principal(&self, headers: &HeaderMap) -> Option<&Arc<Principal>> {
         let given = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()))?;
-        // Every token is compared, so that the time does not reveal which one matched.
-        self.0.iter().fold(
-            None,
-            |found, (token, principal)| {
-                if token.ct_eq(given).into() { Some(principal) } else { found }
-            },
-        )
+        // Every token is compared and no branch is taken, so that the time does not reveal which one matched.
+        let mut found = self.0.len() as u64;
+        for (index, (token, _)) in (0..).zip(&self.0) {
+            found.conditional_assign(&index, token.ct_eq(given));
+        }
+        self.0.get(found as usize).map(|(_, principal)| principal)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which names a server has, and which web pages may use it.
+//! The allowed hosts of a server, and the allowed origins of web pages.
 //!
 //! A browser sends the requests of any page to any address, a server on the same machine included. It says where a page comes from
 //! in `Origin` and `Sec-Fetch-Site`, which no page can change, and in `Host` by which name it found the server.
@@ -64,18 +64,15 @@ impl AllowedHosts {
 
     /// # Errors
     ///
-    /// If a request names a host that is not allowed. Without a host it comes from no browser.
+    /// If a request names a host that is not allowed. A request without a host is admitted: browsers always send one.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), ErrorResponse> {
         let in_uri = request.uri().authority().map(|authority| authority.as_str());
         let in_header = request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
-        match in_uri.into_iter().chain(in_header).find(|authority| !self.admit(authority)) {
-            None => Ok(()),
-            Some(_) => Err(ErrorResponse::new(
-                StatusCode::MISDIRECTED_REQUEST,
-                "host_not_allowed",
-                "`Host` is none of this server's names: an IP address, `localhost`, and those that it allows",
-            )),
+        if in_uri.into_iter().chain(in_header).all(|authority| self.admit(authority)) {
+            return Ok(());
         }
+        let message = "`Host` is not an IP address, `localhost`, or a host name that this server allows";
+        Err(ErrorResponse::new(StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", message))
     }
 }
 
@@ -111,7 +108,7 @@ impl AllowedOrigins {
         let site = headers.get(&SEC_FETCH_SITE).map(HeaderValue::as_bytes);
         let is_allowed = match headers.get(ORIGIN) {
             Some(origin) => site == Some(b"same-origin") || self.0.contains(origin),
-            // A person has typed the address, or the client is no browser.
+            // A typed address, or a client without a browser.
             None => matches!(site, None | Some(b"none" | b"same-origin")),
         };
         if is_allowed {
@@ -123,7 +120,10 @@ impl AllowedOrigins {
 
     /// What answers preflight requests and marks responses; `None` if no page is allowed.
     pub(super) fn layer(&self) -> Option<CorsLayer> {
-        let layer = || {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(
             CorsLayer::new()
                 .allow_origin(self.0.clone())
                 .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
@@ -140,13 +140,12 @@ impl AllowedOrigins {
                     wire::VERSION_HEADER,
                 ])
                 .expose_headers([CONTENT_RANGE, ETAG, RETRY_AFTER, wire::REQUEST_ID_HEADER])
-                .allow_private_network(true)
-        };
-        (!self.0.is_empty()).then(layer)
+                .allow_private_network(true),
+        )
     }
 }
 
-/// A host name or an origin that is none.
+/// An invalid host name or origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}, got {got:?}")]
 pub struct InvalidName {

@@ -53,8 +53,8 @@ impl<T> Cache<T> {
         }
     }
 
-    /// Stores a value of `owner`, of `bytes` bytes, for `ttl`. Returns the entries that were removed: expired ones, then those
-    /// that made room.
+    /// Stores a value of `owner`, of `bytes` bytes, for `ttl`. Returns the entries that made room. Expired entries count until
+    /// they are [taken](Self::take_expired).
     pub(crate) fn insert(
         &mut self,
         key: &str,
@@ -65,14 +65,10 @@ impl<T> Cache<T> {
         now: Duration,
     ) -> Result<Vec<(String, T)>, QuotaExceeded> {
         let room = self.quota.checked_sub(bytes).ok_or(QuotaExceeded)?;
-        let oldest = self.in_the_way(owner, bytes, room).ok_or(QuotaExceeded)?;
+        let evicted = self.in_the_way(owner, bytes, room).ok_or(QuotaExceeded)?;
         self.remove(key);
-        let mut evicted = self.take_expired(now);
-        for key in oldest {
-            if self.used > room {
-                evicted.extend(self.remove(&key).map(|value| (key, value)));
-            }
-        }
+        let take = |key: String| self.remove(&key).map(|value| (key, value));
+        let evicted = evicted.into_iter().filter_map(take).collect();
         self.uses += 1;
         let (owner, expires) = (owner.to_owned(), now.saturating_add(ttl));
         self.put(key, Entry { value, owner, bytes, expires, last_use: self.uses });
@@ -223,14 +219,15 @@ mod tests {
     }
 
     #[test]
-    fn expired_values_are_removed_before_current_ones() {
+    fn expired_values_are_not_found_and_give_back_their_room() {
         let mut cache = Cache::new(20);
         cache.insert("brief", "", 1, 10, Duration::ZERO, START).unwrap();
         cache.insert("old", "", 2, 10, TTL, START).unwrap();
         let now = START + Duration::from_secs(1);
         assert!(!cache.contains("brief", now));
         assert_eq!(cache.get("brief", now), None);
-        assert_eq!(cache.insert("new", "", 3, 10, TTL, now), Ok(vec![("brief".into(), 1)]));
+        assert_eq!(cache.take_expired(now), [("brief".into(), 1)]);
+        assert_eq!(cache.insert("new", "", 3, 10, TTL, now), Ok(vec![]));
         assert_eq!(keys(&cache, now), ["new", "old"]);
     }
 

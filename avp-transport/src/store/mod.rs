@@ -213,19 +213,26 @@ impl ContextStore {
     /// The context with this id, unless it has expired. Counts as a use.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<StoredContext>> {
+        self.get_if(id, |_| true)
+    }
+
+    /// As [`get`](Self::get), if `is_visible`. Looking at an invisible context does not count as a use.
+    pub(crate) fn get_if(
+        &self,
+        id: &str,
+        is_visible: impl Fn(&StoredContext) -> bool,
+    ) -> Option<Arc<StoredContext>> {
         self.remove_expired();
-        self.0.entries().get(id, self.0.now()).cloned()
+        let (mut entries, now) = (self.0.entries(), self.0.now());
+        if !entries.peek(id, now).is_some_and(|context| is_visible(context)) {
+            return None;
+        }
+        entries.get(id, now).cloned()
     }
 
     /// The same store, for work that outlives its caller.
     pub(crate) fn share(&self) -> Self {
         Self(self.0.clone())
-    }
-
-    /// The context with this id, unless it has expired. Does not count as a use.
-    pub(crate) fn peek(&self, id: &str) -> Option<Arc<StoredContext>> {
-        self.remove_expired();
-        self.0.entries().peek(id, self.0.now()).cloned()
     }
 
     /// Whether there is a context with this id. Does not count as a use and removes nothing.
@@ -250,13 +257,9 @@ impl ContextStore {
         self.0.entries().keys(self.0.now()).map(str::to_owned).collect()
     }
 
-    /// The requests that stored contexts, each with the id and the owner of its context.
-    pub(crate) fn transmissions(&self) -> Vec<(Transmission, String, String)> {
-        let entries = self.0.entries();
-        let with_ids = entries.values().filter_map(|context| {
-            Some((*context.transmission()?, context.id().to_owned(), context.owner().to_owned()))
-        });
-        with_ids.collect()
+    /// All contexts.
+    pub(crate) fn all(&self) -> Vec<Arc<StoredContext>> {
+        self.0.entries().values().cloned().collect()
     }
 
     /// How long a new context is kept.
@@ -288,11 +291,11 @@ impl Inner {
         let evicted = self.entries().insert(id, owner, context.clone(), bytes, ttl, self.now());
         match evicted {
             Ok(evicted) => {
-                delete_files(&evicted);
+                evicted.iter().for_each(|(_, context)| delete_file(context));
                 Ok(context)
             }
             Err(_) => {
-                delete_files(&[(String::new(), context.clone())]);
+                delete_file(&context);
                 Err(StoreError::Quota { needed: context.len(), quota: self.options.quota as u64 })
             }
         }
@@ -300,7 +303,7 @@ impl Inner {
 
     fn remove_expired(&self) {
         let expired = self.entries().take_expired(self.now());
-        delete_files(&expired);
+        expired.iter().for_each(|(_, context)| delete_file(context));
     }
 
     fn now(&self) -> Duration {
@@ -313,11 +316,9 @@ impl Inner {
     }
 }
 
-/// Deletes the files of contexts that are no longer stored. One that cannot be deleted is found by the next process.
-fn delete_files(contexts: &[(String, Arc<StoredContext>)]) {
-    for (_, context) in contexts {
-        if let Err(error) = context.delete_file() {
-            tracing::warn!(kind = %error.kind(), "cannot remove the file of a context");
-        }
+/// Deletes the file of a context that is no longer stored. If that fails, the next process finds the file.
+fn delete_file(context: &StoredContext) {
+    if let Err(error) = context.delete_file() {
+        tracing::warn!(kind = %error.kind(), "cannot remove the file of a context");
     }
 }

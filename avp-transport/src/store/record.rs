@@ -1,4 +1,4 @@
-//! The record beside a context's file: whose it is, and until when, so that a restart changes neither.
+//! The record beside a context's file: its owner and its expiry, which outlive the process.
 
 use std::{
     fs::File,
@@ -54,7 +54,7 @@ impl Record {
     /// The record of the context in the file `frame`; `None` if there is none.
     ///
     /// # Errors
-    /// When it cannot be read or is no record.
+    /// When it cannot be read or is not a record.
     pub(super) fn read(frame: &Path) -> io::Result<Option<Self>> {
         let file = match File::open(path_of(frame)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,4 +1,4 @@
-//! The request that stored a context, as far as its repetition must be recognised.
+//! The idempotency key and the digests by which a repeated frame is recognised.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

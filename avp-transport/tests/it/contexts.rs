@@ -287,6 +287,43 @@ async fn a_frame_is_stored_once_for_its_idempotency_key_after_a_restart_too() {
 }
 
 #[tokio::test]
+async fn a_frame_whose_client_has_gone_is_stored_once_under_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let contexts = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+    let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
+    let request = || {
+        let request = http::Request::post(wire::TRANSMIT).header(header::CONTENT_TYPE, wire::FRAME);
+        let request = request.header(wire::IDEMPOTENCY_HEADER, "k");
+        request.body(http_body_util::Full::from(frame(1000))).unwrap()
+    };
+    assert!(service.answer(request()).now_or_never().is_none(), "the client goes before the answer");
+    let contexts = service.handler().contexts();
+    until(|| contexts.ids().len() == 1).await;
+    // It is stored a moment before its key is known as completed.
+    let again = loop {
+        let again = service.answer(request()).await.status();
+        if again != StatusCode::CONFLICT {
+            break again;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!((again, contexts.ids().len()), (StatusCode::OK, 1));
+}
+
+#[tokio::test]
+async fn a_context_whose_file_cannot_be_removed_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+    let id = store.insert(frame(10).into()).await.unwrap().id().to_owned();
+    // A folder cannot be removed like a file, by any user.
+    let file = folder.path().join(format!("{id}.avp"));
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(store.remove(&id).unwrap_err().kind(), "storage");
+    assert!(store.contains(&id));
+}
+
+#[tokio::test]
 async fn a_damaged_record_takes_the_owner_and_not_the_context() {
     let folder = tempfile::tempdir().unwrap();
     let store = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
