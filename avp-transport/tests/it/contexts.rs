@@ -19,6 +19,13 @@ async fn keep(server: &Running, frame: &[u8]) -> String {
     reply["context_id"].as_str().unwrap().to_owned()
 }
 
+/// A server over a folder.
+async fn start_in(folder: &Path) -> Running {
+    let contexts = ContextStore::in_folder(folder, StoreOptions::default()).unwrap();
+    let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
+    Running::start(service, ListenOptions::default()).await
+}
+
 fn path(id: &str) -> String {
     format!("{}{id}", wire::CONTEXTS)
 }
@@ -96,15 +103,10 @@ async fn a_context_that_was_let_go_is_not_found_again() {
 #[tokio::test]
 async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
     let folder = tempfile::tempdir().unwrap();
-    let start = || async {
-        let contexts = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
-        let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
-        Running::start(service, ListenOptions::default()).await
-    };
     let (first, second) = (frame(1 << 20), frame_of(&body(77), ""));
     let packed = FrameEncoder::new(Metadata::default()).compression(Compression::Fast);
     let packed = packed.encode(&body(5000)).unwrap();
-    let server = start().await;
+    let server = start_in(folder.path()).await;
     let (a, b) = (keep(&server, &first).await, keep(&server, &second).await);
     let (c, d) = (keep(&server, &packed).await, keep(&server, &packed).await);
     server.stop().await;
@@ -120,7 +122,7 @@ async fn contexts_in_a_folder_outlive_the_server_and_parts_of_frames_do_not() {
         fs::write(folder.path().join(name), "somebody's").unwrap();
     }
 
-    let server = start().await;
+    let server = start_in(folder.path()).await;
     assert_eq!(server.get(&path(&a)).await.bytes().await.unwrap(), first);
     assert_eq!(server.get(&path(&c)).await.bytes().await.unwrap(), packed);
     for id in [&b, &d] {
@@ -267,20 +269,15 @@ async fn owner_and_expiry_of_a_context_outlive_the_server() {
 #[tokio::test]
 async fn a_frame_is_stored_once_for_its_idempotency_key_after_a_restart_too() {
     let folder = tempfile::tempdir().unwrap();
-    let start = || async {
-        let contexts = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
-        let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
-        Running::start(service, ListenOptions::default()).await
-    };
     let send = async |server: &Running, frame: Vec<u8>| {
         let request = server.http.post(server.url(wire::TRANSMIT)).header(wire::IDEMPOTENCY_HEADER, "k");
         answer(request.body(frame)).await
     };
-    let server = start().await;
+    let server = start_in(folder.path()).await;
     let (status, first) = send(&server, frame(1000)).await;
     assert_eq!(status, 200, "{first}");
     server.stop().await;
-    let server = start().await;
+    let server = start_in(folder.path()).await;
     assert_eq!(send(&server, frame(1000)).await, (200, first));
     assert_eq!(send(&server, frame(1001)).await.1["code"], "idempotency_key_reused");
     assert_eq!(files(folder.path()).len(), 1);
