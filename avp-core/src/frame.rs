@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::{
-    Checksum, DecodeError, Dialect, Header, Hybrid, KvView, Metadata, Mode, PayloadType, checksum, dialect,
-    metadata::Undecided,
+    Checksum, DecodeError, Dialect, Header, Hybrid, KvHeader, KvView, Metadata, Mode, PayloadType, checksum,
+    dialect, metadata::Undecided,
 };
 
 /// The part of a frame in front of its body: header, metadata and dialect.
@@ -267,11 +267,62 @@ impl<'a> Frame<'a> {
     /// [`DecodeError::WrongBody`] where the metadata says the body is something else, and every error of
     /// [`KvView::decode`].
     pub fn kv_cache<'p>(&self, payload: &'p [u8]) -> Result<KvView<'p>, DecodeError> {
-        let got = self.head.metadata.payload_type;
-        if got != PayloadType::KvCache {
-            return Err(DecodeError::WrongBody { expected: "kv_cache", got: got.as_str() });
-        }
+        self.check_kv_cache()?;
         KvView::decode(self.tensor(payload)?)
+    }
+
+    /// The header of the KV-cache: shape and type, before the rest of a compressed body is unpacked. `limit` is that of
+    /// [`decompress_stream`](crate::decompress_stream). `None` for a compressed hybrid body, whose chunks stand before it.
+    ///
+    /// ```
+    /// use avp_core::{Compression, DEFAULT_PAYLOAD_LIMIT, Frame, FrameEncoder, KvDType, KvHeader, Metadata, PayloadType};
+    ///
+    /// let cache = KvHeader { num_layers: 1, num_kv_heads: 1, head_dim: 2, seq_len: 3, dtype: KvDType::Float32 };
+    /// let body = [&cache.encode()[..], &[0; 48]].concat();
+    /// let metadata = Metadata { payload_type: PayloadType::KvCache, ..Metadata::default() };
+    /// let bytes = FrameEncoder::new(metadata).compression(Compression::Fast).encode(&body)?;
+    /// let frame = Frame::decode(&bytes)?;
+    /// assert_eq!(frame.kv_header(DEFAULT_PAYLOAD_LIMIT)?, Some(cache));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Only available when `zstd` is enabled.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`kv_cache`](Self::kv_cache) and [`decompress_stream`](crate::decompress_stream), as far as the header.
+    #[cfg(feature = "zstd")]
+    pub fn kv_header(&self, limit: usize) -> Result<Option<KvHeader>, DecodeError> {
+        self.check_kv_cache()?;
+        if !self.is_compressed() {
+            return KvHeader::decode(self.tensor(self.body)?).map(Some);
+        }
+        if self.head.metadata.mode == Mode::Hybrid {
+            return Ok(None);
+        }
+        let mut start = alloc::vec::Vec::with_capacity(KvHeader::LEN);
+        let mut rest = self.body;
+        let pull = |buffer: &mut [u8]| {
+            let (now, later) = rest.split_at(rest.len().min(buffer.len()));
+            buffer[..now.len()].copy_from_slice(now);
+            rest = later;
+            Ok(now.len())
+        };
+        let unpacked = crate::decompress_stream(limit, self.body_offset(), pull, |piece| {
+            start.extend_from_slice(&piece[..piece.len().min(KvHeader::LEN - start.len())]);
+            if start.len() < KvHeader::LEN { Ok(()) } else { Err(Stop::Enough) }
+        });
+        match unpacked {
+            Ok(()) | Err(Stop::Enough) => KvHeader::decode(&start).map(Some),
+            Err(Stop::Fault(fault)) => Err(fault),
+        }
+    }
+
+    fn check_kv_cache(&self) -> Result<(), DecodeError> {
+        match self.head.metadata.payload_type {
+            PayloadType::KvCache => Ok(()),
+            got => Err(DecodeError::WrongBody { expected: "kv_cache", got: got.as_str() }),
+        }
     }
 
     /// Reads `payload`, this frame's uncompressed body, as latent and text chunks.
@@ -296,6 +347,20 @@ impl<'a> Frame<'a> {
             Mode::Hybrid => Ok(Hybrid::decode(payload)?.latent().unwrap_or_default()),
             Mode::Latent | Mode::Json => Ok(payload),
         }
+    }
+}
+
+/// Why unpacking ended before the body did.
+#[cfg(feature = "zstd")]
+enum Stop {
+    Enough,
+    Fault(DecodeError),
+}
+
+#[cfg(feature = "zstd")]
+impl From<DecodeError> for Stop {
+    fn from(fault: DecodeError) -> Self {
+        Self::Fault(fault)
     }
 }
 

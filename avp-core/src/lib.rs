@@ -109,7 +109,8 @@ pub use parallel::copy_threads;
 
 #[cfg(feature = "zstd")]
 pub use compression::{
-    compress_body, compress_stream, content_size, decompress_body, decompress_stream, verify_compressed,
+    compress_body, compress_stream, content_size, decompress_body, decompress_stream, decompression_memory,
+    verify_compressed,
 };
 
 /// The default limit for a decompressed body, in bytes: 1 GiB.

@@ -1,6 +1,6 @@
 //! The properties of a loaded model without its session, shared by calls in flight.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 use avp_core::{OwnedModelIdentity, Rule};
 
@@ -36,6 +36,14 @@ impl Facts {
     /// When the template refuses the messages or the tokenizer the text, or the prompt is vectors.
     pub(crate) fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
         self.tokens.encode(&prompt.text(self.template.as_ref())?)
+    }
+
+    /// The text of `prompt`.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or the prompt is vectors.
+    pub(crate) fn render(&self, prompt: &Prompt) -> Result<String, RunError> {
+        prompt.text(self.template.as_ref()).map(Cow::into_owned)
     }
 
     /// `prompt` as the decoder reads it.

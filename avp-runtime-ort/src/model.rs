@@ -216,6 +216,14 @@ impl Model {
         Ok(GenerationStream::new(pieces, self.0.engine.try_start(task, deadline)?, usage))
     }
 
+    /// The text of `prompt`: messages rendered by the chat template. As [`Prompt::Raw`], it has the same tokens.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or the prompt is vectors.
+    pub fn render(&self, prompt: &Prompt) -> Result<String, RunError> {
+        self.0.facts.render(prompt)
+    }
+
     /// The token ids of `prompt`: rendered by the chat template, tokenized without further special tokens.
     ///
     /// # Errors

@@ -98,10 +98,10 @@ mod tests {
             "listen = \"127.0.0.1:9000\"\nmax-body = \"64MiB\"\nttl = 90\nany-session = true\nthreads = 2\n";
         let serve = merged(file, &["--listen", "127.0.0.1:0", "--any-session=false"]).unwrap();
         assert_eq!(serve.listen, "127.0.0.1:0");
-        assert_eq!((serve.store.max_body, serve.store.ttl), (64 << 20, Duration::from_secs(90)));
+        assert_eq!((serve.store.max_body, serve.store.ttl), (Some(64 << 20), Duration::from_secs(90)));
         assert!(!serve.access.any_session);
         assert!(merged(file, &["--any-session"]).unwrap().access.any_session);
-        assert_eq!(merged("", &[]).unwrap().store.max_body, 1 << 30);
+        assert_eq!(merged("", &[]).unwrap().store.max_body, None);
         let hosts =
             merged("allowed-host = [\"a\", \"b\"]\n", &["--allowed-host", "c"]).unwrap().access.allowed_host;
         assert_eq!(hosts, ["a", "b", "c"]);
@@ -111,8 +111,7 @@ mod tests {
     fn defaults_are_those_of_the_library() {
         let serve = merged("", &[]).unwrap();
         let keeping = avp_transport::store::StoreOptions::default();
-        assert_eq!((serve.store.quota, serve.store.ttl), (keeping.quota as u64, keeping.ttl));
-        assert_eq!(serve.store.max_body, avp_core::DEFAULT_FRAME_LIMIT);
+        assert_eq!(serve.store.ttl, keeping.ttl);
     }
 
     #[test]

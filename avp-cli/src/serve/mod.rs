@@ -3,8 +3,10 @@
 mod access;
 mod chat;
 mod config;
+mod descriptors;
 mod error;
 mod log;
+mod memory;
 mod model_handler;
 mod signals;
 
@@ -19,13 +21,17 @@ use std::{
 use anyhow::{Context as _, Result};
 use avp_core::FrameLimits;
 use avp_transport::{
-    server::{AllowedOrigins, ContextHandler, Handler, Limits, ServerOptions, Service, Tokens, serve},
+    server::{
+        AllowedOrigins, ContextHandler, FairShares, Handler, Limits, ServerOptions, Service, Tokens, serve,
+    },
     store::{ContextStore, StoreOptions},
 };
 use clap::{ArgAction, Args};
 use tokio::net::TcpSocket;
 
-use self::{access::Endpoint, log::LogForm, model_handler::ModelHandler, signals::Signals};
+use self::{
+    access::Endpoint, log::LogForm, memory::MemoryPlan, model_handler::ModelHandler, signals::Signals,
+};
 use crate::{
     model::RunArgs,
     units::{duration, size},
@@ -117,15 +123,19 @@ struct StoreArgs {
     /// Folder for contexts, not shared with other servers [default: memory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Maximum size of all contexts; the least recently used are removed
-    #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = size)]
-    quota: u64,
+    /// Maximum size of all contexts; the least recently used are removed [default: 8GiB, in memory at most half of --memory]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    quota: Option<u64>,
     /// Time to live of a context
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     ttl: Duration,
-    /// Maximum size of a frame and of its uncompressed body
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = size)]
-    max_body: u64,
+    /// Maximum size of a frame and of its uncompressed body [default: 1GiB, at most what --memory allows]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_body: Option<u64>,
+    /// Maximum memory of the contexts in memory and of all requests, beside that of the model
+    /// [default: half of this machine's, or of the container's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
 }
 
 /// Options of the model.
@@ -149,13 +159,15 @@ impl Serve {
 
     fn start(&self) -> Result<()> {
         let endpoint = Endpoint::find(&self.listen, &self.access)?;
+        let plan = MemoryPlan::new(&self.store, self.model.model.is_some())?;
         let (tokens, user_token) = access::tokens(&self.access)?;
         log::start(self.log, self.log_level)?;
         let options = ServerOptions {
             tokens,
             hosts: access::hosts(&self.listen, &self.access)?,
             origins: AllowedOrigins::new(&self.access.allowed_origin).context("--allowed-origin")?,
-            limits: self.limits(),
+            limits: self.limits(&plan),
+            memory: FairShares::new(plan.requests),
             ..Default::default()
         };
         let user_token = user_token.as_ref();
@@ -165,11 +177,11 @@ impl Serve {
             // not do. Accept connections after it, when requests can be answered.
             let socket =
                 claim(&endpoint.addresses).with_context(|| format!("cannot listen on {}", self.listen))?;
-            let stock = self.stock()?;
+            let stock = self.stock(&plan)?;
             match &self.model.model {
                 Some(folder) => {
                     let run = &self.model.run;
-                    let handler = ModelHandler::load(run, folder, &self.agent_id, stock, &options.limits)?;
+                    let handler = ModelHandler::load(run, folder, &self.agent_id, stock, &options)?;
                     self.serve(socket, endpoint, Service::new(handler, options), user_token).await
                 }
                 None => self.serve(socket, endpoint, Service::new(stock, options), user_token).await,
@@ -202,8 +214,8 @@ impl Serve {
         Ok(())
     }
 
-    fn stock(&self) -> Result<ContextHandler> {
-        let quota = usize::try_from(self.store.quota).unwrap_or(usize::MAX);
+    fn stock(&self, plan: &MemoryPlan) -> Result<ContextHandler> {
+        let quota = usize::try_from(plan.quota).unwrap_or(usize::MAX);
         let keeping = StoreOptions { quota, ttl: self.store.ttl };
         let contexts = match &self.store.store {
             Some(folder) => ContextStore::in_folder(folder, keeping)
@@ -213,15 +225,16 @@ impl Serve {
         Ok(ContextHandler::new(&self.agent_id, contexts).any_session(self.access.any_session))
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, plan: &MemoryPlan) -> Limits {
         let frame = FrameLimits {
-            frame: self.store.max_body,
-            unpacked: usize::try_from(self.store.max_body).unwrap_or(usize::MAX),
+            frame: plan.max_body,
+            unpacked: usize::try_from(plan.max_body).unwrap_or(usize::MAX),
             ..FrameLimits::default()
         };
         let limits = Limits::default();
-        let buffered = limits.buffered.max(self.store.max_body);
-        Limits { frame, buffered, requests_per_second: self.access.requests_per_second, ..limits }
+        let connections =
+            descriptors::for_connections().map_or(limits.connections, |most| most.min(limits.connections));
+        Limits { frame, connections, requests_per_second: self.access.requests_per_second, ..limits }
     }
 }
 

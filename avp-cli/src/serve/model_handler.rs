@@ -2,32 +2,43 @@
 
 use std::{path::Path, sync::Arc};
 
+use super::{chat, error};
+use crate::model::{RunArgs, find_library, load_runtime};
 use anyhow::Result;
 use avp_core::{
-    Evidence,
+    Evidence, Frame, KvHeader, decompression_memory,
     messages::{Hello, JsonMessage},
 };
 use avp_rosetta::MapFolder;
 use avp_runtime_ort::{
-    Context, FrameOptions, FrameReadOptions, GenerateOptions, Generation, GenerationStream, Model, Prompt,
-    Runtime, ThinkOptions, Thought,
+    Context, ContextError, FrameOptions, FrameReadOptions, GenerateOptions, Generation, GenerationStream,
+    Model, Prompt, Runtime, ThinkOptions, Thought,
 };
 use avp_transport::{
     server::{
-        ByteSemaphore, ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame, Limits,
-        RequestInfo, ResponseBody,
+        Caller, ContextHandler, ErrorResponse, FairShares, Handler, IncomingBody, IncomingFrame, RequestInfo,
+        ResponseBody, ServerOptions, Share,
     },
     store::StoredContext,
     wire::Reply,
 };
 use http::{Method, Request, Response, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::{chat, error};
-use crate::model::{RunArgs, find_library, load_runtime};
 
 /// The maximum number of concurrent requests to the model, each of which may block a thread. Further ones get 503.
-const MAX_REQUESTS: usize = 64;
+pub(super) const MAX_REQUESTS: u64 = 64;
+
+/// Memory for rendering a chat template, in bytes for each byte of the request: published templates indent tools by more than half of it.
+const RENDERING: u64 = 64;
+
+/// The longest text of a chat template, in bytes.
+const MAX_RENDERED: u64 = 64 << 20;
+
+/// Memory for reading a text's tokens, in bytes for each byte of text: a megabyte of blanks is a single word, all of whose characters
+/// wait to be merged.
+const TOKENIZING: u64 = 1200;
+
+/// Memory for an event that the client has not read, in bytes: a token's text and its place in a queue.
+const PER_EVENT: u64 = 128;
 
 /// A model and its stored contexts.
 pub(super) struct ModelHandler {
@@ -36,28 +47,37 @@ pub(super) struct ModelHandler {
     model: Model,
     name: String,
     agent_id: String,
-    permits: Arc<Semaphore>,
+    places: FairShares,
     /// The maximum size of a decompressed context, in bytes.
     payload_limit: usize,
-    /// The memory for the contexts of all requests.
-    memory: ByteSemaphore,
+    /// The memory of all requests.
+    memory: FairShares,
 }
 
-/// A context from which the model continues. It occupies its part of the memory for contexts until the last clone is dropped.
-#[derive(Clone)]
-pub(super) struct LoadedContext {
+/// A context from which the model continues, with its part of the memory.
+struct LoadedContext {
     context: Context,
-    _memory: Arc<OwnedSemaphorePermit>,
+    _memory: Share,
 }
 
-impl LoadedContext {
-    const fn get(&self) -> &Context {
-        &self.context
+/// A request to the model: its place, its context and its memory until it is dropped.
+pub(super) struct Running {
+    caller: Caller,
+    context: Option<LoadedContext>,
+    _place: Share,
+    /// That of the KV-cache of the run.
+    cache: Option<Share>,
+}
+
+impl Running {
+    pub(super) const fn has_context(&self) -> bool {
+        self.context.is_some()
+    }
+
+    fn context(&self) -> Option<&Context> {
+        self.context.as_ref().map(|loaded| &loaded.context)
     }
 }
-
-/// The permit for a request to the model.
-pub(super) type Permit = OwnedSemaphorePermit;
 
 impl ModelHandler {
     /// Loads the model in `folder`, whose identity `contexts` then uses in handshakes.
@@ -66,7 +86,7 @@ impl ModelHandler {
         folder: &Path,
         agent_id: &str,
         contexts: ContextHandler,
-        limits: &Limits,
+        options: &ServerOptions,
     ) -> Result<Self> {
         let library = find_library(run.library.onnxruntime.as_deref())?;
         let runtime = load_runtime(&library)?;
@@ -91,13 +111,10 @@ impl ModelHandler {
                 .is_some_and(|maps| maps.find(&theirs.model_hash, &ours.model_hash).is_some()),
             shared_tokens: None,
         });
-        let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
-        let payload_limit = limits.frame.unpacked;
-        // The largest context that a client can send fits, alone.
-        let largest = limits.frame.frame.saturating_add(payload_limit as u64);
-        let memory = ByteSemaphore::new(limits.buffered.max(largest));
-        let agent_id = agent_id.to_owned();
-        Ok(Self { contexts, runtime, model, name, agent_id, permits, payload_limit, memory })
+        let places = FairShares::new(MAX_REQUESTS);
+        let payload_limit = options.limits.frame.unpacked;
+        let (memory, agent_id) = (options.memory.clone(), agent_id.to_owned());
+        Ok(Self { contexts, runtime, model, name, agent_id, places, payload_limit, memory })
     }
 
     /// The model's name in requests.
@@ -105,52 +122,50 @@ impl ModelHandler {
         &self.name
     }
 
-    /// A permit for one more request.
+    /// A place for one more request, with the stored context of this id.
     ///
     /// # Errors
-    /// 503 at the limit.
-    pub(super) fn permit(&self) -> Result<Permit, ErrorResponse> {
-        let busy = |_| ErrorResponse::busy("busy", "the model has reached its limit of concurrent requests");
-        self.permits.clone().try_acquire_owned().map_err(busy)
+    /// 503 at the caller's part of the places or the memory; 404 for an unknown context; 400, with the difference, for one of another
+    /// model, or that is not a KV-cache.
+    pub(super) async fn begin(
+        &self,
+        context_id: Option<&str>,
+        info: &RequestInfo,
+    ) -> Result<Running, ErrorResponse> {
+        let caller = info.caller();
+        let place = self.places.take(&caller, 1).map_err(|_| {
+            ErrorResponse::busy(
+                "busy",
+                "this caller has reached its limit of concurrent requests to the model",
+            )
+        })?;
+        let context = match context_id {
+            Some(id) => Some(self.loaded_context(id, info).await?),
+            None => None,
+        };
+        Ok(Running { caller, context, _place: place, cache: None })
     }
 
     /// The stored context with this id, if the caller may see it and the model can use it.
-    ///
-    /// # Errors
-    /// 404 for an unknown id; 400, with the difference, for a context of another model, or one that is not a KV-cache; 503 while
-    /// the contexts of other requests occupy the memory for it.
-    pub(super) async fn loaded_context(
-        &self,
-        id: &str,
-        info: &RequestInfo,
-    ) -> Result<LoadedContext, ErrorResponse> {
+    async fn loaded_context(&self, id: &str, info: &RequestInfo) -> Result<LoadedContext, ErrorResponse> {
         let not_found = || {
             let words = "no context with this id is stored here; it may have expired";
             ErrorResponse::new(StatusCode::NOT_FOUND, "context_not_found", words).of_field("avp_context")
         };
         let stored = self.contexts.context(id, info).await?.ok_or_else(not_found)?;
-        let mut payload_limit = self.payload_limit;
-        let mut needed = stored.len();
-        if stored.head().header().flags().is_compressed() {
-            let stated = stored.payload_len().await.map_err(|_| not_found())?;
-            let stated = stated.and_then(|len| usize::try_from(len).ok()).unwrap_or(usize::MAX);
-            payload_limit = payload_limit.min(stated);
-            needed = needed.saturating_add(payload_limit as u64);
-        }
-        let memory = self.memory.try_acquire(needed).ok_or_else(|| {
-            let words = format!("no room for {needed} bytes beside the contexts of other requests");
-            ErrorResponse::busy("no_room", words)
-        })?;
-        let (runtime, model) = (self.runtime.clone(), self.model.clone());
-        // One piece of work, which holds the permit to its end, when the client has disconnected too.
+        let mut memory = self.memory.take(&info.caller(), stored.len())?;
+        let (runtime, model, payload_limit) = (self.runtime.clone(), self.model.clone(), self.payload_limit);
+        // One piece of work, which holds the memory to its end, when the client has disconnected too.
         let loading = tokio::spawn(async move {
             let bytes = stored.bytes().await.map_err(|_| not_found())?;
             blocking(move || {
+                let (needed, payload_limit) = needed_for(&model, &bytes, payload_limit)?;
+                memory.grow_to(needed)?;
                 let options = FrameReadOptions { payload_limit, ..FrameReadOptions::default() };
                 let context = Context::from_bytes(&runtime, bytes, &options);
                 let context = context.map_err(|error| error::of_context(&error))?;
                 model.accepts(&context).map_err(|error| error::of_context(&error))?;
-                Ok(LoadedContext { context, _memory: Arc::new(memory) })
+                Ok(LoadedContext { context, _memory: memory })
             })
             .await
         });
@@ -160,45 +175,73 @@ impl ModelHandler {
     /// Generates the whole answer. Dropping the future cancels the run.
     pub(super) async fn answer(
         &self,
+        running: Running,
         prompt: Prompt,
-        context: Option<&LoadedContext>,
+        prompt_len: usize,
         options: GenerateOptions,
     ) -> Result<Generation, ErrorResponse> {
-        let has_context = context.is_some();
-        let answer = self.stream(prompt, context, options).await?.await;
-        answer.map_err(|error| error::of_run_behind(has_context, &error))
+        let (stream, running) = self.stream(running, prompt, prompt_len, options).await?;
+        let answer = stream.await;
+        answer.map_err(|error| error::of_run_behind(running.has_context(), &error))
     }
 
-    /// Generates the answer as a stream. Keep the context until the stream ends.
+    /// Generates the answer as a stream. `prompt_len` is the length of the prompt in the request, in bytes.
     pub(super) async fn stream(
         &self,
+        mut running: Running,
         prompt: Prompt,
-        context: Option<&LoadedContext>,
+        prompt_len: usize,
         options: GenerateOptions,
-    ) -> Result<GenerationStream, ErrorResponse> {
-        let (model, context) = (self.model.clone(), context.cloned());
+    ) -> Result<(GenerationStream, Running), ErrorResponse> {
+        let (model, memory) = (self.model.clone(), self.memory.clone());
         // Rendering a chat template takes time.
         blocking(move || {
-            let stream = model.start_generate(prompt, context.as_ref().map(LoadedContext::get), &options);
-            stream.map_err(|error| error::of_run_behind(context.is_some(), &error))
+            let (text, tokenizing) = render(&model, &memory, &running, prompt, prompt_len)?;
+            let stream = model.start_generate(text, running.context(), &options);
+            drop(tokenizing);
+            let stream = stream.map_err(|error| error::of_run_behind(running.has_context(), &error))?;
+            // If there is no memory for the run, dropping the stream ends it.
+            let read = stream.so_far();
+            let tokens = read.context_tokens + read.prompt_tokens + options.max_tokens.min(model.window());
+            running.cache = Some(memory.take(&running.caller, cache_memory(&model, tokens))?);
+            Ok((stream, running))
         })
         .await
+    }
+
+    /// The memory for the events of an answer that its client may leave unread.
+    pub(super) fn event_memory(
+        &self,
+        info: &RequestInfo,
+        options: &GenerateOptions,
+    ) -> Result<Share, ErrorResponse> {
+        let events = options.max_tokens.min(self.model.window()) as u64;
+        Ok(self.memory.take(&info.caller(), events * PER_EVENT)?)
     }
 
     /// Runs latent steps, and stores the resulting context.
     pub(super) async fn think(
         &self,
+        mut running: Running,
         prompt: Prompt,
-        context: Option<&LoadedContext>,
+        prompt_len: usize,
         steps: usize,
         info: &RequestInfo,
     ) -> Result<(Thought, Arc<StoredContext>), ErrorResponse> {
-        let (model, context, has_context) = (self.model.clone(), context.cloned(), context.is_some());
+        let (model, memory) = (self.model.clone(), self.memory.clone());
         let pending = blocking(move || {
-            let context = context.as_ref().map(LoadedContext::get);
-            Ok(model.start_think(prompt, context, &ThinkOptions::steps(steps)))
+            let (text, tokenizing) = render(&model, &memory, &running, prompt, prompt_len)?;
+            let prompt_tokens = model.tokenize(&text).map_err(|error| error::of_run(&error))?.len();
+            let context_tokens = running.context().map_or(0, Context::seq_len);
+            let tokens = context_tokens + prompt_tokens + steps.min(model.window());
+            running.cache = Some(memory.take(&running.caller, cache_memory(&model, tokens))?);
+            let pending = model.start_think(text, running.context(), &ThinkOptions::steps(steps));
+            drop(tokenizing);
+            Ok((pending, running))
         });
-        let mut thought = pending.await?.await.map_err(|error| error::of_run_behind(has_context, &error))?;
+        let (pending, running) = pending.await?;
+        let thought = pending.await;
+        let mut thought = thought.map_err(|error| error::of_run_behind(running.has_context(), &error))?;
         let context = thought.context.take().ok_or_else(ErrorResponse::internal)?;
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };
         let frame = blocking(move || context.to_bytes(&options).map_err(|error| error::of_context(&error)));
@@ -222,10 +265,11 @@ impl Handler for ModelHandler {
         self.contexts.transmit(frame, info).await
     }
 
-    async fn text(&self, message: JsonMessage, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
+    async fn text(&self, message: JsonMessage, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.contexts.check_session(&message.session_id)?;
-        let _permit = self.permit()?;
-        let answer = self.answer(message.content.into(), None, GenerateOptions::default()).await?;
+        let running = self.begin(None, info).await?;
+        let len = message.content.len();
+        let answer = self.answer(running, message.content.into(), len, GenerateOptions::default()).await?;
         Ok(Reply::new().with("content", answer.text))
     }
 
@@ -268,6 +312,61 @@ impl Handler for ModelHandler {
     }
 }
 
+/// Renders a prompt whose request had `len` bytes. Keep the memory until its tokens have been read.
+fn render(
+    model: &Model,
+    memory: &FairShares,
+    running: &Running,
+    prompt: Prompt,
+    len: usize,
+) -> Result<(Prompt, Share), ErrorResponse> {
+    let rendering = (len as u64).saturating_mul(RENDERING).min(MAX_RENDERED);
+    let mut share = memory.take(&running.caller, rendering)?;
+    let text = model.render(&prompt).map_err(|error| error::of_run(&error))?;
+    drop(prompt);
+    let tokenizing = (text.len() as u64).saturating_mul(TOKENIZING);
+    share.grow_to(tokenizing)?;
+    Ok((Prompt::Raw(text), share))
+}
+
+/// The memory of a run over so many tokens: the cache that a step reads, and the one that it writes.
+fn cache_memory(model: &Model, tokens: usize) -> u64 {
+    let tokens = tokens.min(model.window()) as u64;
+    tokens.saturating_mul(2 * model.cache_layout().bytes_per_token() as u64)
+}
+
+/// The memory of a context whose frame is in memory: its size, that of the unpacked cache, and that of the cache in the model's number
+/// format. A compressed body is unpacked as far as its header, and refused if that is another model's. Also returns the limit for
+/// unpacking the rest.
+fn needed_for(model: &Model, bytes: &[u8], payload_limit: usize) -> Result<(u64, usize), ErrorResponse> {
+    let decode = |error| error::of_context(&ContextError::Decode(error));
+    let frame = Frame::decode(bytes).map_err(decode)?;
+    let layout = model.cache_layout();
+    let Some(header) = frame.kv_header(payload_limit).map_err(decode)? else {
+        return Ok(((bytes.len() as u64).saturating_add(payload_limit as u64), payload_limit));
+    };
+    for (field, expected, got) in [
+        ("num_layers", layout.num_layers, header.num_layers),
+        ("num_kv_heads", layout.num_kv_heads, header.num_kv_heads),
+        ("head_dim", layout.head_dim, header.head_dim),
+    ] {
+        if expected as u64 != u64::from(got) {
+            let (expected, got) = (expected.to_string(), got.to_string());
+            return Err(error::of_context(&ContextError::OtherModel { field, expected, got }));
+        }
+    }
+    let converted = KvHeader { dtype: layout.dtype, ..header };
+    let converted = Some(converted).filter(|_| header.dtype != layout.dtype);
+    let mut needed = bytes.len() as u64;
+    let unpacked = header.body_len().unwrap_or(usize::MAX).min(payload_limit);
+    if frame.is_compressed() {
+        needed = needed.saturating_add(unpacked as u64);
+        needed = needed.saturating_add(decompression_memory(frame.body(), payload_limit) as u64);
+    }
+    let converted = converted.map_or(Some(0), |header| header.body_len());
+    Ok((needed.saturating_add(converted.unwrap_or(usize::MAX) as u64), unpacked))
+}
+
 /// Runs blocking work on a thread for it.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ErrorResponse> + Send + 'static,
@@ -277,7 +376,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use avp_core::{Compression, Frame, FrameLimits, Header};
+    use avp_core::{Compression, Header};
     use avp_transport::store::{ContextStore, StoreOptions};
     use clap::Parser;
 
@@ -289,11 +388,12 @@ mod tests {
         run: RunArgs,
     }
 
-    fn load(limits: &Limits) -> ModelHandler {
+    fn load() -> ModelHandler {
         let run = Arguments::parse_from(["test"]).run;
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/facts");
         let store = ContextStore::in_memory(StoreOptions::default());
-        ModelHandler::load(&run, &folder, "server", ContextHandler::new("server", store), limits).unwrap()
+        let contexts = ContextHandler::new("server", store);
+        ModelHandler::load(&run, &folder, "server", contexts, &ServerOptions::default()).unwrap()
     }
 
     /// A context of the model as a frame.
@@ -325,62 +425,103 @@ mod tests {
         stored.id().to_owned()
     }
 
+    /// A stored context, loaded for whoever asks.
+    async fn loaded(handler: &ModelHandler, id: &str) -> Result<LoadedContext, ErrorResponse> {
+        handler.loaded_context(id, &RequestInfo::default()).await
+    }
+
+    /// Memory of which one caller can hold `most` bytes.
+    fn memory(most: u64) -> FairShares {
+        let memory = FairShares::new(most * 5 / 4);
+        assert_eq!(memory.most(), most);
+        memory
+    }
+
     #[tokio::test]
-    async fn the_contexts_of_all_requests_share_a_limit_of_memory() {
-        let mut handler = load(&Limits::default());
+    async fn the_contexts_of_all_requests_share_the_memory() {
+        let mut handler = load();
         let plain = frame(&handler, Compression::None);
         let packed = frame(&handler, Compression::Fast);
         let unstated = without_content_size(&packed);
         let payload_len = Frame::decode(&plain).unwrap().body().len();
-        handler.payload_limit = payload_len + 1_000_000;
-        for (frame, uncompressed) in [(&plain, 0), (&packed, payload_len), (&unstated, handler.payload_limit)]
-        {
+        for frame in [&plain, &packed, &unstated] {
             let id = keep(&handler, frame).await;
-            // The semaphore counts whole pages.
-            let needed = ((frame.len() + uncompressed) as u64).next_multiple_of(4096);
-            handler.memory = ByteSemaphore::new(needed - 4096);
-            assert_eq!(
-                handler.loaded_context(&id, &RequestInfo::default()).await.err().unwrap().code(),
-                "no_room",
-                "it does not fit alone"
-            );
-            handler.memory = ByteSemaphore::new(needed);
-            let first = handler.loaded_context(&id, &RequestInfo::default()).await.unwrap();
-            let second = handler.loaded_context(&id, &RequestInfo::default()).await.err().unwrap();
+            let read = Frame::decode(frame).unwrap();
+            let unpacking = match read.is_compressed() {
+                true => payload_len + decompression_memory(read.body(), handler.payload_limit),
+                false => 0,
+            };
+            let needed = (frame.len() + unpacking) as u64;
+            handler.memory = memory(needed - 1);
+            let refused = loaded(&handler, &id).await.err().unwrap();
+            assert_eq!(refused.code(), "too_large_for_memory", "it does not fit alone");
+            handler.memory = memory(needed);
+            let first = loaded(&handler, &id).await.unwrap();
+            assert_eq!(handler.memory.taken(), needed);
+            let second = loaded(&handler, &id).await.err().unwrap();
             assert_eq!((second.status().as_u16(), second.code()), (503, "no_room"));
             assert!(second.try_again().is_some());
             drop(first);
-            assert!(
-                handler.loaded_context(&id, &RequestInfo::default()).await.is_ok(),
-                "its memory is free again"
-            );
+            assert!(loaded(&handler, &id).await.is_ok(), "its memory is free again");
         }
     }
 
     #[tokio::test]
     async fn a_compressed_context_over_the_limit_is_refused() {
-        let mut handler = load(&Limits::default());
+        let mut handler = load();
         let packed = frame(&handler, Compression::Fast);
         let payload_len = Frame::decode(&packed).unwrap().decompress(usize::MAX).unwrap().len();
         handler.payload_limit = payload_len - 1;
         for frame in [&packed, &without_content_size(&packed)] {
-            let refused = handler
-                .loaded_context(&keep(&handler, frame).await, &RequestInfo::default())
-                .await
-                .err()
-                .unwrap();
+            let refused = loaded(&handler, &keep(&handler, frame).await).await.err().unwrap();
             assert_eq!((refused.status().as_u16(), refused.field()), (400, Some("avp_context")), "{refused}");
         }
         handler.payload_limit += 1;
-        assert!(
-            handler.loaded_context(&keep(&handler, &packed).await, &RequestInfo::default()).await.is_ok()
-        );
+        assert!(loaded(&handler, &keep(&handler, &packed).await).await.is_ok());
     }
 
-    #[test]
-    fn the_largest_context_fits_alone() {
-        let frame = FrameLimits { frame: 3 << 30, unpacked: 3 << 30, ..FrameLimits::default() };
-        let memory = load(&Limits { frame, ..Limits::default() }).memory;
-        assert!(memory.try_acquire(6 << 30).is_some() && memory.try_acquire((6 << 30) + 1).is_none());
+    #[tokio::test]
+    async fn a_compressed_context_of_another_shape_is_refused_before_it_is_unpacked() {
+        let handler = load();
+        let packed = frame(&handler, Compression::Fast);
+        let read = Frame::decode(&packed).unwrap();
+        let layout = handler.model.cache_layout();
+        let other = KvHeader {
+            num_layers: layout.num_layers as u32 + 1,
+            num_kv_heads: layout.num_kv_heads as u32,
+            head_dim: layout.head_dim as u32,
+            seq_len: u32::MAX,
+            dtype: layout.dtype,
+        };
+        // A header, and nothing of the terabytes behind it.
+        let body = avp_core::compress_body(&[&other.encode()[..], &[0; 1000]].concat(), Compression::Fast);
+        let header = read.header();
+        let header = Header::new(header.flags(), header.metadata_len(), body.len() as u32).unwrap();
+        let bomb = [&header.encode()[..], &packed[Header::LEN..read.body_offset()], &body].concat();
+        let refused = needed_for(&handler.model, &bomb, handler.payload_limit).unwrap_err();
+        assert!(refused.message().contains("num_layers"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_run_has_memory_for_its_prompt_and_its_cache() {
+        let mut handler = load();
+        let start = |handler: &ModelHandler, len| {
+            let place = handler.places.take(&Caller::at(None), 1).unwrap();
+            let running = Running { caller: Caller::at(None), context: None, _place: place, cache: None };
+            let (model, memory) = (handler.model.clone(), handler.memory.clone());
+            render(&model, &memory, &running, Prompt::Raw("a".repeat(len)), len).map(drop)
+        };
+        handler.memory = memory(1000 * TOKENIZING);
+        assert!(start(&handler, 1000).is_ok());
+        assert_eq!(start(&handler, 1001).unwrap_err().code(), "too_large_for_memory");
+        assert_eq!(handler.memory.taken(), 0);
+        let place = handler.places.take(&Caller::at(None), 1).unwrap();
+        let running = Running { caller: Caller::at(None), context: None, _place: place, cache: None };
+        let options = GenerateOptions { max_tokens: 3, ..GenerateOptions::default() };
+        let (stream, running) = handler.stream(running, "Hi".into(), 2, options).await.unwrap();
+        let tokens = stream.so_far().prompt_tokens + 3;
+        assert_eq!(handler.memory.taken(), cache_memory(&handler.model, tokens));
+        drop((stream, running));
+        assert_eq!((handler.memory.taken(), handler.places.taken()), (0, 0));
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod aacp;
+mod attacks;
 mod bench;
 mod chat;
 mod common;

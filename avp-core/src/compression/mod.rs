@@ -29,6 +29,9 @@ const MAX_HEADER: usize = 18;
 /// Bytes that pass to a sink at a time: zstd's largest block.
 const PIECE: usize = 128 << 10;
 
+/// What a decoder needs beside its window, in bytes: blocks, tables and buffers.
+const DECODER: usize = 1 << 20;
+
 /// Decompresses `body`, which starts at `offset` in its frame, to at most `limit` bytes: [`Frame::decompress`] for callers
 /// that hold the body alone.
 ///
@@ -155,6 +158,25 @@ pub fn verify_compressed<E: From<DecodeError>>(
 #[must_use]
 pub fn content_size(body: &[u8]) -> Option<u64> {
     FrameHeader::decode(body)?.content_size
+}
+
+/// The most memory that decompressing the body with this start takes, in bytes, beside what it decompresses to: its window, and
+/// what the decoder needs. `limit` is that of [`decompress_stream`], which refuses larger windows. 18 bytes are enough.
+///
+/// ```
+/// use avp_core::{Compression, compress_body, decompression_memory};
+///
+/// let body = compress_body(&[7; 1000], Compression::Fast);
+/// assert!(decompression_memory(&body, 1 << 30) < 2 << 20);
+/// ```
+///
+/// Only available when `zstd` is enabled.
+#[must_use]
+pub fn decompression_memory(body: &[u8], limit: usize) -> usize {
+    let window = FrameHeader::decode(body).map_or(0, |header| header.window);
+    // A decoder takes a power of two, and a block or two beside it.
+    let window = usize::try_from(window).unwrap_or(usize::MAX).min(max_window(limit));
+    window.next_power_of_two() + DECODER
 }
 
 /// Compresses a payload to the body of a frame, for callers that write the head themselves; a copy with

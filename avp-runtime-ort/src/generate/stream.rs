@@ -57,6 +57,11 @@ impl GenerationStream {
         self.read
     }
 
+    /// The answer as far as it was read, with the number of tokens of the prompt from the start.
+    pub fn so_far(&self) -> &Generation {
+        &self.read
+    }
+
     /// A handle that stops the model from another thread, in the middle of a long prompt too: the iterator then ends with
     /// [`RunError::Cancelled`].
     pub fn canceller(&self) -> Canceller {

@@ -23,6 +23,13 @@ pub struct CacheLayout {
 }
 
 impl CacheLayout {
+    /// Bytes of one token in all keys and values.
+    #[must_use]
+    pub fn bytes_per_token(&self) -> usize {
+        let sizes = [2, self.num_layers, self.num_kv_heads, self.head_dim, self.dtype.size()];
+        sizes.into_iter().fold(1, usize::saturating_mul)
+    }
+
     /// Reads the layout from the cache inputs, and checks that every other input is known.
     ///
     /// `head_dim` is the value of the config, for exports with a symbolic dimension.

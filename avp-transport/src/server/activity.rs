@@ -1,4 +1,4 @@
-//! When a connection is idle.
+//! What happens on a connection, and when it has been idle for too long.
 
 use std::{
     pin::Pin,
@@ -8,29 +8,57 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
-use super::ResponseBody;
+use super::{BodyTimeouts, ResponseBody};
 
-/// Whether a connection has requests in progress, and when it was last active.
-pub(super) struct Activity(Mutex<State>);
+/// The requests and responses of a connection, and when it was last active.
+pub(super) struct Activity {
+    state: Mutex<State>,
+    displaced: Notify,
+}
 
 struct State {
     /// The number of requests in a handler, which may take any time.
     answering: usize,
     /// Whether there has been a request.
     used: bool,
+    /// Whether a request was admitted that needs a token, where the server requires one.
+    trusted: bool,
     last_active: Instant,
+    /// The bodies that are being sent.
+    responses: Vec<Arc<Mutex<Sending>>>,
+}
+
+/// The limits of time of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    /// To the end of the first request's head.
+    pub(super) head: Duration,
+    /// Between requests.
+    pub(super) idle: Duration,
+    /// For what the client should read.
+    pub(super) body: BodyTimeouts,
 }
 
 impl Activity {
     /// The activity of a connection that was accepted at this time.
     pub(super) fn new(accepted: Instant) -> Self {
-        Self(Mutex::new(State { answering: 0, used: false, last_active: accepted }))
+        let state =
+            State { answering: 0, used: false, trusted: false, last_active: accepted, responses: Vec::new() };
+        Self { state: Mutex::new(state), displaced: Notify::new() }
     }
 
     pub(super) fn was_used(&self) -> bool {
         self.state().used
+    }
+
+    /// Notes that a request was admitted.
+    pub(super) fn trust(&self) {
+        self.state().trusted = true;
     }
 
     /// Counts a request until the guard is dropped.
@@ -42,31 +70,71 @@ impl Activity {
         RequestGuard(self.clone())
     }
 
-    fn touch(&self) {
-        self.state().last_active = Instant::now();
+    /// Whether a request on it was admitted, and since when it has been idle; `None` while it is in use.
+    pub(super) fn idle_since(&self) -> Option<(bool, Instant)> {
+        let state = self.state();
+        let is_idle = state.answering == 0 && state.responses.is_empty();
+        is_idle.then_some((state.trusted, state.last_active))
     }
 
-    /// Waits until the connection has been idle for `idle_timeout`, or for `head_timeout` before its first request.
-    pub(super) async fn idle(&self, head_timeout: Duration, idle_timeout: Duration) {
+    /// Ends the connection in favour of another one.
+    pub(super) fn displace(&self) {
+        self.displaced.notify_one();
+    }
+
+    /// Waits until the connection should be closed: it was idle for too long, or displaced, or its client reads nothing.
+    pub(super) async fn ended(&self, timeouts: &Timeouts) {
+        // Bodies are added while this sleeps.
+        let longest = (timeouts.body.idle / 2).max(Duration::from_millis(10));
         loop {
-            let rest = {
-                let state = self.state();
-                let timeout = if state.used { idle_timeout } else { head_timeout };
-                match state.answering {
-                    0 => timeout.saturating_sub(state.last_active.elapsed()),
-                    _ => timeout,
-                }
-            };
-            if rest.is_zero() {
-                return;
+            let Some(rest) = self.rest(timeouts) else { return };
+            tokio::select! {
+                () = sleep(rest.min(longest)) => {}
+                () = self.displaced.notified() => return,
             }
-            sleep(rest).await;
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The time until the connection may have to be closed; `None` where it must be now. Releases what bodies hold that are not
+    /// read in time.
+    fn rest(&self, timeouts: &Timeouts) -> Option<Duration> {
+        let mut state = self.state();
+        let (now, mut late) = (Instant::now(), Vec::new());
+        let mut next = Duration::MAX;
+        for response in &state.responses {
+            let mut sending = lock(response);
+            match sending.due {
+                Some(due) if due <= now => late.extend(sending.body.take()),
+                Some(due) => next = next.min(due - now),
+                None => {}
+            }
+        }
+        let is_stuck = !state.responses.is_empty()
+            && state.responses.iter().all(|response| lock(response).body.is_none());
+        let idle_for = now.saturating_duration_since(state.last_active);
+        let timeout = if state.used { timeouts.idle } else { timeouts.head };
+        let rest = match (state.answering, state.responses.len()) {
+            (0, _) if is_stuck => None,
+            (0, 0) => Some(timeout.saturating_sub(idle_for)).filter(|rest| !rest.is_zero()),
+            _ => Some(timeout.min(next)),
+        };
+        if rest.is_none() {
+            // What is left of the bodies goes with the connection.
+            late.extend(state.responses.drain(..).filter_map(|response| lock(&response).body.take()));
+        }
+        drop(state);
+        // A body may take locks of its own when it is dropped.
+        drop(late);
+        rest
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn lock(sending: &Mutex<Sending>) -> MutexGuard<'_, Sending> {
+    sending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request in progress.
@@ -80,16 +148,44 @@ impl Drop for RequestGuard {
     }
 }
 
-/// A response body that marks its connection as active whenever it is polled: then the client has read what came before.
+/// A body that is being sent.
+struct Sending {
+    /// `None` when its client has not read it in time.
+    body: Option<ResponseBody>,
+    /// When the client must have read what it was given; `None` while the body has nothing to give.
+    due: Option<Instant>,
+}
+
+/// A response body that its connection releases when the client does not read it in time: what it holds, such as a file or the memory
+/// of a context, must not depend on a client that takes nothing.
 pub(super) struct TrackedBody {
-    body: ResponseBody,
+    sending: Arc<Mutex<Sending>>,
     activity: Arc<Activity>,
+    timeouts: BodyTimeouts,
 }
 
 impl TrackedBody {
-    pub(super) const fn new(body: ResponseBody, activity: Arc<Activity>) -> Self {
-        Self { body, activity }
+    pub(super) fn new(body: ResponseBody, activity: Arc<Activity>, timeouts: BodyTimeouts) -> Self {
+        let due = due(&timeouts, 0);
+        let sending = Arc::new(Mutex::new(Sending { body: Some(body), due }));
+        activity.state().responses.push(sending.clone());
+        Self { sending, activity, timeouts }
     }
+}
+
+impl Drop for TrackedBody {
+    fn drop(&mut self) {
+        let mut state = self.activity.state();
+        state.responses.retain(|response| !Arc::ptr_eq(response, &self.sending));
+        state.last_active = Instant::now();
+    }
+}
+
+/// When a client must have read `len` bytes.
+fn due(timeouts: &BodyTimeouts, len: usize) -> Option<Instant> {
+    let millis = (len as u128 * 1000).checked_div(timeouts.min_rate.into())?;
+    let reading = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+    Instant::now().checked_add(timeouts.idle.checked_add(reading)?)
 }
 
 impl http_body::Body for TrackedBody {
@@ -97,18 +193,106 @@ impl http_body::Body for TrackedBody {
     type Error = axum::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        self.activity.touch();
-        Pin::new(&mut self.body).poll_frame(context)
+        let mut sending = lock(&self.sending);
+        let Some(body) = &mut sending.body else {
+            return Poll::Ready(Some(Err(axum::Error::new(std::io::Error::from(
+                std::io::ErrorKind::TimedOut,
+            )))));
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        sending.due = match &polled {
+            Poll::Ready(Some(Ok(frame))) => due(&self.timeouts, frame.data_ref().map_or(0, Bytes::len)),
+            _ => None,
+        };
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        lock(&self.sending).body.as_ref().is_some_and(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
+        lock(&self.sending)
+            .body
+            .as_ref()
+            .map_or_else(http_body::SizeHint::default, http_body::Body::size_hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        head: Duration::from_secs(3600),
+        idle: Duration::from_secs(3600),
+        body: BodyTimeouts {
+            idle: Duration::from_millis(50),
+            min_rate: 1 << 20,
+            grace_period: Duration::ZERO,
+        },
+    };
+
+    /// A body of two chunks that tells when it is dropped.
+    fn body(held: &Arc<()>) -> ResponseBody {
+        let held = held.clone();
+        ResponseBody::from_stream(stream::iter([b"one", b"two"]).map(move |chunk| {
+            let _held = &held;
+            Ok::<_, Infallible>(Bytes::from_static(chunk))
+        }))
+    }
+
+    use futures_util::StreamExt as _;
+
+    #[tokio::test]
+    async fn a_body_that_is_not_read_is_released_and_its_connection_closed() {
+        let (activity, held) = (Arc::new(Activity::new(Instant::now())), Arc::new(()));
+        let mut response = TrackedBody::new(body(&held), activity.clone(), TIMEOUTS.body);
+        assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+        assert_eq!(activity.idle_since(), None);
+        activity.ended(&TIMEOUTS).await;
+        assert_eq!(Arc::strong_count(&held), 1, "nothing holds it");
+        assert!(response.frame().await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_waits_for_its_own_source_is_not_late() {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        let source = ResponseBody::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let mut response = TrackedBody::new(source, activity.clone(), TIMEOUTS.body);
+        let never = tokio::time::timeout(Duration::from_millis(200), async {
+            tokio::join!(response.frame(), activity.ended(&TIMEOUTS))
+        });
+        assert!(never.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_body_that_is_not_read_does_not_end_the_others() {
+        let (activity, held) = (Arc::new(Activity::new(Instant::now())), Arc::new(()));
+        let stuck = TrackedBody::new(body(&held), activity.clone(), TIMEOUTS.body);
+        let source = ResponseBody::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let mut other = TrackedBody::new(source, activity.clone(), TIMEOUTS.body);
+        let never = tokio::time::timeout(Duration::from_millis(300), async {
+            tokio::join!(other.frame(), activity.ended(&TIMEOUTS))
+        });
+        assert!(never.await.is_err());
+        assert_eq!(Arc::strong_count(&held), 1, "what the first one held is free");
+        drop((stuck, other));
+        assert!(activity.idle_since().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_displaced_connection_ends_at_once() {
+        let activity = Activity::new(Instant::now());
+        activity.displace();
+        activity.ended(&TIMEOUTS).await;
     }
 }

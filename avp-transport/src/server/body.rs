@@ -4,8 +4,16 @@ use std::{fmt, sync::Arc};
 
 use http::StatusCode;
 
-use super::{ErrorResponse, admission::Admission, request_body::RequestBody};
+use super::{
+    Caller, ErrorResponse,
+    admission::{Admission, RequestMemory},
+    request_body::RequestBody,
+};
 use crate::wire;
+
+/// The memory that JSON and its values occupy, in bytes for each byte of text: a list of lists has a value of 32 bytes for each
+/// two of its bytes.
+const MEMORY_PER_BYTE: u64 = 17;
 
 /// The body of a request without a frame. It is read on demand, up to the server's limit for JSON and within its
 /// [`BodyTimeouts`](super::BodyTimeouts).
@@ -21,7 +29,11 @@ pub struct IncomingBody {
     body: RequestBody,
     is_json: bool,
     limit: usize,
+    /// The bytes of the body that the connection may hold.
+    window: u64,
+    caller: Caller,
     admission: Arc<Admission>,
+    memory: RequestMemory,
 }
 
 impl IncomingBody {
@@ -29,21 +41,25 @@ impl IncomingBody {
         body: RequestBody,
         is_json: bool,
         limit: usize,
+        window: u64,
+        caller: Caller,
         admission: Arc<Admission>,
+        memory: RequestMemory,
     ) -> Self {
-        Self { body, is_json, limit, admission }
+        Self { body, is_json, limit, window, caller, admission, memory }
     }
 
     /// The whole body.
     ///
     /// # Errors
-    /// 415 where the content type is not that of JSON, 503 where the server has reached its limit of bodies, 413 where this one
+    /// 415 where the content type is not that of JSON, 503 where the caller has reached its part of the bodies or of the memory, 413 where this one
     /// exceeds its limit, and those of [`BodyError`](super::BodyError).
     pub async fn into_bytes(mut self) -> Result<Vec<u8>, ErrorResponse> {
         if !self.is_json {
             return Err(ErrorResponse::content_type("not_json", wire::JSON));
         }
-        let _permit = self.admission.admit()?;
+        let _permit = self.admission.admit(&self.caller, self.window)?;
+        let mut room = self.admission.memory(&self.caller, 0)?;
         let mut whole = Vec::new();
         while let Some(bytes) = self.body.chunk().await? {
             if whole.len() + bytes.len() > self.limit {
@@ -53,8 +69,10 @@ impl IncomingBody {
                     format!("the JSON exceeds the limit of {} bytes", self.limit),
                 ));
             }
+            room.cover((whole.len() + bytes.len()) as u64 * MEMORY_PER_BYTE)?;
             whole.extend_from_slice(&bytes);
         }
+        self.memory.hold(room);
         Ok(whole)
     }
 

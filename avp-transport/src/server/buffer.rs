@@ -1,27 +1,40 @@
 //! Buffers for frames that are being received: of the frame's size, with pages allocated only as bytes arrive.
 //!
-//! The buffers of large frames are reused. New ones are populated 2 MiB at a time: a page fault for each page takes longer
-//! than filling it.
+//! The buffers of large frames are reused: unused ones take what requests leave of the memory, and give it back when a request needs
+//! it. New ones are populated 2 MiB at a time: a page fault for each page takes longer than filling it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 
+use super::{Caller, FairShares, Share};
+
 /// The smallest frame with an anonymous mapping of its own, in bytes. Mappings are reused.
 const LARGE: usize = 4 << 20;
 
 /// The maximum number of bytes in unused buffers.
-const MAX_POOLED: usize = 256 << 20;
+pub(super) const MAX_POOLED: usize = 256 << 20;
 
 /// The number of bytes that are populated at a time: a frame holds at most this much more than has arrived.
 const STEP: usize = 2 << 20;
 
-/// Unused buffers, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct BufferPool(Mutex<Vec<Pages>>);
+/// A small frame occupies whole pieces of this many bytes.
+const PIECE: usize = 64 << 10;
+
+/// Unused buffers, oldest first, each with its share of the memory.
+#[derive(Debug)]
+pub(super) struct BufferPool {
+    unused: Mutex<Vec<(Pages, Share)>>,
+    memory: FairShares,
+}
 
 impl BufferPool {
+    /// Buffers within this memory.
+    pub(super) fn new(memory: FairShares) -> Self {
+        Self { unused: Mutex::default(), memory }
+    }
+
     /// A buffer for this many bytes, or `None` where the system has no memory for it.
     pub(super) fn reserve(self: &Arc<Self>, len: u64) -> Option<FrameBuffer> {
         let len = usize::try_from(len).ok()?;
@@ -39,8 +52,8 @@ impl BufferPool {
     fn take(&self, len: usize) -> Option<Pages> {
         let mut unused = self.unused();
         let fits = |pages: &Pages| pages.size() >= len && pages.size() - len <= len / 16;
-        let index = unused.iter().position(fits)?;
-        Some(unused.remove(index))
+        let index = unused.iter().position(|(pages, _)| fits(pages))?;
+        Some(unused.remove(index).0)
     }
 
     fn put(&self, mut pages: Pages) {
@@ -49,14 +62,21 @@ impl BufferPool {
         }
         pages.len = 0;
         let mut unused = self.unused();
-        while unused.iter().map(Pages::size).sum::<usize>() > MAX_POOLED - pages.size() {
-            unused.remove(0);
+        while unused.iter().map(|(pages, _)| pages.size()).sum::<usize>() > MAX_POOLED - pages.size() {
+            drop(unused.remove(0));
         }
-        unused.push(pages);
+        if let Ok(share) = self.memory.take(&Caller::Server, pages.populated as u64) {
+            unused.push((pages, share));
+        }
     }
 
-    fn unused(&self) -> std::sync::MutexGuard<'_, Vec<Pages>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives the memory of the unused buffers back.
+    pub(super) fn clear(&self) {
+        self.unused().clear();
+    }
+
+    fn unused(&self) -> std::sync::MutexGuard<'_, Vec<(Pages, Share)>> {
+        self.unused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,6 +93,20 @@ enum Memory {
 }
 
 impl FrameBuffer {
+    /// The number of bytes of memory that the buffer occupies once it has `more` bytes.
+    pub(super) fn occupied_with(&self, more: usize) -> u64 {
+        let occupied = match &self.memory {
+            Memory::Small(memory) => (memory.len() + more)
+                .checked_next_multiple_of(PIECE)
+                .map_or(self.len, |len| len.min(self.len)),
+            Memory::Large(pages) => {
+                let end = (pages.len + more).checked_next_multiple_of(STEP);
+                end.map_or(pages.size(), |end| end.min(pages.size())).max(pages.populated)
+            }
+        };
+        occupied as u64
+    }
+
     /// Appends bytes if they fit, and returns whether they did.
     pub(super) fn extend(&mut self, bytes: &[u8]) -> bool {
         let filled = match &self.memory {
@@ -164,6 +198,10 @@ impl Drop for PooledPages {
 mod tests {
     use super::*;
 
+    fn pool() -> Arc<BufferPool> {
+        Arc::new(BufferPool::new(FairShares::new(1 << 30)))
+    }
+
     fn filled(pool: &Arc<BufferPool>, len: usize, byte: u8) -> Bytes {
         let mut memory = pool.reserve(len as u64).unwrap();
         assert!(vec![byte; len].chunks(100_000).all(|piece| memory.extend(piece)));
@@ -173,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_frame_reuses_a_buffer_of_about_its_size_and_none_of_its_bytes() {
-        let pool = Arc::new(BufferPool::default());
+        let pool = pool();
         for len in [0, 10, LARGE - 1] {
             assert_eq!(filled(&pool, len, 1), vec![1; len]);
             assert!(pool.unused().is_empty());
@@ -193,9 +231,9 @@ mod tests {
 
     #[test]
     fn the_pool_has_a_limit_and_drops_the_oldest_buffer() {
-        let pool = Arc::new(BufferPool::default());
+        let pool = pool();
         (0..3).for_each(|times| pool.put(Pages::new(MAX_POOLED / 2 - times).unwrap()));
-        let unused: Vec<usize> = pool.unused().iter().map(Pages::size).collect();
+        let unused: Vec<usize> = pool.unused().iter().map(|(pages, _)| pages.size()).collect();
         assert_eq!(unused, [MAX_POOLED / 2 - 1, MAX_POOLED / 2 - 2]);
         pool.put(Pages::new(MAX_POOLED + 1).unwrap());
         assert_eq!(pool.unused().len(), 2);
@@ -203,7 +241,12 @@ mod tests {
 
     #[test]
     fn pages_are_populated_as_bytes_arrive() {
-        let mut memory = Arc::new(BufferPool::default()).reserve(5 * STEP as u64 + 7).unwrap();
+        let mut memory = pool().reserve(5 * STEP as u64 + 7).unwrap();
+        let occupied = |memory: &FrameBuffer, more| memory.occupied_with(more) as usize;
+        assert_eq!(
+            (occupied(&memory, 0), occupied(&memory, 1), occupied(&memory, STEP + 1)),
+            (0, STEP, 2 * STEP)
+        );
         let populated = |memory: &FrameBuffer| match &memory.memory {
             Memory::Large(pages) => pages.populated,
             Memory::Small(_) => panic!("a large frame"),
@@ -212,11 +255,12 @@ mod tests {
         assert!(memory.extend(b"a") && populated(&memory) == STEP);
         assert!(memory.extend(&vec![0; 3 * STEP]) && populated(&memory) == 4 * STEP);
         assert!(memory.extend(&vec![1; 2 * STEP + 6]) && populated(&memory) == 5 * STEP + 7);
+        assert_eq!(occupied(&memory, 1), 5 * STEP + 7);
         assert_eq!(memory.into_bytes().len(), 5 * STEP + 7);
     }
 
     #[test]
     fn an_impossible_length_is_refused() {
-        assert!(Arc::new(BufferPool::default()).reserve(u64::MAX).is_none());
+        assert!(pool().reserve(u64::MAX).is_none());
     }
 }

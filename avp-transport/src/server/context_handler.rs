@@ -1,13 +1,6 @@
 //! The handler that stores contexts and negotiates sessions.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use avp_core::{
     Evidence, Mode, OwnedModelIdentity,
@@ -25,12 +18,6 @@ use crate::{
     store::{ContextStore, StoredContext, sha256},
     wire::{IDEMPOTENCY_CAPABILITY, Reply},
 };
-
-/// The maximum number of sessions, approximately. At the limit, a handshake is refused for now.
-const MAX_SESSIONS: usize = 100_000;
-
-/// Sessions are counted, and expired ones removed, once in this many handshakes.
-const HELLOS_PER_COUNT: usize = 256;
 
 /// The longest agent id, in bytes: a session stores it.
 const MAX_AGENT_ID: usize = 256;
@@ -56,9 +43,6 @@ pub struct ContextHandler {
     any_session: bool,
     contexts: ContextStore,
     sessions: SessionManager,
-    hellos: AtomicUsize,
-    /// Whether there were too many sessions when they were last counted.
-    full: AtomicBool,
     transmissions: Arc<IdempotencyTable>,
 }
 
@@ -79,8 +63,6 @@ impl ContextHandler {
             any_session: false,
             contexts,
             sessions: SessionManager::default(),
-            hellos: AtomicUsize::new(0),
-            full: AtomicBool::new(false),
             transmissions,
         }
     }
@@ -194,34 +176,11 @@ impl ContextHandler {
             .with("etag", context.etag())
             .with("expires_in", self.contexts.ttl().as_secs())
     }
-
-    /// Refuses a handshake that would exceed the memory for sessions.
-    fn admit(&self, hello: &Hello) -> Result<(), ErrorResponse> {
-        if hello.agent_id.len() > MAX_AGENT_ID {
-            let message = format!("expected an `agent_id` of at most {MAX_AGENT_ID} bytes");
-            return Err(ErrorResponse::bad_request("bad_hello", message).of_field("agent_id"));
-        }
-        if self.hellos.fetch_add(1, Ordering::Relaxed).is_multiple_of(HELLOS_PER_COUNT) {
-            self.count_sessions();
-        }
-        if self.full.load(Ordering::Relaxed) {
-            return Err(ErrorResponse::busy(
-                "too_many_sessions",
-                "the server has reached its limit of sessions",
-            ));
-        }
-        Ok(())
-    }
-
-    fn count_sessions(&self) {
-        self.sessions.cleanup_expired();
-        self.full.store(self.sessions.active_count() >= MAX_SESSIONS, Ordering::Relaxed);
-    }
 }
 
 impl Handler for ContextHandler {
-    async fn handshake(&self, hello: Hello, _: &RequestInfo) -> Result<Reply, ErrorResponse> {
-        self.admit(&hello)?;
+    async fn handshake(&self, hello: Hello, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
+        check_agent_id(&hello)?;
         let remote = hello.identity.clone().unwrap_or_default();
         let local = self.identity.clone().unwrap_or_else(|| remote.clone());
         let evidence = self.evidence.as_ref().map_or_else(Evidence::default, |find| find(&local, &remote));
@@ -229,7 +188,7 @@ impl Handler for ContextHandler {
         let resolution = resolve(&remote, &local, evidence);
         let map_id = resolution.map_id.to_string();
         let agents = [hello.agent_id.clone(), self.agent_id.clone()];
-        let session = self.sessions.create(agents, resolution.mode, &map_id, None);
+        let session = self.sessions.create_for(&info.caller(), agents, resolution.mode, &map_id, None);
         let reply = match &self.identity {
             Some(identity) => {
                 Reply::new().with("identity", serde_json::to_value(identity).unwrap_or_default())
@@ -265,12 +224,21 @@ impl Handler for ContextHandler {
 
     fn remove_expired(&self) {
         self.contexts.remove_expired();
-        self.count_sessions();
+        self.sessions.cleanup_expired();
     }
 
     fn stored_bytes(&self) -> u64 {
         self.contexts.bytes_used() as u64
     }
+}
+
+/// Refuses an agent id that is too long to be stored.
+fn check_agent_id(hello: &Hello) -> Result<(), ErrorResponse> {
+    if hello.agent_id.len() <= MAX_AGENT_ID {
+        return Ok(());
+    }
+    let message = format!("expected an `agent_id` of at most {MAX_AGENT_ID} bytes");
+    Err(ErrorResponse::bad_request("bad_hello", message).of_field("agent_id"))
 }
 
 impl fmt::Debug for ContextHandler {
@@ -285,40 +253,12 @@ impl fmt::Debug for ContextHandler {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreOptions;
-
-    fn handler() -> ContextHandler {
-        ContextHandler::new("server", ContextStore::in_memory(StoreOptions::default()))
-    }
-
-    fn hello(agent_id: &str) -> Hello {
-        Hello { agent_id: agent_id.to_owned(), ..Default::default() }
-    }
-
-    #[test]
-    fn expired_sessions_are_removed_and_too_many_are_refused() {
-        let handler = handler().session_ttl(Duration::ZERO);
-        for _ in 0..MAX_SESSIONS {
-            handler.sessions.create(["a"], Mode::Json, "", None);
-        }
-        assert_eq!(handler.admit(&hello("a")), Ok(()), "all of them have expired");
-        assert_eq!(handler.sessions.cleanup_expired(), 0);
-        for _ in 0..MAX_SESSIONS {
-            handler.sessions.create(["a"], Mode::Json, "", Some(Duration::from_secs(3600)));
-        }
-        let refused = (0..HELLOS_PER_COUNT).find_map(|_| handler.admit(&hello("a")).err()).unwrap();
-        assert_eq!(refused.code(), "too_many_sessions");
-        for session in handler.sessions.find("a") {
-            handler.sessions.invalidate(&session.id);
-        }
-        handler.remove_expired();
-        assert_eq!(handler.admit(&hello("a")), Ok(()), "there is room again");
-    }
 
     #[test]
     fn an_agent_id_over_the_limit_is_refused() {
-        assert_eq!(handler().admit(&hello(&"a".repeat(MAX_AGENT_ID))), Ok(()));
-        let refused = handler().admit(&hello(&"a".repeat(MAX_AGENT_ID + 1))).unwrap_err();
+        let check = |len| check_agent_id(&Hello { agent_id: "a".repeat(len), ..Default::default() });
+        assert_eq!(check(MAX_AGENT_ID), Ok(()));
+        let refused = check(MAX_AGENT_ID + 1).unwrap_err();
         assert_eq!((refused.code(), refused.field()), ("bad_hello", Some("agent_id")));
     }
 }

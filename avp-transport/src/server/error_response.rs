@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use avp_core::DecodeError;
 use http::{Method, StatusCode};
 
-use super::BodyError;
+use super::{BodyError, NoRoom};
 use crate::{store::StoreError, wire::Reply};
 
 /// An error as the response to a request.
@@ -189,13 +189,28 @@ impl From<StoreError> for ErrorResponse {
     }
 }
 
+impl From<NoRoom> for ErrorResponse {
+    fn from(no_room: NoRoom) -> Self {
+        let NoRoom { needed, most } = no_room;
+        if no_room.is_for_now() {
+            return Self::busy("no_room", format!("no room for {needed} bytes beside other requests"));
+        }
+        let message =
+            format!("this request needs {needed} bytes of memory, of which a caller has at most {most}");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large_for_memory", message)
+    }
+}
+
 impl From<BodyError> for ErrorResponse {
     fn from(error: BodyError) -> Self {
         let status = match &error {
             BodyError::Frame(error) => return (*error).into(),
             BodyError::Stalled { .. } | BodyError::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             BodyError::Broken => StatusCode::BAD_REQUEST,
-            BodyError::NoRoom { .. } => return Self::busy(error.kind(), error.to_string()),
+            BodyError::NoRoom(no_room) => return (*no_room).into(),
+            BodyError::NoDisk(_) | BodyError::OutOfMemory { .. } => {
+                return Self::busy(error.kind(), error.to_string());
+            }
             BodyError::Storage(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self::new(status, error.kind(), error.to_string())

@@ -8,7 +8,7 @@ use avp_core::{
 };
 use http::{Request, Response};
 
-use super::{ErrorResponse, IncomingBody, IncomingFrame, Principal, ResponseBody, Scope};
+use super::{Caller, ErrorResponse, IncomingBody, IncomingFrame, Principal, ResponseBody, Scope};
 use crate::{store::StoredContext, wire::Reply};
 
 /// Answers requests. Each method may run many times concurrently.
@@ -129,6 +129,15 @@ impl RequestInfo {
     #[must_use]
     pub fn owner(&self) -> &str {
         self.principal.as_ref().map_or("", |principal| &principal.name)
+    }
+
+    /// The one whom limits count the request for.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        match &self.principal {
+            Some(principal) => Caller::Principal(principal.name.clone()),
+            None => Caller::at(self.address.map(|address| address.ip())),
+        }
     }
 
     /// Whether the request may see a context of this owner.

@@ -13,7 +13,7 @@ const TTL: Duration = Duration::from_secs(600);
 
 /// The maximum number of completed transmissions that are remembered. The least recently used one of the principal with the most is
 /// forgotten first.
-const MAX_KEYS: usize = 10_000;
+pub(super) const MAX_KEYS: usize = 10_000;
 
 /// The transmissions with an idempotency key, by the SHA-256 of principal and key.
 pub(super) struct IdempotencyTable {

@@ -2,24 +2,25 @@
 
 use std::{
     fmt,
-    io::{self, Seek as _},
+    io::{self, BufRead as _, Seek as _},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use avp_core::{BodyReader, DecodeError, FrameLimits, OwnedHead, verify_compressed};
+use avp_core::{BodyReader, DecodeError, FrameLimits, OwnedHead, decompression_memory, verify_compressed};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
-    ErrorResponse, Metrics,
-    admission::{Admission, BodyPermit},
+    Caller, ErrorResponse, Metrics, NoRoom, Share,
+    admission::{Admission, BodyPermit, Room},
+    buffer::FrameBuffer,
     request_body::RequestBody,
 };
-use crate::store::{ContextStore, Digest, StoredContext, Transmission, part};
+use crate::store::{ContextStore, DISK_PIECE, Digest, StoredContext, Transmission, part};
 
 /// Why a body was not received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,11 +46,17 @@ pub enum BodyError {
     /// The connection was closed.
     #[error("the connection was closed within the body")]
     Broken,
-    /// The server's limit of buffered bytes is reached.
-    #[error("no room for {needed} bytes beside the frames that the server is receiving")]
-    NoRoom {
+    /// The caller has reached its part of the server's memory.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// The caller has reached its part of the disk for frames that are being received.
+    #[error("no disk for the frame: {0}")]
+    NoDisk(NoRoom),
+    /// The system has no memory for the frame.
+    #[error("the system has no memory for a frame of {len} bytes")]
+    OutOfMemory {
         /// Length of the frame, in bytes.
-        needed: u64,
+        len: u64,
     },
     /// The frame could not be stored.
     #[error("the frame could not be stored: {0}")]
@@ -65,7 +72,8 @@ impl BodyError {
             Self::Stalled { .. } => "stalled",
             Self::TooSlow { .. } => "too_slow",
             Self::Broken => "broken",
-            Self::NoRoom { .. } => "no_room",
+            Self::NoRoom(_) | Self::NoDisk(_) => "no_room",
+            Self::OutOfMemory { .. } => "out_of_memory",
             Self::Storage(_) => "storage",
         }
     }
@@ -91,35 +99,22 @@ pub struct IncomingFrame {
     crc32: u32,
     /// Computes that of the body on the wire, where it is asked for.
     sha256: Option<Sha256>,
-    limits: FrameLimits,
-    admission: Arc<Admission>,
-    metrics: Metrics,
-    _permit: BodyPermit,
+    reception: Reception,
+}
+
+/// What the server allows for a frame.
+pub(super) struct Reception {
+    pub(super) limits: FrameLimits,
+    pub(super) caller: Caller,
+    pub(super) admission: Arc<Admission>,
+    pub(super) metrics: Metrics,
+    pub(super) _permit: BodyPermit,
 }
 
 impl IncomingFrame {
-    pub(super) fn new(
-        head: OwnedHead,
-        first: Bytes,
-        body: RequestBody,
-        limits: FrameLimits,
-        admission: Arc<Admission>,
-        metrics: Metrics,
-        permit: BodyPermit,
-    ) -> Self {
+    pub(super) fn new(head: OwnedHead, first: Bytes, body: RequestBody, reception: Reception) -> Self {
         let reader = BodyReader::new(&head.head());
-        Self {
-            head,
-            first,
-            body,
-            reader,
-            crc32: 0,
-            sha256: None,
-            limits,
-            admission,
-            metrics,
-            _permit: permit,
-        }
+        Self { head, first, body, reader, crc32: 0, sha256: None, reception }
     }
 
     /// Header and metadata.
@@ -140,7 +135,7 @@ impl IncomingFrame {
         };
         match &bytes {
             Some(bytes) => {
-                self.metrics.received(bytes.len() as u64);
+                self.reception.metrics.received(bytes.len() as u64);
                 self.reader.feed(bytes)?;
                 if let Some(sha256) = &mut self.sha256 {
                     sha256.update(bytes);
@@ -167,31 +162,51 @@ impl IncomingFrame {
     /// wire.
     ///
     /// # Errors
-    /// [`BodyError`]; [`BodyError::NoRoom`] before anything is read.
+    /// [`BodyError`]. Memory is taken as bytes arrive, so [`BodyError::NoRoom`] may come in the middle.
     pub async fn into_bytes(mut self) -> Result<(Bytes, u32), BodyError> {
         self.receive_bytes().await
     }
 
     async fn receive_bytes(&mut self) -> Result<(Bytes, u32), BodyError> {
         let len = self.head.header().frame_len();
-        let no_room = BodyError::NoRoom { needed: len };
-        let _room = self.admission.buffered().try_acquire(len).ok_or(no_room)?;
-        // Address space is reserved, pages only as bytes arrive. Each frame and all frames together have a limit.
-        let mut frame = self.admission.buffers().reserve(len).ok_or(no_room)?;
-        let mut fits = frame.extend(self.head.bytes());
+        let mut room = self.room(0)?;
+        // A frame that does not fit now is refused before it is sent.
+        room.could_cover(len)?;
+        // Address space is reserved, pages only as bytes arrive.
+        let mut frame =
+            self.reception.admission.buffers().reserve(len).ok_or(BodyError::OutOfMemory { len })?;
+        let head = self.head.bytes().clone();
+        append(&mut frame, &mut room, &head)?;
         while let Some(bytes) = self.chunk().await? {
-            fits &= frame.extend(&bytes);
-        }
-        if !fits {
-            return Err(no_room);
+            append(&mut frame, &mut room, &bytes)?;
         }
         let frame = frame.into_bytes();
         if self.head.header().flags().is_compressed() {
-            let (body, limit) = (frame.slice(self.head.bytes().len()..), self.limits.unpacked);
-            let head = self.head.clone();
-            blocking(move || verify(&head, &body[..], limit)).await?;
+            let body = frame.slice(self.head.bytes().len()..);
+            self.verify_body(&body.clone(), io::Cursor::new(body)).await?;
         }
         Ok((frame, self.crc32))
+    }
+
+    /// Memory for this frame's caller, of this many bytes.
+    fn room(&self, bytes: u64) -> Result<Room, BodyError> {
+        Ok(self.reception.admission.memory(&self.reception.caller, bytes)?)
+    }
+
+    /// Checks that the compressed body, which begins with `start`, unpacks within the limit and to the checksum of the metadata.
+    async fn verify_body(
+        &mut self,
+        start: &[u8],
+        mut body: impl io::Read + Send + 'static,
+    ) -> Result<(), BodyError> {
+        let (head, limit) = (self.head.clone(), self.reception.limits.unpacked);
+        let room = self.room(decompression_memory(start, limit) as u64)?;
+        // The memory belongs to the work, which goes on when its caller has gone.
+        blocking(move || {
+            let _room = room;
+            verify_compressed(&head.head(), limit, |piece| Ok(body.read(piece)?))
+        })
+        .await
     }
 
     /// Receives and verifies the whole frame into a new, synced file in `folder`, and returns it with the CRC-32 of its
@@ -200,27 +215,38 @@ impl IncomingFrame {
     /// # Errors
     /// [`BodyError`].
     pub async fn into_file(mut self, folder: &Path) -> Result<(NamedTempFile, u32), BodyError> {
-        self.receive_file(folder).await
+        self.receive_file(folder, None).await
     }
 
-    async fn receive_file(&mut self, folder: &Path) -> Result<(NamedTempFile, u32), BodyError> {
+    /// As [`into_file`](Self::into_file), with the disk for the file.
+    async fn receive_file(
+        &mut self,
+        folder: &Path,
+        mut disk: Option<Share>,
+    ) -> Result<(NamedTempFile, u32), BodyError> {
         let folder = folder.to_owned();
+        let mut written = self.head.bytes().len() as u64;
         let file = blocking(move || Ok(part::create(&folder)?)).await?;
         let mut writer = tokio::fs::File::from_std(file.as_file().try_clone()?);
         writer.write_all(self.head.bytes()).await?;
         while let Some(bytes) = self.chunk().await? {
+            written += bytes.len() as u64;
+            if let Some(disk) = &mut disk {
+                disk.grow_to(written.next_multiple_of(DISK_PIECE)).map_err(BodyError::NoDisk)?;
+            }
             writer.write_all(&bytes).await?;
         }
         writer.flush().await?;
         writer.sync_data().await?;
         if self.head.header().flags().is_compressed() {
-            let (head, limit, mut body) =
-                (self.head.clone(), self.limits.unpacked, io::BufReader::new(file.reopen()?));
-            blocking(move || {
-                body.seek(io::SeekFrom::Start(head.bytes().len() as u64))?;
-                verify(&head, body, limit)
+            let mut body = io::BufReader::new(file.reopen()?);
+            let start_at = io::SeekFrom::Start(self.head.bytes().len() as u64);
+            let (start, body) = blocking(move || {
+                body.seek(start_at)?;
+                Ok((body.fill_buf()?.to_vec(), body))
             })
             .await?;
+            self.verify_body(&start, body).await?;
         }
         Ok((file, self.crc32))
     }
@@ -257,7 +283,9 @@ impl IncomingFrame {
                 contexts.insert_bytes(owner, self.head, bytes, crc32, transmission)?
             }
             Some(folder) => {
-                let (file, crc32) = self.receive_file(folder).await?;
+                let disk = contexts.parts().take(&self.reception.caller, 0).map_err(BodyError::NoDisk)?;
+                disk.could_grow_to(self.head.header().frame_len()).map_err(BodyError::NoDisk)?;
+                let (file, crc32) = self.receive_file(folder, Some(disk)).await?;
                 let transmission = transmission(&mut self);
                 contexts.insert_file(owner, self.head, file, crc32, transmission).await?
             }
@@ -274,8 +302,11 @@ impl fmt::Debug for IncomingFrame {
     }
 }
 
-fn verify(head: &OwnedHead, mut body: impl io::Read, limit: usize) -> Result<(), BodyError> {
-    verify_compressed(&head.head(), limit, |piece| Ok(body.read(piece)?))
+/// Appends bytes to a frame, whose memory grows with it.
+fn append(frame: &mut FrameBuffer, room: &mut Room, bytes: &[u8]) -> Result<(), BodyError> {
+    room.cover(frame.occupied_with(bytes.len()))?;
+    // The reader has compared the length with the head's.
+    if frame.extend(bytes) { Ok(()) } else { Err(BodyError::Broken) }
 }
 
 /// Runs blocking work on a thread for it.

@@ -20,15 +20,16 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, error::Elapsed, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Handler, Limits, ServerTls, Service,
-    activity::{Activity, TrackedBody},
+    Caller, Handler, Limits, ServerOptions, ServerTls, Service,
+    activity::{Activity, Timeouts, TrackedBody},
+    connections::Connections,
     request_info::Address,
     service::BoxError,
 };
@@ -38,16 +39,23 @@ use crate::wire::{JSON, Reply};
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The HTTP/2 window of a stream, in bytes: large, so that a frame of 128 MiB does not wait for window updates.
-const STREAM_WINDOW: u32 = 8 << 20;
+pub(super) const STREAM_WINDOW: u32 = 8 << 20;
 
 /// The HTTP/2 window of a connection, in bytes: the maximum that its streams have sent and the server has not read.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// The maximum length of an HTTP/2 frame, in bytes. The default of 16 KiB costs more time for frames than for bytes.
 const HTTP2_FRAME: u32 = 256 << 10;
 
 /// The code of the error response to plain HTTP.
 const TLS_REQUIRED: &str = "tls_required";
+
+/// Why a connection was closed at once.
+const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
+
+/// The largest buffer for reading a connection of HTTP/1.1, in bytes: it holds a request's head until it has been parsed, and pieces of
+/// bodies.
+const READ_BUFFER: usize = 64 << 10;
 
 /// How long, and how many bytes of, a plain HTTP request is read after it was refused.
 const PLAIN_LINGER: Duration = Duration::from_secs(2);
@@ -101,8 +109,8 @@ pub async fn serve<H: Handler>(
     shutdown_timeout: Duration,
 ) {
     let limits = service.options().limits;
-    let permits = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-    let connections = Arc::new(Connections {
+    let connections = Arc::new(Listening {
+        open: Connections::new(limits.connections, service.options().memory.clone()),
         http: http(&limits),
         tls: options.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config().clone())),
         options,
@@ -115,11 +123,6 @@ pub async fn serve<H: Handler>(
     cleanup_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut cleanup: Option<JoinHandle<()>> = None;
     loop {
-        let accepted = async {
-            // The permit comes first: at the limit, connections wait in the system's queue.
-            let permit = permits.clone().acquire_owned().await;
-            (listener.accept().await, permit)
-        };
         tokio::select! {
             () = &mut shutdown => break,
             _ = cleanup_interval.tick() => {
@@ -132,20 +135,25 @@ pub async fn serve<H: Handler>(
                     }));
                 }
             }
-            (accepted, permit) = accepted => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
+                    let activity = Arc::new(Activity::new(Instant::now()));
+                    let caller = Caller::at(Some(address.ip()));
+                    let Some(counted) = connections.open.count(&caller, &activity) else {
+                        connections.service.metrics().refused(TOO_MANY_CONNECTIONS);
+                        continue;
+                    };
                     let (connections, watcher) = (connections.clone(), graceful.watcher());
                     let mut running = running.clone();
                     tokio::spawn(async move {
-                        let _permit = permit;
-                        let accepted = Instant::now();
+                        let _counted = counted;
                         let opened = tokio::select! {
                             // A connection without a request does not delay the shutdown.
                             _ = running.changed() => return,
-                            opened = connections.open(stream, address, accepted) => opened,
+                            opened = connections.open(stream, address, &activity) => opened,
                         };
                         let ended = match opened {
-                            Ok(Some(stream)) => connections.answer(stream, address, accepted, watcher).await,
+                            Ok(Some(stream)) => connections.answer(stream, address, &activity, watcher).await,
                             Ok(None) => Ok(()),
                             Err(error) => {
                                 connections.service.metrics().refused(error.reason());
@@ -175,6 +183,7 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     // This timer runs from the end of the previous request, so it must not be shorter than the idle timeout. `Activity`
     // limits the time before the first request.
+    http.http1().max_buf_size(READ_BUFFER);
     http.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle_timeout.max(limits.head_timeout));
     http.http2()
         .timer(TokioTimer::new())
@@ -186,40 +195,46 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
 }
 
 /// What all connections share.
-struct Connections<H> {
+struct Listening<H> {
+    open: Arc<Connections>,
     http: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
     options: ListenOptions,
     service: Service<H>,
 }
 
-impl<H: Handler> Connections<H> {
+impl<H: Handler> Listening<H> {
     /// Tells TLS from plain HTTP by the first byte and accepts TLS; `None` where the connection was closed or refused. One
     /// timeout covers everything before the first request.
     async fn open(
         &self,
         stream: TcpStream,
         address: SocketAddr,
-        accepted: Instant,
+        activity: &Activity,
     ) -> Result<Option<Stream>, OpenError> {
+        let timeouts = self.timeouts();
+        tokio::select! {
+            opened = self.accept(stream, address) => opened,
+            () = activity.ended(&timeouts) => Err(OpenError::Late),
+        }
+    }
+
+    async fn accept(&self, stream: TcpStream, address: SocketAddr) -> Result<Option<Stream>, OpenError> {
         stream.set_nodelay(true)?;
-        let head_timeout = self.service.options().limits.head_timeout;
-        let remaining = || head_timeout.saturating_sub(accepted.elapsed());
         let mut first = [0];
-        if timeout(remaining(), stream.peek(&mut first)).await?? == 0 {
+        if stream.peek(&mut first).await? == 0 {
             return Ok(None);
         }
         let is_tls = first[0] == TLS_HANDSHAKE;
         match &self.tls {
             Some(tls) if is_tls => {
-                let stream = timeout(remaining(), tls.accept(stream)).await?;
-                Ok(Some(Box::new(stream.map_err(OpenError::Handshake)?)))
+                Ok(Some(Box::new(tls.accept(stream).await.map_err(OpenError::Handshake)?)))
             }
             _ if is_tls => Err(OpenError::NoTls),
             _ if self.options.may_be_plain(address.ip()) => Ok(Some(Box::new(stream))),
             _ => {
                 self.service.metrics().refused(TLS_REQUIRED);
-                refuse_plain(stream, remaining().min(PLAIN_LINGER)).await;
+                refuse_plain(stream, PLAIN_LINGER).await;
                 Ok(None)
             }
         }
@@ -229,32 +244,38 @@ impl<H: Handler> Connections<H> {
         &self,
         stream: Stream,
         address: SocketAddr,
-        accepted: Instant,
+        activity: &Arc<Activity>,
         watcher: Watcher,
     ) -> Result<(), BoxError> {
         let _counted = self.service.metrics().connection();
-        let activity = Arc::new(Activity::new(accepted));
+        let timeouts = self.timeouts();
         let (service, tracked) = (self.service.clone(), activity.clone());
         let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Address(address));
+            request.extensions_mut().insert(tracked.clone());
             let (service, in_progress, activity) = (service.clone(), tracked.begin(), tracked.clone());
             async move {
                 let response = service.answer(request).await;
+                let response = response.map(|body| TrackedBody::new(body, activity, timeouts.body));
                 drop(in_progress);
-                Ok::<_, Infallible>(response.map(|body| TrackedBody::new(body, activity)))
+                Ok::<_, Infallible>(response)
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), answer).into_owned();
-        let limits = &self.service.options().limits;
         tokio::select! {
             ended = watcher.watch(connection) => ended.inspect_err(|error| self.count_unparsed(&**error)),
-            () = activity.idle(limits.head_timeout, limits.idle_timeout) => {
+            () = activity.ended(&timeouts) => {
                 if !activity.was_used() {
                     self.service.metrics().refused(OpenError::Late.reason());
                 }
                 Ok(())
             }
         }
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        let ServerOptions { limits, body_timeouts, .. } = self.service.options();
+        Timeouts { head: limits.head_timeout, idle: limits.idle_timeout, body: *body_timeouts }
     }
 
     /// Counts a request that could not be parsed as HTTP and so never reached the service.
@@ -289,12 +310,6 @@ impl OpenError {
             Self::Late => "head_too_slow",
             Self::Broken(_) => "broken",
         }
-    }
-}
-
-impl From<Elapsed> for OpenError {
-    fn from(_: Elapsed) -> Self {
-        Self::Late
     }
 }
 

@@ -6,7 +6,7 @@
 //! | do something else with frames | your own [`Handler`] |
 //! | listen, with TLS, until a shutdown signal | [`serve`], [`ListenOptions`], [`tls_config`] |
 //! | run behind another server or middleware | [`Service`], a `tower` service |
-//! | limit the memory of your own [`Handler`] | [`ByteSemaphore`] |
+//! | limit the memory of your own [`Handler`] | [`FairShares`] |
 //! | configure access | [`ServerOptions`], [`Tokens`], [`Principal`], [`AllowedHosts`], [`AllowedOrigins`] |
 //! | configure limits | [`Limits`], [`BodyTimeouts`] |
 
@@ -14,10 +14,12 @@ mod activity;
 mod admission;
 mod body;
 mod buffer;
-mod byte_semaphore;
+mod caller;
+mod connections;
 mod context_handler;
 mod drain;
 mod error_response;
+mod fair_shares;
 mod handler;
 mod idempotency;
 mod incoming;
@@ -37,9 +39,10 @@ mod tokens;
 mod web;
 
 pub use body::IncomingBody;
-pub use byte_semaphore::ByteSemaphore;
+pub use caller::Caller;
 pub use context_handler::{ContextHandler, FindEvidence};
 pub use error_response::ErrorResponse;
+pub use fair_shares::{FairShares, NoRoom, Share};
 pub use handler::{Handler, RequestInfo};
 pub use incoming::{BodyError, IncomingFrame};
 pub use listen::{ListenOptions, serve};
@@ -49,7 +52,7 @@ pub use principal::{Principal, Scope, Scopes, UnknownScope};
 pub use request_body::BodyTimeouts;
 pub use response::ResponseBody;
 pub use service::Service;
-pub use session::{DEFAULT_SESSION_TTL, Session, SessionManager};
+pub use session::{DEFAULT_SESSION_TTL, SESSION_MEMORY, Session, SessionManager};
 pub use tls::{ServerTls, TlsError, tls_config, tls_config_of_files};
 pub use tokens::Tokens;
 pub use web::{AllowedHosts, AllowedOrigins, InvalidName};

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use avp_core::FrameLimits;
 
-use super::{AllowedHosts, AllowedOrigins, BodyTimeouts, Tokens};
+use super::{AllowedHosts, AllowedOrigins, BodyTimeouts, FairShares, Tokens};
 
 /// Options of a server.
 ///
@@ -14,7 +14,7 @@ use super::{AllowedHosts, AllowedOrigins, BodyTimeouts, Tokens};
 /// let options = ServerOptions { tokens: Tokens::new(["s3cret"]), ..Default::default() };
 /// assert_eq!(options.limits.frame.metadata, 64 << 10);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// The accepted bearer tokens. Default: none, and every request is accepted.
     pub tokens: Tokens,
@@ -24,8 +24,24 @@ pub struct ServerOptions {
     pub origins: AllowedOrigins,
     /// Limits of sizes, numbers and times.
     pub limits: Limits,
-    /// How long to wait for a request's body.
+    /// The memory for requests, in bytes: bodies, windows of zstd, JSON, buffers of connections, and what your own
+    /// [`Handler`](super::Handler) takes from a clone of it. Default: 4 GiB. Stored contexts have a quota of their own.
+    pub memory: FairShares,
+    /// How long to wait for bodies.
     pub body_timeouts: BodyTimeouts,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            tokens: Tokens::default(),
+            hosts: AllowedHosts::default(),
+            origins: AllowedOrigins::default(),
+            limits: Limits::default(),
+            memory: FairShares::new(4 << 30),
+            body_timeouts: BodyTimeouts::default(),
+        }
+    }
 }
 
 /// Limits of a server.
@@ -37,11 +53,10 @@ pub struct Limits {
     pub headers: usize,
     /// The maximum length of a JSON body, in bytes. Default: 1 MiB.
     pub json: usize,
-    /// The maximum number of bodies received concurrently, frames and JSON. Default: 256.
+    /// The maximum number of bodies received concurrently, frames and JSON, in [`FairShares`]. Default: 256.
     pub bodies: usize,
-    /// The maximum number of bytes of all frames that are being received into memory. Default: 4 GiB.
-    pub buffered: u64,
-    /// The maximum number of connections. Default: 4,096. Further ones wait to be accepted.
+    /// The maximum number of connections, in [`FairShares`] of addresses. Default: 4,096. Another one takes the place of one that was
+    /// idle for longest.
     pub connections: usize,
     /// The maximum number of requests per second of a principal, or of an address without a valid token, with bursts of the
     /// same size. Default: `None`, no limit.
@@ -61,12 +76,68 @@ impl Default for Limits {
             headers: 16 << 10,
             json: 1 << 20,
             bodies: 256,
-            buffered: 4 << 30,
             connections: 4096,
             requests_per_second: None,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             cleanup_interval: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        server::{SESSION_MEMORY, buffer, idempotency, listen},
+        store::INDEX_MEMORY,
+    };
+
+    fn bytes(bytes: u64) -> String {
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let (unit, shift) = units.into_iter().find(|(_, shift)| bytes.is_multiple_of(1 << shift)).unwrap();
+        format!("{} {unit}", bytes >> shift)
+    }
+
+    fn seconds(time: Duration) -> String {
+        format!("{} s", time.as_secs())
+    }
+
+    #[test]
+    fn the_documented_limits_are_the_defaults() {
+        let ServerOptions { limits, memory, body_timeouts, .. } = ServerOptions::default();
+        let expected = [
+            ("metadata of a frame", bytes(limits.frame.metadata as u64)),
+            ("a frame", bytes(limits.frame.frame)),
+            ("uncompressed size of a compressed body", bytes(limits.frame.unpacked as u64)),
+            ("header fields", bytes(limits.headers as u64)),
+            ("JSON", bytes(limits.json as u64)),
+            ("memory of all requests", bytes(memory.limit())),
+            ("memory of all sessions", bytes(SESSION_MEMORY as u64)),
+            ("memory of the index of a folder", bytes(INDEX_MEMORY as u64)),
+            (
+                "unused buffers for frames, within the memory of all requests",
+                bytes(buffer::MAX_POOLED as u64),
+            ),
+            ("idempotency keys", idempotency::MAX_KEYS.to_string()),
+            ("bodies at a time, frames and JSON", limits.bodies.to_string()),
+            ("connections", limits.connections.to_string()),
+            ("from the connection to the end of its first head, including TLS", seconds(limits.head_timeout)),
+            ("between requests", seconds(limits.idle_timeout)),
+            ("between two pieces of a body, either way", seconds(body_timeouts.idle)),
+            ("a whole body, beside its time at the minimum speed", seconds(body_timeouts.grace_period)),
+            ("minimum speed of a body, either way", format!("{}/s", bytes(body_timeouts.min_rate))),
+            ("window of an HTTP/2 stream", bytes(listen::STREAM_WINDOW.into())),
+            ("window of an HTTP/2 connection", bytes(listen::CONNECTION_WINDOW.into())),
+            (
+                "requests per second of a caller",
+                limits.requests_per_second.map_or("none".into(), |n| n.to_string()),
+            ),
+        ];
+        let page = include_str!("../../../docs/transport.md").replace("\r\n", "\n");
+        let table = page.split("| limit | default |\n|---|---|\n").nth(1).unwrap();
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let rows: Vec<_> = rows.map(|row| row.trim_matches(['|', ' ']).split_once(" | ").unwrap()).collect();
+        assert_eq!(rows, expected.each_ref().map(|(name, default)| (*name, &**default)));
     }
 }

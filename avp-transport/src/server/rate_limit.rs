@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::request_info::Name;
+use super::Caller;
 
 /// One may make the requests of this time at once.
 const BURST: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) struct RateLimiter {
 
 struct Agents {
     /// When each agent's quota is full again.
-    full_at: HashMap<Name, Instant>,
+    full_at: HashMap<Caller, Instant>,
     /// The number of agents at which those with a full quota are forgotten.
     max: usize,
 }
@@ -36,7 +36,7 @@ impl RateLimiter {
     }
 
     /// Whether the agent may make a request at `now`, which is then counted.
-    pub(super) fn admit(&self, agent: Name, now: Instant) -> bool {
+    pub(super) fn admit(&self, agent: Caller, now: Instant) -> bool {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if agents.full_at.len() > agents.max {
             agents.full_at.retain(|_, full_at| *full_at > now);
@@ -57,8 +57,8 @@ impl RateLimiter {
 mod tests {
     use super::*;
 
-    fn agent(name: &str) -> Name {
-        Name::Principal(name.to_owned())
+    fn agent(name: &str) -> Caller {
+        Caller::Principal(name.to_owned())
     }
 
     fn limiter(per_second: u32) -> RateLimiter {

@@ -9,14 +9,15 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::BodyError;
 
-/// How long to wait for a request's body.
+/// How long to wait for bodies: for a request's to arrive, and for a client to read a response's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyTimeouts {
     /// The longest time without a byte. Default: 30 s.
     pub idle: Duration,
     /// The minimum average rate once [`grace_period`](Self::grace_period) has passed, in bytes per second. Default: 16 KiB.
     pub min_rate: u64,
-    /// How long a sender may be slower than that. Default: 20 s.
+    /// How long a sender may be slower than that. Default: 20 s. So a body of `len` bytes takes at most this time and `len / min_rate`
+    /// seconds.
     pub grace_period: Duration,
 }
 
@@ -45,7 +46,9 @@ impl RequestBody {
     /// The next bytes, never empty; `None` at the end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
         let Some(body) = self.body.as_mut() else { return Ok(None) };
-        let (idle, after) = (&mut self.idle, self.timeouts.idle);
+        let (timeouts, started, received) = (self.timeouts, self.started, self.received);
+        let too_late = rate_deadline(&timeouts, started, received);
+        let (idle, after) = (&mut self.idle, timeouts.idle);
         // The timer is set only when the body is pending: most often the next bytes have already arrived.
         let mut is_set = false;
         let outcome = poll_fn(|context| {
@@ -60,9 +63,15 @@ impl RequestBody {
                     Poll::Ready(None) => return Poll::Ready(Ok(None)),
                     Poll::Pending => {
                         if !std::mem::replace(&mut is_set, true) {
-                            idle.as_mut().reset(Instant::now() + after);
+                            let stalled = Instant::now() + after;
+                            idle.as_mut().reset(too_late.map_or(stalled, |too_late| too_late.min(stalled)));
                         }
-                        return idle.as_mut().poll(context).map(|()| Err(BodyError::Stalled { after }));
+                        return idle.as_mut().poll(context).map(|()| match too_late {
+                            Some(too_late) if too_late <= Instant::now() => {
+                                Err(too_slow(&timeouts, started, received))
+                            }
+                            _ => Err(BodyError::Stalled { after }),
+                        });
                     }
                 }
             }
@@ -80,12 +89,23 @@ impl RequestBody {
     }
 
     fn check_rate(&self) -> Result<(), BodyError> {
-        let BodyTimeouts { min_rate: least, grace_period, .. } = self.timeouts;
-        let elapsed = self.started.elapsed();
-        let got = u128::from(self.received) * 1000 / elapsed.as_millis().max(1);
-        if elapsed > grace_period && got < u128::from(least) {
-            return Err(BodyError::TooSlow { least, got: got as u64 });
+        match rate_deadline(&self.timeouts, self.started, self.received) {
+            Some(too_late) if too_late < Instant::now() => {
+                Err(too_slow(&self.timeouts, self.started, self.received))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// When a body of which `received` bytes have arrived becomes slower than the minimum rate; `None` for never.
+fn rate_deadline(timeouts: &BodyTimeouts, started: Instant, received: u64) -> Option<Instant> {
+    let millis = (u128::from(received) * 1000).checked_div(timeouts.min_rate.into())?;
+    let earned = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+    started.checked_add(timeouts.grace_period.checked_add(earned)?)
+}
+
+fn too_slow(timeouts: &BodyTimeouts, started: Instant, received: u64) -> BodyError {
+    let got = u128::from(received) * 1000 / started.elapsed().as_millis().max(1);
+    BodyError::TooSlow { least: timeouts.min_rate, got: got as u64 }
 }

@@ -1,6 +1,6 @@
 //! Reads the [`RequestInfo`] from a request's headers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use avp_core::Dialect;
 use http::{HeaderMap, HeaderName, Request};
@@ -10,13 +10,6 @@ use crate::{id::random_id, wire};
 
 /// The longest id that is read from a header, in bytes.
 const MAX_LEN: usize = 128;
-
-/// The key of the rate limiter: the principal, else the address. The agent id is not used, because the client chooses it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Name {
-    Principal(String),
-    Address(Option<IpAddr>),
-}
 
 /// The remote address of a connection, which the listener adds to every request.
 #[derive(Debug, Clone, Copy)]
@@ -32,13 +25,6 @@ pub(super) fn of<B>(request: &Request<B>, tokens: &Tokens) -> RequestInfo {
         address: request.extensions().get::<Address>().map(|address| address.0),
         request_id: text(headers, &wire::REQUEST_ID_HEADER).map_or_else(random_id, str::to_owned),
         idempotency_key: text(headers, &wire::IDEMPOTENCY_HEADER).map(str::to_owned),
-    }
-}
-
-pub(super) fn name(info: &RequestInfo) -> Name {
-    match &info.principal {
-        Some(principal) => Name::Principal(principal.name.clone()),
-        None => Name::Address(info.address.map(|address| address.ip())),
     }
 }
 

@@ -88,13 +88,23 @@ pub(super) async fn context(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::FRAME));
     headers.insert(header::CONTENT_LENGTH, (end - start).into());
     if method == Method::GET {
-        let gone = |_| ErrorResponse::not_found("the context is no longer stored");
-        let reader = context.read(start..end).await.map_err(gone)?;
+        let reader = context.read(start..end).await.map_err(|error| unreadable(&error))?;
         *response.body_mut() = Body::from_stream(stream::try_unfold(reader, |mut reader| async move {
             Ok::<_, std::io::Error>(reader.chunk().await?.map(|chunk| (chunk, reader)))
         }));
     }
     Ok(response)
+}
+
+/// The response where the file of a stored context cannot be opened.
+fn unreadable(error: &std::io::Error) -> ErrorResponse {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => ErrorResponse::not_found("the context is no longer stored"),
+        kind => {
+            tracing::error!(%kind, "cannot open a stored context");
+            ErrorResponse::busy("storage", "the context cannot be read now")
+        }
+    }
 }
 
 /// The length of the body, from the header.

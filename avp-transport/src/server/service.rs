@@ -19,9 +19,17 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use tracing::Instrument as _;
 
 use super::{
-    ErrorResponse, Handler, IncomingBody, IncomingFrame, Metrics, RequestInfo, ResponseBody, ServerOptions,
-    admission::Admission, drain::DrainOnDrop, metrics::Endpoint, rate_limit::RateLimiter,
-    request_body::RequestBody, request_info, response, routes,
+    Caller, ErrorResponse, Handler, IncomingBody, IncomingFrame, Metrics, RequestInfo, ResponseBody,
+    ServerOptions,
+    activity::Activity,
+    admission::{Admission, RequestMemory},
+    drain::DrainOnDrop,
+    incoming::Reception,
+    listen::STREAM_WINDOW,
+    metrics::Endpoint,
+    rate_limit::RateLimiter,
+    request_body::RequestBody,
+    request_info, response, routes,
 };
 use crate::wire;
 
@@ -61,7 +69,7 @@ impl<H: Handler> Service<H> {
     #[must_use]
     pub fn new(handler: H, options: ServerOptions) -> Self {
         let limits = &options.limits;
-        let admission = Arc::new(Admission::new(limits.bodies, limits.buffered));
+        let admission = Arc::new(Admission::new(limits.bodies, options.memory.clone()));
         let rate = limits.requests_per_second.map(RateLimiter::new);
         let shared = Arc::new(Shared { handler, options, admission, rate, metrics: Metrics::new() });
         Self { router: routes::router(shared.clone()), shared }
@@ -117,9 +125,16 @@ pub(super) async fn guard<H: Handler>(
         agent = %info.agent_id,
         address = info.address.map(tracing::field::display),
     );
+    let memory = RequestMemory::default();
     let outcome = async {
         shared.admit(endpoint, &request, &info)?;
+        if endpoint != Endpoint::HEALTH
+            && let Some(connection) = request.extensions().get::<Arc<Activity>>()
+        {
+            connection.trust();
+        }
         request.extensions_mut().insert(info.clone());
+        request.extensions_mut().insert(memory.clone());
         let mut response = next.run(request).await;
         match response.extensions_mut().remove::<ErrorResponse>() {
             Some(error) => Err(error),
@@ -179,7 +194,7 @@ impl<H: Handler> Shared<H> {
         self.options.origins.check(headers)?;
         // Before the token, so that guesses count too.
         if let Some(rate) = &self.rate
-            && !rate.admit(request_info::name(info), Instant::now())
+            && !rate.admit(info.caller(), Instant::now())
         {
             let message = "this principal, or address, exceeds the limit of requests per second";
             return Err(ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)
@@ -204,9 +219,11 @@ impl<H: Handler> Shared<H> {
     /// A request whose body is read within the limit for JSON.
     pub(super) fn json(&self, request: Request<Body>) -> Request<IncomingBody> {
         let is_json = has_content_type(request.headers(), &[wire::JSON]);
+        let (limit, window, caller) = (self.options.limits.json, window(&request), caller(&request));
+        let memory = request.extensions().get::<RequestMemory>().cloned().unwrap_or_default();
         request.map(|body| {
             let body = RequestBody::new(body, self.options.body_timeouts);
-            IncomingBody::new(body, is_json, self.options.limits.json, self.admission.clone())
+            IncomingBody::new(body, is_json, limit, window, caller, self.admission.clone(), memory)
         })
     }
 
@@ -215,13 +232,14 @@ impl<H: Handler> Shared<H> {
         &self,
         request: Request<Body>,
     ) -> Result<IncomingFrame, ErrorResponse> {
+        let (window, caller) = (window(&request), caller(&request));
         let (parts, body) = request.into_parts();
         let mut body = RequestBody::new(body, self.options.body_timeouts);
         if !has_content_type(&parts.headers, &[wire::FRAME, "application/octet-stream"]) {
             return Err(ErrorResponse::content_type("not_a_frame", wire::FRAME));
         }
         let limits = self.options.limits.frame;
-        let permit = self.admission.admit()?;
+        let permit = self.admission.admit(&caller, window)?;
         let mut reader = HeadReader::new(limits);
         let (head, first) = loop {
             match body.chunk().await? {
@@ -234,15 +252,15 @@ impl<H: Handler> Shared<H> {
             }
         };
         // A length that contradicts the frame's is known before the body is read.
-        let announced = parts.headers.get(header::CONTENT_LENGTH);
-        let announced = announced.and_then(|len| len.to_str().ok()?.parse::<u64>().ok());
+        let announced = content_length(&parts.headers);
         if let Some(announced) = announced.filter(|announced| *announced != head.header().frame_len()) {
             let message =
                 format!("the frame is {} bytes long, the request {announced}", head.header().frame_len());
             return Err(ErrorResponse::bad_request("length_mismatch", message));
         }
         let (admission, metrics) = (self.admission.clone(), self.metrics.clone());
-        Ok(IncomingFrame::new(head, first, body, limits, admission, metrics, permit))
+        let reception = Reception { limits, caller, admission, metrics, _permit: permit };
+        Ok(IncomingFrame::new(head, first, body, reception))
     }
 
     fn refuse(&self, endpoint: Endpoint, error: &ErrorResponse, request_id: &str) -> Response {
@@ -253,6 +271,24 @@ impl<H: Handler> Shared<H> {
         };
         response::error(error, body, request_id)
     }
+}
+
+/// The one whom limits count the request for, as the [`guard`] has found.
+fn caller<B>(request: &Request<B>) -> Caller {
+    let info = request.extensions().get::<Arc<RequestInfo>>();
+    info.map_or(Caller::Address(None), |info| info.caller())
+}
+
+/// The bytes of a request's body that an HTTP/2 connection may hold before they are read. Those of HTTP/1.1 are the connection's.
+fn window<B>(request: &Request<B>) -> u64 {
+    if request.version() != Version::HTTP_2 {
+        return 0;
+    }
+    content_length(request.headers()).unwrap_or(u64::MAX).min(STREAM_WINDOW.into())
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Refuses requests that two HTTP/1.1 parsers could frame differently (RFC 9112, 3.2 and 6.1).

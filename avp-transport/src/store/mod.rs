@@ -28,13 +28,19 @@ pub use stored::StoredContext;
 pub(crate) use transmission::{Digest, Transmission, sha256};
 
 use self::{folder::Folder, record::Record};
-use crate::id::random_id;
+use crate::{id::random_id, server::FairShares};
 
 /// The default quota, in bytes: 8 GiB.
 pub const DEFAULT_QUOTA: usize = 8 << 30;
 
 /// The default time to live: five minutes, as in the Python package's store.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(300);
+
+/// The memory for the index of contexts in a folder, in bytes.
+pub const INDEX_MEMORY: usize = 128 << 20;
+
+/// Files that are being received take disk in pieces of this many bytes.
+pub(crate) const DISK_PIECE: u64 = 1 << 20;
 
 /// Contexts by id, within a quota of bytes and a time to live. Where a new context needs room, the least recently used
 /// ones are removed, of the owner that holds the most.
@@ -55,6 +61,8 @@ struct Inner {
     entries: Mutex<Cache<Arc<StoredContext>>>,
     /// The folder of the frames; `None` for memory.
     folder: Option<Folder>,
+    /// For the files of frames that are being received.
+    parts: FairShares,
     options: StoreOptions,
     started: Instant,
 }
@@ -62,7 +70,9 @@ struct Inner {
 /// How much a store keeps, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
-    /// The maximum number of bytes of all frames together. Default: [`DEFAULT_QUOTA`].
+    /// The maximum number of bytes that all contexts together occupy. Default: [`DEFAULT_QUOTA`]. In memory that is the frames and what
+    /// the store needs for each. In a folder it is whole blocks of 4 KiB, and a context with little data and much metadata counts for
+    /// its part of the [`INDEX_MEMORY`]. Frames that are being received into a folder may occupy as much again, and a quarter more.
     pub quota: usize,
     /// How long a context is kept. Default: [`DEFAULT_TTL`].
     pub ttl: Duration,
@@ -105,7 +115,10 @@ impl ContextStore {
 
     fn new(folder: Option<Folder>, options: StoreOptions) -> Self {
         let entries = Mutex::new(Cache::new(options.quota));
-        Self(Arc::new(Inner { entries, folder, options, started: Instant::now() }))
+        // So that one caller alone can send a frame as large as the quota.
+        let parts = (options.quota as u64).saturating_add(DISK_PIECE);
+        let parts = FairShares::new(parts.saturating_add(parts.div_ceil(4)));
+        Self(Arc::new(Inner { entries, folder, parts, options, started: Instant::now() }))
     }
 
     /// Verifies a frame and stores it, without an owner.
@@ -161,6 +174,11 @@ impl ContextStore {
             return Err(StoreError::Quota { needed: frame_len, quota });
         }
         Ok(())
+    }
+
+    /// The disk for files that are being received.
+    pub(crate) fn parts(&self) -> &FairShares {
+        &self.0.parts
     }
 
     /// The folder for files of this store; `None` for memory.
@@ -268,7 +286,7 @@ impl ContextStore {
         self.0.options.ttl
     }
 
-    /// The number of bytes of all contexts.
+    /// The number of bytes that all contexts occupy, as [`StoreOptions::quota`] counts them.
     #[must_use]
     pub fn bytes_used(&self) -> usize {
         self.remove_expired();
@@ -285,7 +303,7 @@ impl Inner {
     /// Stores a context for `ttl`.
     fn insert(&self, context: StoredContext, ttl: Duration) -> Result<Arc<StoredContext>, StoreError> {
         self.remove_expired();
-        let bytes = usize::try_from(context.len()).unwrap_or(usize::MAX);
+        let bytes = context.occupied(self.options.quota);
         let context = Arc::new(context);
         let (id, owner) = (context.id(), context.owner());
         let evicted = self.entries().insert(id, owner, context.clone(), bytes, ttl, self.now());
@@ -296,7 +314,7 @@ impl Inner {
             }
             Err(_) => {
                 delete_file(&context);
-                Err(StoreError::Quota { needed: context.len(), quota: self.options.quota as u64 })
+                Err(StoreError::Quota { needed: bytes as u64, quota: self.options.quota as u64 })
             }
         }
     }

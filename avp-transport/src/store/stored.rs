@@ -14,7 +14,7 @@ use tokio::{
 
 use avp_core::OwnedHead;
 
-use super::{Transmission, folder};
+use super::{INDEX_MEMORY, Transmission, folder};
 
 /// The length of a chunk that is read from a file, in bytes.
 const FILE_CHUNK: usize = 256 << 10;
@@ -22,8 +22,11 @@ const FILE_CHUNK: usize = 256 << 10;
 /// The length of a chunk of memory, in bytes. Between two chunks a server notices whether the client still reads.
 const MEMORY_CHUNK: usize = 1 << 20;
 
-/// The longest header of a zstd frame, in bytes (RFC 8878, 3.1.1.1).
-const MAX_ZSTD_HEADER: u64 = 18;
+/// What the store needs for a context beside its bytes and its head, in bytes: its id as a key in four maps, its tag, its owner.
+const PER_CONTEXT: usize = 1536;
+
+/// Files occupy whole blocks, of this many bytes on most systems.
+const BLOCK: u64 = 4096;
 
 /// A verified frame in a [`ContextStore`](super::ContextStore).
 #[derive(Debug)]
@@ -108,23 +111,18 @@ impl StoredContext {
         }
     }
 
-    /// Length of the uncompressed body, in bytes; `None` for a compressed one that does not state it. The statement of a
-    /// compressed body is its sender's.
-    ///
-    /// # Errors
-    /// The error of reading the file.
-    pub async fn payload_len(&self) -> io::Result<Option<u64>> {
-        let header = self.head.header();
-        if !header.flags().is_compressed() {
-            return Ok(Some(header.body_len().into()));
+    /// The number of bytes that the context occupies within a quota, see [`StoreOptions::quota`](super::StoreOptions::quota).
+    pub(super) fn occupied(&self, quota: usize) -> usize {
+        let index = PER_CONTEXT.saturating_add(self.head.bytes().len());
+        match &self.location {
+            Location::Memory(bytes) => index.saturating_add(bytes.len()),
+            Location::File(_) => {
+                // The frame, and the record beside it.
+                let blocks = self.len().next_multiple_of(BLOCK).saturating_add(BLOCK);
+                let index = index.saturating_mul((quota / INDEX_MEMORY).max(1));
+                usize::try_from(blocks).unwrap_or(usize::MAX).max(index)
+            }
         }
-        let body = self.head.bytes().len() as u64;
-        let mut reader = self.read(body..self.len().min(body + MAX_ZSTD_HEADER)).await?;
-        let mut start = Vec::new();
-        while let Some(chunk) = reader.chunk().await? {
-            start.extend_from_slice(&chunk);
-        }
-        Ok(avp_core::content_size(&start))
     }
 
     /// Reads the bytes of `range`, which lies within the frame, chunk by chunk.
@@ -181,4 +179,38 @@ impl ContextReader {
 
 fn etag(head: &OwnedHead, crc32: u32) -> String {
     format!("\"{:08x}-{crc32:08x}-{:x}\"", avp_core::crc32(head.bytes()), head.header().frame_len())
+}
+
+#[cfg(test)]
+mod tests {
+    use avp_core::{FrameEncoder, Metadata};
+
+    use super::*;
+
+    fn occupied(context: &StoredContext, quota: usize) -> usize {
+        context.occupied(quota)
+    }
+
+    #[test]
+    fn a_context_occupies_more_than_its_bytes() {
+        let frame: Bytes = FrameEncoder::new(Metadata::default()).encode(&[7; 5000]).unwrap().into();
+        let head = OwnedHead::decode(&frame).unwrap();
+        let index = PER_CONTEXT + head.bytes().len();
+        let in_memory = StoredContext::in_memory("id".into(), "", head.clone(), frame.clone(), 0);
+        assert_eq!(occupied(&in_memory, usize::MAX), frame.len() + index);
+        let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0);
+        assert_eq!(occupied(&in_file, INDEX_MEMORY), 3 * 4096);
+        assert_eq!(occupied(&in_file, 64 * INDEX_MEMORY), 64 * index);
+    }
+
+    #[test]
+    fn the_index_of_a_folder_is_limited_whatever_its_quota() {
+        let frame: Bytes = FrameEncoder::new(Metadata::default()).encode(b"").unwrap().into();
+        let head = OwnedHead::decode(&frame).unwrap();
+        let index = PER_CONTEXT + head.bytes().len();
+        let context = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0);
+        for quota in [INDEX_MEMORY, 8 << 30, 1 << 40] {
+            assert!(quota / occupied(&context, quota) * index <= 2 * INDEX_MEMORY, "{quota}");
+        }
+    }
 }

@@ -11,6 +11,8 @@ use avp_transport::{
 use futures_util::FutureExt as _;
 use http::{StatusCode, header};
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::common::{Running, answer, body, files, frame, frame_of, until};
 
 async fn keep(server: &Running, frame: &[u8]) -> String {
@@ -57,22 +59,6 @@ async fn a_context_is_the_frame_that_was_sent_whole_and_in_part() {
         assert_eq!(changed.send().await.unwrap().bytes().await.unwrap(), frame, "all of what is there now");
         let head = server.http.head(server.url(&path(&id))).send().await.unwrap();
         assert_eq!(head.headers()[header::CONTENT_LENGTH], frame.len().to_string());
-    }
-}
-
-#[tokio::test]
-async fn a_stored_context_has_the_length_of_its_uncompressed_body() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = StoreOptions::default();
-    for store in [ContextStore::in_memory(options), ContextStore::in_folder(folder.path(), options).unwrap()]
-    {
-        for compression in [Compression::None, Compression::Fast] {
-            for len in [0, 10, 1 << 20] {
-                let encoder = FrameEncoder::new(Metadata::default()).compression(compression);
-                let stored = store.insert(encoder.encode(&body(len)).unwrap().into()).await.unwrap();
-                assert_eq!(stored.payload_len().await.unwrap(), Some(len as u64), "{compression:?}");
-            }
-        }
     }
 }
 
@@ -198,8 +184,9 @@ async fn what_has_expired_goes_from_a_server_that_nobody_asks() {
 #[tokio::test]
 async fn the_longest_unused_context_makes_room_and_its_file_goes_too() {
     let folder = tempfile::tempdir().unwrap();
-    let frame = frame(1000);
-    let keeping = StoreOptions { quota: 2 * frame.len(), ..Default::default() };
+    // Two blocks, and one for the record.
+    let frame = frame(5000);
+    let keeping = StoreOptions { quota: 2 * 3 * 4096, ..Default::default() };
     let contexts = ContextStore::in_folder(folder.path(), keeping).unwrap();
     let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
     let server = Running::start(service, ListenOptions::default()).await;
@@ -207,8 +194,37 @@ async fn the_longest_unused_context_makes_room_and_its_file_goes_too() {
     assert_eq!(server.get(&path(&ids[0])).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(server.get(&path(&ids[2])).await.bytes().await.unwrap(), frame);
     assert_eq!(files(folder.path()).len(), 2);
-    let (status, reply) = server.post(wire::TRANSMIT, crate::common::frame(3 * frame.len())).await;
+    let (status, reply) = server.post(wire::TRANSMIT, crate::common::frame(6 * 4096)).await;
     assert_eq!((status, &reply["code"]), (507, &"quota".into()));
+}
+
+#[tokio::test]
+async fn frames_that_are_being_received_have_a_quota_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeping = StoreOptions { quota: 8 << 20, ..Default::default() };
+    let contexts = ContextStore::in_folder(folder.path(), keeping).unwrap();
+    let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
+    let server = Running::start(service, ListenOptions::default()).await;
+    let frame = frame(6 << 20);
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {}\r\ncontent-length: {}\r\n\r\n",
+        wire::TRANSMIT,
+        wire::FRAME,
+        frame.len()
+    );
+    let mut slow = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&frame[..frame.len() - 1]).await.unwrap();
+    let part_len = || {
+        let parts = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+        parts.map(|file| file.len()).max().unwrap_or_default()
+    };
+    until(|| part_len() > 5 << 20).await;
+    let (status, reply) = server.post(wire::TRANSMIT, frame.clone()).await;
+    assert_eq!((status, &reply["code"]), (503, &"no_room".into()), "{reply}");
+    drop(slow);
+    until(|| part_len() == 0).await;
+    assert_eq!(server.post(wire::TRANSMIT, frame).await.0, 200);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use avp_transport::{
-    server::{BodyTimeouts, ContextHandler, Limits, ListenOptions, ServerOptions, Service},
+    server::{BodyTimeouts, ContextHandler, FairShares, Limits, ListenOptions, ServerOptions, Service},
     store::{ContextStore, StoreOptions},
     wire,
 };
@@ -79,7 +79,9 @@ async fn a_body_that_is_still_arriving_can_be_seen_by_nobody() {
     assert_eq!(server.stored_bytes().await, 0);
     assert!(files(folder.path()).iter().all(|name| name.ends_with(".part")));
     client.write_all(&frame[frame.len() - 1..]).await.unwrap();
-    until(&server, &format!("avp_stored_bytes {}", frame.len())).await;
+    // The blocks of the frame, and one for its record.
+    let stored = (frame.len().next_multiple_of(4096) + 4096).max(64 * 1536);
+    until(&server, &format!("avp_stored_bytes {stored}")).await;
 }
 
 #[tokio::test]
@@ -192,8 +194,9 @@ async fn stopping_finishes_the_bodies_that_are_under_way() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answer_is_not_waited_for() {
-    let limits = Limits { idle_timeout: Duration::from_millis(300), ..Default::default() };
-    let server = Running::stock(ServerOptions { limits, ..Default::default() }).await;
+    let body_timeouts =
+        BodyTimeouts { idle: Duration::from_millis(300), min_rate: 1 << 30, ..Default::default() };
+    let server = Running::stock(ServerOptions { body_timeouts, ..Default::default() }).await;
     let (_, reply) = server.post(wire::TRANSMIT, frame(32 << 20)).await;
     let id = reply["context_id"].as_str().unwrap();
     let mut client = TcpStream::connect(server.address).await.unwrap();
@@ -201,6 +204,110 @@ async fn a_client_that_does_not_read_its_answer_is_not_waited_for() {
     client.write_all(request.as_bytes()).await.unwrap();
     until(&server, "avp_connections 2").await;
     until(&server, "avp_connections 1").await;
+}
+
+/// A frame of HTTP/2 (RFC 9113, 4.1).
+fn http2(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test]
+async fn an_http2_client_that_takes_no_byte_and_answers_every_ping_is_not_waited_for() {
+    let body_timeouts =
+        BodyTimeouts { idle: Duration::from_millis(300), min_rate: 1 << 30, ..Default::default() };
+    let server = Running::stock(ServerOptions { body_timeouts, ..Default::default() }).await;
+    let (_, reply) = server.post(wire::TRANSMIT, frame(1000)).await;
+    let path = format!("{}{}", wire::CONTEXTS, reply["context_id"].as_str().unwrap());
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    // `GET`, `http`, and literals behind the indexed names `:path` and `:authority` (RFC 7541, appendix A).
+    let path_len = u8::try_from(path.len()).unwrap();
+    let fields = [&[0x82, 0x86, 0x04, path_len], path.as_bytes(), &[0x01, 9], b"localhost"].concat();
+    let start = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        // `SETTINGS_INITIAL_WINDOW_SIZE` of 0.
+        http2(4, 0, 0, &[0, 4, 0, 0, 0, 0]),
+        http2(1, 5, 1, &fields),
+    ];
+    client.write_all(&start.concat()).await.unwrap();
+    let (mut reading, mut writing) = client.split();
+    let pings = async {
+        while writing.write_all(&http2(6, 0, 0, b"are you?")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let closed = async {
+        let mut all = Vec::new();
+        // A reset ends it too.
+        let _ = reading.read_to_end(&mut all).await;
+        all
+    };
+    let all = tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::select! {
+            all = closed => all,
+            () = pings => Vec::new(),
+        }
+    });
+    assert!(all.await.is_ok(), "the connection is still open");
+    assert_eq!(server.get(&path).await.status(), 200, "the server goes on");
+}
+
+#[tokio::test]
+async fn bodies_of_one_byte_take_no_more_than_their_callers_part() {
+    let limits = Limits { bodies: 10, ..Default::default() };
+    let server = Running::stock(ServerOptions { limits, ..Default::default() }).await;
+    let hostile = || async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // Another address of this machine, which Linux has without further ado.
+        if socket.bind("127.0.0.2:0".parse().unwrap()).is_err() {
+            return None;
+        }
+        let mut stream = socket.connect(server.address).await.ok()?;
+        stream.write_all(head(1000).as_bytes()).await.ok()?;
+        stream.write_all(b"A").await.ok()?;
+        Some(stream)
+    };
+    let mut held = Vec::new();
+    for _ in 0..30 {
+        held.extend(hostile().await);
+    }
+    if held.is_empty() {
+        return;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..20 {
+        assert_eq!(server.post(wire::TRANSMIT, frame(1000)).await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn frames_that_are_announced_and_never_come_take_no_memory() {
+    let options = ServerOptions { memory: FairShares::new(64 << 20), ..Default::default() };
+    let memory = options.memory.clone();
+    let server = Running::stock(options).await;
+    let large = frame(20 << 20);
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(head(large.len()).as_bytes()).await.unwrap();
+        stream.write_all(&large[..1000]).await.unwrap();
+        held.push(stream);
+    }
+    until(&server, "avp_bodies 8").await;
+    assert!(memory.taken() < 20 << 20, "{}", memory.taken());
+    assert_eq!(server.post(wire::TRANSMIT, frame(20 << 20)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_body_has_a_time_by_its_length_however_regularly_it_dribbles() {
+    let body_timeouts =
+        BodyTimeouts { grace_period: Duration::from_millis(300), min_rate: 1000, ..Default::default() };
+    let server = Running::stock(ServerOptions { body_timeouts, ..Default::default() }).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    silent.write_all(head(1000).as_bytes()).await.unwrap();
+    silent.write_all(b"AV").await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(20), rest(&mut silent)).await.unwrap();
+    assert!(answer.contains("408") && answer.contains("too_slow"), "{answer}");
 }
 
 #[tokio::test]

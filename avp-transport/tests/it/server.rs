@@ -9,9 +9,9 @@ use std::{
 use avp_core::{Compression, Dialect, FrameEncoder, FrameLimits, Metadata, PayloadType, crc32};
 use avp_transport::{
     server::{
-        AllowedHosts, AllowedOrigins, ContextHandler, ErrorResponse, Handler, IncomingBody, IncomingFrame,
-        Limits, ListenOptions, Principal, RequestInfo, ResponseBody, Scope, Scopes, ServerOptions, Service,
-        Tokens,
+        AllowedHosts, AllowedOrigins, ContextHandler, ErrorResponse, FairShares, Handler, IncomingBody,
+        IncomingFrame, Limits, ListenOptions, Principal, RequestInfo, ResponseBody, Scope, Scopes,
+        ServerOptions, Service, Tokens,
     },
     store::{ContextStore, StoreOptions, StoredContext},
     wire::{self, Reply},
@@ -243,7 +243,7 @@ async fn a_deed_is_done_once_for_its_idempotency_key() {
 
 #[tokio::test]
 async fn an_idempotency_key_ends_with_its_context() {
-    let frame = frame(1000);
+    let frame = frame(100_000);
     let keeping = StoreOptions { quota: frame.len() * 3 / 2, ..Default::default() };
     let contexts = ContextStore::in_memory(keeping);
     let service = Service::new(ContextHandler::new("server", contexts), ServerOptions::default());
@@ -407,11 +407,18 @@ async fn a_token_without_the_scope_of_a_request_is_refused() {
 
 #[tokio::test]
 async fn more_bytes_than_may_be_received_at_once_are_asked_to_wait() {
-    let server = Running::stock(limits(Limits { buffered: 8192, ..Default::default() })).await;
-    let refused = server.http.post(server.url(wire::TRANSMIT)).body(frame(10_000)).send().await.unwrap();
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(refused.headers().contains_key(header::RETRY_AFTER));
-    assert_eq!(server.post(wire::TRANSMIT, frame(8000)).await.0, 200);
+    let options = ServerOptions { memory: FairShares::new(8 << 20), ..Default::default() };
+    let server = Running::stock(options).await;
+    let request = |len| server.http.post(server.url(wire::TRANSMIT)).body(frame(len)).send();
+    let never = request(7 << 20).await.unwrap();
+    assert_eq!(never.status(), StatusCode::PAYLOAD_TOO_LARGE, "it is more than four fifths");
+    let answers = futures_util::future::join_all((0..8).map(|_| request(3 << 20))).await;
+    for answer in answers.into_iter().map(Result::unwrap) {
+        let asked_to_wait = answer.headers().contains_key(header::RETRY_AFTER);
+        let expected = if asked_to_wait { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        assert_eq!(answer.status(), expected);
+    }
+    assert_eq!(server.post(wire::TRANSMIT, frame(3 << 20)).await.0, 200);
     let none = Running::stock(limits(Limits { bodies: 0, ..Default::default() })).await;
     for (path, body) in [
         (wire::TRANSMIT, frame(1)),
@@ -448,11 +455,12 @@ async fn what_is_counted_can_be_read() {
         "avp_requests_total{endpoint=\"transmit\",status=\"400\"} 1".to_owned(),
         "avp_refusals_total{reason=\"bad_magic\"} 1".to_owned(),
         "avp_received_bytes_total 1000".to_owned(),
-        format!("avp_stored_bytes {}", frame.len()),
         "avp_bodies 0".to_owned(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
+    let stored = server.stored_bytes().await as usize;
+    assert!(frame.len() < stored && stored < frame.len() + 4096, "{stored}");
 }
 
 #[tokio::test]

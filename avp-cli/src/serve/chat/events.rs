@@ -7,81 +7,102 @@ use std::{
     time::Duration,
 };
 
-use avp_runtime_ort::{Canceller, GenerationStream, RunError};
+use avp_runtime_ort::{Canceller, Generation, GenerationStream, RunError};
+use avp_transport::server::Share;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use serde_json::Value;
 use tokio::{
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
 use super::reply::Completion;
-use crate::serve::{
-    error,
-    model_handler::{LoadedContext, Permit},
-};
-
-/// The number of events buffered for a slow client. The model does not wait for the client.
-const BUFFERED_EVENTS: usize = 64;
+use crate::serve::{error, model_handler::Running};
 
 /// The interval of keep-alive comments: prefilling a long prompt takes longer than the idle timeout of some proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The body of a streamed completion. Dropping it, as when the client disconnects, cancels the run.
 pub(super) struct Events {
-    events: Receiver<Bytes>,
+    events: UnboundedReceiver<Event>,
+    /// The memory for events that the client has not read; their number is limited by the options of the run.
+    _memory: Share,
+    render: Render,
     keep_alive: Interval,
     canceller: Canceller,
 }
 
 impl Events {
-    /// Starts to send the events of `stream`. The permit and the context are released when the run ends.
+    /// Starts to send the events of `stream`. The model does not wait for the client: `running` is released when the run ends, and
+    /// `memory` when the client has read the events or is gone.
     pub(super) fn start(
         stream: GenerationStream,
         completion: Completion,
         include_usage: bool,
-        held: (Permit, Option<LoadedContext>),
+        running: Running,
+        memory: Share,
     ) -> Self {
         let canceller = stream.canceller();
-        let (sender, events) = channel(BUFFERED_EVENTS);
+        let (sender, events) = unbounded_channel();
+        let render = Render { completion, include_usage, has_context: running.has_context() };
         tokio::task::spawn_blocking(move || {
             // The run is cancelled when the client disconnects.
-            let _disconnected = send_events(stream, &completion, include_usage, held.1.is_some(), &sender);
-            drop(held);
+            let _disconnected = send_events(stream, &sender);
+            drop(running);
         });
         let mut keep_alive = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { events, keep_alive, canceller }
+        Self { events, _memory: memory, render, keep_alive, canceller }
     }
 }
 
 /// The client has disconnected.
 struct Disconnected;
 
-fn send_events(
-    mut stream: GenerationStream,
-    completion: &Completion,
-    include_usage: bool,
-    has_context: bool,
-    sender: &Sender<Bytes>,
-) -> Result<(), Disconnected> {
-    let send =
-        |event: &Value| sender.blocking_send(format!("data: {event}\n\n").into()).map_err(|_| Disconnected);
-    send(&completion.opening())?;
+/// What a run tells, in the form that takes the least memory.
+enum Event {
+    Opening,
+    Piece(String),
+    /// The run ended with an error. The status has been sent already.
+    Failed(RunError),
+    Ended(Box<Generation>),
+}
+
+fn send_events(mut stream: GenerationStream, sender: &UnboundedSender<Event>) -> Result<(), Disconnected> {
+    let send = |event| sender.send(event).map_err(|_| Disconnected);
+    send(Event::Opening)?;
     for piece in &mut stream {
         match piece {
-            Ok(text) => send(&completion.piece(&text))?,
-            // The status has been sent already.
-            Err(error) => return send(&error_event(has_context, &error)),
+            Ok(text) => send(Event::Piece(text))?,
+            Err(error) => return send(Event::Failed(error)),
         }
     }
-    let generation = stream.into_generation();
-    send(&completion.ending(&generation))?;
-    if include_usage {
-        send(&completion.usage(&generation))?;
+    send(Event::Ended(Box::new(stream.into_generation())))
+}
+
+/// Writes events as the client reads them.
+struct Render {
+    completion: Completion,
+    include_usage: bool,
+    has_context: bool,
+}
+
+impl Render {
+    fn event(&self, event: &Event) -> Bytes {
+        let line = |value: &Value| format!("data: {value}\n\n");
+        match event {
+            Event::Opening => line(&self.completion.opening()),
+            Event::Piece(text) => line(&self.completion.piece(text)),
+            Event::Failed(error) => line(&error_event(self.has_context, error)),
+            Event::Ended(generation) => {
+                let usage = self.include_usage.then(|| line(&self.completion.usage(generation)));
+                let ending = line(&self.completion.ending(generation));
+                format!("{ending}{}data: [DONE]\n\n", usage.unwrap_or_default())
+            }
+        }
+        .into()
     }
-    sender.blocking_send(Bytes::from_static(b"data: [DONE]\n\n")).map_err(|_| Disconnected)
 }
 
 fn error_event(has_context: bool, error: &RunError) -> Value {
@@ -99,7 +120,7 @@ impl Body for Events {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         if let Poll::Ready(event) = self.events.poll_recv(context) {
             self.keep_alive.reset();
-            return Poll::Ready(event.map(|event| Ok(Frame::data(event))));
+            return Poll::Ready(event.map(|event| Ok(Frame::data(self.render.event(&event)))));
         }
         // A comment, which clients ignore.
         self.keep_alive.poll_tick(context).map(|_| Some(Ok(Frame::data(Bytes::from_static(b": \n\n")))))

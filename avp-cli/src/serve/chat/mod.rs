@@ -30,32 +30,31 @@ pub(super) async fn complete(
     body: IncomingBody,
     info: &RequestInfo,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let request = ChatRequest::parse(&body.into_text().await?)?;
+    let text = body.into_text().await?;
+    let (request, len) = (ChatRequest::parse(&text)?, text.len());
+    drop(text);
     if request.model.as_deref().is_some_and(|model| model != handler.name()) {
         let words = format!("unknown model; this server has {:?}", handler.name());
         return Err(ErrorResponse::new(StatusCode::NOT_FOUND, "model_not_found", words).of_field("model"));
     }
-    let permit = handler.permit()?;
-    let context = match &request.avp_context {
-        Some(id) => Some(handler.loaded_context(id, info).await?),
-        None => None,
-    };
+    let running = handler.begin(request.avp_context.as_deref(), info).await?;
     let prompt = Prompt::Chat(request.chat);
     let completion = Completion::new(handler.name());
     if let Some(steps) = request.avp_think {
-        let (thought, stored) = handler.think(prompt, context.as_ref(), steps, info).await?;
+        let (thought, stored) = handler.think(running, prompt, len, steps, info).await?;
         return Ok(json_answer(&completion.thought(&thought, stored.id(), handler.ttl())));
     }
     if request.stream {
-        let stream = handler.stream(prompt, context.as_ref(), request.options).await?;
-        let events = Events::start(stream, completion, request.include_usage, (permit, context));
+        let memory = handler.event_memory(info, &request.options)?;
+        let (stream, running) = handler.stream(running, prompt, len, request.options).await?;
+        let events = Events::start(stream, completion, request.include_usage, running, memory);
         let mut response = Response::new(ResponseBody::new(events));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         return Ok(response);
     }
-    let generation = handler.answer(prompt, context.as_ref(), request.options).await?;
+    let generation = handler.answer(running, prompt, len, request.options).await?;
     Ok(json_answer(&completion.whole(&generation)))
 }
 
