@@ -1,28 +1,90 @@
-//! Every fuzz target for ten seconds.
+//! The fuzz targets of all crates, from inputs made of the test vectors.
 
-use std::{fs, path::Path};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::{process::run, tools::FUZZ};
 
 const FOLDERS: [&str; 3] = ["fuzz", "aacp/fuzz", "avp-transport/fuzz"];
 
-/// Builds each target of each folder with libFuzzer and runs it.
+/// The line of libFuzzer's statistics with the number of inputs.
+const EXECUTED: &str = "stat::number_of_executed_units:";
+
+/// Runs each target for ten seconds.
 ///
 /// # Errors
 /// When cargo-fuzz cannot be installed, a target does not build, or an input fails.
 pub(crate) fn smoke(root: &Path) -> Result<Option<String>> {
+    run_each(root, Duration::from_secs(10), None)?;
+    Ok(None)
+}
+
+/// `cargo xtask fuzz MINUTES [TARGET]`: runs each target, or one, for so many minutes, and prints how many inputs each has read.
+///
+/// # Errors
+/// As [`smoke`]; when the arguments are not a number of minutes and the name of a target.
+pub(crate) fn for_minutes(root: &Path, arguments: &[OsString]) -> Result<()> {
+    let (minutes, target) = match arguments {
+        [minutes] => (minutes, None),
+        [minutes, target] => (minutes, target.to_str()),
+        _ => bail!("expected `cargo xtask fuzz MINUTES [TARGET]`"),
+    };
+    let minutes: u64 =
+        minutes.to_str().and_then(|minutes| minutes.parse().ok()).context("expected a number of minutes")?;
+    run_each(root, Duration::from_secs(60 * minutes), target)
+}
+
+fn run_each(root: &Path, time: Duration, only: Option<&str>) -> Result<()> {
+    seed(root)?;
+    let mut counts = Vec::new();
     for folder in FOLDERS {
         for target in targets(&root.join(folder))? {
-            run(FUZZ
-                .set_up(root)?
-                .args(["fuzz", "run", "--fuzz-dir", folder, &target, "--", "-max_total_time=10"])
-                // Coverage instrumentation and sanitizers are unstable.
-                .env("RUSTC_BOOTSTRAP", "1"))?;
+            if only.is_none_or(|only| only == target) {
+                let executed = run_target(root, folder, &target, time)?;
+                counts.push((format!("{folder}: {target}"), executed));
+            }
         }
     }
-    Ok(None)
+    ensure!(!counts.is_empty(), "no target has this name");
+    println!("inputs read, without a fault:");
+    for (target, executed) in counts {
+        println!("{executed:>12}  {target}");
+    }
+    Ok(())
+}
+
+/// Builds a target with libFuzzer, runs it, and returns how many inputs it has read.
+fn run_target(root: &Path, folder: &str, target: &str, time: Duration) -> Result<String> {
+    let mut cargo = FUZZ.set_up(root)?;
+    // Coverage instrumentation and sanitizers are unstable.
+    cargo.args(["fuzz", "build", "--fuzz-dir", folder, target]).env("RUSTC_BOOTSTRAP", "1");
+    run(&mut cargo)?;
+    let mut cargo = FUZZ.set_up(root)?;
+    cargo.args(["fuzz", "run", "--fuzz-dir", folder, target, "--"]).env("RUSTC_BOOTSTRAP", "1");
+    cargo.arg(format!("-max_total_time={}", time.as_secs())).arg("-print_final_stats=1");
+    eprintln!("fuzzing {target} for {} s", time.as_secs());
+    let mut child = cargo.stderr(Stdio::piped()).spawn().context("cannot start cargo-fuzz")?;
+    let mut executed = "no".to_owned();
+    for line in BufReader::new(child.stderr.take().context("no standard error")?).lines() {
+        let line = line?;
+        match line.strip_prefix(EXECUTED) {
+            Some(number) => number.trim().clone_into(&mut executed),
+            // Progress would fill the log; faults and where they are must be seen.
+            None if line.starts_with('#') => {}
+            None => eprintln!("{line}"),
+        }
+    }
+    ensure!(child.wait()?.success(), "{target} has a fault; its input is in {folder}/artifacts/{target}");
+    Ok(executed)
 }
 
 /// The names of the targets in a folder, in order.
@@ -35,4 +97,63 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Fills the corpora from the vectors, so that fuzzing starts from inputs that mean something.
+fn seed(root: &Path) -> Result<()> {
+    let mut inputs: Vec<(&str, &str, Vec<u8>)> = Vec::new();
+    for entry in fs::read_dir(root.join("test-vectors/avp"))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let file: Value = serde_json::from_str(&fs::read_to_string(&path)?)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        for case in file["cases"].as_array().into_iter().flatten() {
+            let input = &case["input"];
+            let bytes = input["hex"].as_str().map(hex).transpose()?;
+            match (case["operation"].as_str(), bytes) {
+                (Some("frame.decode"), Some(frame)) => {
+                    inputs.push(("fuzz", "stream", [&[7], &frame[..], &frame].concat()));
+                    inputs.push(("avp-transport/fuzz", "reader", [&[7], &frame[..]].concat()));
+                    let request = b"POST /avp/v2/transmit\nhost: localhost\nauthorization: Bearer token\n\
+                        content-type: application/avp+binary\n\n";
+                    inputs.push(("avp-transport/fuzz", "service", [&request[..], &frame].concat()));
+                    let record = br#"{"owner":"a","expires":99999999999999}"#;
+                    let len = (record.len() as u16).to_le_bytes();
+                    inputs.push(("avp-transport/fuzz", "store", [&len[..], record, &frame].concat()));
+                    let metadata_len =
+                        frame.get(8..12).and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?)));
+                    let end = metadata_len.and_then(|len| 12_usize.checked_add(len as usize));
+                    if let Some(metadata) = end.and_then(|end| frame.get(12..end)) {
+                        inputs.push(("fuzz", "metadata", metadata.to_vec()));
+                    }
+                    if let Some(body) = end.and_then(|end| frame.get(end..)) {
+                        inputs.push(("fuzz", "hybrid", body.to_vec()));
+                        inputs.push(("fuzz", "unpack", body.to_vec()));
+                    }
+                    inputs.push(("fuzz", "frame", frame));
+                }
+                (Some("hybrid.decode"), Some(body)) => inputs.push(("fuzz", "hybrid", body)),
+                (Some("kv.decode"), Some(body)) => {
+                    inputs.push(("fuzz", "kv", [&body[..], &[0, 5, 1]].concat()));
+                }
+                _ => {
+                    let json = input["json"].as_str().map(|json| json.as_bytes().to_vec());
+                    inputs.extend(json.map(|json| ("fuzz", "json", json)));
+                }
+            }
+        }
+    }
+    for (number, (folder, target, input)) in inputs.into_iter().enumerate() {
+        let corpus = root.join(folder).join("corpus").join(target);
+        fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
+        fs::write(corpus.join(format!("vector-{number}")), input)?;
+    }
+    Ok(())
+}
+
+fn hex(text: &str) -> Result<Vec<u8>> {
+    let byte = |at| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    (0..text.len()).step_by(2).map(byte).collect::<Option<_>>().context("a vector is not hexadecimal")
 }

@@ -42,7 +42,9 @@ Usage: cargo xtask COMMAND
   bench http [frames|memory|load|latency]
                     Frames over HTTP: this library, the Python peer and bare hyper; as root, with delay too
   bench js          The npm packages, a peer in plain JavaScript, and the Python peers
-  soak              The HTTP binding under load for two minutes; then every context is verified
+  soak              The HTTP binding under load and under attack for ten minutes; every context is verified
+  fuzz MINUTES [TARGET]
+                    Each fuzz target, or one, for so many minutes
   release --dry-run [archive|container|npm|crates]...
                     What a release publishes, built, packed and started; a tag publishes it
   setup             Fetch the ONNX Runtime library into .cache/
@@ -79,6 +81,7 @@ fn dispatch(command: &str, arguments: &[OsString]) -> Result<ExitCode> {
         ("bench", [what]) if what == "js" => npm::bench(&root)?,
         ("release", _) => release::run(&root, arguments)?,
         ("soak", []) => soak::run(&root)?,
+        ("fuzz", _) => fuzz::for_minutes(&root, arguments)?,
         ("setup", []) => drop(onnxruntime::set_up(&root)?),
         ("codegen", _) => codegen::run_with(&root, arguments)?,
         ("help" | "--help" | "-h", []) => println!("{HELP}\n\n{}", checks::list()),

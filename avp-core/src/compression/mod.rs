@@ -23,6 +23,9 @@ const MAX_WINDOW: usize = 128 << 20;
 /// The first bytes of a zstd frame.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+/// The reserved bit of the descriptor in a frame's header.
+const RESERVED: u8 = 0x08;
+
 /// Bytes of the longest header of a zstd frame (RFC 8878, 3.1.1).
 const MAX_HEADER: usize = 18;
 
@@ -334,6 +337,10 @@ impl FrameHeader {
     /// Reads the header at the start of `frame`. Both backends read it again, and refuse the rest of its faults.
     fn decode(frame: &[u8]) -> Option<Self> {
         let (&descriptor, mut rest) = frame.strip_prefix(&MAGIC)?.split_first()?;
+        // "A compliant decoder must ensure" that it is 0 (RFC 8878, 3.1.1.1.1), and `ruzstd` does not.
+        if descriptor & RESERVED != 0 {
+            return None;
+        }
         let is_single_segment = descriptor & 0x20 != 0;
         let mut window = None;
         if !is_single_segment {
@@ -411,6 +418,13 @@ mod tests {
             let packed = compress_body(&payload, Compression::Max);
             assert_eq!(decompress_body(&packed, len, 12), Ok(payload), "{len}");
         }
+    }
+
+    #[test]
+    fn a_body_with_the_reserved_bit_is_refused() {
+        let mut packed = compress_body(&[7; 1000], Compression::Fast);
+        packed[MAGIC.len()] |= RESERVED;
+        assert_eq!(decompress_body(&packed, 1000, 12), CORRUPT);
     }
 
     #[test]

@@ -28,9 +28,13 @@ fn mutate(random: &mut ChaCha8Rng, input: &mut Vec<u8>) {
 }
 
 fn smoke(target: fn(&[u8]), seeds: &[Vec<u8>]) {
+    smoke_for(ROUNDS, target, seeds);
+}
+
+fn smoke_for(rounds: usize, target: fn(&[u8]), seeds: &[Vec<u8>]) {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     seeds.iter().for_each(|seed| target(seed));
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut input = seeds[random.random_range(0..seeds.len())].clone();
         mutate(&mut random, &mut input);
         target(&input);
@@ -88,4 +92,32 @@ fn broken_multipart_bodies_panic_nobody() {
         --b\r\nContent-Type: application/json\r\nContent-ID: <root>\r\n\r\n{\"parts\":[]}\r\n\
         --b\r\nContent-Type: application/avp+binary\r\nContent-ID: <f>\r\nContent-Transfer-Encoding: binary\r\n\r\n";
     smoke(targets::multipart, &[[&head[..], &frame, b"\r\n--b--\r\n"].concat()]);
+}
+
+#[test]
+fn broken_requests_get_an_answer() {
+    let frame = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
+    let head = |start: &str, content_type: &str| {
+        format!("{start}\nhost: localhost\nauthorization: Bearer token\ncontent-type: {content_type}\n\n")
+            .into_bytes()
+    };
+    let seeds = [
+        [head("POST /avp/v2/transmit", "application/avp+binary"), frame].concat(),
+        [head("POST /avp/v2/handshake", "application/json"), b"{\"agent_id\":\"a\"}".to_vec()].concat(),
+        [head("POST /avp/v2/text", "application/json"), b"{\"content\":\"a\"}".to_vec()].concat(),
+        head("GET /avp/v2/contexts/0", "application/json"),
+        head("GET /metrics", "application/json"),
+    ];
+    smoke_for(5000, targets::service, &seeds);
+}
+
+#[test]
+fn broken_files_in_a_folder_of_contexts_are_never_served() {
+    let frames = [Compression::None, Compression::Fast].map(|compression| {
+        FrameEncoder::new(Metadata::default()).compression(compression).encode(&[7; 90]).unwrap()
+    });
+    let record = br#"{"owner":"a","expires":99999999999999}"#;
+    let len = (record.len() as u16).to_le_bytes();
+    let seeds = frames.map(|frame| [&len[..], record, &frame].concat());
+    smoke_for(1000, targets::store, &seeds);
 }
