@@ -60,6 +60,11 @@ export interface Chat {
   template?: string;
   /** Whether the template opens the assistant's turn. @defaultValue true */
   addGenerationPrompt?: boolean;
+  /**
+   * Whether the texts of special tokens in messages, tools and documents are text, so that no message can end its turn and begin
+   * another one. @defaultValue false
+   */
+  specialTokensAsText?: boolean;
   /** Further variables of the template, such as `enable_thinking`. */
   variables?: Readonly<Record<string, unknown>>;
 }

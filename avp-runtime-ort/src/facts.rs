@@ -5,7 +5,7 @@ use std::{borrow::Cow, path::PathBuf, sync::Arc};
 use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
-    CacheLayout, Context, ContextError, Prompt, RunError,
+    CacheLayout, Context, ContextError, Prompt, Rendered, RunError,
     chat::ChatTemplate,
     context::{Before, Fingerprint},
     decoder::Reading,
@@ -35,15 +35,16 @@ impl Facts {
     /// # Errors
     /// When the template refuses the messages or the tokenizer the text, or the prompt is vectors.
     pub(crate) fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
-        self.tokens.encode(&prompt.text(self.template.as_ref())?)
+        let rendered = prompt.render(self.template.as_ref(), self.tokens.special())?;
+        self.tokens.encode_parts(&rendered)
     }
 
     /// The text of `prompt`.
     ///
     /// # Errors
     /// When the template refuses the messages, or the prompt is vectors.
-    pub(crate) fn render(&self, prompt: &Prompt) -> Result<String, RunError> {
-        prompt.text(self.template.as_ref()).map(Cow::into_owned)
+    pub(crate) fn render(&self, prompt: &Prompt) -> Result<Rendered, RunError> {
+        prompt.render(self.template.as_ref(), self.tokens.special()).map(Cow::into_owned)
     }
 
     /// `prompt` as the decoder reads it.

@@ -56,7 +56,7 @@ mod think;
 mod tokens;
 
 pub use cache_folder::cache_folder;
-pub use chat::{Chat, Content, Message, Prompt};
+pub use chat::{Chat, Content, Message, Prompt, Rendered};
 pub use context::{Context, Fingerprint, FrameOptions, FrameReadOptions};
 pub use decoder::Device;
 pub use engine::{Canceller, Pending, PendingFuture};

@@ -11,7 +11,7 @@ use avp_core::{OwnedModelIdentity, Rule};
 
 use crate::{
     CacheLayout, Context, ContextError, GenerateOptions, Generation, GenerationStream, Inspector, ModelError,
-    Prompt, RunError, Runtime, ThinkOptions, Thought,
+    Prompt, Rendered, RunError, Runtime, ThinkOptions, Thought,
     chat::ChatTemplate,
     config::{self, GenerationConfig, ModelConfig},
     context::Fingerprint,
@@ -216,11 +216,11 @@ impl Model {
         Ok(GenerationStream::new(pieces, self.0.engine.try_start(task, deadline)?, usage))
     }
 
-    /// The text of `prompt`: messages rendered by the chat template. As [`Prompt::Raw`], it has the same tokens.
+    /// The text of `prompt`: messages rendered by the chat template. As [`Prompt::Rendered`], it has the same tokens.
     ///
     /// # Errors
     /// When the template refuses the messages, or the prompt is vectors.
-    pub fn render(&self, prompt: &Prompt) -> Result<String, RunError> {
+    pub fn render(&self, prompt: &Prompt) -> Result<Rendered, RunError> {
         self.0.facts.render(prompt)
     }
 

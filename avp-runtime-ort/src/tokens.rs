@@ -12,7 +12,11 @@ use std::{
 use avp_core::hash;
 use tokenizers::Tokenizer;
 
-use crate::{ModelError, RunError, folder::read_text};
+use crate::{
+    ModelError, Rendered, RunError,
+    chat::{Part, SpecialTexts},
+    folder::read_text,
+};
 
 const SKIP_SPECIAL_TOKENS: bool = true;
 
@@ -30,6 +34,7 @@ const LONGEST_WAIT: usize = 16;
 pub(crate) struct Tokens {
     tokenizer: Arc<Tokenizer>,
     vocab_size: usize,
+    special: Arc<SpecialTexts>,
 }
 
 impl Tokens {
@@ -54,7 +59,9 @@ impl Tokens {
         })?;
         // Ids may have gaps, so the number of tokens is not a bound.
         let vocab_size = last.map_or(0, |id| id as usize + 1);
-        Ok(Self { tokenizer: Arc::new(tokenizer), vocab_size })
+        let added = tokenizer.get_added_tokens_decoder().into_values();
+        let special = SpecialTexts::new(added.filter(|token| token.special).map(|token| token.content));
+        Ok(Self { tokenizer: Arc::new(tokenizer), vocab_size, special: Arc::new(special) })
     }
 
     /// The ids of `text`, without special tokens other than those in the text.
@@ -65,6 +72,39 @@ impl Tokens {
         let encoding = guarded(|| self.tokenizer.encode_fast(text, false));
         let encoding = encoding.map_err(|message| RunError::Tokenizer { message })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of a rendered prompt.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot read it.
+    pub(crate) fn encode_parts(&self, rendered: &Rendered) -> Result<Vec<u32>, RunError> {
+        let mut ids = Vec::new();
+        for part in &rendered.0 {
+            match part {
+                Part::Text(text) => ids.extend(self.encode(text)?),
+                Part::Literal(text) => {
+                    let (start, end) = self.halves(text)?;
+                    ids.extend(self.encode(start)?);
+                    ids.extend(self.encode(end)?);
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The text of a special token in two parts that are none.
+    fn halves<'t>(&self, text: &'t str) -> Result<(&'t str, &'t str), RunError> {
+        let mut cuts = text.char_indices().skip(1).map(|(at, _)| text.split_at(at));
+        let found = cuts.find(|(start, end)| !self.special.are_in(start) && !self.special.are_in(end));
+        found.ok_or_else(|| RunError::Tokenizer {
+            message: "a message has the text of a special token that cannot be written as text".to_owned(),
+        })
+    }
+
+    /// The texts of the special tokens.
+    pub(crate) fn special(&self) -> &SpecialTexts {
+        &self.special
     }
 
     /// As [`encode`](Self::encode), with the special tokens that the tokenizer adds around a text.

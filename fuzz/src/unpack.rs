@@ -1,5 +1,7 @@
 //! zstd by `ruzstd` beside zstd by its C library, in a file of its own, because only this target needs the latter.
 
+use std::io::Read as _;
+
 use avp_core::{Compression, compress_body, content_size, decompress_body};
 use zstd::{bulk::Compressor, stream::read::Decoder};
 
@@ -33,6 +35,6 @@ pub(crate) fn unpack(data: &[u8]) {
 fn native(body: &[u8]) -> Option<Vec<u8>> {
     let mut decoder = Decoder::with_buffer(body).ok()?.single_frame();
     let mut payload = Vec::new();
-    std::io::Read::take(&mut decoder, LIMIT as u64 + 1).read_to_end(&mut payload).ok()?;
+    (&mut decoder).take(LIMIT as u64 + 1).read_to_end(&mut payload).ok()?;
     (payload.len() <= LIMIT && decoder.finish().is_empty()).then_some(payload)
 }

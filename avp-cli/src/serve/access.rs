@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use avp_transport::server::{AllowedHosts, ListenOptions, Tokens, tls_config_of_files};
+use avp_transport::server::{AllowedHosts, ListenOptions, ServerTls, Tokens, tls_config_of_files};
 
 use super::AccessArgs;
 use crate::{token_file, user_token::UserToken};
@@ -29,19 +29,7 @@ impl Endpoint {
             access.tls_client_ca.is_none() || !plain_from_anywhere,
             "--tls-client-ca requires TLS and excludes --plain-from-anywhere"
         );
-        let tls = match (&access.tls_cert, &access.tls_key) {
-            (Some(certificates), Some(key)) => {
-                let config = tls_config_of_files(certificates, key, access.tls_client_ca.as_deref());
-                Some(config.with_context(|| {
-                    format!("cannot use the certificate {} with its key", certificates.display())
-                })?)
-            }
-            (None, None) => {
-                ensure!(access.tls_client_ca.is_none(), "--tls-client-ca needs --tls-cert and --tls-key");
-                None
-            }
-            _ => bail!("--tls-cert requires --tls-key, and --tls-key requires --tls-cert"),
-        };
+        let tls = tls(access)?;
         if tls.is_none() && !plain_from_anywhere {
             let exposed = addresses.iter().find(|address| !is_local(address));
             ensure!(
@@ -53,6 +41,37 @@ impl Endpoint {
         let requires_certificates = access.tls_client_ca.is_some();
         Ok(Self { addresses, options: ListenOptions { tls, plain_from_anywhere }, requires_certificates })
     }
+}
+
+/// The certificates of the options, if there are some.
+fn tls(access: &AccessArgs) -> Result<Option<ServerTls>> {
+    match (&access.tls_cert, &access.tls_key) {
+        (Some(certificates), Some(key)) => {
+            let config = tls_config_of_files(certificates, key, access.tls_client_ca.as_deref());
+            let config = config.with_context(|| {
+                format!("cannot use the certificate {} with its key", certificates.display())
+            })?;
+            Ok(Some(config))
+        }
+        (None, None) => {
+            ensure!(access.tls_client_ca.is_none(), "--tls-client-ca needs --tls-cert and --tls-key");
+            Ok(None)
+        }
+        _ => bail!("--tls-cert requires --tls-key, and --tls-key requires --tls-cert"),
+    }
+}
+
+/// Reads tokens and certificates again, and returns the tokens. `current` gets the certificates; if anything cannot be read, it
+/// stays as it is.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(super) fn reload(access: &AccessArgs, current: Option<&ServerTls>) -> Result<Tokens> {
+    let (tokens, _) = tokens(access)?;
+    if let (Some(current), Some(new)) = (current, tls(access)?) {
+        current.replace(&new);
+    }
+    Ok(tokens)
 }
 
 pub(super) fn is_local(address: &SocketAddr) -> bool {

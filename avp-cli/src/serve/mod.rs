@@ -77,7 +77,7 @@ pub(crate) struct Serve {
 }
 
 /// Options of access.
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Access")]
 struct AccessArgs {
     /// Certificate chain, PEM
@@ -145,6 +145,10 @@ struct ServedModelArgs {
     /// Model for text messages and chat completions, with or without a stored context
     #[arg(long, value_name = "MODEL_DIR")]
     model: Option<PathBuf>,
+    /// Take the texts of special tokens in messages as special tokens: then a message can begin a turn of another role
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
+        default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    special_tokens_in_content: bool,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -180,8 +184,7 @@ impl Serve {
             let stock = self.stock(&plan)?;
             match &self.model.model {
                 Some(folder) => {
-                    let run = &self.model.run;
-                    let handler = ModelHandler::load(run, folder, &self.agent_id, stock, &options)?;
+                    let handler = ModelHandler::load(&self.model, folder, &self.agent_id, stock, &options)?;
                     self.serve(socket, endpoint, Service::new(handler, options), user_token).await
                 }
                 None => self.serve(socket, endpoint, Service::new(stock, options), user_token).await,
@@ -202,6 +205,17 @@ impl Serve {
         let listener = socket.listen(BACKLOG).with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
         announce(&endpoint, address, &service.options().tokens, user_token)?;
+        #[cfg(unix)]
+        {
+            let (access, tls, service) = (self.access.clone(), endpoint.options.tls.clone(), service.clone());
+            signals::on_hangup(move || match access::reload(&access, tls.as_ref()) {
+                Ok(tokens) => {
+                    service.replace_tokens(tokens);
+                    tracing::info!("tokens and certificates are read again");
+                }
+                Err(error) => tracing::error!("tokens and certificates stay as they are: {error:#}"),
+            })?;
+        }
         let stop = async move {
             signals.next().await;
             tracing::info!("stopping: requests in progress are finished, new ones are refused");

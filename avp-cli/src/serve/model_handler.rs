@@ -2,8 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{chat, error};
-use crate::model::{RunArgs, find_library, load_runtime};
+use super::{ServedModelArgs, chat, error};
+use crate::model::{find_library, load_runtime};
 use anyhow::Result;
 use avp_core::{
     Evidence, Frame, KvHeader, decompression_memory,
@@ -11,8 +11,8 @@ use avp_core::{
 };
 use avp_rosetta::MapFolder;
 use avp_runtime_ort::{
-    Context, ContextError, FrameOptions, FrameReadOptions, GenerateOptions, Generation, GenerationStream,
-    Model, Prompt, Runtime, ThinkOptions, Thought,
+    Chat, Context, ContextError, FrameOptions, FrameReadOptions, GenerateOptions, Generation,
+    GenerationStream, Message, Model, Prompt, Runtime, ThinkOptions, Thought,
 };
 use avp_transport::{
     server::{
@@ -50,6 +50,7 @@ pub(super) struct ModelHandler {
     places: FairShares,
     /// The maximum size of a decompressed context, in bytes.
     payload_limit: usize,
+    special_tokens_in_content: bool,
     /// The memory of all requests.
     memory: FairShares,
 }
@@ -82,12 +83,13 @@ impl Running {
 impl ModelHandler {
     /// Loads the model in `folder`, whose identity `contexts` then uses in handshakes.
     pub(super) fn load(
-        run: &RunArgs,
+        served: &ServedModelArgs,
         folder: &Path,
         agent_id: &str,
         contexts: ContextHandler,
         options: &ServerOptions,
     ) -> Result<Self> {
+        let run = &served.run;
         let library = find_library(run.library.onnxruntime.as_deref())?;
         let runtime = load_runtime(&library)?;
         let model = run.load(&runtime, folder)?;
@@ -114,12 +116,28 @@ impl ModelHandler {
         let places = FairShares::new(MAX_REQUESTS);
         let payload_limit = options.limits.frame.unpacked;
         let (memory, agent_id) = (options.memory.clone(), agent_id.to_owned());
-        Ok(Self { contexts, runtime, model, name, agent_id, places, payload_limit, memory })
+        let special_tokens_in_content = served.special_tokens_in_content;
+        Ok(Self {
+            contexts,
+            runtime,
+            model,
+            name,
+            agent_id,
+            places,
+            payload_limit,
+            special_tokens_in_content,
+            memory,
+        })
     }
 
     /// The model's name in requests.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The prompt of a conversation, whose special tokens are text unless the options say otherwise.
+    pub(super) fn prompt(&self, chat: Chat) -> Prompt {
+        Prompt::Chat(Chat { special_tokens_as_text: !self.special_tokens_in_content, ..chat })
     }
 
     /// A place for one more request, with the stored context of this id.
@@ -269,7 +287,8 @@ impl Handler for ModelHandler {
         self.contexts.check_session(&message.session_id)?;
         let running = self.begin(None, info).await?;
         let len = message.content.len();
-        let answer = self.answer(running, message.content.into(), len, GenerateOptions::default()).await?;
+        let prompt = self.prompt(vec![Message::new("user", message.content)].into());
+        let answer = self.answer(running, prompt, len, GenerateOptions::default()).await?;
         Ok(Reply::new().with("content", answer.text))
     }
 
@@ -324,9 +343,9 @@ fn render(
     let mut share = memory.take(&running.caller, rendering)?;
     let text = model.render(&prompt).map_err(|error| error::of_run(&error))?;
     drop(prompt);
-    let tokenizing = (text.len() as u64).saturating_mul(TOKENIZING);
+    let tokenizing = (text.text_len() as u64).saturating_mul(TOKENIZING);
     share.grow_to(tokenizing)?;
-    Ok((Prompt::Raw(text), share))
+    Ok((Prompt::Rendered(text), share))
 }
 
 /// The memory of a run over so many tokens: the cache that a step reads, and the one that it writes.
@@ -385,15 +404,15 @@ mod tests {
     #[derive(Parser)]
     struct Arguments {
         #[command(flatten)]
-        run: RunArgs,
+        served: ServedModelArgs,
     }
 
     fn load() -> ModelHandler {
-        let run = Arguments::parse_from(["test"]).run;
+        let served = Arguments::parse_from(["test"]).served;
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/facts");
         let store = ContextStore::in_memory(StoreOptions::default());
         let contexts = ContextHandler::new("server", store);
-        ModelHandler::load(&run, &folder, "server", contexts, &ServerOptions::default()).unwrap()
+        ModelHandler::load(&served, &folder, "server", contexts, &ServerOptions::default()).unwrap()
     }
 
     /// A context of the model as a frame.

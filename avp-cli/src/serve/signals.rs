@@ -1,4 +1,4 @@
-//! Signals to stop: Ctrl-C, or the system's signal for services.
+//! Signals: to stop, by Ctrl-C or the system's signal for services, and to read tokens and certificates again.
 
 use std::io;
 
@@ -42,4 +42,20 @@ impl Signals {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Calls `reload` at each `SIGHUP`, which then no longer ends the process. Other systems have no such signal.
+///
+/// # Errors
+/// When the system refuses.
+#[cfg(unix)]
+pub(super) fn on_hangup(reload: impl Fn() + Send + 'static) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload();
+        }
+    });
+    Ok(())
 }

@@ -45,6 +45,37 @@ fn tokens_of_a_file_let_in_and_a_file_without_one_is_no_open_door() {
     assert!(!server.log().contains("alpha") && !server.log().contains("gamma"), "{}", server.log());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_hangup_revokes_tokens_at_once_and_a_file_that_cannot_be_read_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    fs::write(&tokens, "alpha\nbeta\n").unwrap();
+    let server = Server::start(&["--token-file", &tokens.display().to_string()]);
+    let status =
+        |token: &str| server.ask(TRANSMIT, &format!("Authorization: Bearer {token}\r\n"), &frame(10)).0;
+    assert_eq!((status("alpha"), status("beta"), status("gamma")), (200, 200, 401));
+    // A connection that was opened before, and is kept.
+    let mut kept = server.connect();
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer alpha\r\n";
+    kept.write_all(format!("{request}\r\n").as_bytes()).unwrap();
+    let mut start = [0; 12];
+    std::io::Read::read_exact(&mut kept, &mut start).unwrap();
+    assert_eq!(text(&start), "HTTP/1.1 200");
+    fs::write(&tokens, "beta\ngamma\n").unwrap();
+    server.signal("HUP");
+    server.wait_for_log("read again");
+    assert_eq!((status("alpha"), status("beta"), status("gamma")), (401, 200, 200));
+    kept.write_all(format!("{request}Connection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut kept, &mut rest).unwrap();
+    assert!(String::from_utf8_lossy(&rest).contains("HTTP/1.1 401"));
+    fs::write(&tokens, "one two three\n").unwrap();
+    server.signal("HUP");
+    server.wait_for_log("stay as they are");
+    assert_eq!((status("beta"), status("one")), (200, 401));
+}
+
 #[test]
 fn other_machines_are_not_let_in_without_tls_unless_somebody_says_so() {
     let refused = avp(["serve", "--listen", "0.0.0.0:0"]);

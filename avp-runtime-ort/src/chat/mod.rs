@@ -4,8 +4,11 @@ mod limits;
 mod message;
 mod prompt;
 mod python;
+mod special;
 mod template;
 
 pub use message::{Content, Message};
 pub use prompt::{Chat, Prompt};
+pub use special::Rendered;
+pub(crate) use special::{Part, SpecialTexts};
 pub(crate) use template::ChatTemplate;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::{ChatTemplate, Message};
+use super::{ChatTemplate, Message, Part, Rendered, SpecialTexts};
 use crate::RunError;
 
 /// The input of a call.
@@ -21,6 +21,8 @@ pub enum Prompt {
     Chat(Chat),
     /// Text, tokenized without a template.
     Raw(String),
+    /// What [`Model::render`](crate::Model::render) made of another prompt.
+    Rendered(Rendered),
     /// Vectors in the space of the model's input embeddings, `[length, hidden_dim]`, read in place of tokens: another model's
     /// state, once it is projected there.
     Vectors(Vec<f32>),
@@ -47,6 +49,9 @@ pub struct Chat {
     pub template: Option<String>,
     /// Whether the template opens the assistant's turn, so that the model answers; true by default.
     pub add_generation_prompt: bool,
+    /// Whether the texts of special tokens in messages, tools and documents are text, so that no message can end its turn and begin
+    /// another one. False by default, as in Transformers; `avp serve` sets it.
+    pub special_tokens_as_text: bool,
     /// Further variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Value>,
 }
@@ -56,17 +61,33 @@ impl Prompt {
     ///
     /// # Errors
     /// When the template refuses the messages, or the prompt is vectors.
-    pub(crate) fn text(&self, template: Option<&ChatTemplate>) -> Result<Cow<'_, str>, RunError> {
-        match (self, template) {
-            (Self::Raw(text), _) => Ok(text.into()),
-            (Self::Vectors(_), _) => Err(RunError::NotText),
-            (Self::Chat(chat), Some(template)) => template.render(chat).map(Cow::Owned),
-            (Self::Chat(chat), None) => chat.plain().map(Cow::Owned),
+    pub(crate) fn render(
+        &self,
+        template: Option<&ChatTemplate>,
+        special: &SpecialTexts,
+    ) -> Result<Cow<'_, Rendered>, RunError> {
+        let whole = |text| Cow::Owned(Rendered(vec![Part::Text(text)]));
+        match self {
+            Self::Raw(text) => Ok(whole(text.clone())),
+            Self::Rendered(rendered) => Ok(Cow::Borrowed(rendered)),
+            Self::Vectors(_) => Err(RunError::NotText),
+            Self::Chat(chat) if chat.special_tokens_as_text => {
+                let marked = special.mark(chat);
+                Ok(Cow::Owned(marked.rendered(&marked.chat.text(template)?)))
+            }
+            Self::Chat(chat) => Ok(whole(chat.text(template)?)),
         }
     }
 }
 
 impl Chat {
+    fn text(&self, template: Option<&ChatTemplate>) -> Result<String, RunError> {
+        match template {
+            Some(template) => template.render(self),
+            None => self.plain(),
+        }
+    }
+
     /// The peer's own form for models without a chat template, so that both sides of a hand-over read the same tokens.
     fn plain(&self) -> Result<String, RunError> {
         if !self.tools.is_empty() || !self.documents.is_empty() || self.template.is_some() {
@@ -94,6 +115,7 @@ impl From<Vec<Message>> for Chat {
             documents: Vec::new(),
             template: None,
             add_generation_prompt: true,
+            special_tokens_as_text: false,
             variables: Map::new(),
         }
     }
@@ -129,20 +151,40 @@ impl From<String> for Prompt {
 mod tests {
     use super::*;
 
+    fn render(prompt: &Prompt) -> Result<Rendered, RunError> {
+        let special = SpecialTexts::new(["<|user|>".to_owned()]);
+        prompt.render(None, &special).map(Cow::into_owned)
+    }
+
     #[test]
     fn without_a_template_messages_are_rendered_as_the_peer_does() {
-        let prompt = Prompt::from("Hi");
-        assert_eq!(prompt.text(None).unwrap(), "<|user|>\nHi\n</|user|>\n<|assistant|>");
+        let text = "<|user|>\nHi\n</|user|>\n<|assistant|>";
+        assert_eq!(render(&Prompt::from("Hi")), Ok(Rendered(vec![Part::Text(text.into())])));
+    }
+
+    #[test]
+    fn a_special_token_in_a_message_is_text_where_that_is_asked_for() {
+        let chat = |special_tokens_as_text| {
+            Prompt::from(Chat {
+                special_tokens_as_text,
+                ..Chat::from(vec![Message::new("user", "a<|user|>")])
+            })
+        };
+        let literals = |prompt: &Prompt| {
+            let Rendered(parts) = render(prompt).unwrap();
+            parts.into_iter().filter(|part| matches!(part, Part::Literal(_))).count()
+        };
+        assert_eq!((literals(&chat(false)), literals(&chat(true))), (0, 1));
     }
 
     #[test]
     fn without_a_template_tools_are_refused_not_dropped() {
         let chat = Chat { tools: vec![Value::Null], ..Chat::from(Vec::new()) };
-        assert!(matches!(Prompt::from(chat).text(None), Err(RunError::Template { .. })));
+        assert!(matches!(render(&Prompt::from(chat)), Err(RunError::Template { .. })));
     }
 
     #[test]
     fn vectors_have_no_text() {
-        assert_eq!(Prompt::Vectors(vec![1.0]).text(None), Err(RunError::NotText));
+        assert_eq!(render(&Prompt::Vectors(vec![1.0])), Err(RunError::NotText));
     }
 }

@@ -366,8 +366,15 @@ mod tests {
             let template = ChatTemplate::compile(sources, tokens, LIMITS).unwrap();
             for Record { name, messages, with, rendered: expected, refused } in records.cases {
                 let With { tools, documents, add_generation_prompt, variables } = with;
-                let chat =
-                    Chat { messages, tools, documents, template: None, add_generation_prompt, variables };
+                let chat = Chat {
+                    messages,
+                    tools,
+                    documents,
+                    template: None,
+                    add_generation_prompt,
+                    special_tokens_as_text: false,
+                    variables,
+                };
                 let name = format!("{}, {name}", path.display());
                 match (template.render(&chat), expected, refused) {
                     (Ok(text), Some(expected), None) => assert_eq!(text, expected, "{name}"),

@@ -9,3 +9,4 @@ mod families;
 mod generate;
 mod parity;
 mod refusals;
+mod special_tokens;

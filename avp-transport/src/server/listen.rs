@@ -112,7 +112,6 @@ pub async fn serve<H: Handler>(
     let connections = Arc::new(Listening {
         open: Connections::new(limits.connections, service.options().memory.clone()),
         http: http(&limits),
-        tls: options.tls.as_ref().map(|tls| TlsAcceptor::from(tls.config().clone())),
         options,
         service,
     });
@@ -198,7 +197,6 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
 struct Listening<H> {
     open: Arc<Connections>,
     http: auto::Builder<TokioExecutor>,
-    tls: Option<TlsAcceptor>,
     options: ListenOptions,
     service: Service<H>,
 }
@@ -226,8 +224,9 @@ impl<H: Handler> Listening<H> {
             return Ok(None);
         }
         let is_tls = first[0] == TLS_HANDSHAKE;
-        match &self.tls {
+        match &self.options.tls {
             Some(tls) if is_tls => {
+                let tls = TlsAcceptor::from(tls.config());
                 Ok(Some(Box::new(tls.accept(stream).await.map_err(OpenError::Handshake)?)))
             }
             _ if is_tls => Err(OpenError::NoTls),

@@ -6,7 +6,7 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 
 use super::{
     Caller, ErrorResponse, Handler, IncomingBody, IncomingFrame, Metrics, RequestInfo, ResponseBody,
-    ServerOptions,
+    ServerOptions, Tokens,
     activity::Activity,
     admission::{Admission, RequestMemory},
     drain::DrainOnDrop,
@@ -59,6 +59,8 @@ pub struct Service<H> {
 pub(super) struct Shared<H> {
     pub(super) handler: H,
     pub(super) options: ServerOptions,
+    /// Those of the options, until they are replaced.
+    tokens: RwLock<Arc<Tokens>>,
     admission: Arc<Admission>,
     rate: Option<RateLimiter>,
     pub(super) metrics: Metrics,
@@ -71,7 +73,8 @@ impl<H: Handler> Service<H> {
         let limits = &options.limits;
         let admission = Arc::new(Admission::new(limits.bodies, options.memory.clone()));
         let rate = limits.requests_per_second.map(RateLimiter::new);
-        let shared = Arc::new(Shared { handler, options, admission, rate, metrics: Metrics::new() });
+        let tokens = RwLock::new(Arc::new(options.tokens.clone()));
+        let shared = Arc::new(Shared { handler, options, tokens, admission, rate, metrics: Metrics::new() });
         Self { router: routes::router(shared.clone()), shared }
     }
 
@@ -85,6 +88,11 @@ impl<H: Handler> Service<H> {
     #[must_use]
     pub fn options(&self) -> &ServerOptions {
         &self.shared.options
+    }
+
+    /// Accepts these tokens from the next request on, in place of those of the options. Requests in progress go on.
+    pub fn replace_tokens(&self, tokens: Tokens) {
+        *self.shared.tokens.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
     }
 
     /// The metrics.
@@ -115,7 +123,8 @@ pub(super) async fn guard<H: Handler>(
     next: Next,
 ) -> Response {
     let start = Instant::now();
-    let info = Arc::new(request_info::of(&request, &shared.options.tokens));
+    let tokens = shared.tokens.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let info = Arc::new(request_info::of(&request, &tokens));
     let span = tracing::info_span!(
         "request",
         id = %info.request_id,
@@ -127,7 +136,7 @@ pub(super) async fn guard<H: Handler>(
     );
     let memory = RequestMemory::default();
     let outcome = async {
-        shared.admit(endpoint, &request, &info)?;
+        shared.admit(endpoint, &request, &info, tokens.is_open())?;
         if endpoint != Endpoint::HEALTH
             && let Some(connection) = request.extensions().get::<Arc<Activity>>()
         {
@@ -175,6 +184,7 @@ impl<H: Handler> Shared<H> {
         endpoint: Endpoint,
         request: &Request<Body>,
         info: &RequestInfo,
+        is_open: bool,
     ) -> Result<(), ErrorResponse> {
         let (limits, headers) = (&self.options.limits, request.headers());
         // Another server checks this before it passes a request on, and may remove the headers.
@@ -202,7 +212,7 @@ impl<H: Handler> Shared<H> {
         }
         // Health checks have no token.
         if let Some(scope) = endpoint.scope(request.method())
-            && !self.options.tokens.is_open()
+            && !is_open
         {
             let Some(principal) = &info.principal else {
                 let message = "this server requires a valid bearer token";

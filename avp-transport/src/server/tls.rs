@@ -1,6 +1,9 @@
 //! The TLS configuration of a server.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use rustls::{
     RootCertStore, ServerConfig,
@@ -26,9 +29,12 @@ pub enum TlsError {
     Invalid(String),
 }
 
-/// The TLS configuration of a server.
+/// The TLS configuration of a server. Clones are one configuration: when it is [replaced](Self::replace), all have the new one.
 #[derive(Clone)]
-pub struct ServerTls {
+pub struct ServerTls(Arc<RwLock<Current>>);
+
+#[derive(Clone)]
+struct Current {
     config: Arc<ServerConfig>,
     requires_client_cert: bool,
 }
@@ -37,27 +43,37 @@ impl ServerTls {
     /// A server with this `rustls` configuration. `requires_client_cert` must say whether it demands client certificates: then
     /// plain HTTP is refused.
     #[must_use]
-    pub const fn new(config: Arc<ServerConfig>, requires_client_cert: bool) -> Self {
-        Self { config, requires_client_cert }
+    pub fn new(config: Arc<ServerConfig>, requires_client_cert: bool) -> Self {
+        Self(Arc::new(RwLock::new(Current { config, requires_client_cert })))
     }
 
     /// The configuration of `rustls`.
     #[must_use]
-    pub const fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.current().config
     }
 
     /// Whether clients must present a certificate.
     #[must_use]
-    pub const fn requires_client_cert(&self) -> bool {
-        self.requires_client_cert
+    pub fn requires_client_cert(&self) -> bool {
+        self.current().requires_client_cert
+    }
+
+    /// Uses the configuration of `new` from the next connection on. Open connections go on.
+    pub fn replace(&self, new: &Self) {
+        let new = new.current();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    fn current(&self) -> Current {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls")
-            .field("requires_client_cert", &self.requires_client_cert)
+            .field("requires_client_cert", &self.requires_client_cert())
             .finish_non_exhaustive()
     }
 }
@@ -98,7 +114,7 @@ pub fn tls_config(
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| invalid(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(ServerTls { config: Arc::new(config), requires_client_cert: client_authorities.is_some() })
+    Ok(ServerTls::new(Arc::new(config), client_authorities.is_some()))
 }
 
 /// As [`tls_config`], from files.

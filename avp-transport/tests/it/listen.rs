@@ -82,6 +82,21 @@ async fn one_port_speaks_every_http() {
 }
 
 #[tokio::test]
+async fn a_replaced_certificate_is_that_of_the_next_connection() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let own = tls(&old, None);
+    let listen = ListenOptions { tls: Some(own.clone()), ..Default::default() };
+    let server = Running::start(Service::new(stock(), ServerOptions::default()), listen).await;
+    let health = format!("https://{}{}", server.address, wire::HEALTH);
+    let kept = client(&old).build().unwrap();
+    assert!(kept.get(&health).send().await.unwrap().text().await.is_ok());
+    own.replace(&tls(&new, None));
+    assert!(kept.get(&health).send().await.unwrap().status().is_success(), "its connection is open");
+    assert!(client(&old).build().unwrap().get(&health).send().await.is_err());
+    assert!(client(&new).build().unwrap().get(&health).send().await.unwrap().status().is_success());
+}
+
+#[tokio::test]
 async fn a_server_that_asks_for_certificates_serves_who_shows_one() {
     let (authority, clients, others) = (Authority::new(), Authority::new(), Authority::new());
     let server = tls_server(&authority, Some(&clients)).await;

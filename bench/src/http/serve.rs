@@ -115,7 +115,7 @@ async fn hyper_alone(listener: TcpListener) {
 /// Files of certificates and key, and optionally the only protocol to offer.
 fn tls_config(arguments: &[&str]) -> Result<Option<ServerTls>> {
     let [certificates, key, protocols @ ..] = arguments else { return Ok(None) };
-    let mut config = server::tls_config_of_files(certificates.as_ref(), key.as_ref(), None)?.config().clone();
+    let mut config = server::tls_config_of_files(certificates.as_ref(), key.as_ref(), None)?.config();
     if let [protocol] = protocols {
         Arc::make_mut(&mut config).alpn_protocols = vec![protocol.as_bytes().to_vec()];
     }

@@ -59,6 +59,7 @@ pub(super) struct Ask {
     documents: Vec<Value>,
     template: Option<String>,
     add_generation_prompt: Option<bool>,
+    special_tokens_as_text: bool,
     variables: Map<String, Value>,
 }
 
@@ -73,6 +74,7 @@ impl From<Ask> for Prompt {
                 documents: given.documents,
                 template: given.template,
                 add_generation_prompt: given.add_generation_prompt.unwrap_or(true),
+                special_tokens_as_text: given.special_tokens_as_text,
                 variables: given.variables,
             }),
         }

@@ -4,7 +4,6 @@ mod events;
 mod reply;
 mod request;
 
-use avp_runtime_ort::Prompt;
 use avp_transport::{
     server::{ErrorResponse, IncomingBody, RequestInfo, ResponseBody},
     wire,
@@ -38,7 +37,7 @@ pub(super) async fn complete(
         return Err(ErrorResponse::new(StatusCode::NOT_FOUND, "model_not_found", words).of_field("model"));
     }
     let running = handler.begin(request.avp_context.as_deref(), info).await?;
-    let prompt = Prompt::Chat(request.chat);
+    let prompt = handler.prompt(request.chat);
     let completion = Completion::new(handler.name());
     if let Some(steps) = request.avp_think {
         let (thought, stored) = handler.think(running, prompt, len, steps, info).await?;

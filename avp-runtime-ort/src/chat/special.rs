@@ -1,0 +1,227 @@
+//! Special tokens in what a conversation says: taken as the text that they are, so that a message cannot end its own turn and begin
+//! another one.
+//!
+//! A template's special tokens and those in a message are the same characters once the conversation is rendered. So each special token in
+//! a message is replaced by a mark that nobody can guess before rendering, and the marks are found again in the rendered text. A
+//! template that changes a mark leaves a mark in the prompt, and never a special token.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use serde_json::{Map, Value};
+
+use super::{Chat, Content};
+
+/// A prompt as text, ready to be tokenized: what [`Model::render`](crate::Model::render) makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered(pub(crate) Vec<Part>);
+
+/// A part of a rendered prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Text, in which special tokens are what they are.
+    Text(String),
+    /// The characters of a special token, as text.
+    Literal(String),
+}
+
+impl Rendered {
+    /// The length of the text in bytes.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        self.0.iter().map(|part| part.text().len()).sum()
+    }
+}
+
+impl Part {
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Literal(text) => text,
+        }
+    }
+}
+
+/// The texts of a tokenizer's special tokens.
+#[derive(Debug)]
+pub(crate) struct SpecialTexts(Option<AhoCorasick>);
+
+impl SpecialTexts {
+    pub(crate) fn new(texts: impl IntoIterator<Item = String>) -> Self {
+        let texts: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        // The longest, as the tokenizer takes them. Without a pattern there is nothing to find.
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts);
+        Self(finder.ok().filter(|_| !texts.is_empty()))
+    }
+
+    /// Whether `text` has the text of a special token.
+    pub(crate) fn are_in(&self, text: &str) -> bool {
+        self.0.as_ref().is_some_and(|finder| finder.is_match(text))
+    }
+
+    /// Replaces the special tokens in what the conversation says by marks.
+    pub(super) fn mark(&self, chat: &Chat) -> Marked {
+        let mut chat = chat.clone();
+        let mut marks = Marks::new();
+        if let Some(finder) = &self.0 {
+            for message in &mut chat.messages {
+                marks.replace(finder, &mut message.role);
+                match &mut message.content {
+                    Some(Content::Text(text)) => marks.replace(finder, text),
+                    Some(Content::Parts(parts)) => marks.replace_in_list(finder, parts),
+                    Some(Content::Null) | None => {}
+                }
+                marks.replace_in_fields(finder, &mut message.fields);
+            }
+            marks.replace_in_list(finder, &mut chat.tools);
+            marks.replace_in_list(finder, &mut chat.documents);
+        }
+        Marked { chat, marks }
+    }
+}
+
+/// A conversation with marks.
+pub(super) struct Marked {
+    pub(super) chat: Chat,
+    marks: Marks,
+}
+
+impl Marked {
+    /// The rendered text, with the special tokens in place of their marks.
+    pub(super) fn rendered(&self, text: &str) -> Rendered {
+        let (mut parts, mut rest) = (Vec::new(), text);
+        while let Some(start) = rest.find(&self.marks.start) {
+            let after = &rest[start + self.marks.start.len()..];
+            let Some((index, behind)) = after.split_once(END) else { break };
+            let found = index.parse().ok().and_then(|index: usize| self.marks.replaced.get(index));
+            let Some(literal) = found else { break };
+            parts.push(Part::Text(rest[..start].to_owned()));
+            parts.push(Part::Literal(literal.clone()));
+            rest = behind;
+        }
+        parts.push(Part::Text(rest.to_owned()));
+        parts.retain(|part| *part != Part::Text(String::new()));
+        Rendered(parts)
+    }
+}
+
+/// What ends a mark.
+const END: char = 'z';
+
+struct Marks {
+    /// What begins each mark: letters and digits, which templates and JSON leave as they are.
+    start: String,
+    /// What each mark stands for, by its number.
+    replaced: Vec<String>,
+}
+
+impl Marks {
+    fn new() -> Self {
+        // The standard library seeds it with random bits of the system.
+        let [a, b] = [(); 2].map(|()| RandomState::new().build_hasher().finish());
+        Self { start: format!("avp{a:016x}{b:016x}x"), replaced: Vec::new() }
+    }
+
+    fn replace(&mut self, finder: &AhoCorasick, text: &mut String) {
+        if !finder.is_match(&**text) {
+            return;
+        }
+        let mut marked = String::with_capacity(text.len());
+        finder.replace_all_with(text, &mut marked, |_, special, marked| {
+            marked.push_str(&format!("{}{}{END}", self.start, self.replaced.len()));
+            self.replaced.push(special.to_owned());
+            true
+        });
+        *text = marked;
+    }
+
+    fn replace_in(&mut self, finder: &AhoCorasick, value: &mut Value) {
+        match value {
+            Value::String(text) => self.replace(finder, text),
+            Value::Array(values) => self.replace_in_list(finder, values),
+            Value::Object(fields) => self.replace_in_fields(finder, fields),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn replace_in_list(&mut self, finder: &AhoCorasick, values: &mut [Value]) {
+        values.iter_mut().for_each(|value| self.replace_in(finder, value));
+    }
+
+    fn replace_in_fields(&mut self, finder: &AhoCorasick, fields: &mut Map<String, Value>) {
+        fields.values_mut().for_each(|value| self.replace_in(finder, value));
+        if fields.keys().any(|name| finder.is_match(name.as_str())) {
+            *fields = std::mem::take(fields)
+                .into_iter()
+                .map(|(mut name, value)| {
+                    self.replace(finder, &mut name);
+                    (name, value)
+                })
+                .collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Message;
+
+    fn specials() -> SpecialTexts {
+        SpecialTexts::new(["<|end|>", "<|end|>!", "<s>"].map(str::to_owned))
+    }
+
+    fn text(text: &str) -> Part {
+        Part::Text(text.to_owned())
+    }
+
+    fn literal(text: &str) -> Part {
+        Part::Literal(text.to_owned())
+    }
+
+    #[test]
+    fn special_tokens_in_every_part_of_a_conversation_are_marked_and_found_again() {
+        let message: Message = serde_json::from_value(json!({
+            "role": "us<s>er",
+            "content": [{ "type": "text", "text": "a<|end|>!b" }],
+            "name": { "<s>": ["<|end|>"] },
+        }))
+        .unwrap();
+        let chat = Chat {
+            tools: vec![json!({ "name": "<s>" })],
+            documents: vec![json!("<s><s>")],
+            ..Chat::from(vec![message, Message::new("user", "c<|end|>")])
+        };
+        let marked = specials().mark(&chat);
+        let all = format!("{:?}", marked.chat);
+        assert!(!specials().are_in(&all), "{all}");
+        assert_eq!(
+            marked.marks.replaced,
+            ["<s>", "<|end|>!", "<|end|>", "<s>", "<|end|>", "<s>", "<s>", "<s>"]
+        );
+        let content = marked.chat.messages[0].text();
+        let rendered = marked.rendered(&format!("<s>{content}<|end|>"));
+        assert_eq!(rendered, Rendered(vec![text("<s>a"), literal("<|end|>!"), text("b<|end|>")]));
+        assert_eq!(rendered.text_len(), "<s>a<|end|>!b<|end|>".len());
+    }
+
+    #[test]
+    fn a_mark_that_was_changed_or_made_up_is_text() {
+        let marked = specials().mark(&Chat::from(vec![Message::new("user", "<s>")]));
+        let start = &marked.marks.start;
+        for changed in [format!("{start}7z"), format!("{start}0"), format!("{start}z"), start.to_uppercase()]
+        {
+            assert_eq!(marked.rendered(&changed), Rendered(vec![text(&changed)]));
+        }
+        assert_ne!(*start, Marks::new().start);
+    }
+
+    #[test]
+    fn without_special_tokens_everything_is_text() {
+        let chat = Chat::from(vec![Message::new("user", "<|end|>")]);
+        let marked = SpecialTexts::new([]).mark(&chat);
+        assert_eq!(marked.chat, chat);
+        assert_eq!(marked.rendered("<|end|>"), Rendered(vec![text("<|end|>")]));
+    }
+}
