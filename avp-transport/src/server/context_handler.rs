@@ -51,11 +51,12 @@ impl ContextHandler {
     #[must_use]
     pub fn new(agent_id: &str, contexts: ContextStore) -> Self {
         let transmissions = IdempotencyTable::new();
-        for context in contexts.all() {
-            if let Some(completed) = Completed::of(&context) {
-                transmissions.remember(context.owner(), completed);
+        let recovered = transmissions.clone();
+        contexts.for_each_recovered(move |context| {
+            if let Some(completed) = Completed::of(context) {
+                recovered.remember(context.owner(), completed);
             }
-        }
+        });
         Self {
             agent_id: agent_id.to_owned(),
             identity: None,
@@ -215,7 +216,16 @@ impl Handler for ContextHandler {
         id: &str,
         info: &RequestInfo,
     ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
-        Ok(self.contexts.get_if(id, |context| info.may_see(context.owner())))
+        // Asked first: it may be verified meanwhile.
+        let is_pending = self.contexts.is_pending(id);
+        let found = self.contexts.get_if(id, |context| info.may_see(context.owner()));
+        if found.is_none() && is_pending {
+            return Err(ErrorResponse::busy(
+                "verifying",
+                "the server has started a moment ago and has yet to verify this context",
+            ));
+        }
+        Ok(found)
     }
 
     async fn delete_context(&self, id: &str, info: &RequestInfo) -> Result<bool, ErrorResponse> {

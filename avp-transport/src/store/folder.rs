@@ -56,13 +56,13 @@ impl Folder {
         self.path.join(format!("{id}{EXTENSION}"))
     }
 
-    /// The contexts whose files are valid, with their records. Part files and damaged and expired contexts are removed; other
-    /// files are left alone.
+    /// The ids of the contexts in the folder, which have to be [verified](Self::verify). Part files are removed, and records without a frame;
+    /// other files are left alone.
     ///
     /// # Errors
-    /// Where a file cannot be read. It may be valid, so it is not removed.
-    pub(super) fn recover(&self) -> io::Result<Vec<(StoredContext, Option<Record>)>> {
-        let mut found = Vec::new();
+    /// Where the folder cannot be read.
+    pub(super) fn list(&self) -> io::Result<Vec<String>> {
+        let mut ids = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
             let path = entry?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
@@ -71,56 +71,62 @@ impl Folder {
                 continue;
             }
             let Some((id, extension)) = name.split_once('.').filter(|(id, _)| is_id(id)) else { continue };
+            if EXTENSION.strip_prefix('.') == Some(extension) {
+                ids.push(id.to_owned());
+            }
             // A record without a frame is of a frame that was not published, or was removed.
             if extension == record::EXTENSION {
                 let is_gone = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
                 if std::fs::symlink_metadata(self.path_of(id)).is_err_and(is_gone) {
                     delete(&self.path_of(id))?;
                 }
-                continue;
-            }
-            if EXTENSION.strip_prefix('.') != Some(extension) {
-                continue;
-            }
-            let unreadable = |extension| {
-                move |error: io::Error| {
-                    io::Error::new(error.kind(), format!("cannot read {id}.{extension}: {error}"))
-                }
-            };
-            // Opening a pipe or a device could wait for ever.
-            if !std::fs::metadata(&path).map_err(unreadable(extension))?.is_file() {
-                continue;
-            }
-            let record = match Record::read(&path) {
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-                {
-                    tracing::warn!(file = name, "the record of a context is damaged: it has no owner now");
-                    None
-                }
-                read => read.map_err(unreadable(record::EXTENSION))?,
-            };
-            if record.as_ref().is_some_and(|record| record.left().is_none()) {
-                delete(&path)?;
-                continue;
-            }
-            let owner = record.as_ref().map_or("", |record| &record.owner);
-            match verify(&path) {
-                Ok((head, crc32)) => {
-                    let context = StoredContext::in_file(id.to_owned(), owner, head, path, crc32);
-                    let transmission = record.as_ref().and_then(|record| record.transmission);
-                    found.push((context.with_transmission(transmission), record));
-                }
-                Err(VerifyError::Damaged(error)) => {
-                    tracing::warn!(file = name, %error, "a stored context is damaged and is removed");
-                    delete(&path)?;
-                }
-                Err(VerifyError::Unreadable(error)) => {
-                    return Err(io::Error::new(error.kind(), format!("cannot read {name}: {error}")));
-                }
             }
         }
-        Ok(found)
+        Ok(ids)
+    }
+
+    /// The context with this id and its record, if its file is valid. A damaged or expired one is removed; what is not a file is left alone.
+    ///
+    /// # Errors
+    /// Where a file cannot be read. It may be valid, so it is not removed.
+    pub(super) fn verify(&self, id: &str) -> io::Result<Option<(StoredContext, Option<Record>)>> {
+        let path = self.path_of(id);
+        let unreadable = |extension: &str| {
+            let name = format!("{id}.{extension}");
+            move |error: io::Error| io::Error::new(error.kind(), format!("cannot read {name}: {error}"))
+        };
+        let extension = EXTENSION.trim_start_matches('.');
+        // Opening a pipe or a device could wait for ever.
+        if !std::fs::metadata(&path).map_err(unreadable(extension))?.is_file() {
+            return Ok(None);
+        }
+        let record = match Record::read(&path) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                tracing::warn!(id, "the record of a context is damaged: it has no owner now");
+                None
+            }
+            read => read.map_err(unreadable(record::EXTENSION))?,
+        };
+        if record.as_ref().is_some_and(|record| record.left().is_none()) {
+            delete(&path)?;
+            return Ok(None);
+        }
+        let owner = record.as_ref().map_or("", |record| &record.owner);
+        match verify(&path) {
+            Ok((head, crc32)) => {
+                let context = StoredContext::in_file(id.to_owned(), owner, head, path, crc32);
+                let transmission = record.as_ref().and_then(|record| record.transmission);
+                Ok(Some((context.with_transmission(transmission), record)))
+            }
+            Err(VerifyError::Damaged(error)) => {
+                tracing::warn!(id, %error, "a stored context is damaged and is removed");
+                delete(&path)?;
+                Ok(None)
+            }
+            Err(VerifyError::Unreadable(error)) => Err(unreadable(extension)(error)),
+        }
     }
 
     /// Gives a synced part file its name, behind its record. It appears complete or not at all.

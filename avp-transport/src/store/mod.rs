@@ -8,6 +8,7 @@ mod error;
 mod folder;
 pub(crate) mod part;
 mod record;
+mod recovery;
 mod stored;
 mod transmission;
 
@@ -27,7 +28,7 @@ pub use error::StoreError;
 pub use stored::StoredContext;
 pub(crate) use transmission::{Digest, Transmission, sha256};
 
-use self::{folder::Folder, record::Record};
+use self::{folder::Folder, record::Record, recovery::Recovery};
 use crate::{id::random_id, server::FairShares};
 
 /// The default quota, in bytes: 8 GiB.
@@ -63,6 +64,7 @@ struct Inner {
     folder: Option<Folder>,
     /// For the files of frames that are being received.
     parts: FairShares,
+    recovery: Recovery,
     options: StoreOptions,
     started: Instant,
 }
@@ -92,24 +94,15 @@ impl ContextStore {
     }
 
     /// A store in files of `folder`, which is created for this user alone if needed, and locked until the store is dropped.
-    /// Contexts of an earlier process are verified and kept until they expire; damaged and incomplete files are removed.
+    /// Contexts of an earlier process are verified and kept until they expire; damaged and incomplete files are removed. That takes at most
+    /// half a second of this call and goes on behind it; a context is found once it is verified.
     ///
     /// # Errors
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) where another store has locked the folder, which is then left
-    /// untouched; or the error of creating the folder or reading a file in it, which is then kept.
+    /// untouched; or the error of creating the folder or of reading a file in it, which is then kept.
     pub fn in_folder(folder: impl AsRef<Path>, options: StoreOptions) -> io::Result<Self> {
-        let folder = Folder::lock(folder.as_ref())?;
-        let recovered = folder.recover()?;
-        let store = Self::new(Some(folder), options);
-        for (context, record) in recovered {
-            // A clock that was wrong, or a longer time to live of before, keeps no context for longer than one that comes now.
-            let left =
-                record.map_or(options.ttl, |record| record.left().unwrap_or_default().min(options.ttl));
-            // The file of one that does not fit is removed, as for any other.
-            if store.0.insert(context, left).is_err() {
-                tracing::warn!("a recovered context exceeds the quota and is removed");
-            }
-        }
+        let store = Self::new(Some(Folder::lock(folder.as_ref())?), options);
+        store.0.recover()?;
         Ok(store)
     }
 
@@ -118,7 +111,8 @@ impl ContextStore {
         // So that one caller alone can send a frame as large as the quota.
         let parts = (options.quota as u64).saturating_add(DISK_PIECE);
         let parts = FairShares::new(parts.saturating_add(parts.div_ceil(4)));
-        Self(Arc::new(Inner { entries, folder, parts, options, started: Instant::now() }))
+        let (recovery, started) = (Recovery::default(), Instant::now());
+        Self(Arc::new(Inner { entries, folder, parts, recovery, options, started }))
     }
 
     /// Verifies a frame and stores it, without an owner.
@@ -275,9 +269,15 @@ impl ContextStore {
         self.0.entries().keys(self.0.now()).map(str::to_owned).collect()
     }
 
-    /// All contexts.
-    pub(crate) fn all(&self) -> Vec<Arc<StoredContext>> {
-        self.0.entries().values().cloned().collect()
+    /// Calls `on_recovered` for each context, and for each of an earlier process that is verified later.
+    pub(crate) fn for_each_recovered(&self, on_recovered: impl Fn(&StoredContext) + Send + 'static) {
+        self.0.for_each_recovered(on_recovered);
+    }
+
+    /// Whether there may be a context with this id that has yet to be verified.
+    #[must_use]
+    pub fn is_pending(&self, id: &str) -> bool {
+        self.0.recovery.is_pending(id)
     }
 
     /// How long a new context is kept.

@@ -152,6 +152,33 @@ fn a_file_that_cannot_be_read_now_is_named_and_stays() {
 }
 
 #[tokio::test]
+async fn a_start_waits_for_no_folder_and_serves_each_context_once_it_is_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let frame = FrameEncoder::new(Metadata::default()).compression(Compression::Fast);
+    let frame = frame.encode(&vec![7; 128 << 20]).unwrap();
+    let ids: Vec<String> = (0..12).map(|number| format!("{number:032x}")).collect();
+    ids.iter().for_each(|id| fs::write(folder.path().join(format!("{id}.avp")), &frame).unwrap());
+    let server = start_in(folder.path()).await;
+    let mut statuses = Vec::new();
+    for id in ids.iter().rev() {
+        loop {
+            let response = server.get(&path(id)).await;
+            let status = response.status().as_u16();
+            statuses.push(status);
+            if status == 200 {
+                assert_eq!(response.bytes().await.unwrap(), frame);
+                break;
+            }
+            let reply: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+            assert_eq!((status, &reply["code"]), (503, &"verifying".into()));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), ids.len());
+    assert_eq!(server.get(&path(&"f".repeat(32))).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn a_caller_that_stops_waiting_leaves_no_file_that_is_nobodys() {
     let folder = tempfile::tempdir().unwrap();
     let frame = frame(1 << 20);
