@@ -11,10 +11,11 @@ mod model_handler;
 mod signals;
 
 use std::{
+    fs::File,
     io::{self, IsTerminal as _, Write, stderr, stdout},
     net::SocketAddr,
     num::NonZeroU32,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -22,7 +23,8 @@ use anyhow::{Context as _, Result};
 use avp_core::FrameLimits;
 use avp_transport::{
     server::{
-        AllowedOrigins, ContextHandler, FairShares, Handler, Limits, ServerOptions, Service, Tokens, serve,
+        AllowedOrigins, AuditLog, ContextHandler, FairShares, Handler, Limits, ServerOptions, Service,
+        Tokens, serve,
     },
     store::{ContextStore, StoreOptions},
 };
@@ -65,6 +67,9 @@ pub(crate) struct Serve {
     /// Format of the log on standard error
     #[arg(long, value_name = "text|json", default_value = "text")]
     log: LogForm,
+    /// File to which a line of JSON is appended for each request: who did what to which context
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
     /// Log level: error, warn, info, debug or trace [default: RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<tracing::Level>,
@@ -172,6 +177,11 @@ impl Serve {
             origins: AllowedOrigins::new(&self.access.allowed_origin).context("--allowed-origin")?,
             limits: self.limits(&plan),
             memory: FairShares::new(plan.requests),
+            audit: self
+                .audit
+                .as_deref()
+                .map(|file| anyhow::Ok(AuditLog::new(audit_file(file)?)))
+                .transpose()?,
             ..Default::default()
         };
         let user_token = user_token.as_ref();
@@ -206,16 +216,7 @@ impl Serve {
         let address = listener.local_addr()?;
         announce(&endpoint, address, &service.options().tokens, user_token)?;
         #[cfg(unix)]
-        {
-            let (access, tls, service) = (self.access.clone(), endpoint.options.tls.clone(), service.clone());
-            signals::on_hangup(move || match access::reload(&access, tls.as_ref()) {
-                Ok(tokens) => {
-                    service.replace_tokens(tokens);
-                    tracing::info!("tokens and certificates are read again");
-                }
-                Err(error) => tracing::error!("tokens and certificates stay as they are: {error:#}"),
-            })?;
-        }
+        self.reload_on_hangup(&endpoint, service.clone())?;
         let stop = async move {
             signals.next().await;
             tracing::info!("stopping: requests in progress are finished, new ones are refused");
@@ -225,6 +226,29 @@ impl Serve {
             });
         };
         serve(listener, service, endpoint.options, stop, self.patience).await;
+        Ok(())
+    }
+
+    /// At SIGHUP, reads tokens and certificates again, and begins the audit log anew if its file was renamed.
+    #[cfg(unix)]
+    fn reload_on_hangup<H: Handler>(&self, endpoint: &Endpoint, service: Service<H>) -> Result<()> {
+        let (access, tls) = (self.access.clone(), endpoint.options.tls.clone());
+        let audit = self.audit.clone().zip(service.options().audit.clone());
+        signals::on_hangup(move || {
+            match access::reload(&access, tls.as_ref()) {
+                Ok(tokens) => {
+                    service.replace_tokens(tokens);
+                    tracing::info!("tokens and certificates are read again");
+                }
+                Err(error) => tracing::error!("tokens and certificates stay as they are: {error:#}"),
+            }
+            if let Some((file, log)) = &audit {
+                match audit_file(file) {
+                    Ok(file) => log.replace(file),
+                    Err(error) => tracing::error!("the audit log stays where it is: {error:#}"),
+                }
+            }
+        })?;
         Ok(())
     }
 
@@ -250,6 +274,15 @@ impl Serve {
             descriptors::for_connections().map_or(limits.connections, |most| most.min(limits.connections));
         Limits { frame, connections, requests_per_second: self.access.requests_per_second, ..limits }
     }
+}
+
+/// The audit log's file, to append to, for this user alone.
+fn audit_file(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).with_context(|| format!("cannot write to {}", path.display()))
 }
 
 /// Binds the first free address, without accepting connections yet.

@@ -264,6 +264,7 @@ impl ModelHandler {
         let options = FrameOptions { source_agent_id: self.agent_id.clone(), ..FrameOptions::default() };
         let frame = blocking(move || context.to_bytes(&options).map_err(|error| error::of_context(&error)));
         let stored = self.contexts.contexts().insert_for(info.owner(), frame.await?).await?;
+        info.note_context(stored.id(), Some(stored.etag()));
         Ok((thought, stored))
     }
 

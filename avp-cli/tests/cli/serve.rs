@@ -45,6 +45,68 @@ fn tokens_of_a_file_let_in_and_a_file_without_one_is_no_open_door() {
     assert!(!server.log().contains("alpha") && !server.log().contains("gamma"), "{}", server.log());
 }
 
+#[test]
+fn the_audit_log_says_who_did_what_whatever_the_log_level_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tokens, audit) = (folder.path().join("tokens"), folder.path().join("audit"));
+    fs::write(&tokens, "alpha alice\nbeta bob fetch\n").unwrap();
+    let [tokens_arg, audit_arg] = [&tokens, &audit].map(|path| path.display().to_string());
+    let server = Server::start(&["--token-file", &tokens_arg, "--audit", &audit_arg, "--log-level", "error"]);
+    let ask = |request: &str, token: &str, body: &[u8]| {
+        server.ask(request, &format!("Authorization: Bearer {token}\r\n"), body)
+    };
+    let (_, _, body) = ask(TRANSMIT, "alpha", &frame(10));
+    let reply: Value = serde_json::from_slice(&body).unwrap();
+    let id = reply["context_id"].as_str().unwrap();
+    let path = format!("/avp/v2/contexts/{id}");
+    ask(&format!("GET {path}"), "alpha", b"");
+    ask(&format!("GET {path}"), "beta", b"");
+    ask(&format!("DELETE {path}"), "beta", b"");
+    ask(&format!("GET {path}"), "gamma", b"");
+    ask("GET /health", "gamma", b"");
+    let log = fs::read_to_string(&audit).unwrap();
+    assert!(!log.contains("alpha") && !log.contains("beta") && !log.contains("gamma"), "{log}");
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            assert_eq!(line["address"], "127.0.0.1");
+            let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
+            let context = line["contexts"][0]["id"] == id;
+            (
+                text("principal"),
+                text("method"),
+                text("action"),
+                context,
+                line["status"].as_u64().unwrap(),
+                text("code"),
+            )
+        })
+        .collect();
+    let expected = [
+        ("alice", "POST", "transmit", true, 200, "-"),
+        ("alice", "GET", "context", true, 200, "-"),
+        ("bob", "GET", "context", true, 404, "not_found"),
+        ("bob", "DELETE", "context", false, 403, "missing_scope"),
+        ("-", "GET", "context", false, 401, "unauthorized"),
+    ];
+    let expected = expected.map(|(principal, method, action, context, status, code)| {
+        (principal.into(), method.into(), action.into(), context, status, code.into())
+    });
+    assert_eq!(said, expected);
+    assert_eq!(lines[0]["contexts"][0]["etag"], reply["etag"]);
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&audit).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        fs::rename(&audit, folder.path().join("audit.1")).unwrap();
+        server.signal("HUP");
+        wait(|| audit.exists());
+        ask(TRANSMIT, "alpha", &frame(10));
+        assert_eq!(fs::read_to_string(&audit).unwrap().lines().count(), 1, "a renamed log is begun anew");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_hangup_revokes_tokens_at_once_and_a_file_that_cannot_be_read_changes_nothing() {

@@ -131,7 +131,7 @@ impl ContextHandler {
         self.check_session(frame.head().metadata().session_id)?;
         let owner = info.owner();
         let Some(key) = &info.idempotency_key else {
-            return Ok(self.receipt(&*frame.store(&self.contexts, owner).await?));
+            return Ok(self.receipt(&*frame.store(&self.contexts, owner).await?, info));
         };
         // Each principal has its own keys; without principals, each agent.
         let agent = if info.principal.is_some() { "" } else { &info.agent_id };
@@ -149,12 +149,12 @@ impl ContextHandler {
                     Ok(context)
                 });
                 let context = storing.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))?;
-                Ok(self.receipt(&context))
+                Ok(self.receipt(&context, info))
             }
             // Heads can be equal where bodies are not, so the whole frame is read and compared.
             KeyState::Completed(completed) if frame.into_sha256().await? == completed.transmission.body => {
                 let gone = || ErrorResponse::not_found("the context of this idempotency key has expired");
-                Ok(self.receipt(&*self.contexts.get(&completed.context_id).ok_or_else(gone)?))
+                Ok(self.receipt(&*self.contexts.get(&completed.context_id).ok_or_else(gone)?, info))
             }
             KeyState::Completed(_) | KeyState::OtherFrame => Err(ErrorResponse::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -170,7 +170,8 @@ impl ContextHandler {
         }
     }
 
-    fn receipt(&self, context: &StoredContext) -> Reply {
+    fn receipt(&self, context: &StoredContext, info: &RequestInfo) -> Reply {
+        info.note_context(context.id(), Some(context.etag()));
         Reply::new()
             .with("context_id", context.id())
             .with("bytes", context.len())
@@ -219,6 +220,7 @@ impl Handler for ContextHandler {
         // Asked first: it may be verified meanwhile.
         let is_pending = self.contexts.is_pending(id);
         let found = self.contexts.get_if(id, |context| info.may_see(context.owner()));
+        info.note_context(id, found.as_ref().map(|context| context.etag()));
         if found.is_none() && is_pending {
             return Err(ErrorResponse::busy(
                 "verifying",

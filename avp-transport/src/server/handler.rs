@@ -8,7 +8,9 @@ use avp_core::{
 };
 use http::{Request, Response};
 
-use super::{Caller, ErrorResponse, IncomingBody, IncomingFrame, Principal, ResponseBody, Scope};
+use super::{
+    Caller, ErrorResponse, IncomingBody, IncomingFrame, Principal, ResponseBody, Scope, audit::AuditNotes,
+};
 use crate::{store::StoredContext, wire::Reply};
 
 /// Answers requests. Each method may run many times concurrently.
@@ -122,6 +124,8 @@ pub struct RequestInfo {
     pub request_id: String,
     /// The key that repetitions of a request share.
     pub idempotency_key: Option<String>,
+    /// For the audit log.
+    pub(super) audit_notes: AuditNotes,
 }
 
 impl RequestInfo {
@@ -129,6 +133,15 @@ impl RequestInfo {
     #[must_use]
     pub fn owner(&self) -> &str {
         self.principal.as_ref().map_or("", |principal| &principal.name)
+    }
+
+    /// Notes for the [audit log](super::AuditLog) that the request named or stored this context.
+    pub fn note_context(&self, id: &str, etag: Option<&str>) {
+        self.audit_notes.context(id, etag);
+    }
+
+    pub(super) const fn audit_notes(&self) -> &AuditNotes {
+        &self.audit_notes
     }
 
     /// The one whom limits count the request for.

@@ -9,9 +9,11 @@
 //! | limit the memory of your own [`Handler`] | [`FairShares`] |
 //! | configure access | [`ServerOptions`], [`Tokens`], [`Principal`], [`AllowedHosts`], [`AllowedOrigins`] |
 //! | configure limits | [`Limits`], [`BodyTimeouts`] |
+//! | write down who did what | [`AuditLog`] |
 
 mod activity;
 mod admission;
+mod audit;
 mod body;
 mod buffer;
 mod caller;
@@ -38,6 +40,7 @@ mod tls;
 mod tokens;
 mod web;
 
+pub use audit::AuditLog;
 pub use body::IncomingBody;
 pub use caller::Caller;
 pub use context_handler::{ContextHandler, FindEvidence};

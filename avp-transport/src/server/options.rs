@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use avp_core::FrameLimits;
 
-use super::{AllowedHosts, AllowedOrigins, BodyTimeouts, FairShares, Tokens};
+use super::{AllowedHosts, AllowedOrigins, AuditLog, BodyTimeouts, FairShares, Tokens};
 
 /// Options of a server.
 ///
@@ -29,6 +29,8 @@ pub struct ServerOptions {
     pub memory: FairShares,
     /// How long to wait for bodies.
     pub body_timeouts: BodyTimeouts,
+    /// Where to write down who did what. Default: nowhere.
+    pub audit: Option<AuditLog>,
 }
 
 impl Default for ServerOptions {
@@ -40,6 +42,7 @@ impl Default for ServerOptions {
             limits: Limits::default(),
             memory: FairShares::new(4 << 30),
             body_timeouts: BodyTimeouts::default(),
+            audit: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use avp_core::Dialect;
 use http::{HeaderMap, HeaderName, Request};
 
-use super::{RequestInfo, Tokens};
+use super::{RequestInfo, Tokens, audit::AuditNotes};
 use crate::{id::random_id, wire};
 
 /// The longest id that is read from a header, in bytes.
@@ -25,6 +25,7 @@ pub(super) fn of<B>(request: &Request<B>, tokens: &Tokens) -> RequestInfo {
         address: request.extensions().get::<Address>().map(|address| address.0),
         request_id: text(headers, &wire::REQUEST_ID_HEADER).map_or_else(random_id, str::to_owned),
         idempotency_key: text(headers, &wire::IDEMPOTENCY_HEADER).map(str::to_owned),
+        audit_notes: AuditNotes::default(),
     }
 }
 

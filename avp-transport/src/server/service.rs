@@ -23,6 +23,7 @@ use super::{
     ServerOptions, Tokens,
     activity::Activity,
     admission::{Admission, RequestMemory},
+    audit::AuditEntry,
     drain::DrainOnDrop,
     incoming::Reception,
     listen::STREAM_WINDOW,
@@ -134,6 +135,9 @@ pub(super) async fn guard<H: Handler>(
         agent = %info.agent_id,
         address = info.address.map(tracing::field::display),
     );
+    // Health checks come all the time.
+    let audit = shared.options.audit.as_ref().filter(|_| endpoint != Endpoint::HEALTH);
+    let audit = AuditEntry::new(audit, &info, endpoint.0, request.method());
     let memory = RequestMemory::default();
     let outcome = async {
         shared.admit(endpoint, &request, &info, tokens.is_open())?;
@@ -151,17 +155,19 @@ pub(super) async fn guard<H: Handler>(
         }
     };
     let outcome = AssertUnwindSafe(outcome).catch_unwind().instrument(span.clone()).await;
+    let outcome = outcome.unwrap_or_else(|_| {
+        span.in_scope(|| tracing::error!("the handler panicked"));
+        Err(ErrorResponse::internal())
+    });
+    let code = outcome.as_ref().err().map(|error| error.code().to_owned());
     let mut response = match outcome {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
+        Ok(response) => response,
+        Err(error) => {
             span.in_scope(|| tracing::warn!(code = error.code(), "refused"));
             shared.refuse(endpoint, &error, &info.request_id)
         }
-        Err(_) => {
-            span.in_scope(|| tracing::error!("the handler panicked"));
-            shared.refuse(endpoint, &ErrorResponse::internal(), &info.request_id)
-        }
     };
+    audit.answered(response.status().as_u16(), code.as_deref());
     // A request id consists of characters that a header can hold.
     if let Ok(id) = HeaderValue::from_str(&info.request_id) {
         response.headers_mut().insert(wire::REQUEST_ID_HEADER, id);
