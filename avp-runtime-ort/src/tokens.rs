@@ -60,7 +60,7 @@ impl Tokens {
         // Ids may have gaps, so the number of tokens is not a bound.
         let vocab_size = last.map_or(0, |id| id as usize + 1);
         let added = tokenizer.get_added_tokens_decoder().into_values();
-        let special = SpecialTexts::new(added.filter(|token| token.special).map(|token| token.content));
+        let special = SpecialTexts::new(added.map(|token| (token.content, token.special)));
         Ok(Self { tokenizer: Arc::new(tokenizer), vocab_size, special: Arc::new(special) })
     }
 

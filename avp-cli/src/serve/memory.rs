@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use avp_transport::{
-    server::{FairShares, SESSION_MEMORY},
-    store::DEFAULT_QUOTA,
+    server::{CONNECTION_MEMORY, FairShares, Limits, SESSION_MEMORY},
+    store::{DEFAULT_QUOTA, INDEX_MEMORY},
 };
 
 use super::StoreArgs;
@@ -26,7 +26,12 @@ pub(super) struct MemoryPlan {
     pub(super) max_body: u64,
     /// For all requests together.
     pub(super) requests: u64,
+    /// The number of connections.
+    pub(super) connections: usize,
 }
+
+/// Connections may occupy this part of the memory.
+const CONNECTIONS: u64 = 16;
 
 impl MemoryPlan {
     /// Divides the memory as the options say.
@@ -43,13 +48,16 @@ impl MemoryPlan {
         let default_quota =
             if is_in_memory { (memory / 2).min(DEFAULT_QUOTA as u64) } else { DEFAULT_QUOTA as u64 };
         let quota = store.quota.unwrap_or(default_quota);
-        let kept = if is_in_memory { quota } else { 0 };
-        let requests = memory.saturating_sub(kept).saturating_sub(ALWAYS);
+        let connections =
+            (Limits::default().connections as u64).min(memory / CONNECTIONS / CONNECTION_MEMORY);
+        let always = ALWAYS + connections * CONNECTION_MEMORY;
+        let kept = if is_in_memory { quota } else { INDEX_MEMORY as u64 };
+        let requests = memory.saturating_sub(kept).saturating_sub(always);
         ensure!(
-            requests >= memory / 8,
+            requests >= memory / 16,
             "--quota {quota}: contexts are in memory, and --memory {memory} leaves {requests} bytes for requests; expected a quota of \
              at most {}, or --store",
-            (memory - memory / 8).saturating_sub(ALWAYS)
+            (memory - memory / 16).saturating_sub(always)
         );
         // A frame passes through memory only where it is kept there or read there, and then beside its uncompressed body.
         let times = u64::from(is_in_memory) + u64::from(has_model);
@@ -59,7 +67,7 @@ impl MemoryPlan {
             max_body <= largest,
             "--max-body {max_body}: expected at most {largest} bytes, which is what a request may occupy within --memory {memory}"
         );
-        Ok(Self { quota, max_body, requests })
+        Ok(Self { quota, max_body, requests, connections: connections as usize })
     }
 }
 
@@ -92,12 +100,17 @@ mod tests {
     }
 
     #[test]
-    fn half_is_for_contexts_in_memory_and_the_rest_for_requests() {
-        let divided = plan(12 * GIB, &store(), true).unwrap();
-        assert_eq!(divided, MemoryPlan { quota: 6 * GIB, max_body: GIB, requests: 6 * GIB - ALWAYS });
-        let on_disk = StoreArgs { store: Some("contexts".into()), ..store() };
-        let divided = plan(GIB, &on_disk, false).unwrap();
-        assert_eq!(divided, MemoryPlan { quota: 8 * GIB, max_body: GIB, requests: GIB - ALWAYS });
+    fn all_parts_together_are_the_memory() {
+        for memory in [LEAST, GIB, 12 * GIB] {
+            let in_memory = plan(memory, &store(), true).unwrap();
+            let connections = in_memory.connections as u64 * CONNECTION_MEMORY;
+            assert_eq!(in_memory.quota + in_memory.requests + connections + ALWAYS, memory);
+            assert_eq!(in_memory.quota, (memory / 2).min(8 * GIB), "half is for contexts");
+            let on_disk = StoreArgs { store: Some("contexts".into()), ..store() };
+            let on_disk = plan(memory, &on_disk, false).unwrap();
+            assert_eq!(INDEX_MEMORY as u64 + on_disk.requests + connections + ALWAYS, memory);
+            assert_eq!((on_disk.quota, on_disk.max_body), (8 * GIB, GIB));
+        }
     }
 
     #[test]
@@ -114,10 +127,11 @@ mod tests {
     #[test]
     fn a_quota_that_leaves_nothing_for_requests_is_refused() {
         let quota = |quota| StoreArgs { quota: Some(quota), ..store() };
-        let largest = 4 * GIB - GIB / 2 - ALWAYS;
+        let error = plan(4 * GIB, &quota(4 * GIB), false).unwrap_err().to_string();
+        let largest: u64 =
+            error.rsplit_once("at most ").unwrap().1.split(',').next().unwrap().parse().unwrap();
         assert!(plan(4 * GIB, &quota(largest), false).is_ok());
-        let error = plan(4 * GIB, &quota(largest + 1), false).unwrap_err().to_string();
-        assert!(error.contains(&largest.to_string()), "{error}");
+        assert!(plan(4 * GIB, &quota(largest + 1), false).is_err());
         assert!(plan(LEAST - 1, &store(), false).is_err());
     }
 

@@ -271,7 +271,7 @@ impl Serve {
         };
         let limits = Limits::default();
         let connections =
-            descriptors::for_connections().map_or(limits.connections, |most| most.min(limits.connections));
+            descriptors::for_connections().map_or(plan.connections, |most| most.min(plan.connections));
         Limits { frame, connections, requests_per_second: self.access.requests_per_second, ..limits }
     }
 }

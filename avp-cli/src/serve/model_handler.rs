@@ -363,7 +363,10 @@ fn needed_for(model: &Model, bytes: &[u8], payload_limit: usize) -> Result<(u64,
     let frame = Frame::decode(bytes).map_err(decode)?;
     let layout = model.cache_layout();
     let Some(header) = frame.kv_header(payload_limit).map_err(decode)? else {
-        return Ok(((bytes.len() as u64).saturating_add(payload_limit as u64), payload_limit));
+        // The payload, a copy of its cache, and a converted one of up to twice its size.
+        let unpacking = (payload_limit as u64).saturating_mul(4);
+        let window = decompression_memory(frame.body(), payload_limit) as u64;
+        return Ok(((bytes.len() as u64).saturating_add(unpacking).saturating_add(window), payload_limit));
     };
     for (field, expected, got) in [
         ("num_layers", layout.num_layers, header.num_layers),
@@ -383,7 +386,8 @@ fn needed_for(model: &Model, bytes: &[u8], payload_limit: usize) -> Result<(u64,
         needed = needed.saturating_add(unpacked as u64);
         needed = needed.saturating_add(decompression_memory(frame.body(), payload_limit) as u64);
     }
-    let converted = converted.map_or(Some(0), |header| header.body_len());
+    // A conversion copies the cache first.
+    let converted = converted.map_or(Some(0), |to| to.body_len()?.checked_add(header.body_len()?));
     Ok((needed.saturating_add(converted.unwrap_or(usize::MAX) as u64), unpacked))
 }
 

@@ -241,6 +241,29 @@ fn unread_answers(target: &Target<'_>) {
     }
 }
 
+/// Fetches contexts byte by byte, and removes them meanwhile.
+fn slow_downloads(target: &Target<'_>) {
+    let large = frame(20 << 20);
+    let mut streams = Vec::new();
+    while target.goes_on() {
+        let stored = target.attack("POST /avp/v2/transmit", &large);
+        if let Some(id) = stored.as_ref().and_then(|(_, reply)| reply["context_id"].as_str()) {
+            let path = format!("/avp/v2/contexts/{id}");
+            streams.extend(target.begin(&format!("GET {path}"), "application/json", 0, b"").map(
+                |mut stream| {
+                    let _answer = stream.read(&mut [0; 100]);
+                    stream
+                },
+            ));
+            target.attack(&format!("DELETE {path}"), b"");
+        }
+        if streams.len() > CONNECTIONS {
+            streams.clear();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn completion(content: &str, extra: Value) -> Vec<u8> {
     let mut request = json!({ "messages": [{ "role": "user", "content": content }], "max_tokens": 4 });
     request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
@@ -324,6 +347,7 @@ fn hostile_clients_cost_the_others_neither_their_answers_nor_the_memory() {
             many_small_frames,
             expanding_prompts,
             unread_answers,
+            slow_downloads,
         ];
         for attack in attacks {
             scope.spawn(move || attack(target));

@@ -49,8 +49,9 @@ pub struct Chat {
     pub template: Option<String>,
     /// Whether the template opens the assistant's turn, so that the model answers; true by default.
     pub add_generation_prompt: bool,
-    /// Whether the texts of special tokens in messages, tools and documents are text, so that no message can end its turn and begin
-    /// another one. False by default, as in Transformers; `avp serve` sets it.
+    /// Whether the texts of added tokens in messages, tools and documents are text, so that no message can end its turn and begin
+    /// another one; in the assistant's messages only those of special tokens, because templates look for others there. False by default, as
+    /// in Transformers; `avp serve` sets it. Tokens that a tokenizer finds in normalized text only are not covered.
     pub special_tokens_as_text: bool,
     /// Further variables of the template, such as `enable_thinking`.
     pub variables: Map<String, Value>,
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     fn render(prompt: &Prompt) -> Result<Rendered, RunError> {
-        let special = SpecialTexts::new(["<|user|>".to_owned()]);
+        let special = SpecialTexts::new([("<|user|>".to_owned(), true)]);
         prompt.render(None, &special).map(Cow::into_owned)
     }
 

@@ -41,42 +41,71 @@ impl Part {
     }
 }
 
-/// The texts of a tokenizer's special tokens.
+/// The role whose messages may have added tokens that are not special, such as `</think>`: templates look for them there.
+const ASSISTANT: &str = "assistant";
+
+/// The texts of the tokens that a tokenizer takes out of a text before anything else.
 #[derive(Debug)]
-pub(crate) struct SpecialTexts(Option<AhoCorasick>);
+pub(crate) struct SpecialTexts {
+    /// Those of special tokens.
+    special: Option<AhoCorasick>,
+    /// Those of all added tokens: some models mark turns by tokens that are not special.
+    added: Option<AhoCorasick>,
+}
 
 impl SpecialTexts {
-    pub(crate) fn new(texts: impl IntoIterator<Item = String>) -> Self {
-        let texts: Vec<_> = texts.into_iter().filter(|text| !text.is_empty()).collect();
-        // The longest, as the tokenizer takes them. Without a pattern there is nothing to find.
-        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts);
-        Self(finder.ok().filter(|_| !texts.is_empty()))
+    /// The texts of added tokens, each with whether it is special.
+    pub(crate) fn new(texts: impl IntoIterator<Item = (String, bool)>) -> Self {
+        let texts: Vec<_> = texts.into_iter().filter(|(text, _)| !text.is_empty()).collect();
+        let all = |is_special: bool| texts.iter().filter(move |(_, special)| *special || !is_special);
+        let finder = |is_special| {
+            let texts: Vec<_> = all(is_special).map(|(text, _)| text.as_str()).collect();
+            // The longest, as the tokenizer takes them. Without a pattern there is nothing to find.
+            let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&texts);
+            finder.ok().filter(|_| !texts.is_empty())
+        };
+        Self { special: finder(true), added: finder(false) }
     }
 
-    /// Whether `text` has the text of a special token.
+    /// Whether `text` has the text of an added token.
     pub(crate) fn are_in(&self, text: &str) -> bool {
-        self.0.as_ref().is_some_and(|finder| finder.is_match(text))
+        self.added.as_ref().is_some_and(|finder| finder.is_match(text))
     }
 
     /// Replaces the special tokens in what the conversation says by marks.
     pub(super) fn mark(&self, chat: &Chat) -> Marked {
         let mut chat = chat.clone();
         let mut marks = Marks::new();
-        if let Some(finder) = &self.0 {
-            for message in &mut chat.messages {
-                marks.replace(finder, &mut message.role);
-                match &mut message.content {
-                    Some(Content::Text(text)) => marks.replace(finder, text),
-                    Some(Content::Parts(parts)) => marks.replace_in_list(finder, parts),
-                    Some(Content::Null) | None => {}
+        for message in &mut chat.messages {
+            let finder = if message.role == ASSISTANT { &self.special } else { &self.added };
+            let Some(finder) = finder else { continue };
+            marks.replace(finder, &mut message.role);
+            match &mut message.content {
+                Some(Content::Text(text)) => marks.replace(finder, text),
+                Some(Content::Parts(parts)) => {
+                    join_texts(parts);
+                    marks.replace_in_list(finder, parts);
                 }
-                marks.replace_in_fields(finder, &mut message.fields);
+                Some(Content::Null) | None => {}
             }
+            marks.replace_in_fields(finder, &mut message.fields);
+        }
+        if let Some(finder) = &self.added {
             marks.replace_in_list(finder, &mut chat.tools);
             marks.replace_in_list(finder, &mut chat.documents);
         }
         Marked { chat, marks }
     }
+}
+
+/// Joins texts that follow each other: a template writes them side by side, and a token could be divided between them.
+fn join_texts(parts: &mut Vec<Value>) {
+    parts.dedup_by(|next, text| {
+        let Some(more) = next["text"].as_str() else { return false };
+        let Some(Value::String(text)) = text.get_mut("text") else { return false };
+        text.push_str(more);
+        true
+    });
 }
 
 /// A conversation with marks.
@@ -169,7 +198,8 @@ mod tests {
     use crate::Message;
 
     fn specials() -> SpecialTexts {
-        SpecialTexts::new(["<|end|>", "<|end|>!", "<s>"].map(str::to_owned))
+        let special = ["<|end|>", "<|end|>!", "<s>"].map(|text| (text.to_owned(), true));
+        SpecialTexts::new(special.into_iter().chain([("</think>".to_owned(), false)]))
     }
 
     fn text(text: &str) -> Part {
@@ -204,6 +234,23 @@ mod tests {
         let rendered = marked.rendered(&format!("<s>{content}<|end|>"));
         assert_eq!(rendered, Rendered(vec![text("<s>a"), literal("<|end|>!"), text("b<|end|>")]));
         assert_eq!(rendered.text_len(), "<s>a<|end|>!b<|end|>".len());
+    }
+
+    #[test]
+    fn added_tokens_that_are_not_special_are_text_but_in_the_assistants_messages() {
+        let chat = Chat::from(["user", "assistant"].map(|role| Message::new(role, "a</think>b<s>")).to_vec());
+        let marked = specials().mark(&chat);
+        assert_eq!(marked.marks.replaced, ["</think>", "<s>", "<s>"]);
+        assert!(marked.chat.messages[1].text().starts_with("a</think>b"));
+    }
+
+    #[test]
+    fn a_token_that_is_divided_between_two_parts_is_text() {
+        let parts = json!([{ "text": "<|e" }, { "text": "nd|>" }, { "type": "image" }, { "text": "<s>" }]);
+        let message = serde_json::from_value(json!({ "role": "user", "content": parts })).unwrap();
+        let marked = specials().mark(&Chat::from(vec![message]));
+        assert_eq!(marked.marks.replaced, ["<|end|>", "<s>"]);
+        assert!(!specials().are_in(&marked.chat.messages[0].text()));
     }
 
     #[test]

@@ -28,7 +28,11 @@ struct State {
     used: bool,
     /// Whether a request was admitted that needs a token, where the server requires one.
     trusted: bool,
+    /// Whether the connection ends in favour of another one.
+    displaced: bool,
     last_active: Instant,
+    /// When the client must have read the last bytes of the bodies that were sent, which the connection still buffers.
+    read_by: Instant,
     /// The bodies that are being sent.
     responses: Vec<Arc<Mutex<Sending>>>,
 }
@@ -44,11 +48,25 @@ pub(super) struct Timeouts {
     pub(super) body: BodyTimeouts,
 }
 
+impl State {
+    fn is_idle(&self) -> bool {
+        let is_read = self.responses.is_empty() && self.read_by <= Instant::now();
+        self.answering == 0 && (is_read || !self.trusted)
+    }
+}
+
 impl Activity {
     /// The activity of a connection that was accepted at this time.
     pub(super) fn new(accepted: Instant) -> Self {
-        let state =
-            State { answering: 0, used: false, trusted: false, last_active: accepted, responses: Vec::new() };
+        let state = State {
+            answering: 0,
+            used: false,
+            trusted: false,
+            displaced: false,
+            last_active: accepted,
+            read_by: accepted,
+            responses: Vec::new(),
+        };
         Self { state: Mutex::new(state), displaced: Notify::new() }
     }
 
@@ -61,25 +79,33 @@ impl Activity {
         self.state().trusted = true;
     }
 
-    /// Counts a request until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
+    /// Counts a request until the guard is dropped; `None` on a connection that was displaced.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<RequestGuard> {
         let mut state = self.state();
+        if state.displaced {
+            return None;
+        }
         state.answering += 1;
         state.used = true;
         drop(state);
-        RequestGuard(self.clone())
+        Some(RequestGuard(self.clone()))
     }
 
-    /// Whether a request on it was admitted, and since when it has been idle; `None` while it is in use.
+    /// Whether a request on it was admitted, and since when it has been idle; `None` while it is in use. Answers that a stranger does
+    /// not read are no use.
     pub(super) fn idle_since(&self) -> Option<(bool, Instant)> {
         let state = self.state();
-        let is_idle = state.answering == 0 && state.responses.is_empty();
-        is_idle.then_some((state.trusted, state.last_active))
+        state.is_idle().then_some((state.trusted, state.last_active))
     }
 
-    /// Ends the connection in favour of another one.
-    pub(super) fn displace(&self) {
-        self.displaced.notify_one();
+    /// Ends the connection in favour of another one, if it is idle, and returns whether it does.
+    pub(super) fn displace_if_idle(&self) -> bool {
+        let mut state = self.state();
+        state.displaced |= state.is_idle();
+        if state.displaced {
+            self.displaced.notify_one();
+        }
+        state.displaced
     }
 
     /// Waits until the connection should be closed: it was idle for too long, or displaced, or its client reads nothing.
@@ -100,18 +126,25 @@ impl Activity {
     fn rest(&self, timeouts: &Timeouts) -> Option<Duration> {
         let mut state = self.state();
         let (now, mut late) = (Instant::now(), Vec::new());
-        let mut next = Duration::MAX;
+        let (mut next, mut is_stuck) = (Duration::MAX, false);
         for response in &state.responses {
             let mut sending = lock(response);
             match sending.due {
-                Some(due) if due <= now => late.extend(sending.body.take()),
+                Some(due) if due <= now => {
+                    let was_there = sending.body.take();
+                    // What was given to the connection goes with it alone, so a stream that stays unread ends it.
+                    is_stuck |= was_there.is_none() || !state.trusted;
+                    sending.due = now.checked_add(timeouts.body.idle);
+                    late.extend(was_there);
+                }
                 Some(due) => next = next.min(due - now),
                 None => {}
             }
         }
-        let is_stuck = !state.responses.is_empty()
+        is_stuck |= !state.responses.is_empty()
             && state.responses.iter().all(|response| lock(response).body.is_none());
-        let idle_for = now.saturating_duration_since(state.last_active);
+        let last_active = state.last_active.max(state.read_by);
+        let idle_for = now.saturating_duration_since(last_active);
         let timeout = if state.used { timeouts.idle } else { timeouts.head };
         let rest = match (state.answering, state.responses.len()) {
             (0, _) if is_stuck => None,
@@ -154,6 +187,8 @@ struct Sending {
     body: Option<ResponseBody>,
     /// When the client must have read what it was given; `None` while the body has nothing to give.
     due: Option<Instant>,
+    /// The lengths of the last two chunks: the connection may still hold them.
+    last: [usize; 2],
 }
 
 /// A response body that its connection releases when the client does not read it in time: what it holds, such as a file or the memory
@@ -167,7 +202,7 @@ pub(super) struct TrackedBody {
 impl TrackedBody {
     pub(super) fn new(body: ResponseBody, activity: Arc<Activity>, timeouts: BodyTimeouts) -> Self {
         let due = due(&timeouts, 0);
-        let sending = Arc::new(Mutex::new(Sending { body: Some(body), due }));
+        let sending = Arc::new(Mutex::new(Sending { body: Some(body), due, last: [0; 2] }));
         activity.state().responses.push(sending.clone());
         Self { sending, activity, timeouts }
     }
@@ -178,14 +213,21 @@ impl Drop for TrackedBody {
         let mut state = self.activity.state();
         state.responses.retain(|response| !Arc::ptr_eq(response, &self.sending));
         state.last_active = Instant::now();
+        let tail = lock(&self.sending).last.iter().sum();
+        let read_by = state.last_active.checked_add(reading_time(&self.timeouts, tail));
+        state.read_by = state.read_by.max(read_by.unwrap_or(state.last_active));
     }
 }
 
-/// When a client must have read `len` bytes.
+/// When a client must have read `len` bytes; `None` for never.
 fn due(timeouts: &BodyTimeouts, len: usize) -> Option<Instant> {
-    let millis = (len as u128 * 1000).checked_div(timeouts.min_rate.into())?;
-    let reading = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
-    Instant::now().checked_add(timeouts.idle.checked_add(reading)?)
+    Instant::now().checked_add(timeouts.idle.checked_add(reading_time(timeouts, len))?)
+}
+
+/// How long a client at the minimum speed reads `len` bytes; nothing where there is no minimum.
+fn reading_time(timeouts: &BodyTimeouts, len: usize) -> Duration {
+    let millis = (len as u128 * 1000).checked_div(timeouts.min_rate.into()).unwrap_or_default();
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 impl http_body::Body for TrackedBody {
@@ -203,10 +245,12 @@ impl http_body::Body for TrackedBody {
             )))));
         };
         let polled = Pin::new(body).poll_frame(context);
-        sending.due = match &polled {
-            Poll::Ready(Some(Ok(frame))) => due(&self.timeouts, frame.data_ref().map_or(0, Bytes::len)),
-            _ => None,
-        };
+        sending.due = None;
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let len = frame.data_ref().map_or(0, Bytes::len);
+            sending.last = [sending.last[1], len];
+            sending.due = due(&self.timeouts, len);
+        }
         polled
     }
 
@@ -255,6 +299,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_not_read_is_released_and_its_connection_closed() {
         let (activity, held) = (Arc::new(Activity::new(Instant::now())), Arc::new(()));
+        activity.trust();
         let mut response = TrackedBody::new(body(&held), activity.clone(), TIMEOUTS.body);
         assert_eq!(response.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
         assert_eq!(activity.idle_since(), None);
@@ -275,24 +320,64 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_body_that_is_not_read_does_not_end_the_others() {
+    async fn one_body_that_is_not_read_is_released_and_then_ends_the_connection() {
         let (activity, held) = (Arc::new(Activity::new(Instant::now())), Arc::new(()));
-        let stuck = TrackedBody::new(body(&held), activity.clone(), TIMEOUTS.body);
+        activity.trust();
+        let body_timeouts = BodyTimeouts { idle: Duration::from_millis(200), ..TIMEOUTS.body };
+        let timeouts = Timeouts { body: body_timeouts, ..TIMEOUTS };
+        let stuck = TrackedBody::new(body(&held), activity.clone(), body_timeouts);
         let source = ResponseBody::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        let mut other = TrackedBody::new(source, activity.clone(), TIMEOUTS.body);
-        let never = tokio::time::timeout(Duration::from_millis(300), async {
-            tokio::join!(other.frame(), activity.ended(&TIMEOUTS))
-        });
-        assert!(never.await.is_err());
-        assert_eq!(Arc::strong_count(&held), 1, "what the first one held is free");
+        let mut other = TrackedBody::new(source, activity.clone(), body_timeouts);
+        let released = async {
+            while Arc::strong_count(&held) > 1 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = other.frame() => panic!("it has nothing to give"),
+            () = activity.ended(&timeouts) => panic!("the other one goes on for a while"),
+            () = released => {}
+        }
+        tokio::select! {
+            _ = other.frame() => panic!("it has nothing to give"),
+            () = activity.ended(&timeouts) => {}
+        }
         drop((stuck, other));
-        assert!(activity.idle_since().is_some());
     }
 
     #[tokio::test]
     async fn a_displaced_connection_ends_at_once() {
         let activity = Activity::new(Instant::now());
-        activity.displace();
+        assert!(activity.displace_if_idle());
         activity.ended(&TIMEOUTS).await;
+        assert!(Arc::new(activity).begin().is_none(), "no request begins on it");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_that_reads_nothing_is_idle_and_its_connection_ends_by_one_late_body() {
+        let stranger = Arc::new(Activity::new(Instant::now()));
+        let held = Arc::new(());
+        let late = TrackedBody::new(body(&held), stranger.clone(), TIMEOUTS.body);
+        assert!(stranger.idle_since().is_some());
+        let source = ResponseBody::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let mut fresh = TrackedBody::new(source, stranger.clone(), TIMEOUTS.body);
+        tokio::select! {
+            _ = fresh.frame() => panic!("it has nothing to give"),
+            () = stranger.ended(&TIMEOUTS) => {}
+        }
+        drop(late);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_in_use_until_its_client_can_have_read_the_last_bytes() {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        activity.trust();
+        let timeouts = BodyTimeouts { min_rate: 100, ..TIMEOUTS.body };
+        let mut response = TrackedBody::new(ResponseBody::from(vec![0; 20]), activity.clone(), timeouts);
+        while response.frame().await.is_some() {}
+        drop(response);
+        assert_eq!(activity.idle_since(), None, "20 bytes take 200 ms");
+        sleep(Duration::from_millis(250)).await;
+        assert!(activity.idle_since().is_some());
     }
 }

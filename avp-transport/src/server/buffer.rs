@@ -13,8 +13,10 @@ use super::{Caller, FairShares, Share};
 /// The smallest frame with an anonymous mapping of its own, in bytes. Mappings are reused.
 const LARGE: usize = 4 << 20;
 
-/// The maximum number of bytes in unused buffers.
+/// The maximum number of bytes in unused buffers, which are also at most this part of the memory.
 pub(super) const MAX_POOLED: usize = 256 << 20;
+
+const PART_OF_MEMORY: u64 = 16;
 
 /// The number of bytes that are populated at a time: a frame holds at most this much more than has arrived.
 const STEP: usize = 2 << 20;
@@ -57,12 +59,14 @@ impl BufferPool {
     }
 
     fn put(&self, mut pages: Pages) {
-        if pages.size() > MAX_POOLED {
+        let most =
+            MAX_POOLED.min(usize::try_from(self.memory.limit() / PART_OF_MEMORY).unwrap_or(usize::MAX));
+        if pages.size() > most {
             return;
         }
         pages.len = 0;
         let mut unused = self.unused();
-        while unused.iter().map(|(pages, _)| pages.size()).sum::<usize>() > MAX_POOLED - pages.size() {
+        while unused.iter().map(|(pages, _)| pages.size()).sum::<usize>() > most - pages.size() {
             drop(unused.remove(0));
         }
         if let Ok(share) = self.memory.take(&Caller::Server, pages.populated as u64) {
@@ -199,7 +203,7 @@ mod tests {
     use super::*;
 
     fn pool() -> Arc<BufferPool> {
-        Arc::new(BufferPool::new(FairShares::new(1 << 30)))
+        Arc::new(BufferPool::new(FairShares::new(16 << 30)))
     }
 
     fn filled(pool: &Arc<BufferPool>, len: usize, byte: u8) -> Bytes {

@@ -8,15 +8,11 @@ use std::{
 use super::{Caller, FairShares, Share, activity::Activity};
 
 /// The memory of an idle connection, in bytes: buffers of HTTP and TLS, and a task.
-pub(super) const CONNECTION_MEMORY: u64 = 96 << 10;
-
-/// Connections may occupy this part of the memory.
-const PART_OF_MEMORY: u64 = 8;
+pub const CONNECTION_MEMORY: u64 = 96 << 10;
 
 /// The open connections of a server.
 pub(super) struct Connections {
     places: FairShares,
-    memory: FairShares,
     open: Mutex<Open>,
 }
 
@@ -30,7 +26,6 @@ struct Entry {
     caller: Caller,
     activity: Arc<Activity>,
     _place: Share,
-    _memory: Share,
 }
 
 /// A connection that is counted until it is dropped, or displaced.
@@ -40,24 +35,25 @@ pub(super) struct Counted {
 }
 
 impl Connections {
-    /// At most `max` connections, and no more than an eighth of the memory.
-    pub(super) fn new(max: usize, memory: FairShares) -> Arc<Self> {
-        let max = (max as u64).min(memory.limit() / PART_OF_MEMORY / CONNECTION_MEMORY).max(1);
-        Arc::new(Self { places: FairShares::new(max), memory, open: Mutex::default() })
+    /// At most `max` connections.
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { places: FairShares::new(max as u64), open: Mutex::default() })
     }
 
     /// Counts a connection of `caller`. At the caller's part of the limit, the one of its connections that was idle for longest makes
-    /// room, those without an admitted request first; where the caller has none, that of the caller with the most. `None` if there
-    /// is no idle one.
+    /// room, those without an admitted request first; where it has none and the limit itself is reached, one of a caller with more. `None`
+    /// if no idle one makes room.
     pub(super) fn count(self: &Arc<Self>, caller: &Caller, activity: &Arc<Activity>) -> Option<Counted> {
         let mut open = self.open();
-        if let Some(number) = self.try_count(&mut open, caller, activity) {
-            return Some(number);
+        if let Some(counted) = self.try_count(&mut open, caller, activity) {
+            return Some(counted);
         }
-        let number = open.longest_idle(caller)?;
-        let displaced = open.by_number.remove(&number)?;
-        displaced.activity.displace();
-        drop(displaced);
+        let mut displaced = open.displace_own(caller);
+        if displaced.is_none() && self.places.taken() == self.places.limit() {
+            displaced = open.displace_of_another(caller);
+        }
+        // Its place is free at once; its task ends by itself.
+        drop(displaced?);
         self.try_count(&mut open, caller, activity)
     }
 
@@ -68,10 +64,9 @@ impl Connections {
         activity: &Arc<Activity>,
     ) -> Option<Counted> {
         let place = self.places.take(caller, 1).ok()?;
-        let memory = self.memory.take(&Caller::Server, CONNECTION_MEMORY).ok()?;
         open.last += 1;
         let (caller, activity) = (caller.clone(), activity.clone());
-        open.by_number.insert(open.last, Entry { caller, activity, _place: place, _memory: memory });
+        open.by_number.insert(open.last, Entry { caller, activity, _place: place });
         Some(Counted { connections: self.clone(), number: open.last })
     }
 
@@ -81,18 +76,28 @@ impl Connections {
 }
 
 impl Open {
-    /// The number of the idle connection that makes room for one of `caller`.
-    fn longest_idle(&self, caller: &Caller) -> Option<u64> {
-        let idlest = |of: &Caller| {
-            let of_caller = self.by_number.iter().filter(|(_, entry)| entry.caller == *of);
-            let idle = of_caller.filter_map(|(number, entry)| Some((entry.activity.idle_since()?, *number)));
-            Some(idle.min()?.1)
-        };
-        idlest(caller).or_else(|| {
-            let mut counts: HashMap<&Caller, usize> = HashMap::new();
-            self.by_number.values().for_each(|entry| *counts.entry(&entry.caller).or_default() += 1);
-            idlest(counts.into_iter().max_by_key(|(_, count)| *count)?.0)
-        })
+    /// Displaces the connection of `caller` that was idle for longest.
+    fn displace_own(&mut self, caller: &Caller) -> Option<Entry> {
+        let of_caller = self.by_number.iter().filter(|(_, entry)| entry.caller == *caller);
+        let idle = of_caller.filter_map(|(number, entry)| Some((entry.activity.idle_since()?, *number)));
+        let mut idle: Vec<_> = idle.collect();
+        idle.sort_unstable();
+        // One that is in use again by now is left alone.
+        let number = idle
+            .into_iter()
+            .map(|(_, number)| number)
+            .find(|number| self.by_number[number].activity.displace_if_idle())?;
+        self.by_number.remove(&number)
+    }
+
+    /// Displaces an idle connection of one that has more of them than `caller`, from the one with the most on.
+    fn displace_of_another(&mut self, caller: &Caller) -> Option<Entry> {
+        let mut counts: HashMap<Caller, usize> = HashMap::new();
+        self.by_number.values().for_each(|entry| *counts.entry(entry.caller.clone()).or_default() += 1);
+        let own = counts.remove(caller).unwrap_or_default();
+        let mut others: Vec<_> = counts.into_iter().filter(|(_, count)| *count > own).collect();
+        others.sort_unstable_by_key(|(_, count)| std::cmp::Reverse(*count));
+        others.into_iter().find_map(|(other, _)| self.displace_own(&other))
     }
 }
 
@@ -129,11 +134,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_callers_own_connection_that_is_idle_for_longest_makes_room() {
-        let connections = Connections::new(10, FairShares::new(1 << 30));
+        let connections = Connections::new(10);
         let activities: Vec<_> = (0..8).map(|number| activity(100 - number)).collect();
         let trusted = activities[0].clone();
         trusted.trust();
-        let in_use = activities[1].begin();
+        let in_use = activities[1].begin().unwrap();
         let mut counted: Vec<_> =
             activities.iter().map(|activity| connections.count(&caller(1), activity).unwrap()).collect();
         counted.push(connections.count(&caller(2), &activity(1000)).unwrap());
@@ -143,12 +148,12 @@ mod tests {
         }
         drop(in_use);
         drop(counted);
-        assert_eq!((connections.places.taken(), connections.memory.taken()), (0, 0));
+        assert_eq!(connections.places.taken(), 0);
     }
 
     #[test]
     fn many_callers_cannot_keep_another_one_out() {
-        let connections = Connections::new(100, FairShares::new(1 << 30));
+        let connections = Connections::new(100);
         let mut counted = Vec::new();
         for number in 0..50 {
             (0..100).for_each(|age| counted.extend(connections.count(&caller(number), &activity(age))));
@@ -159,18 +164,12 @@ mod tests {
 
     #[test]
     fn connections_in_use_are_never_displaced() {
-        let connections = Connections::new(1, FairShares::new(1 << 30));
+        let connections = Connections::new(1);
         let first = activity(100);
-        let in_use = first.begin();
+        let in_use = first.begin().unwrap();
         let _counted = connections.count(&caller(1), &first).unwrap();
         assert!(connections.count(&caller(2), &activity(0)).is_none());
         drop(in_use);
         assert!(connections.count(&caller(2), &activity(0)).is_some());
-    }
-
-    #[test]
-    fn connections_occupy_an_eighth_of_the_memory() {
-        let memory = FairShares::new(16 * PART_OF_MEMORY * CONNECTION_MEMORY);
-        assert_eq!(Connections::new(4096, memory).places.limit(), 16);
     }
 }

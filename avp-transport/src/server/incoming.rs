@@ -270,7 +270,7 @@ impl IncomingFrame {
         owner: &str,
         once: Option<(Digest, Digest)>,
     ) -> Result<Arc<StoredContext>, ErrorResponse> {
-        contexts.check_len(self.head.header().frame_len())?;
+        contexts.check_len(&self.head)?;
         self.sha256 = once.map(|_| Sha256::new());
         let transmission = |frame: &mut Self| {
             let body = frame.sha256.take()?.finalize().into();

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -110,7 +111,7 @@ pub async fn serve<H: Handler>(
 ) {
     let limits = service.options().limits;
     let connections = Arc::new(Listening {
-        open: Connections::new(limits.connections, service.options().memory.clone()),
+        open: Connections::new(limits.connections),
         http: http(&limits),
         options,
         service,
@@ -254,6 +255,8 @@ impl<H: Handler> Listening<H> {
             request.extensions_mut().insert(tracked.clone());
             let (service, in_progress, activity) = (service.clone(), tracked.begin(), tracked.clone());
             async move {
+                // A displaced connection ends; no request begins on it.
+                let Some(in_progress) = in_progress else { return pending().await };
                 let response = service.answer(request).await;
                 let response = response.map(|body| TrackedBody::new(body, activity, timeouts.body));
                 drop(in_progress);

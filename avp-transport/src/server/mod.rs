@@ -43,6 +43,7 @@ mod web;
 pub use audit::AuditLog;
 pub use body::IncomingBody;
 pub use caller::Caller;
+pub use connections::CONNECTION_MEMORY;
 pub use context_handler::{ContextHandler, FindEvidence};
 pub use error_response::ErrorResponse;
 pub use fair_shares::{FairShares, NoRoom, Share};

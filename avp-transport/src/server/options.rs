@@ -24,7 +24,7 @@ pub struct ServerOptions {
     pub origins: AllowedOrigins,
     /// Limits of sizes, numbers and times.
     pub limits: Limits,
-    /// The memory for requests, in bytes: bodies, windows of zstd, JSON, buffers of connections, and what your own
+    /// The memory for requests, in bytes: bodies, windows of zstd, JSON, contexts that are being sent, and what your own
     /// [`Handler`](super::Handler) takes from a clone of it. Default: 4 GiB. Stored contexts have a quota of their own.
     pub memory: FairShares,
     /// How long to wait for bodies.
@@ -59,7 +59,7 @@ pub struct Limits {
     /// The maximum number of bodies received concurrently, frames and JSON, in [`FairShares`]. Default: 256.
     pub bodies: usize,
     /// The maximum number of connections, in [`FairShares`] of addresses. Default: 4,096. Another one takes the place of one that was
-    /// idle for longest.
+    /// idle for longest. Each takes [`CONNECTION_MEMORY`](super::CONNECTION_MEMORY) beside the memory of the requests.
     pub connections: usize,
     /// The maximum number of requests per second of a principal, or of an address without a valid token, with bursts of the
     /// same size. Default: `None`, no limit.
@@ -119,7 +119,7 @@ mod tests {
             ("memory of all sessions", bytes(SESSION_MEMORY as u64)),
             ("memory of the index of a folder", bytes(INDEX_MEMORY as u64)),
             (
-                "unused buffers for frames, within the memory of all requests",
+                "unused buffers for frames, and at most a sixteenth of the memory of all requests",
                 bytes(buffer::MAX_POOLED as u64),
             ),
             ("idempotency keys", idempotency::MAX_KEYS.to_string()),

@@ -4,7 +4,10 @@ use axum::body::Body;
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
-use super::error_response::{ErrorResponse, Header};
+use super::{
+    Caller, FairShares,
+    error_response::{ErrorResponse, Header},
+};
 use crate::{store::StoredContext, wire};
 
 /// The body of a response.
@@ -48,6 +51,8 @@ pub(super) async fn context(
     context: &StoredContext,
     method: &Method,
     request: &HeaderMap,
+    caller: &Caller,
+    memory: &FairShares,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let etag = HeaderValue::from_str(context.etag()).map_err(|_| ErrorResponse::internal())?;
     let mut response = Response::new(Body::empty());
@@ -88,10 +93,13 @@ pub(super) async fn context(
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::FRAME));
     headers.insert(header::CONTENT_LENGTH, (end - start).into());
     if method == Method::GET {
+        // Until the body ends: the context may be removed before.
+        let held = (context.reader(caller, memory)?, memory.take(caller, context.reader_memory())?);
         let reader = context.read(start..end).await.map_err(|error| unreadable(&error))?;
-        *response.body_mut() = Body::from_stream(stream::try_unfold(reader, |mut reader| async move {
-            Ok::<_, std::io::Error>(reader.chunk().await?.map(|chunk| (chunk, reader)))
-        }));
+        let chunks = stream::try_unfold((reader, held), |(mut reader, held)| async move {
+            Ok::<_, std::io::Error>(reader.chunk().await?.map(|chunk| (chunk, (reader, held))))
+        });
+        *response.body_mut() = Body::from_stream(chunks);
     }
     Ok(response)
 }

@@ -98,7 +98,8 @@ async fn context<H: Handler>(
 ) -> Result<Response, Rejection> {
     let Path(id) = id.map_err(|_| no_context())?;
     let context = shared.handler.context(&id, &info).await?.ok_or_else(no_context)?;
-    let response = response::context(&context, request.method(), request.headers()).await?;
+    let (caller, memory) = (info.caller(), &shared.options.memory);
+    let response = response::context(&context, request.method(), request.headers(), &caller, memory).await?;
     if request.method() == Method::GET {
         shared.metrics.sent(response::content_len(&response));
     }

@@ -62,7 +62,7 @@ struct Inner {
     entries: Mutex<Cache<Arc<StoredContext>>>,
     /// The folder of the frames; `None` for memory.
     folder: Option<Folder>,
-    /// For the files of frames that are being received.
+    /// The disk for frames that are being received, and for removed ones that are still being sent.
     parts: FairShares,
     recovery: Recovery,
     options: StoreOptions,
@@ -162,10 +162,11 @@ impl ContextStore {
     }
 
     /// Refuses a frame that could never fit, before its body is read.
-    pub(crate) fn check_len(&self, frame_len: u64) -> Result<(), StoreError> {
-        let quota = self.0.options.quota as u64;
-        if frame_len > quota {
-            return Err(StoreError::Quota { needed: frame_len, quota });
+    pub(crate) fn check_len(&self, head: &OwnedHead) -> Result<(), StoreError> {
+        let quota = self.0.options.quota;
+        let needed = stored::occupied(head, self.0.folder.is_some(), quota);
+        if needed > quota {
+            return Err(StoreError::Quota { needed: needed as u64, quota: quota as u64 });
         }
         Ok(())
     }
@@ -304,7 +305,7 @@ impl Inner {
     fn insert(&self, context: StoredContext, ttl: Duration) -> Result<Arc<StoredContext>, StoreError> {
         self.remove_expired();
         let bytes = context.occupied(self.options.quota);
-        let context = Arc::new(context);
+        let context = Arc::new(context.with_disk(self.parts.clone()));
         let (id, owner) = (context.id(), context.owner());
         let evicted = self.entries().insert(id, owner, context.clone(), bytes, ttl, self.now());
         match evicted {

@@ -1,9 +1,11 @@
 //! One stored context.
 
 use std::{
+    collections::HashMap,
     io::{self, SeekFrom},
     ops::Range,
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +17,7 @@ use tokio::{
 use avp_core::OwnedHead;
 
 use super::{INDEX_MEMORY, Transmission, folder};
+use crate::server::{Caller, FairShares, NoRoom, Share};
 
 /// The length of a chunk that is read from a file, in bytes.
 const FILE_CHUNK: usize = 256 << 10;
@@ -38,6 +41,10 @@ pub struct StoredContext {
     etag: String,
     location: Location,
     transmission: Option<Transmission>,
+    /// The disk of the store, for a context in a file.
+    disk: Option<FairShares>,
+    /// What callers pay for while they are sent the context, each once for all of its readers.
+    readers: Mutex<HashMap<Caller, Weak<Share>>>,
 }
 
 #[derive(Debug)]
@@ -57,11 +64,16 @@ impl StoredContext {
 
     fn new(id: String, owner: &str, head: OwnedHead, crc32: u32, location: Location) -> Self {
         let etag = etag(&head, crc32);
-        Self { id, owner: owner.to_owned(), head, etag, location, transmission: None }
+        let (owner, readers) = (owner.to_owned(), Mutex::default());
+        Self { id, owner, head, etag, location, transmission: None, disk: None, readers }
     }
 
     pub(super) fn with_transmission(self, transmission: Option<Transmission>) -> Self {
         Self { transmission, ..self }
+    }
+
+    pub(super) fn with_disk(self, disk: FairShares) -> Self {
+        Self { disk: Some(disk), ..self }
     }
 
     /// The request that stored it, if it had an idempotency key.
@@ -113,15 +125,34 @@ impl StoredContext {
 
     /// The number of bytes that the context occupies within a quota, see [`StoreOptions::quota`](super::StoreOptions::quota).
     pub(super) fn occupied(&self, quota: usize) -> usize {
-        let index = PER_CONTEXT.saturating_add(self.head.bytes().len());
-        match &self.location {
-            Location::Memory(bytes) => index.saturating_add(bytes.len()),
-            Location::File(_) => {
-                // The frame, and the record beside it.
-                let blocks = self.len().next_multiple_of(BLOCK).saturating_add(BLOCK);
-                let index = index.saturating_mul((quota / INDEX_MEMORY).max(1));
-                usize::try_from(blocks).unwrap_or(usize::MAX).max(index)
-            }
+        occupied(&self.head, matches!(self.location, Location::File(_)), quota)
+    }
+
+    /// The share of a caller that is sent this context: of `memory` where it is in memory, else of the store's disk. The context may be
+    /// removed meanwhile, and then its quota counts it no more.
+    ///
+    /// # Errors
+    /// [`NoRoom`] where the caller is sent too many contexts.
+    pub(crate) fn reader(&self, caller: &Caller, memory: &FairShares) -> Result<Arc<Share>, NoRoom> {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = readers.get(caller).and_then(Weak::upgrade) {
+            return Ok(share);
+        }
+        let pool = match self.location {
+            Location::Memory(_) => memory,
+            Location::File(_) => self.disk.as_ref().unwrap_or(memory),
+        };
+        let share = Arc::new(pool.take(caller, self.len())?);
+        readers.retain(|_, reader| reader.strong_count() > 0);
+        readers.insert(caller.clone(), Arc::downgrade(&share));
+        Ok(share)
+    }
+
+    /// The memory of a reader, in bytes: the chunks that a connection holds. Bytes in memory are shared, not copied.
+    pub(crate) const fn reader_memory(&self) -> u64 {
+        match self.location {
+            Location::Memory(_) => 0,
+            Location::File(_) => 2 * FILE_CHUNK as u64,
         }
     }
 
@@ -177,6 +208,17 @@ impl ContextReader {
     }
 }
 
+/// The number of bytes that a context with this head occupies within a quota.
+pub(super) fn occupied(head: &OwnedHead, is_in_file: bool, quota: usize) -> usize {
+    let (index, len) = (PER_CONTEXT.saturating_add(head.bytes().len()), head.header().frame_len());
+    if !is_in_file {
+        return index.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
+    }
+    // The frame, and the record beside it.
+    let blocks = len.next_multiple_of(BLOCK).saturating_add(BLOCK);
+    usize::try_from(blocks).unwrap_or(usize::MAX).max(index.saturating_mul(quota.div_ceil(INDEX_MEMORY)))
+}
+
 fn etag(head: &OwnedHead, crc32: u32) -> String {
     format!("\"{:08x}-{crc32:08x}-{:x}\"", avp_core::crc32(head.bytes()), head.header().frame_len())
 }
@@ -187,20 +229,36 @@ mod tests {
 
     use super::*;
 
-    fn occupied(context: &StoredContext, quota: usize) -> usize {
-        context.occupied(quota)
-    }
-
     #[test]
     fn a_context_occupies_more_than_its_bytes() {
         let frame: Bytes = FrameEncoder::new(Metadata::default()).encode(&[7; 5000]).unwrap().into();
         let head = OwnedHead::decode(&frame).unwrap();
         let index = PER_CONTEXT + head.bytes().len();
         let in_memory = StoredContext::in_memory("id".into(), "", head.clone(), frame.clone(), 0);
-        assert_eq!(occupied(&in_memory, usize::MAX), frame.len() + index);
+        assert_eq!(in_memory.occupied(usize::MAX), frame.len() + index);
         let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0);
-        assert_eq!(occupied(&in_file, INDEX_MEMORY), 3 * 4096);
-        assert_eq!(occupied(&in_file, 64 * INDEX_MEMORY), 64 * index);
+        assert_eq!(in_file.occupied(INDEX_MEMORY), 3 * 4096);
+        assert_eq!(in_file.occupied(64 * INDEX_MEMORY), 64 * index);
+    }
+
+    #[test]
+    fn a_caller_pays_once_for_all_readers_of_a_context_and_until_the_last_has_gone() {
+        let frame: Bytes = FrameEncoder::new(Metadata::default()).encode(&[7; 5000]).unwrap().into();
+        let head = OwnedHead::decode(&frame).unwrap();
+        let context = StoredContext::in_memory("id".into(), "", head.clone(), frame.clone(), 0);
+        let memory = FairShares::new(10 * frame.len() as u64);
+        let caller = |name: &str| Caller::Principal(name.to_owned());
+        let first = context.reader(&caller("a"), &memory).unwrap();
+        let second = context.reader(&caller("a"), &memory).unwrap();
+        let other = context.reader(&caller("b"), &memory).unwrap();
+        assert_eq!(memory.taken(), 2 * frame.len() as u64);
+        drop((first, other, context));
+        assert_eq!(memory.taken(), frame.len() as u64, "the context is gone, and one reader is not");
+        drop(second);
+        assert_eq!(memory.taken(), 0);
+        let disk = FairShares::new(10);
+        let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0).with_disk(disk);
+        assert!(in_file.reader(&caller("a"), &memory).is_err());
     }
 
     #[test]
@@ -209,8 +267,8 @@ mod tests {
         let head = OwnedHead::decode(&frame).unwrap();
         let index = PER_CONTEXT + head.bytes().len();
         let context = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0);
-        for quota in [INDEX_MEMORY, 8 << 30, 1 << 40] {
-            assert!(quota / occupied(&context, quota) * index <= 2 * INDEX_MEMORY, "{quota}");
+        for quota in [1, INDEX_MEMORY, 2 * INDEX_MEMORY - 1, 8 << 30, 1 << 40] {
+            assert!(quota / context.occupied(quota) * index <= INDEX_MEMORY, "{quota}");
         }
     }
 }
