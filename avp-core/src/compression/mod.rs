@@ -481,7 +481,8 @@ mod tests {
 
     #[test]
     fn the_content_size_of_every_form_is_read_and_a_missing_one_is_not() {
-        for len in [0, 1, 255, 256, 65_791, 65_792, 131_073] {
+        let lens = [0, 1, 255, 256, 65_791, 65_792, 131_073];
+        for len in lens.into_iter().take(if cfg!(miri) { 4 } else { 7 }) {
             let packed = compress_body(&noise(len), Compression::Fast);
             assert_eq!(content_size(&packed[..packed.len().min(18)]), Some(len as u64), "{len}");
         }

@@ -151,16 +151,13 @@ impl ContextHandler {
                 let context = storing.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))?;
                 Ok(self.receipt(&context, info))
             }
-            // Heads can be equal where bodies are not, so the whole frame is read and compared.
-            KeyState::Completed(completed) if frame.into_sha256().await? == completed.transmission.body => {
+            KeyState::Completed(completed) => {
                 let gone = || ErrorResponse::not_found("the context of this idempotency key has expired");
-                Ok(self.receipt(&*self.contexts.get(&completed.context_id).ok_or_else(gone)?, info))
+                let context = self.contexts.get(&completed.context_id).ok_or_else(gone)?;
+                // Heads can be equal where bodies are not, so the whole frame is read and compared.
+                if frame.matches(&context).await? { Ok(self.receipt(&context, info)) } else { Err(reused()) }
             }
-            KeyState::Completed(_) | KeyState::OtherFrame => Err(ErrorResponse::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency_key_reused",
-                "this idempotency key was used with another frame",
-            )),
+            KeyState::OtherFrame => Err(reused()),
             KeyState::InProgress => Err(ErrorResponse::new(
                 StatusCode::CONFLICT,
                 "in_progress",
@@ -242,6 +239,11 @@ impl Handler for ContextHandler {
     fn stored_bytes(&self) -> u64 {
         self.contexts.bytes_used() as u64
     }
+}
+
+fn reused() -> ErrorResponse {
+    let message = "this idempotency key was used with another frame";
+    ErrorResponse::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", message)
 }
 
 /// Refuses an agent id that is too long to be stored.

@@ -154,7 +154,7 @@ mod tests {
 
     fn complete(reservation: KeyState, context_id: &str) {
         let KeyState::New(reservation) = reservation else { panic!("the key is taken") };
-        let transmission = Transmission { key: reservation.key, head: HEAD, body: [7; 32] };
+        let transmission = Transmission { key: reservation.key, head: HEAD };
         reservation.complete(Completed { context_id: context_id.to_owned(), transmission });
     }
 

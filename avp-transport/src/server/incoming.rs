@@ -10,7 +10,6 @@ use std::{
 
 use avp_core::{BodyReader, DecodeError, FrameLimits, OwnedHead, decompression_memory, verify_compressed};
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
@@ -97,8 +96,6 @@ pub struct IncomingFrame {
     reader: BodyReader,
     /// That of the body on the wire; valid after its end.
     crc32: u32,
-    /// Computes that of the body on the wire, where it is asked for.
-    sha256: Option<Sha256>,
     reception: Reception,
 }
 
@@ -114,7 +111,7 @@ pub(super) struct Reception {
 impl IncomingFrame {
     pub(super) fn new(head: OwnedHead, first: Bytes, body: RequestBody, reception: Reception) -> Self {
         let reader = BodyReader::new(&head.head());
-        Self { head, first, body, reader, crc32: 0, sha256: None, reception }
+        Self { head, first, body, reader, crc32: 0, reception }
     }
 
     /// Header and metadata.
@@ -137,25 +134,32 @@ impl IncomingFrame {
             Some(bytes) => {
                 self.reception.metrics.received(bytes.len() as u64);
                 self.reader.feed(bytes)?;
-                if let Some(sha256) = &mut self.sha256 {
-                    sha256.update(bytes);
-                }
             }
             None => self.crc32 = self.reader.clone().finish()?,
         }
         Ok(bytes)
     }
 
-    /// Reads and discards the body, and returns its SHA-256 on the wire.
+    /// Reads the body and compares it with that of a stored context with the same head.
     ///
     /// # Errors
-    /// As [`chunk`](Self::chunk).
-    pub(super) async fn into_sha256(mut self) -> Result<Digest, BodyError> {
-        let mut sha256 = Sha256::new();
-        while let Some(bytes) = self.chunk().await? {
-            sha256.update(&bytes);
+    /// As [`chunk`](Self::chunk), and where the context cannot be read.
+    pub(super) async fn matches(mut self, context: &StoredContext) -> Result<bool, BodyError> {
+        let mut stored = context.read(self.head.bytes().len() as u64..context.len()).await?;
+        let mut expected = Bytes::new();
+        while let Some(mut bytes) = self.chunk().await? {
+            while !bytes.is_empty() {
+                if expected.is_empty() {
+                    // The reader has refused a body that is longer than the head says.
+                    expected = stored.chunk().await?.ok_or(BodyError::Broken)?;
+                }
+                let len = bytes.len().min(expected.len());
+                if bytes.split_to(len) != expected.split_to(len) {
+                    return Ok(false);
+                }
+            }
         }
-        Ok(sha256.finalize().into())
+        Ok(true)
     }
 
     /// Receives and verifies the whole frame into one buffer of its size, and returns it with the CRC-32 of its body on the
@@ -271,22 +275,16 @@ impl IncomingFrame {
         once: Option<(Digest, Digest)>,
     ) -> Result<Arc<StoredContext>, ErrorResponse> {
         contexts.check_len(&self.head)?;
-        self.sha256 = once.map(|_| Sha256::new());
-        let transmission = |frame: &mut Self| {
-            let body = frame.sha256.take()?.finalize().into();
-            once.map(|(key, head)| Transmission { key, head, body })
-        };
+        let transmission = once.map(|(key, head)| Transmission { key, head });
         Ok(match contexts.folder() {
             None => {
                 let (bytes, crc32) = self.receive_bytes().await?;
-                let transmission = transmission(&mut self);
                 contexts.insert_bytes(owner, self.head, bytes, crc32, transmission)?
             }
             Some(folder) => {
                 let disk = contexts.parts().take(&self.reception.caller, 0).map_err(BodyError::NoDisk)?;
                 disk.could_grow_to(self.head.header().frame_len()).map_err(BodyError::NoDisk)?;
                 let (file, crc32) = self.receive_file(folder, Some(disk)).await?;
-                let transmission = transmission(&mut self);
                 contexts.insert_file(owner, self.head, file, crc32, transmission).await?
             }
         })

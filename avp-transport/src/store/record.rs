@@ -86,7 +86,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let frame = folder.path().join("c1.avp");
         assert_eq!(Record::read(&frame).unwrap(), None);
-        let transmission = Transmission { key: [1; 32], head: [2; 32], body: [255; 32] };
+        let transmission = Transmission { key: [1; 32], head: [255; 32] };
         let record = Record::new("alice \"a\"\n", Duration::from_secs(100), Some(transmission));
         record.write(&frame).unwrap();
         assert_eq!(Record::read(&frame).unwrap(), Some(record.clone()));
