@@ -3,9 +3,12 @@
 use core::fmt;
 
 use crate::{
-    Checksum, DecodeError, Dialect, Header, Hybrid, KvHeader, KvView, Metadata, Mode, PayloadType, checksum,
-    dialect, metadata::Undecided,
+    Checksum, DecodeError, Dialect, Header, Hybrid, KvView, Metadata, Mode, PayloadType, checksum, dialect,
+    metadata::Undecided,
 };
+
+#[cfg(feature = "zstd")]
+use crate::KvHeader;
 
 /// The part of a frame in front of its body: header, metadata and dialect.
 ///
