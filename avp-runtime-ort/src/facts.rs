@@ -35,8 +35,10 @@ impl Facts {
     /// # Errors
     /// When the template refuses the messages or the tokenizer the text, or the prompt is vectors.
     pub(crate) fn tokenize(&self, prompt: &Prompt) -> Result<Vec<u32>, RunError> {
-        let rendered = prompt.render(self.template.as_ref(), self.tokens.special())?;
-        self.tokens.encode_parts(&rendered)
+        if let Prompt::Raw(text) = prompt {
+            return self.tokens.encode(text);
+        }
+        self.tokens.encode_parts(&*prompt.render(self.template.as_ref(), self.tokens.special())?)
     }
 
     /// The text of `prompt`.

@@ -93,7 +93,7 @@ impl Tokens {
         Ok(ids)
     }
 
-    /// The text of a special token in two parts that are none.
+    /// Divides the text of an added token into two parts without an added token.
     fn halves<'t>(&self, text: &'t str) -> Result<(&'t str, &'t str), RunError> {
         let mut cuts = text.char_indices().skip(1).map(|(at, _)| text.split_at(at));
         let found = cuts.find(|(start, end)| !self.special.are_in(start) && !self.special.are_in(end));

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{process::run, tools::FUZZ};
+use crate::tools::FUZZ;
 
 const FOLDERS: [&str; 3] = ["fuzz", "aacp/fuzz", "avp-transport/fuzz"];
 
@@ -66,9 +66,6 @@ fn run_each(root: &Path, time: Duration, only: Option<&str>) -> Result<()> {
 fn run_target(root: &Path, folder: &str, target: &str, time: Duration) -> Result<String> {
     let mut cargo = FUZZ.set_up(root)?;
     // Coverage instrumentation and sanitizers are unstable.
-    cargo.args(["fuzz", "build", "--fuzz-dir", folder, target]).env("RUSTC_BOOTSTRAP", "1");
-    run(&mut cargo)?;
-    let mut cargo = FUZZ.set_up(root)?;
     cargo.args(["fuzz", "run", "--fuzz-dir", folder, target, "--"]).env("RUSTC_BOOTSTRAP", "1");
     cargo.arg(format!("-max_total_time={}", time.as_secs())).arg("-print_final_stats=1");
     eprintln!("fuzzing {target} for {} s", time.as_secs());
@@ -101,47 +98,14 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
 
 /// Fills the corpora from the vectors, so that fuzzing starts from inputs that mean something.
 fn seed(root: &Path) -> Result<()> {
-    let mut inputs: Vec<(&str, &str, Vec<u8>)> = Vec::new();
+    let mut inputs = Vec::new();
     for entry in fs::read_dir(root.join("test-vectors/avp"))? {
         let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let file: Value = serde_json::from_str(&fs::read_to_string(&path)?)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        for case in file["cases"].as_array().into_iter().flatten() {
-            let input = &case["input"];
-            let bytes = input["hex"].as_str().map(hex).transpose()?;
-            match (case["operation"].as_str(), bytes) {
-                (Some("frame.decode"), Some(frame)) => {
-                    inputs.push(("fuzz", "stream", [&[7], &frame[..], &frame].concat()));
-                    inputs.push(("avp-transport/fuzz", "reader", [&[7], &frame[..]].concat()));
-                    let request = b"POST /avp/v2/transmit\nhost: localhost\nauthorization: Bearer token\n\
-                        content-type: application/avp+binary\n\n";
-                    inputs.push(("avp-transport/fuzz", "service", [&request[..], &frame].concat()));
-                    let record = br#"{"owner":"a","expires":99999999999999}"#;
-                    let len = (record.len() as u16).to_le_bytes();
-                    inputs.push(("avp-transport/fuzz", "store", [&len[..], record, &frame].concat()));
-                    let metadata_len =
-                        frame.get(8..12).and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?)));
-                    let end = metadata_len.and_then(|len| 12_usize.checked_add(len as usize));
-                    if let Some(metadata) = end.and_then(|end| frame.get(12..end)) {
-                        inputs.push(("fuzz", "metadata", metadata.to_vec()));
-                    }
-                    if let Some(body) = end.and_then(|end| frame.get(end..)) {
-                        inputs.push(("fuzz", "hybrid", body.to_vec()));
-                        inputs.push(("fuzz", "unpack", body.to_vec()));
-                    }
-                    inputs.push(("fuzz", "frame", frame));
-                }
-                (Some("hybrid.decode"), Some(body)) => inputs.push(("fuzz", "hybrid", body)),
-                (Some("kv.decode"), Some(body)) => {
-                    inputs.push(("fuzz", "kv", [&body[..], &[0, 5, 1]].concat()));
-                }
-                _ => {
-                    let json = input["json"].as_str().map(|json| json.as_bytes().to_vec());
-                    inputs.extend(json.map(|json| ("fuzz", "json", json)));
-                }
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let file: Value = serde_json::from_str(&fs::read_to_string(&path)?)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            for case in file["cases"].as_array().into_iter().flatten() {
+                inputs.extend(inputs_of(case)?);
             }
         }
     }
@@ -151,6 +115,46 @@ fn seed(root: &Path) -> Result<()> {
         fs::write(corpus.join(format!("vector-{number}")), input)?;
     }
     Ok(())
+}
+
+/// A folder of targets, a target in it, and an input.
+type Input = (&'static str, &'static str, Vec<u8>);
+
+/// What a vector gives to the targets.
+fn inputs_of(case: &Value) -> Result<Vec<Input>> {
+    let input = &case["input"];
+    let bytes = input["hex"].as_str().map(hex).transpose()?;
+    Ok(match (case["operation"].as_str(), bytes) {
+        (Some("frame.decode"), Some(frame)) => inputs_of_frame(frame),
+        (Some("hybrid.decode"), Some(body)) => vec![("fuzz", "hybrid", body)],
+        (Some("kv.decode"), Some(body)) => vec![("fuzz", "kv", [&body[..], &[0, 5, 1]].concat())],
+        _ => {
+            let json = input["json"].as_str().map(|json| json.as_bytes().to_vec());
+            json.into_iter().map(|json| ("fuzz", "json", json)).collect()
+        }
+    })
+}
+
+fn inputs_of_frame(frame: Vec<u8>) -> Vec<Input> {
+    const REQUEST: &[u8] = b"POST /avp/v2/transmit\nhost: localhost\nauthorization: Bearer token\n\
+        content-type: application/avp+binary\n\n";
+    const RECORD: &[u8] = br#"{"owner":"a","expires":99999999999999}"#;
+    let mut inputs = vec![
+        ("fuzz", "stream", [&[7], &frame[..], &frame].concat()),
+        ("avp-transport/fuzz", "reader", [&[7], &frame[..]].concat()),
+        ("avp-transport/fuzz", "service", [REQUEST, &frame].concat()),
+        ("avp-transport/fuzz", "store", [&(RECORD.len() as u16).to_le_bytes(), RECORD, &frame].concat()),
+    ];
+    // Bytes 8 to 12 are the length of the metadata, which begin at byte 12.
+    let metadata_len = frame.get(8..12).and_then(|len| Some(u32::from_le_bytes(len.try_into().ok()?)));
+    let end = metadata_len.and_then(|len| 12_usize.checked_add(len as usize));
+    if let Some((head, body)) = end.and_then(|end| frame.split_at_checked(end)) {
+        inputs.push(("fuzz", "metadata", head[12..].to_vec()));
+        inputs.push(("fuzz", "hybrid", body.to_vec()));
+        inputs.push(("fuzz", "unpack", body.to_vec()));
+    }
+    inputs.push(("fuzz", "frame", frame));
+    inputs
 }
 
 fn hex(text: &str) -> Result<Vec<u8>> {

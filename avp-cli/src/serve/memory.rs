@@ -17,6 +17,9 @@ const UNKNOWN: u64 = 4 << 30;
 /// The smallest `--memory`, in bytes.
 const LEAST: u64 = 256 << 20;
 
+/// Connections have at most this part of the memory, and requests at least.
+const PART: u64 = 16;
+
 /// The sizes of a server's parts, in bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MemoryPlan {
@@ -30,9 +33,6 @@ pub(super) struct MemoryPlan {
     pub(super) connections: usize,
 }
 
-/// Connections may occupy this part of the memory.
-const CONNECTIONS: u64 = 16;
-
 impl MemoryPlan {
     /// Divides the memory as the options say.
     ///
@@ -43,21 +43,20 @@ impl MemoryPlan {
     }
 
     fn within(memory: u64, store: &StoreArgs, has_model: bool) -> Result<Self> {
-        ensure!(memory >= LEAST, "--memory {memory}: expected at least {LEAST} bytes");
+        ensure!(memory >= LEAST, "--memory {memory}: expected at least {} MiB", LEAST >> 20);
         let is_in_memory = store.store.is_none();
         let default_quota =
             if is_in_memory { (memory / 2).min(DEFAULT_QUOTA as u64) } else { DEFAULT_QUOTA as u64 };
         let quota = store.quota.unwrap_or(default_quota);
-        let connections =
-            (Limits::default().connections as u64).min(memory / CONNECTIONS / CONNECTION_MEMORY);
+        let connections = (Limits::default().connections as u64).min(memory / PART / CONNECTION_MEMORY);
         let always = ALWAYS + connections * CONNECTION_MEMORY;
         let kept = if is_in_memory { quota } else { INDEX_MEMORY as u64 };
         let requests = memory.saturating_sub(kept).saturating_sub(always);
         ensure!(
-            requests >= memory / 16,
+            requests >= memory / PART,
             "--quota {quota}: contexts are in memory, and --memory {memory} leaves {requests} bytes for requests; expected a quota of \
              at most {}, or --store",
-            (memory - memory / 16).saturating_sub(always)
+            (memory - memory / PART).saturating_sub(always)
         );
         // A frame passes through memory only where it is kept there or read there, and then beside its uncompressed body.
         let times = u64::from(is_in_memory) + u64::from(has_model);
@@ -127,11 +126,11 @@ mod tests {
     #[test]
     fn a_quota_that_leaves_nothing_for_requests_is_refused() {
         let quota = |quota| StoreArgs { quota: Some(quota), ..store() };
-        let error = plan(4 * GIB, &quota(4 * GIB), false).unwrap_err().to_string();
-        let largest: u64 =
-            error.rsplit_once("at most ").unwrap().1.split(',').next().unwrap().parse().unwrap();
+        let connections = plan(4 * GIB, &store(), false).unwrap().connections as u64 * CONNECTION_MEMORY;
+        let largest = 4 * GIB - 4 * GIB / PART - ALWAYS - connections;
         assert!(plan(4 * GIB, &quota(largest), false).is_ok());
-        assert!(plan(4 * GIB, &quota(largest + 1), false).is_err());
+        let error = plan(4 * GIB, &quota(largest + 1), false).unwrap_err().to_string();
+        assert!(error.contains(&format!("at most {largest},")), "{error}");
         assert!(plan(LEAST - 1, &store(), false).is_err());
     }
 

@@ -3,6 +3,7 @@
 mod access;
 mod chat;
 mod config;
+mod costs;
 mod descriptors;
 mod error;
 mod log;
@@ -67,7 +68,7 @@ pub(crate) struct Serve {
     /// Format of the log on standard error
     #[arg(long, value_name = "text|json", default_value = "text")]
     log: LogForm,
-    /// File to which a line of JSON is appended for each request: who did what to which context
+    /// Audit log: a file to which each request appends one line of JSON, with its sender, contexts and outcome
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
     /// Log level: error, warn, info, debug or trace [default: RUST_LOG, or info]
@@ -177,11 +178,7 @@ impl Serve {
             origins: AllowedOrigins::new(&self.access.allowed_origin).context("--allowed-origin")?,
             limits: self.limits(&plan),
             memory: FairShares::new(plan.requests),
-            audit: self
-                .audit
-                .as_deref()
-                .map(|file| anyhow::Ok(AuditLog::new(audit_file(file)?)))
-                .transpose()?,
+            audit: self.audit.as_deref().map(audit_file).transpose()?.map(AuditLog::new),
             ..Default::default()
         };
         let user_token = user_token.as_ref();

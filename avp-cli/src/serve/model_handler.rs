@@ -2,17 +2,15 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{ServedModelArgs, chat, error};
-use crate::model::{find_library, load_runtime};
 use anyhow::Result;
 use avp_core::{
-    Evidence, Frame, KvHeader, decompression_memory,
+    Evidence,
     messages::{Hello, JsonMessage},
 };
 use avp_rosetta::MapFolder;
 use avp_runtime_ort::{
-    Chat, Context, ContextError, FrameOptions, FrameReadOptions, GenerateOptions, Generation,
-    GenerationStream, Message, Model, Prompt, Runtime, ThinkOptions, Thought,
+    Chat, Context, FrameOptions, FrameReadOptions, GenerateOptions, Generation, GenerationStream, Message,
+    Model, Prompt, Runtime, ThinkOptions, Thought,
 };
 use avp_transport::{
     server::{
@@ -24,21 +22,11 @@ use avp_transport::{
 };
 use http::{Method, Request, Response, StatusCode};
 
+use super::{ServedModelArgs, chat, costs, error};
+use crate::model::{find_library, load_runtime};
+
 /// The maximum number of concurrent requests to the model, each of which may block a thread. Further ones get 503.
 pub(super) const MAX_REQUESTS: u64 = 64;
-
-/// Memory for rendering a chat template, in bytes for each byte of the request: published templates indent tools by more than half of it.
-const RENDERING: u64 = 64;
-
-/// The longest text of a chat template, in bytes.
-const MAX_RENDERED: u64 = 64 << 20;
-
-/// Memory for reading a text's tokens, in bytes for each byte of text: a megabyte of blanks is a single word, all of whose characters
-/// wait to be merged.
-const TOKENIZING: u64 = 1200;
-
-/// Memory for an event that the client has not read, in bytes: a token's text and its place in a queue.
-const PER_EVENT: u64 = 128;
 
 /// A model and its stored contexts.
 pub(super) struct ModelHandler {
@@ -64,6 +52,8 @@ struct LoadedContext {
 /// A request to the model: its place, its context and its memory until it is dropped.
 pub(super) struct Running {
     caller: Caller,
+    /// The length of the prompt in the request, in bytes.
+    prompt_len: usize,
     context: Option<LoadedContext>,
     _place: Share,
     /// That of the KV-cache of the run.
@@ -140,13 +130,14 @@ impl ModelHandler {
         Prompt::Chat(Chat { special_tokens_as_text: !self.special_tokens_in_content, ..chat })
     }
 
-    /// A place for one more request, with the stored context of this id.
+    /// A place for one more request, with the stored context of this id. The prompt has `prompt_len` bytes in the request.
     ///
     /// # Errors
     /// 503 at the caller's part of the places or the memory; 404 for an unknown context; 400, with the difference, for one of another
     /// model, or that is not a KV-cache.
     pub(super) async fn begin(
         &self,
+        prompt_len: usize,
         context_id: Option<&str>,
         info: &RequestInfo,
     ) -> Result<Running, ErrorResponse> {
@@ -161,7 +152,7 @@ impl ModelHandler {
             Some(id) => Some(self.loaded_context(id, info).await?),
             None => None,
         };
-        Ok(Running { caller, context, _place: place, cache: None })
+        Ok(Running { caller, prompt_len, context, _place: place, cache: None })
     }
 
     /// The stored context with this id, if the caller may see it and the model can use it.
@@ -177,8 +168,10 @@ impl ModelHandler {
         let loading = tokio::spawn(async move {
             let bytes = stored.bytes().await.map_err(|_| not_found())?;
             blocking(move || {
-                let (needed, payload_limit) = needed_for(&model, &bytes, payload_limit)?;
-                memory.grow_to(needed)?;
+                let cost = costs::context(&model, &bytes, payload_limit);
+                let cost = cost.map_err(|error| error::of_context(&error))?;
+                memory.grow_to(cost.memory)?;
+                let payload_limit = cost.payload_limit;
                 let options = FrameReadOptions { payload_limit, ..FrameReadOptions::default() };
                 let context = Context::from_bytes(&runtime, bytes, &options);
                 let context = context.map_err(|error| error::of_context(&error))?;
@@ -195,33 +188,31 @@ impl ModelHandler {
         &self,
         running: Running,
         prompt: Prompt,
-        prompt_len: usize,
         options: GenerateOptions,
     ) -> Result<Generation, ErrorResponse> {
-        let (stream, running) = self.stream(running, prompt, prompt_len, options).await?;
+        let (stream, running) = self.stream(running, prompt, options).await?;
         let answer = stream.await;
         answer.map_err(|error| error::of_run_behind(running.has_context(), &error))
     }
 
-    /// Generates the answer as a stream. `prompt_len` is the length of the prompt in the request, in bytes.
+    /// Generates the answer as a stream.
     pub(super) async fn stream(
         &self,
         mut running: Running,
         prompt: Prompt,
-        prompt_len: usize,
         options: GenerateOptions,
     ) -> Result<(GenerationStream, Running), ErrorResponse> {
         let (model, memory) = (self.model.clone(), self.memory.clone());
         // Rendering a chat template takes time.
         blocking(move || {
-            let (text, tokenizing) = render(&model, &memory, &running, prompt, prompt_len)?;
+            let (text, tokenizing) = render(&model, &memory, &running, prompt)?;
             let stream = model.start_generate(text, running.context(), &options);
             drop(tokenizing);
             let stream = stream.map_err(|error| error::of_run_behind(running.has_context(), &error))?;
             // If there is no memory for the run, dropping the stream ends it.
             let read = stream.so_far();
             let tokens = read.context_tokens + read.prompt_tokens + options.max_tokens.min(model.window());
-            running.cache = Some(memory.take(&running.caller, cache_memory(&model, tokens))?);
+            running.cache = Some(memory.take(&running.caller, costs::run(&model, tokens))?);
             Ok((stream, running))
         })
         .await
@@ -230,11 +221,11 @@ impl ModelHandler {
     /// The memory for the events of an answer that its client may leave unread.
     pub(super) fn event_memory(
         &self,
-        info: &RequestInfo,
+        running: &Running,
         options: &GenerateOptions,
     ) -> Result<Share, ErrorResponse> {
-        let events = options.max_tokens.min(self.model.window()) as u64;
-        Ok(self.memory.take(&info.caller(), events * PER_EVENT)?)
+        let events = options.max_tokens.min(self.model.window());
+        Ok(self.memory.take(&running.caller, costs::events(events))?)
     }
 
     /// Runs latent steps, and stores the resulting context.
@@ -242,17 +233,16 @@ impl ModelHandler {
         &self,
         mut running: Running,
         prompt: Prompt,
-        prompt_len: usize,
         steps: usize,
         info: &RequestInfo,
     ) -> Result<(Thought, Arc<StoredContext>), ErrorResponse> {
         let (model, memory) = (self.model.clone(), self.memory.clone());
         let pending = blocking(move || {
-            let (text, tokenizing) = render(&model, &memory, &running, prompt, prompt_len)?;
+            let (text, tokenizing) = render(&model, &memory, &running, prompt)?;
             let prompt_tokens = model.tokenize(&text).map_err(|error| error::of_run(&error))?.len();
             let context_tokens = running.context().map_or(0, Context::seq_len);
             let tokens = context_tokens + prompt_tokens + steps.min(model.window());
-            running.cache = Some(memory.take(&running.caller, cache_memory(&model, tokens))?);
+            running.cache = Some(memory.take(&running.caller, costs::run(&model, tokens))?);
             let pending = model.start_think(text, running.context(), &ThinkOptions::steps(steps));
             drop(tokenizing);
             Ok((pending, running))
@@ -286,10 +276,9 @@ impl Handler for ModelHandler {
 
     async fn text(&self, message: JsonMessage, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.contexts.check_session(&message.session_id)?;
-        let running = self.begin(None, info).await?;
-        let len = message.content.len();
+        let running = self.begin(message.content.len(), None, info).await?;
         let prompt = self.prompt(vec![Message::new("user", message.content)].into());
-        let answer = self.answer(running, prompt, len, GenerateOptions::default()).await?;
+        let answer = self.answer(running, prompt, GenerateOptions::default()).await?;
         Ok(Reply::new().with("content", answer.text))
     }
 
@@ -332,63 +321,18 @@ impl Handler for ModelHandler {
     }
 }
 
-/// Renders a prompt whose request had `len` bytes. Keep the memory until its tokens have been read.
+/// Renders a prompt. Keep the memory until its tokens have been read.
 fn render(
     model: &Model,
     memory: &FairShares,
     running: &Running,
     prompt: Prompt,
-    len: usize,
 ) -> Result<(Prompt, Share), ErrorResponse> {
-    let rendering = (len as u64).saturating_mul(RENDERING).min(MAX_RENDERED);
-    let mut share = memory.take(&running.caller, rendering)?;
+    let mut share = memory.take(&running.caller, costs::rendering(running.prompt_len))?;
     let text = model.render(&prompt).map_err(|error| error::of_run(&error))?;
     drop(prompt);
-    let tokenizing = (text.text_len() as u64).saturating_mul(TOKENIZING);
-    share.grow_to(tokenizing)?;
+    share.grow_to(costs::tokenizing(text.text_len()))?;
     Ok((Prompt::Rendered(text), share))
-}
-
-/// The memory of a run over so many tokens: the cache that a step reads, and the one that it writes.
-fn cache_memory(model: &Model, tokens: usize) -> u64 {
-    let tokens = tokens.min(model.window()) as u64;
-    tokens.saturating_mul(2 * model.cache_layout().bytes_per_token() as u64)
-}
-
-/// The memory of a context whose frame is in memory: its size, that of the unpacked cache, and that of the cache in the model's number
-/// format. A compressed body is unpacked as far as its header, and refused if that is another model's. Also returns the limit for
-/// unpacking the rest.
-fn needed_for(model: &Model, bytes: &[u8], payload_limit: usize) -> Result<(u64, usize), ErrorResponse> {
-    let decode = |error| error::of_context(&ContextError::Decode(error));
-    let frame = Frame::decode(bytes).map_err(decode)?;
-    let layout = model.cache_layout();
-    let Some(header) = frame.kv_header(payload_limit).map_err(decode)? else {
-        // The payload, a copy of its cache, and a converted one of up to twice its size.
-        let unpacking = (payload_limit as u64).saturating_mul(4);
-        let window = decompression_memory(frame.body(), payload_limit) as u64;
-        return Ok(((bytes.len() as u64).saturating_add(unpacking).saturating_add(window), payload_limit));
-    };
-    for (field, expected, got) in [
-        ("num_layers", layout.num_layers, header.num_layers),
-        ("num_kv_heads", layout.num_kv_heads, header.num_kv_heads),
-        ("head_dim", layout.head_dim, header.head_dim),
-    ] {
-        if expected as u64 != u64::from(got) {
-            let (expected, got) = (expected.to_string(), got.to_string());
-            return Err(error::of_context(&ContextError::OtherModel { field, expected, got }));
-        }
-    }
-    let converted = KvHeader { dtype: layout.dtype, ..header };
-    let converted = Some(converted).filter(|_| header.dtype != layout.dtype);
-    let mut needed = bytes.len() as u64;
-    let unpacked = header.body_len().unwrap_or(usize::MAX).min(payload_limit);
-    if frame.is_compressed() {
-        needed = needed.saturating_add(unpacked as u64);
-        needed = needed.saturating_add(decompression_memory(frame.body(), payload_limit) as u64);
-    }
-    // A conversion copies the cache first.
-    let converted = converted.map_or(Some(0), |to| to.body_len()?.checked_add(header.body_len()?));
-    Ok((needed.saturating_add(converted.unwrap_or(usize::MAX) as u64), unpacked))
 }
 
 /// Runs blocking work on a thread for it.
@@ -400,7 +344,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use avp_core::{Compression, Header};
+    use avp_core::{Compression, Frame, Header, decompression_memory};
     use avp_transport::store::{ContextStore, StoreOptions};
     use clap::Parser;
 
@@ -449,7 +393,7 @@ mod tests {
         stored.id().to_owned()
     }
 
-    /// A stored context, loaded for whoever asks.
+    /// Loads a stored context, as a request without a token does.
     async fn loaded(handler: &ModelHandler, id: &str) -> Result<LoadedContext, ErrorResponse> {
         handler.loaded_context(id, &RequestInfo::default()).await
     }
@@ -504,47 +448,26 @@ mod tests {
         assert!(loaded(&handler, &keep(&handler, &packed).await).await.is_ok());
     }
 
-    #[tokio::test]
-    async fn a_compressed_context_of_another_shape_is_refused_before_it_is_unpacked() {
-        let handler = load();
-        let packed = frame(&handler, Compression::Fast);
-        let read = Frame::decode(&packed).unwrap();
-        let layout = handler.model.cache_layout();
-        let other = KvHeader {
-            num_layers: layout.num_layers as u32 + 1,
-            num_kv_heads: layout.num_kv_heads as u32,
-            head_dim: layout.head_dim as u32,
-            seq_len: u32::MAX,
-            dtype: layout.dtype,
-        };
-        // A header, and nothing of the terabytes behind it.
-        let body = avp_core::compress_body(&[&other.encode()[..], &[0; 1000]].concat(), Compression::Fast);
-        let header = read.header();
-        let header = Header::new(header.flags(), header.metadata_len(), body.len() as u32).unwrap();
-        let bomb = [&header.encode()[..], &packed[Header::LEN..read.body_offset()], &body].concat();
-        let refused = needed_for(&handler.model, &bomb, handler.payload_limit).unwrap_err();
-        assert!(refused.message().contains("num_layers"), "{refused}");
+    fn running(handler: &ModelHandler, prompt_len: usize) -> Running {
+        let place = handler.places.take(&Caller::at(None), 1).unwrap();
+        Running { caller: Caller::at(None), prompt_len, context: None, _place: place, cache: None }
     }
 
     #[tokio::test]
     async fn a_run_has_memory_for_its_prompt_and_its_cache() {
         let mut handler = load();
         let start = |handler: &ModelHandler, len| {
-            let place = handler.places.take(&Caller::at(None), 1).unwrap();
-            let running = Running { caller: Caller::at(None), context: None, _place: place, cache: None };
-            let (model, memory) = (handler.model.clone(), handler.memory.clone());
-            render(&model, &memory, &running, Prompt::Raw("a".repeat(len)), len).map(drop)
+            let prompt = Prompt::Raw("a".repeat(len));
+            render(&handler.model, &handler.memory, &running(handler, len), prompt).map(drop)
         };
-        handler.memory = memory(1000 * TOKENIZING);
+        handler.memory = memory(costs::tokenizing(1000));
         assert!(start(&handler, 1000).is_ok());
         assert_eq!(start(&handler, 1001).unwrap_err().code(), "too_large_for_memory");
         assert_eq!(handler.memory.taken(), 0);
-        let place = handler.places.take(&Caller::at(None), 1).unwrap();
-        let running = Running { caller: Caller::at(None), context: None, _place: place, cache: None };
         let options = GenerateOptions { max_tokens: 3, ..GenerateOptions::default() };
-        let (stream, running) = handler.stream(running, "Hi".into(), 2, options).await.unwrap();
+        let (stream, running) = handler.stream(running(&handler, 2), "Hi".into(), options).await.unwrap();
         let tokens = stream.so_far().prompt_tokens + 3;
-        assert_eq!(handler.memory.taken(), cache_memory(&handler.model, tokens));
+        assert_eq!(handler.memory.taken(), costs::run(&handler.model, tokens));
         drop((stream, running));
         assert_eq!((handler.memory.taken(), handler.places.taken()), (0, 0));
     }

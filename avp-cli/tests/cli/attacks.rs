@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::repository,
-    server::{Server, answer, frame},
+    server::{Server, frame},
 };
 
 /// The memory of the server, in bytes.
@@ -379,12 +379,5 @@ fn hostile_clients_cost_the_others_neither_their_answers_nor_the_memory() {
         assert!(highest <= limit, "{highest} bytes, the limit is {limit}");
     }
     // It goes on as before.
-    let (status, _, _) = answer_to(&server);
-    assert_eq!(status, 200);
-}
-
-fn answer_to(server: &Server) -> (u16, String, Vec<u8>) {
-    let mut stream = server.connect();
-    stream.write_all(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
-    answer(stream)
+    assert_eq!(server.ask("GET /health", "", b"").0, 200);
 }

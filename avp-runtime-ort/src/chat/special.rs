@@ -117,17 +117,21 @@ pub(super) struct Marked {
 impl Marked {
     /// The rendered text, with the special tokens in place of their marks.
     pub(super) fn rendered(&self, text: &str) -> Rendered {
-        let (mut parts, mut rest) = (Vec::new(), text);
-        while let Some(start) = rest.find(&self.marks.start) {
-            let after = &rest[start + self.marks.start.len()..];
-            let Some((index, behind)) = after.split_once(END) else { break };
-            let found = index.parse().ok().and_then(|index: usize| self.marks.replaced.get(index));
-            let Some(literal) = found else { break };
-            parts.push(Part::Text(rest[..start].to_owned()));
-            parts.push(Part::Literal(literal.clone()));
-            rest = behind;
+        let mut parts = Vec::new();
+        // The end of the last mark that was found, and where to look for the next one.
+        let (mut begin, mut from) = (0, 0);
+        while let Some(start) = text[from..].find(&self.marks.start).map(|at| from + at) {
+            let index = start + self.marks.start.len();
+            from = index;
+            // A mark that the template changed stays as it is.
+            if let Some((literal, len)) = self.marks.find(&text[index..]) {
+                parts.push(Part::Text(text[begin..start].to_owned()));
+                parts.push(Part::Literal(literal.to_owned()));
+                from = index + len;
+                begin = from;
+            }
         }
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(Part::Text(text[begin..].to_owned()));
         parts.retain(|part| *part != Part::Text(String::new()));
         Rendered(parts)
     }
@@ -148,6 +152,13 @@ impl Marks {
         // The standard library seeds it with random bits of the system.
         let [a, b] = [(); 2].map(|()| RandomState::new().build_hasher().finish());
         Self { start: format!("avp{a:016x}{b:016x}x"), replaced: Vec::new() }
+    }
+
+    /// What the mark stands for whose number is at the start of `text`, and the length of number and end.
+    fn find(&self, text: &str) -> Option<(&str, usize)> {
+        let (number, _) = text.split_once(END)?;
+        let literal = self.replaced.get(number.parse::<usize>().ok()?)?;
+        Some((literal, number.len() + END.len_utf8()))
     }
 
     fn replace(&mut self, finder: &AhoCorasick, text: &mut String) {
@@ -260,6 +271,8 @@ mod tests {
         for changed in [format!("{start}7z"), format!("{start}0"), format!("{start}z"), start.to_uppercase()]
         {
             assert_eq!(marked.rendered(&changed), Rendered(vec![text(&changed)]));
+            let behind = marked.rendered(&format!("{changed} {start}0z."));
+            assert_eq!(behind, Rendered(vec![text(&format!("{changed} ")), literal("<s>"), text(".")]));
         }
         assert_ne!(*start, Marks::new().start);
     }

@@ -274,12 +274,7 @@ impl Context {
                 body: header.num_layers.into(),
             });
         }
-        let layout = CacheLayout {
-            num_layers: header.num_layers as usize,
-            num_kv_heads: header.num_kv_heads as usize,
-            head_dim: header.head_dim as usize,
-            dtype: header.dtype,
-        };
+        let layout = CacheLayout::from(&header);
         let seq_len = header.seq_len as usize;
         let made_by = metadata.context();
         let identity = OwnedModelIdentity {

@@ -223,9 +223,7 @@ impl Context {
         fingerprint: &Fingerprint,
     ) -> Result<Rule, ContextError> {
         let own = self.cache.layout();
-        same("num_layers", layout.num_layers, own.num_layers)?;
-        same("num_kv_heads", layout.num_kv_heads, own.num_kv_heads)?;
-        same("head_dim", layout.head_dim, own.head_dim)?;
+        layout.check_shape(&own)?;
         if self.position_offset != 0 {
             return Err(ContextError::Position { expected: 0, got: self.position_offset });
         }
@@ -246,7 +244,11 @@ impl Context {
     }
 }
 
-fn same<T: PartialEq + ToString>(field: &'static str, expected: T, got: T) -> Result<(), ContextError> {
+pub(crate) fn same<T: PartialEq + ToString>(
+    field: &'static str,
+    expected: T,
+    got: T,
+) -> Result<(), ContextError> {
     if expected == got {
         return Ok(());
     }

@@ -1,9 +1,11 @@
 //! The KV-cache layout of a decoder export, read from the names, types and shapes of its inputs.
 
-use avp_core::KvDType;
+use avp_core::{KvDType, KvHeader};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    ContextError,
+    context::same,
     conventions::{INPUT_IDS, InputName, LOGITS, past, present},
     onnx::{GraphProto, ValueInfoProto, tensor_proto::DataType, type_proto},
     prepare::PrepareError,
@@ -22,7 +24,28 @@ pub struct CacheLayout {
     pub dtype: KvDType,
 }
 
+impl From<&KvHeader> for CacheLayout {
+    fn from(header: &KvHeader) -> Self {
+        Self {
+            num_layers: header.num_layers as usize,
+            num_kv_heads: header.num_kv_heads as usize,
+            head_dim: header.head_dim as usize,
+            dtype: header.dtype,
+        }
+    }
+}
+
 impl CacheLayout {
+    /// Compares the shape of another cache with this one, which is the model's. The number formats may differ.
+    ///
+    /// # Errors
+    /// [`ContextError::OtherModel`], with the first number that differs.
+    pub fn check_shape(&self, got: &Self) -> Result<(), ContextError> {
+        same("num_layers", self.num_layers, got.num_layers)?;
+        same("num_kv_heads", self.num_kv_heads, got.num_kv_heads)?;
+        same("head_dim", self.head_dim, got.head_dim)
+    }
+
     /// Bytes of one token in all keys and values.
     #[must_use]
     pub fn bytes_per_token(&self) -> usize {

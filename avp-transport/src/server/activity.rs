@@ -1,19 +1,19 @@
-//! What happens on a connection, and when it has been idle for too long.
+//! What happens on a connection, and when it must be closed.
 
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
 };
 
-use super::{BodyTimeouts, ResponseBody};
+use super::{
+    BodyTimeouts,
+    sending::{Reading, Sending},
+};
 
 /// The requests and responses of a connection, and when it was last active.
 pub(super) struct Activity {
@@ -34,7 +34,16 @@ struct State {
     /// When the client must have read the last bytes of the bodies that were sent, which the connection still buffers.
     read_by: Instant,
     /// The bodies that are being sent.
-    responses: Vec<Arc<Mutex<Sending>>>,
+    responses: Vec<Arc<Sending>>,
+}
+
+/// Why a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// It was idle for too long, or its client reads nothing.
+    Late,
+    /// It makes room for another one.
+    Displaced,
 }
 
 /// The limits of time of a connection.
@@ -91,8 +100,8 @@ impl Activity {
         Some(RequestGuard(self.clone()))
     }
 
-    /// Whether a request on it was admitted, and since when it has been idle; `None` while it is in use. Answers that a stranger does
-    /// not read are no use.
+    /// Whether a request on it was admitted, and since when it has been idle; `None` while it is in use. Before a request was admitted,
+    /// unread responses do not count as use.
     pub(super) fn idle_since(&self) -> Option<(bool, Instant)> {
         let state = self.state();
         state.is_idle().then_some((state.trusted, state.last_active))
@@ -108,15 +117,28 @@ impl Activity {
         state.displaced
     }
 
-    /// Waits until the connection should be closed: it was idle for too long, or displaced, or its client reads nothing.
-    pub(super) async fn ended(&self, timeouts: &Timeouts) {
+    /// Adds a body that is being sent.
+    pub(super) fn add(&self, response: Arc<Sending>) {
+        self.state().responses.push(response);
+    }
+
+    /// Removes a body whose last bytes the client must have read by `read_by`.
+    pub(super) fn remove(&self, response: &Arc<Sending>, read_by: Instant) {
+        let mut state = self.state();
+        state.responses.retain(|other| !Arc::ptr_eq(other, response));
+        state.last_active = Instant::now();
+        state.read_by = state.read_by.max(read_by);
+    }
+
+    /// Waits until the connection must be closed.
+    pub(super) async fn ended(&self, timeouts: &Timeouts) -> Ending {
         // Bodies are added while this sleeps.
         let longest = (timeouts.body.idle / 2).max(Duration::from_millis(10));
         loop {
-            let Some(rest) = self.rest(timeouts) else { return };
+            let Some(rest) = self.rest(timeouts) else { return Ending::Late };
             tokio::select! {
                 () = sleep(rest.min(longest)) => {}
-                () = self.displaced.notified() => return,
+                () = self.displaced.notified() => return Ending::Displaced,
             }
         }
     }
@@ -124,39 +146,38 @@ impl Activity {
     /// The time until the connection may have to be closed; `None` where it must be now. Releases what bodies hold that are not
     /// read in time.
     fn rest(&self, timeouts: &Timeouts) -> Option<Duration> {
+        let now = Instant::now();
+        let (mut late, mut next) = (Vec::new(), Duration::MAX);
         let mut state = self.state();
-        let (now, mut late) = (Instant::now(), Vec::new());
-        let (mut next, mut is_stuck) = (Duration::MAX, false);
+        // A client that has read none of several bodies reads nothing.
+        let (mut is_stuck, mut all_late) = (false, !state.responses.is_empty());
         for response in &state.responses {
-            let mut sending = lock(response);
-            match sending.due {
-                Some(due) if due <= now => {
-                    let was_there = sending.body.take();
-                    // What was given to the connection goes with it alone, so a stream that stays unread ends it.
-                    is_stuck |= was_there.is_none() || !state.trusted;
-                    sending.due = now.checked_add(timeouts.body.idle);
-                    late.extend(was_there);
+            match response.check(now, timeouts.body.idle) {
+                Reading::OnTime { left } => {
+                    all_late = false;
+                    next = next.min(left);
                 }
-                Some(due) => next = next.min(due - now),
-                None => {}
+                Reading::Late { released } => {
+                    is_stuck |= !state.trusted;
+                    late.push(released);
+                }
+                // What the connection holds of it goes with the connection alone.
+                Reading::StillLate => is_stuck = true,
+                Reading::Released => {}
             }
         }
-        is_stuck |= !state.responses.is_empty()
-            && state.responses.iter().all(|response| lock(response).body.is_none());
-        let last_active = state.last_active.max(state.read_by);
-        let idle_for = now.saturating_duration_since(last_active);
+        let idle_for = now.saturating_duration_since(state.last_active.max(state.read_by));
         let timeout = if state.used { timeouts.idle } else { timeouts.head };
         let rest = match (state.answering, state.responses.len()) {
-            (0, _) if is_stuck => None,
+            (0, _) if is_stuck || all_late => None,
             (0, 0) => Some(timeout.saturating_sub(idle_for)).filter(|rest| !rest.is_zero()),
             _ => Some(timeout.min(next)),
         };
         if rest.is_none() {
-            // What is left of the bodies goes with the connection.
-            late.extend(state.responses.drain(..).filter_map(|response| lock(&response).body.take()));
+            late.extend(state.responses.drain(..).filter_map(|response| response.release()));
         }
-        drop(state);
         // A body may take locks of its own when it is dropped.
+        drop(state);
         drop(late);
         rest
     }
@@ -164,10 +185,6 @@ impl Activity {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn lock(sending: &Mutex<Sending>) -> MutexGuard<'_, Sending> {
-    sending.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request in progress.
@@ -181,99 +198,16 @@ impl Drop for RequestGuard {
     }
 }
 
-/// A body that is being sent.
-struct Sending {
-    /// `None` when its client has not read it in time.
-    body: Option<ResponseBody>,
-    /// When the client must have read what it was given; `None` while the body has nothing to give.
-    due: Option<Instant>,
-    /// The lengths of the last two chunks: the connection may still hold them.
-    last: [usize; 2],
-}
-
-/// A response body that its connection releases when the client does not read it in time: what it holds, such as a file or the memory
-/// of a context, must not depend on a client that takes nothing.
-pub(super) struct TrackedBody {
-    sending: Arc<Mutex<Sending>>,
-    activity: Arc<Activity>,
-    timeouts: BodyTimeouts,
-}
-
-impl TrackedBody {
-    pub(super) fn new(body: ResponseBody, activity: Arc<Activity>, timeouts: BodyTimeouts) -> Self {
-        let due = due(&timeouts, 0);
-        let sending = Arc::new(Mutex::new(Sending { body: Some(body), due, last: [0; 2] }));
-        activity.state().responses.push(sending.clone());
-        Self { sending, activity, timeouts }
-    }
-}
-
-impl Drop for TrackedBody {
-    fn drop(&mut self) {
-        let mut state = self.activity.state();
-        state.responses.retain(|response| !Arc::ptr_eq(response, &self.sending));
-        state.last_active = Instant::now();
-        let tail = lock(&self.sending).last.iter().sum();
-        let read_by = state.last_active.checked_add(reading_time(&self.timeouts, tail));
-        state.read_by = state.read_by.max(read_by.unwrap_or(state.last_active));
-    }
-}
-
-/// When a client must have read `len` bytes; `None` for never.
-fn due(timeouts: &BodyTimeouts, len: usize) -> Option<Instant> {
-    Instant::now().checked_add(timeouts.idle.checked_add(reading_time(timeouts, len))?)
-}
-
-/// How long a client at the minimum speed reads `len` bytes; nothing where there is no minimum.
-fn reading_time(timeouts: &BodyTimeouts, len: usize) -> Duration {
-    let millis = (len as u128 * 1000).checked_div(timeouts.min_rate.into()).unwrap_or_default();
-    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
-}
-
-impl http_body::Body for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        let mut sending = lock(&self.sending);
-        let Some(body) = &mut sending.body else {
-            return Poll::Ready(Some(Err(axum::Error::new(std::io::Error::from(
-                std::io::ErrorKind::TimedOut,
-            )))));
-        };
-        let polled = Pin::new(body).poll_frame(context);
-        sending.due = None;
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            let len = frame.data_ref().map_or(0, Bytes::len);
-            sending.last = [sending.last[1], len];
-            sending.due = due(&self.timeouts, len);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        lock(&self.sending).body.as_ref().is_some_and(http_body::Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        lock(&self.sending)
-            .body
-            .as_ref()
-            .map_or_else(http_body::SizeHint::default, http_body::Body::size_hint)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
-    use futures_util::stream;
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
     use http_body_util::BodyExt as _;
 
     use super::*;
+    use crate::server::{ResponseBody, sending::TrackedBody};
 
     const TIMEOUTS: Timeouts = Timeouts {
         head: Duration::from_secs(3600),
@@ -293,8 +227,6 @@ mod tests {
             Ok::<_, Infallible>(Bytes::from_static(chunk))
         }))
     }
-
-    use futures_util::StreamExt as _;
 
     #[tokio::test]
     async fn a_body_that_is_not_read_is_released_and_its_connection_closed() {
@@ -335,12 +267,12 @@ mod tests {
         };
         tokio::select! {
             _ = other.frame() => panic!("it has nothing to give"),
-            () = activity.ended(&timeouts) => panic!("the other one goes on for a while"),
+            _ = activity.ended(&timeouts) => panic!("the other one goes on for a while"),
             () = released => {}
         }
         tokio::select! {
             _ = other.frame() => panic!("it has nothing to give"),
-            () = activity.ended(&timeouts) => {}
+            ending = activity.ended(&timeouts) => assert_eq!(ending, Ending::Late),
         }
         drop((stuck, other));
     }
@@ -349,7 +281,7 @@ mod tests {
     async fn a_displaced_connection_ends_at_once() {
         let activity = Activity::new(Instant::now());
         assert!(activity.displace_if_idle());
-        activity.ended(&TIMEOUTS).await;
+        assert_eq!(activity.ended(&TIMEOUTS).await, Ending::Displaced);
         assert!(Arc::new(activity).begin().is_none(), "no request begins on it");
     }
 
@@ -363,7 +295,7 @@ mod tests {
         let mut fresh = TrackedBody::new(source, stranger.clone(), TIMEOUTS.body);
         tokio::select! {
             _ = fresh.frame() => panic!("it has nothing to give"),
-            () = stranger.ended(&TIMEOUTS) => {}
+            ending = stranger.ended(&TIMEOUTS) => assert_eq!(ending, Ending::Late),
         }
         drop(late);
     }

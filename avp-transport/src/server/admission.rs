@@ -31,6 +31,11 @@ impl Admission {
         &self.buffers
     }
 
+    /// The memory for requests.
+    pub(super) const fn shares(&self) -> &FairShares {
+        &self.memory
+    }
+
     /// A permit for one more body, of which the connection holds up to `window` bytes.
     ///
     /// # Errors

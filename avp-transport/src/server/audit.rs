@@ -1,4 +1,4 @@
-//! The audit log: who did what to which context, and what came of it.
+//! The audit log: one line for each request, with its sender, its contexts and its outcome.
 
 use std::{
     fmt,
@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::RequestInfo;
 
-/// A log of all requests but health checks: one JSON object per line, never payload. No log level turns it off.
+/// A log of all requests but health checks: one JSON object per line, never payload. No log level turns it off. A line is written before
+/// the response is sent.
 ///
 /// ```
 /// use avp_transport::server::{AuditLog, ServerOptions};
@@ -30,7 +31,7 @@ use super::RequestInfo;
 /// | `address` | the client's network address, or `null` |
 /// | `action` | the endpoint: `handshake`, `transmit`, `context`, `text`, `metrics`, or `other` for the handler's own |
 /// | `method` | the method, such as `GET` or `DELETE` |
-/// | `contexts` | the ids of the contexts that were named or stored, each with its `etag` where that is known |
+/// | `contexts` | up to 16 ids of contexts that were named or stored, each with its `etag` where that is known |
 /// | `status` | of the response; `null` if the client had gone before it |
 /// | `code` | of a refusal, `disconnected` if the client had gone, or `null` |
 #[derive(Clone)]
@@ -66,15 +67,6 @@ impl AuditNotes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-impl PartialEq for AuditNotes {
-    /// They are no part of who asked.
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for AuditNotes {}
 
 /// The line of a request. If it is dropped before the response, the client has gone.
 pub(super) struct AuditEntry {

@@ -13,7 +13,7 @@ use crate::wire;
 
 /// The memory that JSON and its values occupy, in bytes for each byte of text: a list of lists has a value of 32 bytes for each
 /// two of its bytes.
-const MEMORY_PER_BYTE: u64 = 17;
+pub(super) const MEMORY_PER_BYTE: u64 = 17;
 
 /// The body of a request without a frame. It is read on demand, up to the server's limit for JSON and within its
 /// [`BodyTimeouts`](super::BodyTimeouts).
@@ -52,8 +52,8 @@ impl IncomingBody {
     /// The whole body.
     ///
     /// # Errors
-    /// 415 where the content type is not that of JSON, 503 where the caller has reached its part of the bodies or of the memory, 413 where this one
-    /// exceeds its limit, and those of [`BodyError`](super::BodyError).
+    /// 415 where the content type is not that of JSON, 503 where the caller has reached its part of the bodies or of the memory, 413 where
+    /// this one exceeds its limit, and those of [`BodyError`](super::BodyError).
     pub async fn into_bytes(mut self) -> Result<Vec<u8>, ErrorResponse> {
         if !self.is_json {
             return Err(ErrorResponse::content_type("not_json", wire::JSON));

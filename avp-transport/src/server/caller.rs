@@ -1,12 +1,12 @@
-//! Who a limit counts a request for.
+//! The caller of a request, for limits that are shared among callers.
 
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
 };
 
-/// The one whom a limit counts a request for: the principal of its token, else the network address. The agent id is not used, because
-/// the client chooses it.
+/// The caller of a request, for limits that are shared among callers: the principal of the token, or without a valid token the network
+/// address. The agent id is not used, because the client chooses it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Caller {

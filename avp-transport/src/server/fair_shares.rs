@@ -12,8 +12,8 @@ const PART: (u128, u128) = (4, 5);
 
 /// A number of bytes or places that callers share: each may hold four fifths of what all others leave.
 ///
-/// So one caller alone gets nearly all of it, two that want everything get 44 % each, and what is left free always holds a share for
-/// one who comes later. This is the dynamic threshold of Choudhury and Hahne ("Dynamic queue length thresholds for shared-memory
+/// So one caller alone gets nearly all of it, two that want everything get 44 % each, and something is always left for the next
+/// caller. This is the dynamic threshold of Choudhury and Hahne ("Dynamic queue length thresholds for shared-memory
 /// packet switches", 1998), with a factor of 4.
 ///
 /// ```

@@ -110,7 +110,7 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// The sender and the ids of a request, from its headers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RequestInfo {
     /// The principal whose token the request has; `None` where the server requires no token.
     pub principal: Option<Arc<Principal>>,
@@ -144,7 +144,7 @@ impl RequestInfo {
         &self.audit_notes
     }
 
-    /// The one whom limits count the request for.
+    /// The caller, for limits that are shared among callers.
     #[must_use]
     pub fn caller(&self) -> Caller {
         match &self.principal {

@@ -145,6 +145,8 @@ impl IncomingFrame {
     /// # Errors
     /// As [`chunk`](Self::chunk), and where the context cannot be read.
     pub(super) async fn matches(mut self, context: &StoredContext) -> Result<bool, BodyError> {
+        // The context may be removed while it is compared.
+        let _held = context.reader(&self.reception.caller, self.reception.admission.shares())?;
         let mut stored = context.read(self.head.bytes().len() as u64..context.len()).await?;
         let mut expected = Bytes::new();
         while let Some(mut bytes) = self.chunk().await? {
@@ -282,9 +284,9 @@ impl IncomingFrame {
                 contexts.insert_bytes(owner, self.head, bytes, crc32, transmission)?
             }
             Some(folder) => {
-                let disk = contexts.parts().take(&self.reception.caller, 0).map_err(BodyError::NoDisk)?;
+                let disk = folder.disk().take(&self.reception.caller, 0).map_err(BodyError::NoDisk)?;
                 disk.could_grow_to(self.head.header().frame_len()).map_err(BodyError::NoDisk)?;
-                let (file, crc32) = self.receive_file(folder, Some(disk)).await?;
+                let (file, crc32) = self.receive_file(folder.path(), Some(disk)).await?;
                 contexts.insert_file(owner, self.head, file, crc32, transmission).await?
             }
         })

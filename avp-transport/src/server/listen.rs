@@ -29,9 +29,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Caller, Handler, Limits, ServerOptions, ServerTls, Service,
-    activity::{Activity, Timeouts, TrackedBody},
+    activity::{Activity, Ending, Timeouts},
     connections::Connections,
     request_info::Address,
+    sending::TrackedBody,
     service::BoxError,
 };
 use crate::wire::{JSON, Reply};
@@ -110,8 +111,8 @@ pub async fn serve<H: Handler>(
     shutdown_timeout: Duration,
 ) {
     let limits = service.options().limits;
-    let connections = Arc::new(Listening {
-        open: Connections::new(limits.connections),
+    let listening = Arc::new(Listening {
+        connections: Connections::new(limits.connections),
         http: http(&limits),
         options,
         service,
@@ -128,10 +129,10 @@ pub async fn serve<H: Handler>(
             _ = cleanup_interval.tick() => {
                 // One at a time, so that slow ones do not use up the blocking threads.
                 if cleanup.as_ref().is_none_or(JoinHandle::is_finished) {
-                    let connections = connections.clone();
+                    let listening = listening.clone();
                     // A panic ends this cleanup only.
                     cleanup = Some(tokio::task::spawn_blocking(move || {
-                        connections.service.handler().remove_expired();
+                        listening.service.handler().remove_expired();
                     }));
                 }
             }
@@ -139,24 +140,24 @@ pub async fn serve<H: Handler>(
                 Ok((stream, address)) => {
                     let activity = Arc::new(Activity::new(Instant::now()));
                     let caller = Caller::at(Some(address.ip()));
-                    let Some(counted) = connections.open.count(&caller, &activity) else {
-                        connections.service.metrics().refused(TOO_MANY_CONNECTIONS);
+                    let Some(counted) = listening.connections.count(&caller, &activity) else {
+                        listening.service.metrics().refused(TOO_MANY_CONNECTIONS);
                         continue;
                     };
-                    let (connections, watcher) = (connections.clone(), graceful.watcher());
+                    let (listening, watcher) = (listening.clone(), graceful.watcher());
                     let mut running = running.clone();
                     tokio::spawn(async move {
                         let _counted = counted;
                         let opened = tokio::select! {
                             // A connection without a request does not delay the shutdown.
                             _ = running.changed() => return,
-                            opened = connections.open(stream, address, &activity) => opened,
+                            opened = listening.open(stream, address, &activity) => opened,
                         };
                         let ended = match opened {
-                            Ok(Some(stream)) => connections.answer(stream, address, &activity, watcher).await,
+                            Ok(Some(stream)) => listening.answer(stream, address, &activity, watcher).await,
                             Ok(None) => Ok(()),
                             Err(error) => {
-                                connections.service.metrics().refused(error.reason());
+                                listening.service.metrics().refused(error.reason());
                                 Err(error.into())
                             }
                         };
@@ -196,7 +197,7 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
 
 /// What all connections share.
 struct Listening<H> {
-    open: Arc<Connections>,
+    connections: Arc<Connections>,
     http: auto::Builder<TokioExecutor>,
     options: ListenOptions,
     service: Service<H>,
@@ -214,7 +215,7 @@ impl<H: Handler> Listening<H> {
         let timeouts = self.timeouts();
         tokio::select! {
             opened = self.accept(stream, address) => opened,
-            () = activity.ended(&timeouts) => Err(OpenError::Late),
+            ending = activity.ended(&timeouts) => Err(ending.into()),
         }
     }
 
@@ -266,9 +267,9 @@ impl<H: Handler> Listening<H> {
         let connection = self.http.serve_connection(TokioIo::new(stream), answer).into_owned();
         tokio::select! {
             ended = watcher.watch(connection) => ended.inspect_err(|error| self.count_unparsed(&**error)),
-            () = activity.ended(&timeouts) => {
+            ending = activity.ended(&timeouts) => {
                 if !activity.was_used() {
-                    self.service.metrics().refused(OpenError::Late.reason());
+                    self.service.metrics().refused(OpenError::from(ending).reason());
                 }
                 Ok(())
             }
@@ -299,6 +300,8 @@ enum OpenError {
     Handshake(io::Error),
     #[error("timeout before the first request")]
     Late,
+    #[error("another connection needed its place before the first request")]
+    Displaced,
     #[error(transparent)]
     Broken(#[from] io::Error),
 }
@@ -310,7 +313,17 @@ impl OpenError {
             Self::NoTls => "no_tls",
             Self::Handshake(_) => "tls_handshake",
             Self::Late => "head_too_slow",
+            Self::Displaced => "displaced",
             Self::Broken(_) => "broken",
+        }
+    }
+}
+
+impl From<Ending> for OpenError {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Late => Self::Late,
+            Ending::Displaced => Self::Displaced,
         }
     }
 }

@@ -34,6 +34,7 @@ mod request_body;
 mod request_info;
 mod response;
 mod routes;
+mod sending;
 mod service;
 mod session;
 mod tls;

@@ -92,8 +92,8 @@ impl Default for Limits {
 mod tests {
     use super::*;
     use crate::{
-        server::{SESSION_MEMORY, buffer, idempotency, listen},
-        store::INDEX_MEMORY,
+        server::{CONNECTION_MEMORY, SESSION_MEMORY, body, buffer, idempotency, listen},
+        store::{INDEX_MEMORY, MAX_READER_MEMORY, START},
     };
 
     fn bytes(bytes: u64) -> String {
@@ -122,6 +122,12 @@ mod tests {
                 "unused buffers for frames, and at most a sixteenth of the memory of all requests",
                 bytes(buffer::MAX_POOLED as u64),
             ),
+            ("memory of a connection, beside that of requests", bytes(CONNECTION_MEMORY)),
+            ("memory of a response from a folder", bytes(MAX_READER_MEMORY)),
+            (
+                "memory of JSON and its values, for each byte of it",
+                format!("{} bytes", body::MEMORY_PER_BYTE),
+            ),
             ("idempotency keys", idempotency::MAX_KEYS.to_string()),
             ("bodies at a time, frames and JSON", limits.bodies.to_string()),
             ("connections", limits.connections.to_string()),
@@ -132,6 +138,7 @@ mod tests {
             ("minimum speed of a body, either way", format!("{}/s", bytes(body_timeouts.min_rate))),
             ("window of an HTTP/2 stream", bytes(listen::STREAM_WINDOW.into())),
             ("window of an HTTP/2 connection", bytes(listen::CONNECTION_WINDOW.into())),
+            ("wait of a start for the contexts of a folder", format!("{} ms", START.as_millis())),
             (
                 "requests per second of a caller",
                 limits.requests_per_second.map_or("none".into(), |n| n.to_string()),
@@ -142,5 +149,14 @@ mod tests {
         let rows = table.lines().take_while(|line| line.starts_with('|'));
         let rows: Vec<_> = rows.map(|row| row.trim_matches(['|', ' ']).split_once(" | ").unwrap()).collect();
         assert_eq!(rows, expected.each_ref().map(|(name, default)| (*name, &**default)));
+        let costs = include_str!("../../../SECURITY.md");
+        for cost in [
+            format!("| any host that reaches the port | {};", bytes(CONNECTION_MEMORY)),
+            format!("in a folder {} for each |", bytes(MAX_READER_MEMORY)),
+            format!("{} times its length", body::MEMORY_PER_BYTE),
+            format!("{} for all, where the caller with the most", bytes(SESSION_MEMORY as u64)),
+        ] {
+            assert!(costs.contains(&cost), "{cost}");
+        }
     }
 }

@@ -27,6 +27,14 @@ impl Default for BodyTimeouts {
     }
 }
 
+impl BodyTimeouts {
+    /// How long `len` bytes take at the minimum rate; `None` where there is no minimum.
+    pub(super) fn time_at_min_rate(&self, len: u64) -> Option<Duration> {
+        let millis = (u128::from(len) * 1000).checked_div(self.min_rate.into())?;
+        Some(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+    }
+}
+
 /// A request's body, read within [`BodyTimeouts`].
 pub(super) struct RequestBody {
     /// `None` after the end or an error.
@@ -100,9 +108,8 @@ impl RequestBody {
 
 /// When a body of which `received` bytes have arrived becomes slower than the minimum rate; `None` for never.
 fn rate_deadline(timeouts: &BodyTimeouts, started: Instant, received: u64) -> Option<Instant> {
-    let millis = (u128::from(received) * 1000).checked_div(timeouts.min_rate.into())?;
-    let earned = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
-    started.checked_add(timeouts.grace_period.checked_add(earned)?)
+    let allowed = timeouts.grace_period.checked_add(timeouts.time_at_min_rate(received)?)?;
+    started.checked_add(allowed)
 }
 
 fn too_slow(timeouts: &BodyTimeouts, started: Instant, received: u64) -> BodyError {

@@ -135,15 +135,14 @@ pub(super) async fn guard<H: Handler>(
         agent = %info.agent_id,
         address = info.address.map(tracing::field::display),
     );
-    // Health checks come all the time.
-    let audit = shared.options.audit.as_ref().filter(|_| endpoint != Endpoint::HEALTH);
+    // Health checks come all the time, and need no token.
+    let is_health = endpoint == Endpoint::HEALTH;
+    let audit = shared.options.audit.as_ref().filter(|_| !is_health);
     let audit = AuditEntry::new(audit, &info, endpoint.0, request.method());
     let memory = RequestMemory::default();
     let outcome = async {
         shared.admit(endpoint, &request, &info, tokens.is_open())?;
-        if endpoint != Endpoint::HEALTH
-            && let Some(connection) = request.extensions().get::<Arc<Activity>>()
-        {
+        if !is_health && let Some(connection) = request.extensions().get::<Arc<Activity>>() {
             connection.trust();
         }
         request.extensions_mut().insert(info.clone());
@@ -175,10 +174,9 @@ pub(super) async fn guard<H: Handler>(
     let (status, took) = (response.status().as_u16(), start.elapsed());
     shared.metrics.answered(endpoint, status, took);
     let ms = took.as_secs_f64() * 1e3;
-    // Health checks come all the time.
-    span.in_scope(|| match endpoint {
-        Endpoint::HEALTH => tracing::debug!(status, ms, "answered"),
-        _ => tracing::info!(status, ms, "answered"),
+    span.in_scope(|| match is_health {
+        true => tracing::debug!(status, ms, "answered"),
+        false => tracing::info!(status, ms, "answered"),
     });
     response
 }
@@ -289,7 +287,7 @@ impl<H: Handler> Shared<H> {
     }
 }
 
-/// The one whom limits count the request for, as the [`guard`] has found.
+/// The caller of a request, which the [`guard`] has found.
 fn caller<B>(request: &Request<B>) -> Caller {
     let info = request.extensions().get::<Arc<RequestInfo>>();
     info.map_or(Caller::Address(None), |info| info.caller())

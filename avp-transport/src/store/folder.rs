@@ -11,9 +11,11 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 use super::{
-    StoredContext, part,
+    DISK_PIECE, StoredContext, part,
     record::{self, Record},
 };
+
+use crate::server::FairShares;
 
 /// The extension of a context's file.
 const EXTENSION: &str = ".avp";
@@ -26,17 +28,20 @@ const CHUNK: usize = 256 << 10;
 
 /// A folder that is locked against other processes while this exists.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
+    /// For frames that are being received, and for removed ones that are still being sent.
+    disk: FairShares,
     _lock: File,
 }
 
 impl Folder {
-    /// Creates the folder if needed, and locks it. Nothing else in it changes.
+    /// Creates the folder if needed, and locks it. Nothing else in it changes. Beside the contexts within `quota`, it may hold as much
+    /// again and a quarter more.
     ///
     /// # Errors
     /// [`io::ErrorKind::ResourceBusy`] where another store has locked it.
-    pub(super) fn lock(path: &Path) -> io::Result<Self> {
+    pub(super) fn lock(path: &Path, quota: usize) -> io::Result<Self> {
         create(path)?;
         let lock = File::options().write(true).create(true).truncate(false).open(path.join(LOCK))?;
         lock.try_lock().map_err(|error| match error {
@@ -45,11 +50,31 @@ impl Folder {
             }
             TryLockError::Error(error) => error,
         })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        // So that one caller alone can send a frame as large as the quota.
+        let most = (quota as u64).saturating_add(DISK_PIECE);
+        let disk = FairShares::new(most.saturating_add(most.div_ceil(4)));
+        Ok(Self { path: path.to_owned(), disk, _lock: lock })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The disk beside that of the contexts.
+    pub(crate) fn disk(&self) -> &FairShares {
+        &self.disk
+    }
+
+    /// A verified context in the file `path`.
+    pub(super) fn context(
+        &self,
+        id: String,
+        owner: &str,
+        head: OwnedHead,
+        path: PathBuf,
+        crc32: u32,
+    ) -> StoredContext {
+        StoredContext::in_file(id, owner, head, path, crc32, self.disk.clone())
     }
 
     fn path_of(&self, id: &str) -> PathBuf {
@@ -116,7 +141,7 @@ impl Folder {
         let owner = record.as_ref().map_or("", |record| &record.owner);
         match verify(&path) {
             Ok((head, crc32)) => {
-                let context = StoredContext::in_file(id.to_owned(), owner, head, path, crc32);
+                let context = self.context(id.to_owned(), owner, head, path, crc32);
                 let transmission = record.as_ref().and_then(|record| record.transmission);
                 Ok(Some((context.with_transmission(transmission), record)))
             }

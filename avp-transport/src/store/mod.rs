@@ -25,11 +25,15 @@ use tempfile::NamedTempFile;
 
 pub(crate) use cache::Cache;
 pub use error::StoreError;
+#[cfg(test)]
+pub(crate) use recovery::START;
+#[cfg(test)]
+pub(crate) use stored::MAX_READER_MEMORY;
 pub use stored::StoredContext;
 pub(crate) use transmission::{Digest, Transmission, sha256};
 
 use self::{folder::Folder, record::Record, recovery::Recovery};
-use crate::{id::random_id, server::FairShares};
+use crate::id::random_id;
 
 /// The default quota, in bytes: 8 GiB.
 pub const DEFAULT_QUOTA: usize = 8 << 30;
@@ -62,8 +66,6 @@ struct Inner {
     entries: Mutex<Cache<Arc<StoredContext>>>,
     /// The folder of the frames; `None` for memory.
     folder: Option<Folder>,
-    /// The disk for frames that are being received, and for removed ones that are still being sent.
-    parts: FairShares,
     recovery: Recovery,
     options: StoreOptions,
     started: Instant,
@@ -101,18 +103,15 @@ impl ContextStore {
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) where another store has locked the folder, which is then left
     /// untouched; or the error of creating the folder or of reading a file in it, which is then kept.
     pub fn in_folder(folder: impl AsRef<Path>, options: StoreOptions) -> io::Result<Self> {
-        let store = Self::new(Some(Folder::lock(folder.as_ref())?), options);
+        let store = Self::new(Some(Folder::lock(folder.as_ref(), options.quota)?), options);
         store.0.recover()?;
         Ok(store)
     }
 
     fn new(folder: Option<Folder>, options: StoreOptions) -> Self {
         let entries = Mutex::new(Cache::new(options.quota));
-        // So that one caller alone can send a frame as large as the quota.
-        let parts = (options.quota as u64).saturating_add(DISK_PIECE);
-        let parts = FairShares::new(parts.saturating_add(parts.div_ceil(4)));
         let (recovery, started) = (Recovery::default(), Instant::now());
-        Self(Arc::new(Inner { entries, folder, parts, recovery, options, started }))
+        Self(Arc::new(Inner { entries, folder, recovery, options, started }))
     }
 
     /// Verifies a frame and stores it, without an owner.
@@ -153,7 +152,7 @@ impl ContextStore {
                     file.write_all(&frame)?;
                     file.as_file().sync_data()?;
                     let path = folder.publish(&id, &Record::new(&owner, inner.options.ttl, None), file)?;
-                    StoredContext::in_file(id, &owner, head, path, crc32)
+                    folder.context(id, &owner, head, path, crc32)
                 }
             };
             inner.insert(context, inner.options.ttl)
@@ -171,14 +170,9 @@ impl ContextStore {
         Ok(())
     }
 
-    /// The disk for files that are being received.
-    pub(crate) fn parts(&self) -> &FairShares {
-        &self.0.parts
-    }
-
-    /// The folder for files of this store; `None` for memory.
-    pub(crate) fn folder(&self) -> Option<&Path> {
-        self.0.folder.as_ref().map(Folder::path)
+    /// The folder of this store; `None` for memory.
+    pub(crate) fn folder(&self) -> Option<&Folder> {
+        self.0.folder.as_ref()
     }
 
     /// Stores a frame that has been verified as it arrived. `crc32` is that of its body on the wire.
@@ -207,7 +201,7 @@ impl ContextStore {
         self.run_to_completion(move |inner| {
             let folder = inner.folder.as_ref().ok_or(StoreError::Io(io::ErrorKind::NotFound))?;
             let path = folder.publish(&id, &Record::new(&owner, inner.options.ttl, transmission), file)?;
-            let context = StoredContext::in_file(id, &owner, head, path, crc32);
+            let context = folder.context(id, &owner, head, path, crc32);
             inner.insert(context.with_transmission(transmission), inner.options.ttl)
         })
         .await
@@ -305,7 +299,7 @@ impl Inner {
     fn insert(&self, context: StoredContext, ttl: Duration) -> Result<Arc<StoredContext>, StoreError> {
         self.remove_expired();
         let bytes = context.occupied(self.options.quota);
-        let context = Arc::new(context.with_disk(self.parts.clone()));
+        let context = Arc::new(context);
         let (id, owner) = (context.id(), context.owner());
         let evicted = self.entries().insert(id, owner, context.clone(), bytes, ttl, self.now());
         match evicted {

@@ -11,7 +11,7 @@ use std::{
 use super::{Inner, StoredContext};
 
 /// How long a start waits for the contexts: most folders are verified by then.
-const START: Duration = Duration::from_millis(500);
+pub(crate) const START: Duration = Duration::from_millis(500);
 
 /// Called for each context that is recovered.
 type OnRecovered = dyn Fn(&StoredContext) + Send;

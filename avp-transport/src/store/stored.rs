@@ -31,6 +31,9 @@ const PER_CONTEXT: usize = 1536;
 /// Files occupy whole blocks, of this many bytes on most systems.
 const BLOCK: u64 = 4096;
 
+/// The memory of a response from a file, in bytes: the chunks that a connection may hold of it.
+pub(crate) const MAX_READER_MEMORY: u64 = 2 * FILE_CHUNK as u64;
+
 /// A verified frame in a [`ContextStore`](super::ContextStore).
 #[derive(Debug)]
 pub struct StoredContext {
@@ -41,8 +44,6 @@ pub struct StoredContext {
     etag: String,
     location: Location,
     transmission: Option<Transmission>,
-    /// The disk of the store, for a context in a file.
-    disk: Option<FairShares>,
     /// What callers pay for while they are sent the context, each once for all of its readers.
     readers: Mutex<HashMap<Caller, Weak<Share>>>,
 }
@@ -50,7 +51,11 @@ pub struct StoredContext {
 #[derive(Debug)]
 enum Location {
     Memory(Bytes),
-    File(PathBuf),
+    File {
+        path: PathBuf,
+        /// That of the folder, beside the quota.
+        disk: FairShares,
+    },
 }
 
 impl StoredContext {
@@ -58,22 +63,25 @@ impl StoredContext {
         Self::new(id, owner, head, crc32, Location::Memory(bytes))
     }
 
-    pub(super) fn in_file(id: String, owner: &str, head: OwnedHead, path: PathBuf, crc32: u32) -> Self {
-        Self::new(id, owner, head, crc32, Location::File(path))
+    pub(super) fn in_file(
+        id: String,
+        owner: &str,
+        head: OwnedHead,
+        path: PathBuf,
+        crc32: u32,
+        disk: FairShares,
+    ) -> Self {
+        Self::new(id, owner, head, crc32, Location::File { path, disk })
     }
 
     fn new(id: String, owner: &str, head: OwnedHead, crc32: u32, location: Location) -> Self {
         let etag = etag(&head, crc32);
         let (owner, readers) = (owner.to_owned(), Mutex::default());
-        Self { id, owner, head, etag, location, transmission: None, disk: None, readers }
+        Self { id, owner, head, etag, location, transmission: None, readers }
     }
 
     pub(super) fn with_transmission(self, transmission: Option<Transmission>) -> Self {
         Self { transmission, ..self }
-    }
-
-    pub(super) fn with_disk(self, disk: FairShares) -> Self {
-        Self { disk: Some(disk), ..self }
     }
 
     /// The request that stored it, if it had an idempotency key.
@@ -119,13 +127,13 @@ impl StoredContext {
     pub async fn bytes(&self) -> io::Result<Bytes> {
         match &self.location {
             Location::Memory(bytes) => Ok(bytes.clone()),
-            Location::File(path) => Ok(tokio::fs::read(path).await?.into()),
+            Location::File { path, .. } => Ok(tokio::fs::read(path).await?.into()),
         }
     }
 
     /// The number of bytes that the context occupies within a quota, see [`StoreOptions::quota`](super::StoreOptions::quota).
     pub(super) fn occupied(&self, quota: usize) -> usize {
-        occupied(&self.head, matches!(self.location, Location::File(_)), quota)
+        occupied(&self.head, matches!(self.location, Location::File { .. }), quota)
     }
 
     /// The share of a caller that is sent this context: of `memory` where it is in memory, else of the store's disk. The context may be
@@ -138,9 +146,9 @@ impl StoredContext {
         if let Some(share) = readers.get(caller).and_then(Weak::upgrade) {
             return Ok(share);
         }
-        let pool = match self.location {
+        let pool = match &self.location {
             Location::Memory(_) => memory,
-            Location::File(_) => self.disk.as_ref().unwrap_or(memory),
+            Location::File { disk, .. } => disk,
         };
         let share = Arc::new(pool.take(caller, self.len())?);
         readers.retain(|_, reader| reader.strong_count() > 0);
@@ -148,11 +156,11 @@ impl StoredContext {
         Ok(share)
     }
 
-    /// The memory of a reader, in bytes: the chunks that a connection holds. Bytes in memory are shared, not copied.
+    /// The memory of a response, in bytes. Bytes in memory are shared, not copied.
     pub(crate) const fn reader_memory(&self) -> u64 {
         match self.location {
             Location::Memory(_) => 0,
-            Location::File(_) => 2 * FILE_CHUNK as u64,
+            Location::File { .. } => MAX_READER_MEMORY,
         }
     }
 
@@ -163,7 +171,7 @@ impl StoredContext {
             Location::Memory(bytes) => {
                 Ok(ContextReader::Memory(bytes.slice(range.start as usize..range.end as usize)))
             }
-            Location::File(path) => {
+            Location::File { path, .. } => {
                 let mut file = File::open(path).await?;
                 file.seek(SeekFrom::Start(range.start)).await?;
                 Ok(ContextReader::File { file, remaining: range.end - range.start })
@@ -175,7 +183,7 @@ impl StoredContext {
     pub(super) fn delete_file(&self) -> io::Result<()> {
         match &self.location {
             Location::Memory(_) => Ok(()),
-            Location::File(path) => folder::delete(path),
+            Location::File { path, .. } => folder::delete(path),
         }
     }
 }
@@ -236,7 +244,7 @@ mod tests {
         let index = PER_CONTEXT + head.bytes().len();
         let in_memory = StoredContext::in_memory("id".into(), "", head.clone(), frame.clone(), 0);
         assert_eq!(in_memory.occupied(usize::MAX), frame.len() + index);
-        let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0);
+        let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0, FairShares::new(0));
         assert_eq!(in_file.occupied(INDEX_MEMORY), 3 * 4096);
         assert_eq!(in_file.occupied(64 * INDEX_MEMORY), 64 * index);
     }
@@ -257,7 +265,7 @@ mod tests {
         drop(second);
         assert_eq!(memory.taken(), 0);
         let disk = FairShares::new(10);
-        let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0).with_disk(disk);
+        let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0, disk);
         assert!(in_file.reader(&caller("a"), &memory).is_err());
     }
 
@@ -266,7 +274,7 @@ mod tests {
         let frame: Bytes = FrameEncoder::new(Metadata::default()).encode(b"").unwrap().into();
         let head = OwnedHead::decode(&frame).unwrap();
         let index = PER_CONTEXT + head.bytes().len();
-        let context = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0);
+        let context = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0, FairShares::new(0));
         for quota in [1, INDEX_MEMORY, 2 * INDEX_MEMORY - 1, 8 << 30, 1 << 40] {
             assert!(quota / context.occupied(quota) * index <= INDEX_MEMORY, "{quota}");
         }

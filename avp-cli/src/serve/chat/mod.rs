@@ -36,16 +36,16 @@ pub(super) async fn complete(
         let words = format!("unknown model; this server has {:?}", handler.name());
         return Err(ErrorResponse::new(StatusCode::NOT_FOUND, "model_not_found", words).of_field("model"));
     }
-    let running = handler.begin(request.avp_context.as_deref(), info).await?;
+    let running = handler.begin(len, request.avp_context.as_deref(), info).await?;
     let prompt = handler.prompt(request.chat);
     let completion = Completion::new(handler.name());
     if let Some(steps) = request.avp_think {
-        let (thought, stored) = handler.think(running, prompt, len, steps, info).await?;
+        let (thought, stored) = handler.think(running, prompt, steps, info).await?;
         return Ok(json_answer(&completion.thought(&thought, stored.id(), handler.ttl())));
     }
     if request.stream {
-        let memory = handler.event_memory(info, &request.options)?;
-        let (stream, running) = handler.stream(running, prompt, len, request.options).await?;
+        let memory = handler.event_memory(&running, &request.options)?;
+        let (stream, running) = handler.stream(running, prompt, request.options).await?;
         let events = Events::start(stream, completion, request.include_usage, running, memory);
         let mut response = Response::new(ResponseBody::new(events));
         let headers = response.headers_mut();
@@ -53,7 +53,7 @@ pub(super) async fn complete(
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         return Ok(response);
     }
-    let generation = handler.answer(running, prompt, len, request.options).await?;
+    let generation = handler.answer(running, prompt, request.options).await?;
     Ok(json_answer(&completion.whole(&generation)))
 }
 
