@@ -1,6 +1,7 @@
 //! `avp serve`: stores contexts for other agents, and with a model continues from them.
 
 mod access;
+mod allocator;
 mod chat;
 mod config;
 mod costs;
@@ -182,6 +183,7 @@ impl Serve {
             ..Default::default()
         };
         let user_token = user_token.as_ref();
+        allocator::limit_arenas();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let served = runtime.block_on(async {
             // Bind before the store is opened, because opening removes expired contexts, which a server that cannot listen must

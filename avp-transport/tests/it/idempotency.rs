@@ -4,7 +4,7 @@ use avp_core::{Dialect, FrameEncoder, Metadata, crc32};
 use avp_transport::{
     server::{ContextHandler, ListenOptions, ServerOptions, Service},
     store::{ContextStore, StoreOptions},
-    wire::{self},
+    wire,
 };
 use http::StatusCode;
 use serde_json::Value;
