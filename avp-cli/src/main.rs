@@ -73,6 +73,8 @@ enum Command {
     #[cfg(feature = "http")]
     Fetch(transfer::Fetch),
     #[cfg(feature = "http")]
+    Share(transfer::Share),
+    #[cfg(feature = "http")]
     Ping(transfer::Ping),
     #[command(subcommand)]
     Kv(kv::Kv),
@@ -109,6 +111,8 @@ fn main() -> ExitCode {
         Command::Send(send) => send.run(),
         #[cfg(feature = "http")]
         Command::Fetch(fetch) => fetch.run(),
+        #[cfg(feature = "http")]
+        Command::Share(share) => share.run(),
         #[cfg(feature = "http")]
         Command::Ping(ping) => ping.run(),
         Command::Kv(kv) => kv.run(),

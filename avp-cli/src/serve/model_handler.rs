@@ -1,6 +1,6 @@
 //! A handler with a model: it stores contexts and generates from them.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use avp_core::{
@@ -17,7 +17,7 @@ use avp_transport::{
         Caller, ContextHandler, ErrorResponse, FairShares, Handler, IncomingBody, IncomingFrame, RequestInfo,
         ResponseBody, ServerOptions, Share,
     },
-    store::StoredContext,
+    store::{ContextLink, StoredContext},
     wire::Reply,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -161,7 +161,11 @@ impl ModelHandler {
             let words = "no context with this id is stored here; it may have expired";
             ErrorResponse::new(StatusCode::NOT_FOUND, "context_not_found", words).of_field("avp_context")
         };
-        let stored = self.contexts.context(id, info).await?.ok_or_else(not_found)?;
+        let stored = match id.parse() {
+            Ok(link) => self.contexts.linked_context(&link, info).await?,
+            Err(_) => self.contexts.context(id, info).await?,
+        };
+        let stored = stored.ok_or_else(not_found)?;
         let mut memory = self.memory.take(&info.caller(), stored.len())?;
         let (runtime, model, payload_limit) = (self.runtime.clone(), self.model.clone(), self.payload_limit);
         // One piece of work, which holds the memory to its end, when the client has disconnected too.
@@ -288,6 +292,23 @@ impl Handler for ModelHandler {
         info: &RequestInfo,
     ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
         self.contexts.context(id, info).await
+    }
+
+    async fn link_context(
+        &self,
+        id: &str,
+        valid_for: Option<Duration>,
+        info: &RequestInfo,
+    ) -> Result<Option<Reply>, ErrorResponse> {
+        self.contexts.link_context(id, valid_for, info).await
+    }
+
+    async fn linked_context(
+        &self,
+        link: &ContextLink,
+        info: &RequestInfo,
+    ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
+        self.contexts.linked_context(link, info).await
     }
 
     async fn delete_context(&self, id: &str, info: &RequestInfo) -> Result<bool, ErrorResponse> {

@@ -70,7 +70,7 @@ impl Fetch {
 }
 
 /// Splits `URL/ID`; the path of contexts between the two is optional.
-fn server_and_id(context: &str) -> Option<(&str, &str)> {
+pub(super) fn server_and_id(context: &str) -> Option<(&str, &str)> {
     let (server, id) = context.rsplit_once('/')?;
     let server = server.strip_suffix(wire::CONTEXTS.trim_end_matches('/')).unwrap_or(server);
     let (_, host) = server.split_once("://")?;

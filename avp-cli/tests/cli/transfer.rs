@@ -39,6 +39,23 @@ fn what_is_sent_is_fetched_byte_for_byte() {
 }
 
 #[test]
+fn a_shared_context_is_fetched_without_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("frame.avp"), frame(1000)).unwrap();
+    fs::write(path("tokens"), "s3cret alice").unwrap();
+    let server = Server::start(&["--token-file", &path("tokens")]);
+    let sent = avp(["send", &path("frame.avp"), &server.url, "--token", "s3cret"]);
+    let url = format!("{}/{}", server.url, text(stdout(&sent)).trim());
+    assert!(failure(&avp(["fetch", &url, "-o", &path("fetched.avp"), "--token", "other"])).contains("401"));
+    let link = text(stdout(&avp(["share", &url, "--for", "1m", "--token", "s3cret"])));
+    assert!(stdout(&avp(["fetch", link.trim(), "-o", &path("fetched.avp"), "--token", "other"])).is_empty());
+    assert_eq!(fs::read(path("fetched.avp")).unwrap(), frame(1000));
+    assert!(failure(&avp(["share", link.trim(), "--token", "s3cret"])).contains("404"));
+    assert!(failure(&avp(["share", &server.url, "--token", "s3cret"])).contains("URL/ID"));
+}
+
+#[test]
 fn a_context_that_was_removed_is_not_fetched_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("frame.avp").display().to_string();

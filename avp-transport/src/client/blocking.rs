@@ -1,6 +1,6 @@
 //! The blocking client.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use avp_core::messages::JsonMessage;
 use tokio::runtime::{Builder, Runtime};
@@ -113,6 +113,14 @@ impl Client {
     /// Those of the asynchronous method.
     pub fn context_info(&self, id: &str) -> Result<ContextInfo, ClientError> {
         self.wait(self.client.context_info(id))
+    }
+
+    /// As [`super::Client::link_context`].
+    ///
+    /// # Errors
+    /// Those of the asynchronous method.
+    pub fn link_context(&self, id: &str, valid_for: Option<Duration>) -> Result<String, ClientError> {
+        self.wait(self.client.link_context(id, valid_for))
     }
 
     /// As [`super::Client::delete_context`].

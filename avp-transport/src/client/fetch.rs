@@ -129,11 +129,16 @@ impl Client {
     }
 
     fn context_request(&self, method: Method, id: &str) -> Result<Request, ClientError> {
+        Ok(self.request(method, &Self::context_path(id)?))
+    }
+
+    /// The segments of a context's path.
+    pub(super) fn context_path(id: &str) -> Result<[&str; 4], ClientError> {
         // These would change the path.
         if matches!(id, "" | "." | "..") {
             return Err(ClientError::Option { option: "a context id", expected: "a single path segment" });
         }
-        Ok(self.request(method, &["avp", "v2", "contexts", id]))
+        Ok(["avp", "v2", "contexts", id])
     }
 }
 

@@ -27,6 +27,7 @@ mod exchange;
 mod fetch;
 mod frame_body;
 mod handshake;
+mod link;
 mod options;
 mod outgoing_frame;
 mod retry;

@@ -15,7 +15,7 @@ use super::{
     session::SessionManager,
 };
 use crate::{
-    store::{ContextStore, StoredContext, sha256},
+    store::{ContextLink, ContextStore, StoredContext, sha256},
     wire::{IDEMPOTENCY_CAPABILITY, Reply},
 };
 
@@ -224,6 +224,29 @@ impl Handler for ContextHandler {
                 "the server has started a moment ago and has yet to verify this context",
             ));
         }
+        Ok(found)
+    }
+
+    async fn link_context(
+        &self,
+        id: &str,
+        valid_for: Option<Duration>,
+        info: &RequestInfo,
+    ) -> Result<Option<Reply>, ErrorResponse> {
+        let valid_for = valid_for.unwrap_or(Duration::MAX).min(self.contexts.ttl());
+        let context = self.context(id, info).await?;
+        let link = context.and_then(|context| self.contexts.link(context.id(), valid_for));
+        Ok(link
+            .map(|link| Reply::new().with("link", link.to_string()).with("expires_in", valid_for.as_secs())))
+    }
+
+    async fn linked_context(
+        &self,
+        link: &ContextLink,
+        info: &RequestInfo,
+    ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
+        let found = self.contexts.linked(link);
+        info.note_context(link.id(), found.as_ref().map(|context| context.etag()));
         Ok(found)
     }
 

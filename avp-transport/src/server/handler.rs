@@ -1,6 +1,6 @@
 //! `Handler`: what the server calls for each kind of request.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use avp_core::{
     Dialect,
@@ -11,7 +11,10 @@ use http::{Request, Response};
 use super::{
     Caller, ErrorResponse, IncomingBody, IncomingFrame, Principal, ResponseBody, Scope, audit::AuditNotes,
 };
-use crate::{store::StoredContext, wire::Reply};
+use crate::{
+    store::{ContextLink, StoredContext},
+    wire::Reply,
+};
 
 /// Answers requests. Each method may run many times concurrently.
 ///
@@ -72,6 +75,29 @@ pub trait Handler: Send + Sync + 'static {
         info: &RequestInfo,
     ) -> impl Future<Output = Result<Option<Arc<StoredContext>>, ErrorResponse>> + Send {
         let _ = (id, info);
+        std::future::ready(Ok(None))
+    }
+
+    /// Makes a [link](ContextLink) to the stored context with this id, valid for `valid_for` at most, and tells it in the reply as `link`.
+    /// By default there is no context.
+    fn link_context(
+        &self,
+        id: &str,
+        valid_for: Option<Duration>,
+        info: &RequestInfo,
+    ) -> impl Future<Output = Result<Option<Reply>, ErrorResponse>> + Send {
+        let _ = (id, valid_for, info);
+        std::future::ready(Ok(None))
+    }
+
+    /// The stored context of a link, if the link is valid. By default there is none. The request may have no token: the link is all
+    /// that it needs.
+    fn linked_context(
+        &self,
+        link: &ContextLink,
+        info: &RequestInfo,
+    ) -> impl Future<Output = Result<Option<Arc<StoredContext>>, ErrorResponse>> + Send {
+        let _ = (link, info);
         std::future::ready(Ok(None))
     }
 

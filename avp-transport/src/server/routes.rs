@@ -1,6 +1,6 @@
 //! The routes: one line and one function for each endpoint.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use avp_core::messages::{Hello, JsonMessage};
 use axum::{
@@ -15,11 +15,12 @@ use http::Method;
 
 use super::{
     ErrorResponse, Handler,
+    activity::Activity,
     metrics::{self, Endpoint},
     response,
     service::{Shared, guard},
 };
-use crate::wire;
+use crate::{store::ContextLink, wire};
 
 /// The routes over `shared`, each behind the [`guard`].
 pub(super) fn router<H: Handler>(shared: Arc<Shared<H>>) -> Router {
@@ -28,7 +29,8 @@ pub(super) fn router<H: Handler>(shared: Arc<Shared<H>>) -> Router {
         methods.fallback(method_not_allowed).layer(guarded(endpoint))
     };
     let pages = shared.options.origins.layer();
-    let contexts = endpoint(Endpoint::CONTEXT, get(context::<H>).delete(delete_context::<H>));
+    let contexts =
+        endpoint(Endpoint::CONTEXT, get(context::<H>).post(link_context::<H>).delete(delete_context::<H>));
     let router = Router::new()
         .route(wire::HEALTH, endpoint(Endpoint::HEALTH, get(health)))
         .route(wire::METRICS, endpoint(Endpoint("metrics"), get(metrics::<H>)))
@@ -97,13 +99,37 @@ async fn context<H: Handler>(
     request: Request,
 ) -> Result<Response, Rejection> {
     let Path(id) = id.map_err(|_| no_context())?;
-    let context = shared.handler.context(&id, &info).await?.ok_or_else(no_context)?;
+    let context = match request.extensions().get::<ContextLink>() {
+        Some(link) => {
+            let linked = shared.handler.linked_context(link, &info).await?.ok_or_else(no_context)?;
+            // Like a token, a valid link is a reason not to displace the connection.
+            if let Some(connection) = request.extensions().get::<Arc<Activity>>() {
+                connection.trust();
+            }
+            linked
+        }
+        None => shared.handler.context(&id, &info).await?.ok_or_else(no_context)?,
+    };
     let (caller, memory) = (info.caller(), &shared.options.memory);
     let response = response::context(&context, request.method(), request.headers(), &caller, memory).await?;
     if request.method() == Method::GET {
         shared.metrics.sent(response::content_len(&response));
     }
     Ok(response)
+}
+
+async fn link_context<H: Handler>(
+    State(shared): SharedState<H>,
+    Extension(info): RequestInfo,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Rejection> {
+    let Path(id) = id.map_err(|_| no_context())?;
+    let asked: LinkRequest = serde_json::from_str(&shared.json(request).into_body().into_text().await?)
+        .map_err(|error| ErrorResponse::bad_request("bad_message", error.to_string()))?;
+    let valid_for = asked.expires_in.map(Duration::from_secs);
+    let reply = shared.handler.link_context(&id, valid_for, &info).await?.ok_or_else(no_context)?;
+    Ok(response::reply(&reply))
 }
 
 async fn delete_context<H: Handler>(
@@ -132,6 +158,14 @@ async fn method_not_allowed() -> Rejection {
 
 fn no_context() -> ErrorResponse {
     ErrorResponse::not_found("no context with this id is stored here")
+}
+
+/// The body of a request for a link.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkRequest {
+    /// In seconds. Default: as long as contexts are kept.
+    expires_in: Option<u64>,
 }
 
 /// An error response on its way to the [`guard`], which logs it, counts it and writes the response.

@@ -15,7 +15,7 @@ use avp_core::HeadReader;
 use axum::{Router, body::Body, extract::State, middleware::Next, response::Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use tracing::Instrument as _;
 
 use super::{
@@ -32,7 +32,7 @@ use super::{
     request_body::RequestBody,
     request_info, response, routes,
 };
-use crate::wire;
+use crate::{store::ContextLink, wire};
 
 /// An error of any type, such as that of another server's request body.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -141,8 +141,14 @@ pub(super) async fn guard<H: Handler>(
     let audit = AuditEntry::new(audit, &info, endpoint.0, request.method());
     let memory = RequestMemory::default();
     let outcome = async {
-        shared.admit(endpoint, &request, &info, tokens.is_open())?;
-        if !is_health && let Some(connection) = request.extensions().get::<Arc<Activity>>() {
+        let link = link_of(endpoint, &request);
+        shared.admit(endpoint, &request, &info, tokens.is_open() || link.is_some())?;
+        // Whether a link is valid is not known yet.
+        let is_trusted = !is_health && link.is_none();
+        if let Some(link) = link {
+            request.extensions_mut().insert(link);
+        }
+        if is_trusted && let Some(connection) = request.extensions().get::<Arc<Activity>>() {
             connection.trust();
         }
         request.extensions_mut().insert(info.clone());
@@ -188,7 +194,7 @@ impl<H: Handler> Shared<H> {
         endpoint: Endpoint,
         request: &Request<Body>,
         info: &RequestInfo,
-        is_open: bool,
+        needs_no_token: bool,
     ) -> Result<(), ErrorResponse> {
         let (limits, headers) = (&self.options.limits, request.headers());
         // Another server checks this before it passes a request on, and may remove the headers.
@@ -216,7 +222,7 @@ impl<H: Handler> Shared<H> {
         }
         // Health checks have no token.
         if let Some(scope) = endpoint.scope(request.method())
-            && !is_open
+            && !needs_no_token
         {
             let Some(principal) = &info.principal else {
                 let message = "this server requires a valid bearer token";
@@ -291,6 +297,12 @@ impl<H: Handler> Shared<H> {
 fn caller<B>(request: &Request<B>) -> Caller {
     let info = request.extensions().get::<Arc<RequestInfo>>();
     info.map_or(Caller::Address(None), |info| info.caller())
+}
+
+/// The link in place of an id in a request that reads a context: then no token is needed.
+fn link_of<B>(endpoint: Endpoint, request: &Request<B>) -> Option<ContextLink> {
+    let reads = endpoint == Endpoint::CONTEXT && matches!(*request.method(), Method::GET | Method::HEAD);
+    request.uri().path().strip_prefix(wire::CONTEXTS).filter(|_| reads)?.parse().ok()
 }
 
 /// The bytes of a request's body that an HTTP/2 connection may hold before they are read. Those of HTTP/1.1 are the connection's.

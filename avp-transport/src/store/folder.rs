@@ -192,7 +192,7 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 /// Whether this store makes such ids.
-fn is_id(id: &str) -> bool {
+pub(super) fn is_id(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

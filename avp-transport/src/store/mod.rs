@@ -6,6 +6,7 @@
 mod cache;
 mod error;
 mod folder;
+mod link;
 pub(crate) mod part;
 mod record;
 mod recovery;
@@ -25,6 +26,7 @@ use tempfile::NamedTempFile;
 
 pub(crate) use cache::Cache;
 pub use error::StoreError;
+pub use link::{ContextLink, NotALink};
 #[cfg(test)]
 pub(crate) use recovery::START;
 #[cfg(test)]
@@ -32,7 +34,7 @@ pub(crate) use stored::MAX_READER_MEMORY;
 pub use stored::StoredContext;
 pub(crate) use transmission::{Digest, Transmission, sha256};
 
-use self::{folder::Folder, record::Record, recovery::Recovery};
+use self::{folder::Folder, link::LinkKey, record::Record, recovery::Recovery};
 use crate::id::random_id;
 
 /// The default quota, in bytes: 8 GiB.
@@ -67,6 +69,7 @@ struct Inner {
     /// The folder of the frames; `None` for memory.
     folder: Option<Folder>,
     recovery: Recovery,
+    link_key: LinkKey,
     options: StoreOptions,
     started: Instant,
 }
@@ -92,7 +95,7 @@ impl ContextStore {
     /// A store in memory.
     #[must_use]
     pub fn in_memory(options: StoreOptions) -> Self {
-        Self::new(None, options)
+        Self::new(None, LinkKey::random(), options)
     }
 
     /// A store in files of `folder`, which is created for this user alone if needed, and locked until the store is dropped.
@@ -103,15 +106,17 @@ impl ContextStore {
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) where another store has locked the folder, which is then left
     /// untouched; or the error of creating the folder or of reading a file in it, which is then kept.
     pub fn in_folder(folder: impl AsRef<Path>, options: StoreOptions) -> io::Result<Self> {
-        let store = Self::new(Some(Folder::lock(folder.as_ref(), options.quota)?), options);
+        let folder = Folder::lock(folder.as_ref(), options.quota)?;
+        let link_key = LinkKey::in_folder(folder.path())?;
+        let store = Self::new(Some(folder), link_key, options);
         store.0.recover()?;
         Ok(store)
     }
 
-    fn new(folder: Option<Folder>, options: StoreOptions) -> Self {
+    fn new(folder: Option<Folder>, link_key: LinkKey, options: StoreOptions) -> Self {
         let entries = Mutex::new(Cache::new(options.quota));
         let (recovery, started) = (Recovery::default(), Instant::now());
-        Self(Arc::new(Inner { entries, folder, recovery, options, started }))
+        Self(Arc::new(Inner { entries, folder, recovery, link_key, options, started }))
     }
 
     /// Verifies a frame and stores it, without an owner.
@@ -235,6 +240,34 @@ impl ContextStore {
             return None;
         }
         entries.get(id, now).cloned()
+    }
+
+    /// A link to the context with this id, for whoever gets it, valid for `valid_for` and no longer than the store's time to live.
+    /// `None` without such a context. In a folder, links outlive the process.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use avp_core::{FrameEncoder, Metadata};
+    /// use avp_transport::store::ContextStore;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = ContextStore::in_memory(Default::default());
+    /// let context = store.insert(FrameEncoder::new(Metadata::default()).encode(b"tensor")?.into()).await?;
+    /// let link = store.link(context.id(), Duration::from_secs(60)).ok_or("no context")?;
+    /// assert_eq!(store.linked(&link).ok_or("no context")?.id(), context.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn link(&self, id: &str, valid_for: Duration) -> Option<ContextLink> {
+        self.contains(id).then(|| self.0.link_key.link(id, valid_for.min(self.ttl())))
+    }
+
+    /// The context of a link, unless the link or the context has expired. Counts as a use.
+    #[must_use]
+    pub fn linked(&self, link: &ContextLink) -> Option<Arc<StoredContext>> {
+        if self.0.link_key.is_valid(link) { self.get(link.id()) } else { None }
     }
 
     /// The same store, for work that outlives its caller.

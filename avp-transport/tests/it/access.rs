@@ -93,6 +93,55 @@ async fn contexts_of_another_principal_do_not_exist_for_it() {
 }
 
 #[tokio::test]
+async fn a_link_reads_its_context_without_a_token_and_does_nothing_else() {
+    let server = Running::stock(principals()).await;
+    let send = server.http.post(server.url(wire::TRANSMIT)).bearer_auth("a").body(frame(10));
+    let id = answer(send).await.1["context_id"].as_str().unwrap().to_owned();
+    let link = async |token: &str, id: &str, body: &'static str| {
+        let request = server.http.post(server.url(&format!("{}{id}", wire::CONTEXTS))).bearer_auth(token);
+        answer(request.header(header::CONTENT_TYPE, wire::JSON).body(body)).await
+    };
+    for (token, id, body, status) in [
+        ("a", &*id, r#"{"expires_in": 60}"#, 200),
+        ("ops", &id, "{}", 200),
+        ("b", &id, "{}", 404),
+        ("a", "none", "{}", 404),
+        ("guess", &id, "{}", 401),
+        ("a", &id, "", 400),
+        ("a", &id, r#"{"expires_in": -1}"#, 400),
+        ("a", &id, r#"{"expires": 60}"#, 400),
+    ] {
+        assert_eq!(link(token, id, body).await.0, status, "{token} {body}");
+    }
+    let reply = link("a", &id, r#"{"expires_in": 1000000}"#).await.1;
+    assert_eq!(reply["expires_in"], 300, "no longer than the context");
+    let made = reply["link"].as_str().unwrap().to_owned();
+
+    let ask = async |method: Method, id: &str| {
+        let request = server.http.request(method, server.url(&format!("{}{id}", wire::CONTEXTS)));
+        request.header(header::CONTENT_TYPE, wire::JSON).body("{}").send().await.unwrap()
+    };
+    assert_eq!(ask(Method::GET, &made).await.bytes().await.unwrap(), frame(10));
+    assert_eq!(ask(Method::HEAD, &made).await.status(), 200);
+    for method in [Method::DELETE, Method::POST, Method::PUT] {
+        assert_eq!(ask(method.clone(), &made).await.status(), 401, "{method}");
+    }
+    assert_eq!(link("a", &made, "{}").await.0, 404, "a link makes no links");
+    let forged = format!("{}{}", &made[..made.len() - 1], if made.ends_with('0') { '1' } else { '0' });
+    for refused in [&*forged, &made.replacen(&id, &id.chars().rev().collect::<String>(), 1)] {
+        assert_eq!(ask(Method::GET, refused).await.status(), 404, "{refused}");
+    }
+    for refused in [&*id, &made[..made.len() - 1], &format!("{made}/"), &made.replace('.', "%2E")] {
+        assert_eq!(ask(Method::GET, refused).await.status(), 401, "{refused}");
+    }
+    let expired = link("a", &id, r#"{"expires_in": 0}"#).await.1;
+    assert_eq!(ask(Method::GET, expired["link"].as_str().unwrap()).await.status(), 404);
+    let delete = server.http.delete(server.url(&format!("{}{id}", wire::CONTEXTS))).bearer_auth("a");
+    assert_eq!(answer(delete).await.0, 200);
+    assert_eq!(ask(Method::GET, &made).await.status(), 404, "the context is gone");
+}
+
+#[tokio::test]
 async fn a_token_without_the_scope_of_a_request_is_refused() {
     let tokens = Scope::ALL.into_iter().fold(Tokens::default(), |tokens, scope| {
         let (name, scopes) = (scope.as_str().to_owned(), scope.as_str().parse().unwrap());
@@ -105,6 +154,7 @@ async fn a_token_without_the_scope_of_a_request_is_refused() {
         (Scope::Send, Method::POST, wire::TRANSMIT),
         (Scope::Fetch, Method::GET, &context),
         (Scope::Fetch, Method::HEAD, &context),
+        (Scope::Fetch, Method::POST, &context),
         (Scope::Delete, Method::DELETE, &context),
         (Scope::Complete, Method::POST, wire::TEXT),
         (Scope::Complete, Method::POST, "/v1/chat/completions"),

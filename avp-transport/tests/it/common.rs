@@ -107,11 +107,11 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The names of the files in a folder of contexts, in order, but for the lock and the records, each of which has its context.
+/// The names of the files in a folder of contexts, in order, but for the lock, the key of the links and the records, each of which has its context.
 pub(crate) fn files(folder: &Path) -> Vec<String> {
     let names =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.filter(|name| name != ".avp-lock").collect();
+    let mut names: Vec<_> = names.filter(|name| ![".avp-link-key", ".avp-lock"].contains(&&**name)).collect();
     names.sort();
     let (records, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.ends_with(".json"));
     for record in records {
