@@ -1,10 +1,12 @@
-//! Files of tokens: one token on each line, then optionally the name of its principal, then optionally its scopes. Blank lines and
-//! those that start with `#` are ignored.
+//! Files of tokens: one token on each line, then optionally the name of its principal, then optionally scopes, then optionally limits.
+//! Blank lines and those that start with `#` are ignored.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
-use avp_transport::server::{Principal, Scopes, Tokens};
+use avp_transport::server::{Principal, PrincipalLimits, Scopes, Tokens};
+
+use crate::units::size;
 
 /// The tokens in a file, for a server.
 ///
@@ -44,15 +46,32 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn parse(line: &'a str) -> Option<Self> {
-        let mut parts = line.split_ascii_whitespace();
-        let (token, name, scopes) = (parts.next()?, parts.next(), parts.next());
-        let is_sound = parts.next().is_none()
-            && token.bytes().all(|byte| byte.is_ascii_graphic())
-            && name.is_none_or(is_name);
-        let scopes = scopes.map(str::parse).transpose().ok()?.unwrap_or_default();
-        let principal = name.map(|name| Principal { name: name.to_owned(), scopes });
-        is_sound.then_some(Self { token, principal })
+        let mut parts = line.split_ascii_whitespace().peekable();
+        let token = parts.next().filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()))?;
+        let Some(name) = parts.next() else { return Some(Self { token, principal: None }) };
+        if !is_name(name) {
+            return None;
+        }
+        let scopes = parts.next_if(|part| !part.contains('=')).map(str::parse).transpose().ok()?;
+        let mut limits = PrincipalLimits::default();
+        for part in parts {
+            set_limit(&mut limits, part)?;
+        }
+        let (name, scopes) = (name.to_owned(), scopes.unwrap_or_default());
+        Some(Self { token, principal: Some(Principal { name, scopes, limits }) })
     }
+}
+
+/// Sets the limit that `part` names, such as `rate=10`; `None` where it is none, or was set before.
+fn set_limit(limits: &mut PrincipalLimits, part: &str) -> Option<()> {
+    let (name, value) = part.split_once('=')?;
+    let is_new = match name {
+        "quota" => limits.quota.replace(usize::try_from(size(value).ok()?).ok()?).is_none(),
+        "rate" => limits.requests_per_second.replace(value.parse().ok()?).is_none(),
+        "places" => limits.places.replace(value.parse().ok()?).is_none(),
+        _ => false,
+    };
+    is_new.then_some(())
 }
 
 /// A name like `metrics` is refused: its token would be for everything, although meant for the metrics.
@@ -74,11 +93,22 @@ fn lines(text: &str) -> Result<Vec<Line<'_>>, String> {
         let line = Line::parse(line).ok_or_else(|| {
             format!(
                 "line {number} is not a token: expected printable ASCII without spaces, then perhaps a name of letters, digits, `.`, \
-                 `_`, `-`, `@`, then perhaps scopes, such as `send,fetch`"
+                 `_`, `-`, `@`, then perhaps scopes, such as `send,fetch`, then perhaps `quota=SIZE`, `rate=N` and `places=N`"
             )
         })?;
         if lines.iter().any(|other| other.token == line.token) {
             return Err(format!("line {number} repeats a token"));
+        }
+        // A limit is a principal's, whichever of its tokens a request has.
+        let others = lines.iter().filter_map(|line| line.principal.as_ref());
+        if let Some(principal) = &line.principal
+            && others
+                .into_iter()
+                .any(|other| other.name == principal.name && other.limits != principal.limits)
+        {
+            return Err(format!(
+                "line {number} has other limits for its principal than a line before: every token of a principal needs the same ones"
+            ));
         }
         lines.push(line);
     }
@@ -90,6 +120,8 @@ fn lines(text: &str) -> Result<Vec<Line<'_>>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     fn tokens(text: &str) -> Result<Vec<&str>, String> {
@@ -107,10 +139,10 @@ mod tests {
     fn a_name_and_scopes_follow_a_token() {
         let found = lines("alpha\nbeta alice\ngamma ops@here  metrics,admin\n").unwrap();
         let principal = |name: &str, scopes: &str| {
-            Some(Principal { name: name.to_owned(), scopes: scopes.parse().unwrap() })
+            Some(Principal { name: name.to_owned(), scopes: scopes.parse().unwrap(), ..Default::default() })
         };
         let found: Vec<_> = found.into_iter().map(|line| (line.token, line.principal)).collect();
-        let own = Some(Principal { name: "alice".to_owned(), scopes: Scopes::OWN });
+        let own = Some(Principal { name: "alice".to_owned(), ..Default::default() });
         assert_eq!(
             found,
             [("alpha", None), ("beta", own), ("gamma", principal("ops@here", "metrics,admin"))]
@@ -124,6 +156,32 @@ mod tests {
             "a b,c",
             "a b send,",
             "a \u{e9}",
+        ] {
+            assert!(lines(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn limits_follow_a_name_and_are_the_same_for_each_token_of_a_principal() {
+        let text = "alpha alice quota=2GiB rate=10 places=0\nbeta bob send places=4\ngamma alice fetch places=0 rate=10 quota=2GiB";
+        let limits: Vec<_> =
+            lines(text).unwrap().into_iter().map(|line| line.principal.unwrap().limits).collect();
+        let alice = PrincipalLimits {
+            quota: Some(2 << 30),
+            requests_per_second: NonZeroU32::new(10),
+            places: Some(0),
+        };
+        assert_eq!(limits, [alice, PrincipalLimits { places: Some(4), ..Default::default() }, alice]);
+        assert!(lines("a alice rate=1\nb alice").unwrap_err().contains("line 2 has other limits"));
+        for wrong in [
+            "a rate=1",
+            "a b rate=0",
+            "a b rate=1 rate=1",
+            "a b rate=1 send",
+            "a b quota=much",
+            "a b places=-1",
+            "a b places",
+            "a b seats=1",
         ] {
             assert!(lines(wrong).is_err(), "{wrong}");
         }

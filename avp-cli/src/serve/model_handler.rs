@@ -142,7 +142,8 @@ impl ModelHandler {
         info: &RequestInfo,
     ) -> Result<Running, ErrorResponse> {
         let caller = info.caller();
-        let place = self.places.take(&caller, 1).map_err(|_| {
+        let most = info.limits().places.unwrap_or(u64::MAX);
+        let place = self.places.take_at_most(&caller, 1, most).map_err(|_| {
             ErrorResponse::busy(
                 "busy",
                 "this caller has reached its limit of concurrent requests to the model",

@@ -135,14 +135,14 @@ impl ContextHandler {
         };
         // Each principal has its own keys; without principals, each agent.
         let agent = if info.principal.is_some() { "" } else { &info.agent_id };
-        let key = sha256(&[owner, agent, key].map(|name| sha256(name.as_bytes())).concat());
+        let key = sha256(&[owner.name, agent, key].map(|name| sha256(name.as_bytes())).concat());
         let head = sha256(frame.head().bytes());
-        match self.transmissions.begin(owner, key, head, |id| self.contexts.contains(id)) {
+        match self.transmissions.begin(owner.name, key, head, |id| self.contexts.contains(id)) {
             KeyState::New(reservation) => {
-                let (contexts, owner) = (self.contexts.share(), owner.to_owned());
+                let (contexts, sender) = (self.contexts.share(), info.clone());
                 // The key stays reserved while the frame is stored, also after the client has disconnected.
                 let storing = tokio::spawn(async move {
-                    let context = frame.store_once(&contexts, &owner, Some((key, head))).await?;
+                    let context = frame.store_once(&contexts, sender.owner(), Some((key, head))).await?;
                     if let Some(completed) = Completed::of(&context) {
                         reservation.complete(completed);
                     }

@@ -71,7 +71,15 @@ impl FairShares {
     /// # Errors
     /// [`NoRoom`] if the caller would hold more than its part.
     pub fn take(&self, caller: &Caller, amount: u64) -> Result<Share, NoRoom> {
-        let mut share = Share { pool: self.0.clone(), caller: caller.clone(), amount: 0 };
+        self.take_at_most(caller, amount, u64::MAX)
+    }
+
+    /// As [`take`](Self::take), for a caller who may hold `most` by a limit of its own.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if the caller would hold more than its part, or than `most`.
+    pub fn take_at_most(&self, caller: &Caller, amount: u64, most: u64) -> Result<Share, NoRoom> {
+        let mut share = Share { pool: self.0.clone(), caller: caller.clone(), amount: 0, most };
         share.grow_to(amount)?;
         Ok(share)
     }
@@ -104,6 +112,8 @@ pub struct Share {
     pool: Arc<Pool>,
     caller: Caller,
     amount: u64,
+    /// The most that the caller may hold by a limit of its own.
+    most: u64,
 }
 
 impl Share {
@@ -123,8 +133,7 @@ impl Share {
             return Ok(());
         }
         let mut held = self.pool.held();
-        let own = self.pool.part_with(&held, &self.caller, more);
-        let own = own.ok_or_else(|| self.pool.no_room(amount))?;
+        let own = self.own_with(&held, more).ok_or_else(|| self.no_room(amount))?;
         held.total += more;
         held.by_caller.insert(self.caller.clone(), own);
         self.amount = amount;
@@ -137,8 +146,19 @@ impl Share {
     /// As [`grow_to`](Self::grow_to).
     pub fn could_grow_to(&self, amount: u64) -> Result<(), NoRoom> {
         let more = amount.saturating_sub(self.amount);
-        let own = self.pool.part_with(&self.pool.held(), &self.caller, more);
-        own.map(drop).ok_or_else(|| self.pool.no_room(amount))
+        let own = self.own_with(&self.pool.held(), more);
+        own.map(drop).ok_or_else(|| self.no_room(amount))
+    }
+
+    /// What the caller would hold with `more`; `None` where that exceeds its part or its own limit.
+    fn own_with(&self, held: &Held, more: u64) -> Option<u64> {
+        let own = held.by_caller.get(&self.caller).copied().unwrap_or_default();
+        let left_by_others = self.pool.limit - (held.total - own);
+        own.checked_add(more).filter(|own| *own <= part_of(left_by_others).min(self.most))
+    }
+
+    fn no_room(&self, needed: u64) -> NoRoom {
+        NoRoom { needed, most: part_of(self.pool.limit).min(self.most) }
     }
 }
 
@@ -159,17 +179,6 @@ impl Drop for Share {
 }
 
 impl Pool {
-    /// What a caller would hold with `more`; `None` where that exceeds its part.
-    fn part_with(&self, held: &Held, caller: &Caller, more: u64) -> Option<u64> {
-        let own = held.by_caller.get(caller).copied().unwrap_or_default();
-        let left_by_others = self.limit - (held.total - own);
-        own.checked_add(more).filter(|own| *own <= part_of(left_by_others))
-    }
-
-    fn no_room(&self, needed: u64) -> NoRoom {
-        NoRoom { needed, most: part_of(self.limit) }
-    }
-
     /// No operation panics halfway through a change, so the counts behind a poisoned lock are consistent.
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -224,6 +233,19 @@ mod tests {
         let never = share.grow_to(u64::MAX).unwrap_err();
         assert_eq!((never, never.is_for_now()), (NoRoom { needed: u64::MAX, most: 80 }, false));
         assert_eq!(shares.taken(), 80);
+    }
+
+    #[test]
+    fn a_limit_of_the_caller_counts_all_of_its_shares() {
+        let shares = FairShares::new(100);
+        let _first = shares.take_at_most(&caller(0), 3, 4).unwrap();
+        let mut second = shares.take_at_most(&caller(0), 1, 4).unwrap();
+        let refused = NoRoom { needed: 2, most: 4 };
+        assert_eq!(
+            (second.grow_to(2), shares.take_at_most(&caller(0), 2, 4).unwrap_err()),
+            (Err(refused), refused)
+        );
+        assert!(shares.take_at_most(&caller(1), 4, 4).is_ok(), "another caller");
     }
 
     #[test]

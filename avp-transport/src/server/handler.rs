@@ -9,10 +9,11 @@ use avp_core::{
 use http::{Request, Response};
 
 use super::{
-    Caller, ErrorResponse, IncomingBody, IncomingFrame, Principal, ResponseBody, Scope, audit::AuditNotes,
+    Caller, ErrorResponse, IncomingBody, IncomingFrame, Principal, PrincipalLimits, ResponseBody, Scope,
+    audit::AuditNotes,
 };
 use crate::{
-    store::{ContextLink, StoredContext},
+    store::{ContextLink, Owner, StoredContext},
     wire::Reply,
 };
 
@@ -155,10 +156,13 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
-    /// The owner of what the request stores; `""` where the server requires no token.
+    /// The owner of what the request stores; nobody where the server requires no token.
     #[must_use]
-    pub fn owner(&self) -> &str {
-        self.principal.as_ref().map_or("", |principal| &principal.name)
+    pub fn owner(&self) -> Owner<'_> {
+        match &self.principal {
+            Some(principal) => Owner { name: &principal.name, quota: principal.limits.quota },
+            None => Owner::default(),
+        }
     }
 
     /// Notes for the [audit log](super::AuditLog) that the request named or stored this context.
@@ -177,6 +181,12 @@ impl RequestInfo {
             Some(principal) => Caller::Principal(principal.name.clone()),
             None => Caller::at(self.address.map(|address| address.ip())),
         }
+    }
+
+    /// The limits of the principal; none where the server requires no token.
+    #[must_use]
+    pub fn limits(&self) -> PrincipalLimits {
+        self.principal.as_ref().map_or_else(PrincipalLimits::default, |principal| principal.limits)
     }
 
     /// Whether the request may see a context of this owner.

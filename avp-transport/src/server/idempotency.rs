@@ -105,7 +105,7 @@ impl IdempotencyTable {
         let mut records = self.records();
         records.completed.take_expired(now);
         // One record always fits.
-        let _ = records.completed.insert(&key, owner, completed, 1, TTL, now);
+        let _ = records.completed.insert(&key, owner.into(), completed, 1, TTL, now);
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {

@@ -19,7 +19,7 @@ use super::{
     buffer::FrameBuffer,
     request_body::RequestBody,
 };
-use crate::store::{ContextStore, DISK_PIECE, Digest, StoredContext, Transmission, part};
+use crate::store::{ContextStore, DISK_PIECE, Digest, Owner, StoredContext, Transmission, part};
 
 /// Why a body was not received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -264,7 +264,7 @@ impl IncomingFrame {
     pub async fn store(
         self,
         contexts: &ContextStore,
-        owner: &str,
+        owner: Owner<'_>,
     ) -> Result<Arc<StoredContext>, ErrorResponse> {
         self.store_once(contexts, owner, None).await
     }
@@ -273,10 +273,10 @@ impl IncomingFrame {
     pub(super) async fn store_once(
         mut self,
         contexts: &ContextStore,
-        owner: &str,
+        owner: Owner<'_>,
         once: Option<(Digest, Digest)>,
     ) -> Result<Arc<StoredContext>, ErrorResponse> {
-        contexts.check_len(&self.head)?;
+        contexts.check_len(&self.head, owner)?;
         let transmission = once.map(|(key, head)| Transmission { key, head });
         Ok(match contexts.folder() {
             None => {

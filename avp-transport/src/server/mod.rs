@@ -7,7 +7,7 @@
 //! | listen, with TLS, until a shutdown signal | [`serve`], [`ListenOptions`], [`tls_config`] |
 //! | run behind another server or middleware | [`Service`], a `tower` service |
 //! | limit the memory of your own [`Handler`] | [`FairShares`] |
-//! | configure access | [`ServerOptions`], [`Tokens`], [`Principal`], [`AllowedHosts`], [`AllowedOrigins`] |
+//! | configure access | [`ServerOptions`], [`Tokens`], [`Principal`], [`PrincipalLimits`], [`AllowedHosts`], [`AllowedOrigins`] |
 //! | configure limits | [`Limits`], [`BodyTimeouts`] |
 //! | write down who did what | [`AuditLog`] |
 
@@ -53,7 +53,7 @@ pub use incoming::{BodyError, IncomingFrame};
 pub use listen::{ListenOptions, serve};
 pub use metrics::Metrics;
 pub use options::{Limits, ServerOptions};
-pub use principal::{Principal, Scope, Scopes, UnknownScope};
+pub use principal::{Principal, PrincipalLimits, Scope, Scopes, UnknownScope};
 pub use request_body::BodyTimeouts;
 pub use response::ResponseBody;
 pub use service::Service;

@@ -1,6 +1,6 @@
 //! Principals: the named holders of tokens, and their scopes.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU32, str::FromStr};
 
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +95,35 @@ impl fmt::Debug for Scopes {
 pub struct UnknownScope;
 
 /// The named holder of one or more tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// ```
+/// use avp_transport::server::{Principal, PrincipalLimits};
+///
+/// let limits = PrincipalLimits { quota: Some(1 << 30), ..Default::default() };
+/// let alice = Principal { name: "alice".into(), limits, ..Default::default() };
+/// # let _ = alice;
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Principal {
     /// The name, in logs and as owner of contexts.
     pub name: String,
-    /// What it may do.
+    /// What it may do. Default: [`Scopes::OWN`].
     pub scopes: Scopes,
+    /// How much it may use. Default: what the limits of the server leave.
+    pub limits: PrincipalLimits,
+}
+
+/// Limits of one principal, within those of the server. Default: none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PrincipalLimits {
+    /// The maximum number of bytes that its contexts together occupy: see [`Owner::quota`](crate::store::Owner::quota).
+    pub quota: Option<usize>,
+    /// The maximum number of requests per second, in place of [`Limits::requests_per_second`](super::Limits::requests_per_second).
+    pub requests_per_second: Option<NonZeroU32>,
+    /// The maximum number of requests at a time to a model that the handler runs: see [`FairShares::take_at_most`].
+    ///
+    /// [`FairShares::take_at_most`]: super::FairShares::take_at_most
+    pub places: Option<u64>,
 }
 
 #[cfg(test)]

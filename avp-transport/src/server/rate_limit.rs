@@ -16,11 +16,7 @@ const BURST: Duration = Duration::from_secs(1);
 const MANY_AGENTS: usize = 10_000;
 
 /// A quota of requests for each principal or address: a token bucket as the generic cell rate algorithm (GCRA) keeps it.
-pub(super) struct RateLimiter {
-    /// The time in which the quota regains one request.
-    interval: Duration,
-    agents: Mutex<Agents>,
-}
+pub(super) struct RateLimiter(Mutex<Agents>);
 
 struct Agents {
     /// When each agent's quota is full again.
@@ -30,21 +26,22 @@ struct Agents {
 }
 
 impl RateLimiter {
-    pub(super) fn new(per_second: NonZeroU32) -> Self {
-        let agents = Mutex::new(Agents { full_at: HashMap::new(), max: MANY_AGENTS });
-        Self { interval: Duration::from_secs(1) / per_second.get(), agents }
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Agents { full_at: HashMap::new(), max: MANY_AGENTS }))
     }
 
-    /// Whether the agent may make a request at `now`, which is then counted.
-    pub(super) fn admit(&self, agent: Caller, now: Instant) -> bool {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether the agent, with a quota of `per_second`, may make a request at `now`, which is then counted.
+    pub(super) fn admit(&self, agent: Caller, per_second: NonZeroU32, now: Instant) -> bool {
+        let mut agents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if agents.full_at.len() > agents.max {
             agents.full_at.retain(|_, full_at| *full_at > now);
             // Forgetting takes time for each agent, so there are as many requests before the next time.
             agents.max = MANY_AGENTS.max(2 * agents.full_at.len());
         }
         let full_at = agents.full_at.entry(agent).or_insert(now);
-        let next = now.max(*full_at) + self.interval;
+        // The time in which the quota regains one request.
+        let interval = Duration::from_secs(1) / per_second.get();
+        let next = now.max(*full_at) + interval;
         let is_admitted = next <= now + BURST;
         if is_admitted {
             *full_at = next;
@@ -61,16 +58,16 @@ mod tests {
         Caller::Principal(name.to_owned())
     }
 
-    fn limiter(per_second: u32) -> RateLimiter {
-        RateLimiter::new(NonZeroU32::new(per_second).unwrap())
+    fn admit(limiter: &RateLimiter, name: &str, per_second: u32, now: Instant) -> bool {
+        limiter.admit(agent(name), NonZeroU32::new(per_second).unwrap(), now)
     }
 
     #[test]
     fn an_agent_has_a_quota_of_its_own_that_fills_evenly() {
-        let (limiter, start) = (limiter(4), Instant::now());
+        let (limiter, start) = (RateLimiter::new(), Instant::now());
         let admitted = |name, after_ms| {
             let now = start + Duration::from_millis(after_ms);
-            (0..10).filter(|_| limiter.admit(agent(name), now)).count()
+            (0..10).filter(|_| admit(&limiter, name, 4, now)).count()
         };
         assert_eq!((admitted("a", 0), admitted("a", 249)), (4, 0));
         assert_eq!((admitted("a", 250), admitted("a", 750)), (1, 2));
@@ -80,20 +77,21 @@ mod tests {
 
     #[test]
     fn agents_with_a_full_quota_are_forgotten_and_others_are_not() {
-        let (limiter, start) = (limiter(1), Instant::now());
+        let (limiter, start) = (RateLimiter::new(), Instant::now());
+        let admit = |name: &str, now| admit(&limiter, name, 1, now);
         for number in 0..=MANY_AGENTS {
-            assert!(limiter.admit(agent(&number.to_string()), start));
+            assert!(admit(&number.to_string(), start));
         }
         let (soon, later) = (start + Duration::from_millis(999), start + BURST);
-        assert!(!limiter.admit(agent("0"), soon), "it is still known");
+        assert!(!admit("0", soon), "it is still known");
         for number in 0..=MANY_AGENTS {
-            assert!(limiter.admit(agent(&format!("new {number}")), soon));
+            assert!(admit(&format!("new {number}"), soon));
         }
-        assert!(limiter.admit(agent("one more"), soon));
-        let count = || limiter.agents.lock().unwrap().full_at.len();
+        assert!(admit("one more", soon));
+        let count = || limiter.0.lock().unwrap().full_at.len();
         assert_eq!(count(), 2 * MANY_AGENTS + 3, "none has a full quota yet");
-        assert!(limiter.admit(agent("last"), later));
+        assert!(admit("last", later));
         assert_eq!(count(), MANY_AGENTS + 3, "the first ones have");
-        assert!(!limiter.admit(agent("one more"), later), "it is still known");
+        assert!(!admit("one more", later), "it is still known");
     }
 }

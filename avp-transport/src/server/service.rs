@@ -63,7 +63,7 @@ pub(super) struct Shared<H> {
     /// Those of the options, until they are replaced.
     tokens: RwLock<Arc<Tokens>>,
     admission: Arc<Admission>,
-    rate: Option<RateLimiter>,
+    rate: RateLimiter,
     pub(super) metrics: Metrics,
 }
 
@@ -73,7 +73,7 @@ impl<H: Handler> Service<H> {
     pub fn new(handler: H, options: ServerOptions) -> Self {
         let limits = &options.limits;
         let admission = Arc::new(Admission::new(limits.bodies, options.memory.clone()));
-        let rate = limits.requests_per_second.map(RateLimiter::new);
+        let rate = RateLimiter::new();
         let tokens = RwLock::new(Arc::new(options.tokens.clone()));
         let shared = Arc::new(Shared { handler, options, tokens, admission, rate, metrics: Metrics::new() });
         Self { router: routes::router(shared.clone()), shared }
@@ -213,8 +213,8 @@ impl<H: Handler> Shared<H> {
         self.options.hosts.check(request)?;
         self.options.origins.check(headers)?;
         // Before the token, so that guesses count too.
-        if let Some(rate) = &self.rate
-            && !rate.admit(info.caller(), Instant::now())
+        if let Some(per_second) = info.limits().requests_per_second.or(limits.requests_per_second)
+            && !self.rate.admit(info.caller(), per_second, Instant::now())
         {
             let message = "this principal, or address, exceeds the limit of requests per second";
             return Err(ErrorResponse::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message)

@@ -114,7 +114,7 @@ impl SessionManager {
         sessions.take_expired(now);
         let (owner, bytes) = (caller.to_string(), PER_SESSION + texts);
         // One that does not fit has expired at once: its texts are longer than the memory for all.
-        let _ = sessions.insert(&session.id, &owner, session.clone(), bytes, session.ttl, now);
+        let _ = sessions.insert(&session.id, owner.as_str().into(), session.clone(), bytes, session.ttl, now);
         session
     }
 

@@ -6,14 +6,14 @@ use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use super::{Principal, Scopes};
+use super::Principal;
 
 /// The accepted bearer tokens. Without any, every request is accepted, and has no principal.
 ///
 /// ```
 /// use avp_transport::server::{Principal, Tokens};
 ///
-/// let alice = Principal { name: "alice".into(), scopes: "send,fetch".parse()? };
+/// let alice = Principal { name: "alice".into(), scopes: "send,fetch".parse()?, ..Default::default() };
 /// let tokens = Tokens::default().with("s3cret", alice);
 /// let request = http::Request::get("/").header("authorization", "Bearer s3cret").body(())?;
 /// assert_eq!(tokens.principal(request.headers()).unwrap().name, "alice");
@@ -28,13 +28,13 @@ impl Tokens {
         tokens.into_iter().fold(Self::default(), |tokens, token| tokens.and(token.as_ref()))
     }
 
-    /// Accepts another token, of a principal of its own with [`Scopes::OWN`], named after the token's SHA-256. A blank one is
+    /// Accepts another token, of a principal of its own with [`Scopes::OWN`](super::Scopes::OWN), named after the token's SHA-256. A blank one is
     /// ignored.
     #[must_use]
     pub fn and(self, token: &str) -> Self {
         let digest = Sha256::digest(token.trim());
         let name = format!("token-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
-        self.with(token, Principal { name, scopes: Scopes::OWN })
+        self.with(token, Principal { name, ..Default::default() })
     }
 
     /// Accepts another token, of this principal. A blank one is ignored.

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use super::Owner;
+
 /// Values by key. Where a new value needs room, values of the owner that holds the most bytes are removed, the least recently
 /// used first: nobody loses a value to an owner that holds more. `now` is the time since any fixed moment.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl<T> Cache<T> {
     pub(crate) fn insert(
         &mut self,
         key: &str,
-        owner: &str,
+        owner: Owner<'_>,
         value: T,
         bytes: usize,
         ttl: Duration,
@@ -70,28 +72,33 @@ impl<T> Cache<T> {
         let take = |key: String| self.remove(&key).map(|value| (key, value));
         let evicted = evicted.into_iter().filter_map(take).collect();
         self.uses += 1;
-        let (owner, expires) = (owner.to_owned(), now.saturating_add(ttl));
+        let (owner, expires) = (owner.name.to_owned(), now.saturating_add(ttl));
         self.put(key, Entry { value, owner, bytes, expires, last_use: self.uses });
         Ok(evicted)
     }
 
-    /// The keys to remove so that the entries beside a new one of `owner` have at most `room` bytes; `None` if its owner would hold
-    /// the most by it alone.
-    fn in_the_way(&self, owner: &str, bytes: usize, room: usize) -> Option<Vec<String>> {
-        let mut held: Vec<_> = self
-            .owners
-            .iter()
-            .map(|(name, held)| (name.as_str(), held.bytes, held.by_use.values()))
-            .collect();
-        match held.iter_mut().find(|(name, ..)| *name == owner) {
-            Some((_, held, _)) => *held += bytes,
-            None => held.push((owner, bytes, btree_map::Values::default())),
-        }
+    /// The keys to remove so that the entries beside a new one of `owner` have at most `room` bytes, and its owner has no more than its
+    /// own quota; `None` if the new one alone is more than that, or would make its owner hold the most.
+    fn in_the_way(&self, owner: Owner<'_>, bytes: usize, room: usize) -> Option<Vec<String>> {
+        let others = self.owners.iter().filter(|(name, _)| *name != owner.name);
+        let mut others: Vec<_> = others.map(|(_, held)| (held.bytes, held.by_use.values())).collect();
+        let mut own = match self.owners.get(owner.name) {
+            Some(held) => (held.bytes + bytes, held.by_use.values()),
+            None => (bytes, btree_map::Values::default()),
+        };
         let mut used = self.used;
         let mut keys = Vec::new();
-        while used > room {
+        loop {
+            let exceeds_own = owner.quota.is_some_and(|quota| own.0 > quota);
+            if !exceeds_own && used <= room {
+                break;
+            }
+            let most = others.iter_mut().max_by_key(|(held, _)| *held);
             // Of two that hold the same, the one that wants more makes room.
-            let (_, held, oldest) = held.iter_mut().max_by_key(|(name, held, _)| (*held, *name == owner))?;
+            let (held, oldest) = match most {
+                Some(other) if !exceeds_own && other.0 > own.0 => other,
+                _ => &mut own,
+            };
             let key = oldest.next()?;
             let len = self.entries.get(key)?.bytes;
             *held -= len;
@@ -193,26 +200,29 @@ mod tests {
     fn the_least_recently_used_is_removed_first() {
         let mut cache = Cache::new(30);
         for (key, value) in [("a", 1), ("b", 2), ("c", 3)] {
-            assert_eq!(cache.insert(key, "", value, 10, TTL, START), Ok(vec![]));
+            assert_eq!(cache.insert(key, Owner::default(), value, 10, TTL, START), Ok(vec![]));
         }
         assert_eq!(cache.get("a", START), Some(&1));
-        assert_eq!(cache.insert("d", "", 4, 15, TTL, START), Ok(vec![("b".into(), 2), ("c".into(), 3)]));
+        assert_eq!(
+            cache.insert("d", Owner::default(), 4, 15, TTL, START),
+            Ok(vec![("b".into(), 2), ("c".into(), 3)])
+        );
         assert_eq!((keys(&cache, START), cache.bytes_used()), (vec!["a", "d"], 25));
     }
 
     #[test]
     fn a_value_over_the_quota_is_refused_and_changes_nothing() {
         let mut cache = Cache::new(20);
-        cache.insert("a", "", 1, 10, TTL, START).unwrap();
-        assert_eq!(cache.insert("a", "", 2, 21, TTL, START), Err(QuotaExceeded));
+        cache.insert("a", Owner::default(), 1, 10, TTL, START).unwrap();
+        assert_eq!(cache.insert("a", Owner::default(), 2, 21, TTL, START), Err(QuotaExceeded));
         assert_eq!((cache.get("a", START).copied(), cache.bytes_used()), (Some(1), 10));
     }
 
     #[test]
     fn a_value_that_replaces_another_frees_its_bytes() {
         let mut cache = Cache::new(20);
-        cache.insert("a", "", 1, 20, TTL, START).unwrap();
-        assert_eq!(cache.insert("a", "", 2, 15, TTL, START), Ok(vec![]));
+        cache.insert("a", Owner::default(), 1, 20, TTL, START).unwrap();
+        assert_eq!(cache.insert("a", Owner::default(), 2, 15, TTL, START), Ok(vec![]));
         assert_eq!((cache.bytes_used(), cache.get("a", START)), (15, Some(&2)));
         assert_eq!(cache.remove("a"), Some(2));
         assert_eq!(cache.bytes_used(), 0);
@@ -221,13 +231,13 @@ mod tests {
     #[test]
     fn expired_values_are_not_found_and_give_back_their_room() {
         let mut cache = Cache::new(20);
-        cache.insert("brief", "", 1, 10, Duration::ZERO, START).unwrap();
-        cache.insert("old", "", 2, 10, TTL, START).unwrap();
+        cache.insert("brief", Owner::default(), 1, 10, Duration::ZERO, START).unwrap();
+        cache.insert("old", Owner::default(), 2, 10, TTL, START).unwrap();
         let now = START + Duration::from_secs(1);
         assert!(!cache.contains("brief", now));
         assert_eq!(cache.get("brief", now), None);
         assert_eq!(cache.take_expired(now), [("brief".into(), 1)]);
-        assert_eq!(cache.insert("new", "", 3, 10, TTL, now), Ok(vec![]));
+        assert_eq!(cache.insert("new", Owner::default(), 3, 10, TTL, now), Ok(vec![]));
         assert_eq!(keys(&cache, now), ["new", "old"]);
     }
 
@@ -235,7 +245,7 @@ mod tests {
     fn who_holds_the_most_makes_room_and_nobody_else() {
         let mut cache = Cache::new(100);
         let mut insert = |key: &str, owner, bytes| {
-            let evicted = cache.insert(key, owner, 0, bytes, TTL, START);
+            let evicted = cache.insert(key, Owner::from(owner), 0, bytes, TTL, START);
             evicted.map(|evicted| evicted.into_iter().map(|(key, _)| key).collect::<Vec<_>>())
         };
         assert_eq!(insert("a1", "alice", 30), Ok(vec![]));
@@ -248,6 +258,24 @@ mod tests {
         assert_eq!(insert("c1", "carol", 30), Ok(vec!["a1".to_owned()]));
     }
 
+    #[test]
+    fn an_owner_keeps_no_more_than_its_own_quota_and_its_own_entries_make_room() {
+        let mut cache = Cache::new(100);
+        let alice = Owner { name: "alice", quota: Some(30) };
+        let mut insert = |key: &str, owner, bytes| {
+            let evicted = cache.insert(key, owner, 0, bytes, TTL, START);
+            evicted.map(|evicted| evicted.into_iter().map(|(key, _)| key).collect::<Vec<_>>())
+        };
+        assert_eq!(insert("b1", "bob".into(), 40), Ok(vec![]));
+        for key in ["a1", "a2", "a3"] {
+            assert_eq!(insert(key, alice, 10), Ok(vec![]));
+        }
+        assert_eq!(insert("a4", alice, 15), Ok(vec!["a1".to_owned(), "a2".to_owned()]));
+        assert_eq!(insert("a5", alice, 31), Err(QuotaExceeded));
+        assert_eq!(insert("b2", "bob".into(), 40), Ok(vec!["b1".to_owned()]), "25 are hers");
+        assert_eq!(insert("a6", Owner { quota: Some(0), ..alice }, 1), Err(QuotaExceeded));
+    }
+
     proptest::proptest! {
         #[test]
         fn sums_and_orders_are_those_of_the_entries_after_any_operations(
@@ -256,7 +284,8 @@ mod tests {
             let (mut cache, mut now) = (Cache::new(100), START);
             for (operation, key, owner, number) in operations {
                 let key = ["a", "b", "c", "d", "e"][usize::from(key)];
-                let owner = ["", "alice", "bob"][usize::from(owner)];
+                let quota = (owner == 2).then_some(70);
+                let owner = Owner { name: ["", "alice", "bob"][usize::from(owner)], quota };
                 let ttl = Duration::from_secs(number as u64);
                 match operation {
                     0 | 1 => drop(cache.insert(key, owner, operation, number, ttl, now)),
@@ -266,6 +295,7 @@ mod tests {
                 }
                 assert_eq!(cache.used, cache.entries.values().map(|entry| entry.bytes).sum::<usize>());
                 assert!(cache.used <= cache.quota);
+                assert!(cache.owners.get("bob").is_none_or(|held| held.bytes <= 70));
                 let mut by_use: Vec<_> = cache
                     .entries
                     .iter()

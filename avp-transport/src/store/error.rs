@@ -11,7 +11,7 @@ pub enum StoreError {
     /// The bytes are not a valid frame.
     #[error(transparent)]
     Frame(#[from] DecodeError),
-    /// The frame is larger than the whole store.
+    /// The frame is larger than the whole store, or than all that its owner may keep.
     #[error("frame of {needed} bytes exceeds the quota of {quota} bytes")]
     Quota {
         /// Length of the frame, in bytes.

@@ -7,6 +7,7 @@ mod cache;
 mod error;
 mod folder;
 mod link;
+mod owner;
 pub(crate) mod part;
 mod record;
 mod recovery;
@@ -27,6 +28,7 @@ use tempfile::NamedTempFile;
 pub(crate) use cache::Cache;
 pub use error::StoreError;
 pub use link::{ContextLink, NotALink};
+pub use owner::Owner;
 #[cfg(test)]
 pub(crate) use recovery::START;
 #[cfg(test)]
@@ -139,15 +141,15 @@ impl ContextStore {
     /// [`StoreError`], where the bytes are not a valid frame, or fit neither the quota nor the disk. Then nothing is
     /// stored.
     pub async fn insert(&self, frame: Bytes) -> Result<Arc<StoredContext>, StoreError> {
-        self.insert_for("", frame).await
+        self.insert_for(Owner::default(), frame).await
     }
 
     /// As [`insert`](Self::insert), for `owner`.
     ///
     /// # Errors
     /// As [`insert`](Self::insert).
-    pub async fn insert_for(&self, owner: &str, frame: Bytes) -> Result<Arc<StoredContext>, StoreError> {
-        let (id, owner) = (random_id(), owner.to_owned());
+    pub async fn insert_for(&self, owner: Owner<'_>, frame: Bytes) -> Result<Arc<StoredContext>, StoreError> {
+        let (id, owner, quota) = (random_id(), owner.name.to_owned(), owner.quota);
         self.run_to_completion(move |inner| {
             let (head, crc32) = folder::read(&frame)?;
             let context = match &inner.folder {
@@ -160,15 +162,16 @@ impl ContextStore {
                     folder.context(id, &owner, head, path, crc32)
                 }
             };
-            inner.insert(context, inner.options.ttl)
+            inner.insert(context, quota, inner.options.ttl)
         })
         .await
     }
 
     /// Refuses a frame that could never fit, before its body is read.
-    pub(crate) fn check_len(&self, head: &OwnedHead) -> Result<(), StoreError> {
+    pub(crate) fn check_len(&self, head: &OwnedHead, owner: Owner<'_>) -> Result<(), StoreError> {
         let quota = self.0.options.quota;
         let needed = stored::occupied(head, self.0.folder.is_some(), quota);
+        let quota = quota.min(owner.quota.unwrap_or(usize::MAX));
         if needed > quota {
             return Err(StoreError::Quota { needed: needed as u64, quota: quota as u64 });
         }
@@ -183,31 +186,31 @@ impl ContextStore {
     /// Stores a frame that has been verified as it arrived. `crc32` is that of its body on the wire.
     pub(crate) fn insert_bytes(
         &self,
-        owner: &str,
+        owner: Owner<'_>,
         head: OwnedHead,
         frame: Bytes,
         crc32: u32,
         transmission: Option<Transmission>,
     ) -> Result<Arc<StoredContext>, StoreError> {
-        let context = StoredContext::in_memory(random_id(), owner, head, frame, crc32);
-        self.0.insert(context.with_transmission(transmission), self.0.options.ttl)
+        let context = StoredContext::in_memory(random_id(), owner.name, head, frame, crc32);
+        self.0.insert(context.with_transmission(transmission), owner.quota, self.0.options.ttl)
     }
 
     /// As [`insert_bytes`](Self::insert_bytes), for a synced [part file](part::create) of [`folder`](Self::folder).
     pub(crate) async fn insert_file(
         &self,
-        owner: &str,
+        owner: Owner<'_>,
         head: OwnedHead,
         file: NamedTempFile,
         crc32: u32,
         transmission: Option<Transmission>,
     ) -> Result<Arc<StoredContext>, StoreError> {
-        let (id, owner) = (random_id(), owner.to_owned());
+        let (id, owner, quota) = (random_id(), owner.name.to_owned(), owner.quota);
         self.run_to_completion(move |inner| {
             let folder = inner.folder.as_ref().ok_or(StoreError::Io(io::ErrorKind::NotFound))?;
             let path = folder.publish(&id, &Record::new(&owner, inner.options.ttl, transmission), file)?;
             let context = folder.context(id, &owner, head, path, crc32);
-            inner.insert(context.with_transmission(transmission), inner.options.ttl)
+            inner.insert(context.with_transmission(transmission), quota, inner.options.ttl)
         })
         .await
     }
@@ -328,12 +331,17 @@ impl ContextStore {
 }
 
 impl Inner {
-    /// Stores a context for `ttl`.
-    fn insert(&self, context: StoredContext, ttl: Duration) -> Result<Arc<StoredContext>, StoreError> {
+    /// Stores a context for `ttl`, of an owner with this quota.
+    fn insert(
+        &self,
+        context: StoredContext,
+        quota: Option<usize>,
+        ttl: Duration,
+    ) -> Result<Arc<StoredContext>, StoreError> {
         self.remove_expired();
         let bytes = context.occupied(self.options.quota);
         let context = Arc::new(context);
-        let (id, owner) = (context.id(), context.owner());
+        let (id, owner) = (context.id(), Owner { name: context.owner(), quota });
         let evicted = self.entries().insert(id, owner, context.clone(), bytes, ttl, self.now());
         match evicted {
             Ok(evicted) => {
@@ -342,7 +350,8 @@ impl Inner {
             }
             Err(_) => {
                 delete_file(&context);
-                Err(StoreError::Quota { needed: bytes as u64, quota: self.options.quota as u64 })
+                let quota = self.options.quota.min(quota.unwrap_or(usize::MAX));
+                Err(StoreError::Quota { needed: bytes as u64, quota: quota as u64 })
             }
         }
     }

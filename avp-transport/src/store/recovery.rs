@@ -87,7 +87,7 @@ impl Inner {
         let left = record.map_or(ttl, |record| record.left().unwrap_or_default().min(ttl));
         let hook = self.recovery.on_recovered();
         // The file of one that does not fit is removed, as for any other.
-        match self.insert(context, left) {
+        match self.insert(context, None, left) {
             Ok(context) => {
                 if let Some(on_recovered) = &*hook {
                     on_recovered(&context);

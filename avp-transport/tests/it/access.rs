@@ -3,7 +3,10 @@
 use std::num::NonZeroU32;
 
 use avp_transport::{
-    server::{AllowedHosts, AllowedOrigins, Limits, Principal, Scope, Scopes, ServerOptions, Tokens},
+    server::{
+        AllowedHosts, AllowedOrigins, Limits, Principal, PrincipalLimits, Scope, Scopes, ServerOptions,
+        Tokens,
+    },
     wire,
 };
 use http::{Method, StatusCode, header};
@@ -52,11 +55,40 @@ async fn requests_are_counted_for_each_principal_and_guesses_for_their_address()
     }
 }
 
+#[tokio::test]
+async fn a_principal_has_limits_of_its_own() {
+    let limits =
+        PrincipalLimits { quota: Some(8 << 10), requests_per_second: NonZeroU32::new(5), places: None };
+    let alice = Principal { name: "alice".into(), limits, ..Default::default() };
+    let tokens = Tokens::default().with("a", alice.clone()).with("a2", alice).and("b");
+    let server = Running::stock(ServerOptions { tokens, ..ServerOptions::default() }).await;
+    let send = async |token: &str, len: usize| {
+        let request = server.http.post(server.url(wire::TRANSMIT)).bearer_auth(token).body(frame(len));
+        let (status, reply) = answer(request).await;
+        (status, reply["code"].as_str().or(reply["context_id"].as_str()).unwrap().to_owned())
+    };
+    let is_there = async |id: &str| {
+        let url = server.url(&format!("{}{id}", wire::CONTEXTS));
+        server.http.head(url).bearer_auth("b").send().await.unwrap().status() == 200
+    };
+    assert_eq!(send("a", 8 << 10).await, (507, "quota".to_owned()));
+    let (_, other) = send("b", 8 << 10).await;
+    let (_, first) = send("a", 3 << 10).await;
+    let (_, second) = send("a2", 4 << 10).await;
+    for (id, status) in [(&first, 404), (&second, 200)] {
+        let url = server.url(&format!("{}{id}", wire::CONTEXTS));
+        let response = server.http.head(url).bearer_auth("a").send().await.unwrap();
+        assert_eq!(response.status(), status, "the oldest of its own makes room");
+    }
+    assert!(is_there(&other).await);
+    assert_eq!(send("a2", 10).await, (429, "too_many_requests".to_owned()));
+}
+
 fn principals() -> ServerOptions {
     let tokens = [("a", "alice", Scopes::OWN), ("a2", "alice", Scopes::OWN), ("b", "bob", Scopes::OWN)];
     let tokens = tokens.into_iter().chain([("ops", "ops", "admin".parse().unwrap())]);
     let tokens = tokens.fold(Tokens::default(), |tokens, (token, name, scopes)| {
-        tokens.with(token, Principal { name: name.to_owned(), scopes })
+        tokens.with(token, Principal { name: name.to_owned(), scopes, ..Default::default() })
     });
     ServerOptions { tokens, ..ServerOptions::default() }
 }
@@ -145,7 +177,7 @@ async fn a_link_reads_its_context_without_a_token_and_does_nothing_else() {
 async fn a_token_without_the_scope_of_a_request_is_refused() {
     let tokens = Scope::ALL.into_iter().fold(Tokens::default(), |tokens, scope| {
         let (name, scopes) = (scope.as_str().to_owned(), scope.as_str().parse().unwrap());
-        tokens.with(scope.as_str(), Principal { name, scopes })
+        tokens.with(scope.as_str(), Principal { name, scopes, ..Default::default() })
     });
     let server = Running::stock(ServerOptions { tokens, ..ServerOptions::default() }).await;
     let context = format!("{}none", wire::CONTEXTS);

@@ -243,8 +243,9 @@ async fn frames_that_are_being_received_have_a_quota_on_the_disk() {
     slow.write_all(head.as_bytes()).await.unwrap();
     slow.write_all(&frame[..frame.len() - 1]).await.unwrap();
     let part_len = || {
-        let parts = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
-        parts.map(|file| file.len()).max().unwrap_or_default()
+        let parts = files(folder.path()).into_iter().filter(|name| name.ends_with(".part"));
+        let lens = parts.map(|name| fs::metadata(folder.path().join(name)).map_or(0, |file| file.len()));
+        lens.max().unwrap_or_default()
     };
     until(|| part_len() > 5 << 20).await;
     let (status, reply) = server.post(wire::TRANSMIT, frame.clone()).await;
@@ -296,10 +297,10 @@ async fn owner_and_expiry_of_a_context_outlive_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let options = |ttl| StoreOptions { ttl: Duration::from_secs(ttl), ..StoreOptions::default() };
     let store = ContextStore::in_folder(folder.path(), options(2)).unwrap();
-    let short = store.insert_for("alice", frame(10).into()).await.unwrap().id().to_owned();
+    let short = store.insert_for("alice".into(), frame(10).into()).await.unwrap().id().to_owned();
     drop(store);
     let store = ContextStore::in_folder(folder.path(), options(3600)).unwrap();
-    let long = store.insert_for("bob \"b\"", frame(20).into()).await.unwrap().id().to_owned();
+    let long = store.insert_for("bob \"b\"".into(), frame(20).into()).await.unwrap().id().to_owned();
     assert_eq!(store.get(&short).unwrap().owner(), "alice");
     drop(store);
     tokio::time::sleep(Duration::from_millis(2100)).await;
@@ -367,7 +368,7 @@ async fn a_context_whose_file_cannot_be_removed_stays() {
 async fn a_damaged_record_takes_the_owner_and_not_the_context() {
     let folder = tempfile::tempdir().unwrap();
     let store = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
-    let id = store.insert_for("alice", frame(10).into()).await.unwrap().id().to_owned();
+    let id = store.insert_for("alice".into(), frame(10).into()).await.unwrap().id().to_owned();
     drop(store);
     for damaged in ["", "{\"owner\":", "{}", "nonsense"] {
         fs::write(folder.path().join(format!("{id}.json")), damaged).unwrap();

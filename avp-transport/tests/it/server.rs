@@ -33,7 +33,7 @@ async fn a_405_lists_the_methods_of_its_path() {
         (Method::GET, wire::HANDSHAKE, "POST"),
         (Method::GET, wire::TEXT, "POST"),
         (Method::HEAD, wire::TRANSMIT, "POST"),
-        (Method::POST, "/avp/v2/contexts/c1", "DELETE,GET,HEAD"),
+        (Method::PUT, "/avp/v2/contexts/c1", "DELETE,GET,HEAD,POST"),
     ] {
         let response = server.http.request(method.clone(), server.url(path)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
@@ -361,7 +361,7 @@ async fn every_path_of_contexts_is_avps_and_its_id_is_percent_decoded() {
         let (status, reply) = answer(server.http.get(&url)).await;
         assert_eq!((status, &reply["code"]), (404, &"not_found".into()), "{id:?}: {reply}");
         assert_eq!(answer(server.http.delete(&url)).await.0, status_of_delete, "{id:?}");
-        let (status, reply) = answer(server.http.post(&url)).await;
+        let (status, reply) = answer(server.http.put(&url)).await;
         assert_eq!((status, &reply["code"]), (405, &"method_not_allowed".into()), "{id:?}: {reply}");
     }
     let asked = service.handler().0.lock().unwrap().clone();

@@ -12,7 +12,7 @@ use tokio::{
 use crate::common::{Running, blocks, body};
 
 /// What is another one in every exchange.
-const OWN: [&str; 3] = ["session_id", "context_id", "etag"];
+const OWN: [&str; 4] = ["session_id", "context_id", "etag", "link"];
 
 /// An answer, as it came or as it is shown.
 #[derive(Debug, PartialEq)]
@@ -84,7 +84,9 @@ async fn the_exchange_in_the_documentation_takes_place() {
     let service = Service::new(stock, ServerOptions { hosts, ..Default::default() });
     let server = Running::start(service, ListenOptions::default()).await;
     let shown = blocks("transport.md", "http");
-    let [hello, session, frame, receipt, fetch, part] = &shown[..] else { panic!("{} blocks", shown.len()) };
+    let [hello, session, frame, receipt, fetch, part, share, linked] = &shown[..] else {
+        panic!("{} blocks", shown.len())
+    };
     let answer = |block: &str| {
         let (head, body) = parts(block);
         Response::parse(head, body.as_bytes())
@@ -112,4 +114,9 @@ async fn the_exchange_in_the_documentation_takes_place() {
     let payload_len =
         format!("{} bytes of payload, {} of them metadata", bytes.len() - 12, bytes.len() - 12 - 56);
     assert!(told.ends_with(&payload_len), "{payload_len}");
+
+    assert!(share.contains(&shown_id), "it is this context that is shared");
+    let (head, body_of_share) = parts(share);
+    let shared = ask(&server, &head.replace(&shown_id, &id), body_of_share.as_bytes()).await;
+    shared.assert_is(&answer(linked));
 }
