@@ -86,12 +86,19 @@ fn machine() -> Option<u64> {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
+    use super::{super::seal::SealArgs, *};
 
     const GIB: u64 = 1 << 30;
 
     fn store() -> StoreArgs {
-        StoreArgs { store: None, quota: None, ttl: Duration::ZERO, max_body: None, memory: None }
+        StoreArgs {
+            store: None,
+            seal: SealArgs::default(),
+            quota: None,
+            ttl: Duration::ZERO,
+            max_body: None,
+            memory: None,
+        }
     }
 
     fn plan(memory: u64, store: &StoreArgs, has_model: bool) -> Result<MemoryPlan> {

@@ -10,6 +10,7 @@ mod error;
 mod log;
 mod memory;
 mod model_handler;
+mod seal;
 mod signals;
 
 use std::{
@@ -34,7 +35,8 @@ use clap::{ArgAction, Args};
 use tokio::net::TcpSocket;
 
 use self::{
-    access::Endpoint, log::LogForm, memory::MemoryPlan, model_handler::ModelHandler, signals::Signals,
+    access::Endpoint, log::LogForm, memory::MemoryPlan, model_handler::ModelHandler, seal::SealArgs,
+    signals::Signals,
 };
 use crate::{
     model::RunArgs,
@@ -130,6 +132,8 @@ struct StoreArgs {
     /// Folder for contexts, not shared with other servers [default: memory]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
+    #[command(flatten)]
+    seal: SealArgs,
     /// Maximum size of all contexts; the least recently used are removed [default: 8GiB, in memory at most half of --memory]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     quota: Option<u64>,
@@ -194,9 +198,13 @@ impl Serve {
             match &self.model.model {
                 Some(folder) => {
                     let handler = ModelHandler::load(&self.model, folder, &self.agent_id, stock, &options)?;
-                    self.serve(socket, endpoint, Service::new(handler, options), user_token).await
+                    let service = Service::new(handler, options);
+                    self.serve(socket, endpoint, service, ModelHandler::stored, user_token).await
                 }
-                None => self.serve(socket, endpoint, Service::new(stock, options), user_token).await,
+                None => {
+                    let service = Service::new(stock, options);
+                    self.serve(socket, endpoint, service, ContextHandler::contexts, user_token).await
+                }
             }
         });
         runtime.shutdown_timeout(TASK_TIMEOUT);
@@ -208,6 +216,7 @@ impl Serve {
         socket: TcpSocket,
         endpoint: Endpoint,
         service: Service<H>,
+        contexts: fn(&H) -> &ContextStore,
         user_token: Option<&UserToken>,
     ) -> Result<()> {
         let mut signals = Signals::new()?;
@@ -215,7 +224,7 @@ impl Serve {
         let address = listener.local_addr()?;
         announce(&endpoint, address, &service.options().tokens, user_token)?;
         #[cfg(unix)]
-        self.reload_on_hangup(&endpoint, service.clone())?;
+        self.reload_on_hangup(&endpoint, service.clone(), contexts)?;
         let stop = async move {
             signals.next().await;
             tracing::info!("stopping: requests in progress are finished, new ones are refused");
@@ -228,9 +237,15 @@ impl Serve {
         Ok(())
     }
 
-    /// At SIGHUP, reads tokens and certificates again, and begins the audit log anew if its file was renamed.
+    /// At SIGHUP, reads tokens, certificates and keys again, and begins the audit log anew if its file was renamed.
     #[cfg(unix)]
-    fn reload_on_hangup<H: Handler>(&self, endpoint: &Endpoint, service: Service<H>) -> Result<()> {
+    fn reload_on_hangup<H: Handler>(
+        &self,
+        endpoint: &Endpoint,
+        service: Service<H>,
+        contexts: fn(&H) -> &ContextStore,
+    ) -> Result<()> {
+        let seal = self.store.seal.clone();
         let (access, tls) = (self.access.clone(), endpoint.options.tls.clone());
         let audit = self.audit.clone().zip(service.options().audit.clone());
         signals::on_hangup(move || {
@@ -240,6 +255,14 @@ impl Serve {
                     tracing::info!("tokens and certificates are read again");
                 }
                 Err(error) => tracing::error!("tokens and certificates stay as they are: {error:#}"),
+            }
+            match seal.keys() {
+                Ok(Some(keys)) => {
+                    contexts(service.handler()).replace_seal_keys(keys);
+                    tracing::info!("the keys of the contexts are read again");
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!("the keys of the contexts stay as they are: {error:#}"),
             }
             if let Some((file, log)) = &audit {
                 match audit_file(file) {
@@ -255,8 +278,11 @@ impl Serve {
         let quota = usize::try_from(plan.quota).unwrap_or(usize::MAX);
         let keeping = StoreOptions { quota, ttl: self.store.ttl };
         let contexts = match &self.store.store {
-            Some(folder) => ContextStore::in_folder(folder, keeping)
-                .with_context(|| format!("cannot keep contexts in {}", folder.display()))?,
+            Some(folder) => match self.store.seal.keys()? {
+                Some(keys) => ContextStore::in_sealed_folder(folder, keys, keeping),
+                None => ContextStore::in_folder(folder, keeping),
+            }
+            .with_context(|| format!("cannot keep contexts in {}", folder.display()))?,
             None => ContextStore::in_memory(keeping),
         };
         Ok(ContextHandler::new(&self.agent_id, contexts).any_session(self.access.any_session))

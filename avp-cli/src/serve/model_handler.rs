@@ -17,7 +17,7 @@ use avp_transport::{
         Caller, ContextHandler, ErrorResponse, FairShares, Handler, IncomingBody, IncomingFrame, RequestInfo,
         ResponseBody, ServerOptions, Share,
     },
-    store::{ContextLink, StoredContext},
+    store::{ContextLink, ContextStore, StoredContext},
     wire::Reply,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -261,6 +261,11 @@ impl ModelHandler {
         let stored = self.contexts.contexts().insert_for(info.owner(), frame.await?).await?;
         info.note_context(stored.id(), Some(stored.etag()));
         Ok((thought, stored))
+    }
+
+    /// The stored contexts.
+    pub(super) const fn stored(&self) -> &ContextStore {
+        self.contexts.contexts()
     }
 
     /// The lifetime of a stored context, in seconds.

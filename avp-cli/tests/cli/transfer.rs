@@ -48,11 +48,41 @@ fn a_shared_context_is_fetched_without_a_token() {
     let sent = avp(["send", &path("frame.avp"), &server.url, "--token", "s3cret"]);
     let url = format!("{}/{}", server.url, text(stdout(&sent)).trim());
     assert!(failure(&avp(["fetch", &url, "-o", &path("fetched.avp"), "--token", "other"])).contains("401"));
-    let link = text(stdout(&avp(["share", &url, "--for", "1m", "--token", "s3cret"])));
+    let shared = avp(["share", &url, "--for", "1m", "--token", "s3cret"]);
+    let link = text(stdout(&shared));
     assert!(stdout(&avp(["fetch", link.trim(), "-o", &path("fetched.avp"), "--token", "other"])).is_empty());
     assert_eq!(fs::read(path("fetched.avp")).unwrap(), frame(1000));
     assert!(failure(&avp(["share", link.trim(), "--token", "s3cret"])).contains("404"));
     assert!(failure(&avp(["share", &server.url, "--token", "s3cret"])).contains("URL/ID"));
+}
+
+#[test]
+fn a_sealed_store_is_read_by_a_server_with_its_keys_from_a_file_or_a_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let frame = frame(3 << 20);
+    fs::write(path("frame.avp"), &frame).unwrap();
+    fs::write(path("keys"), format!("# the only one\n{}\n", "1f".repeat(32))).unwrap();
+    let store = path("store");
+    let server = Server::start(&["--store", &store, "--seal-keys", &path("keys")]);
+    let id = send(&server, &path("frame.avp"));
+    drop(server);
+    let command = format!("cat {}", path("keys"));
+    let server = Server::start(&["--store", &store, "--seal-keys-command", &command]);
+    assert_eq!(stdout(&avp(["fetch", &format!("{}/{id}", server.url), "-o", "-"])), frame);
+    drop(server);
+    let serve = |arguments: &[&str]| {
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--no-token"].iter().chain(arguments);
+        failure(&avp(arguments.copied())).to_owned()
+    };
+    assert!(serve(&["--store", &store]).contains("it is sealed, and no keys are given"));
+    assert!(
+        serve(&["--store", &store, "--seal-keys-command", "exit 3"]).contains("--seal-keys-command failed")
+    );
+    assert!(serve(&["--store", &store, "--seal-keys", &path("frame.avp")]).contains("frame.avp"));
+    fs::write(path("keys"), "1f1f").unwrap();
+    let error = serve(&["--store", &store, "--seal-keys", &path("keys")]);
+    assert!(error.contains("keys: line 1 is not a key") && !error.contains("1f1f"), "{error}");
 }
 
 #[test]

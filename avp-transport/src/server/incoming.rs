@@ -11,7 +11,6 @@ use std::{
 use avp_core::{BodyReader, DecodeError, FrameLimits, OwnedHead, decompression_memory, verify_compressed};
 use bytes::Bytes;
 use tempfile::NamedTempFile;
-use tokio::io::AsyncWriteExt as _;
 
 use super::{
     Caller, ErrorResponse, Metrics, NoRoom, Share,
@@ -19,7 +18,9 @@ use super::{
     buffer::FrameBuffer,
     request_body::RequestBody,
 };
-use crate::store::{ContextStore, DISK_PIECE, Digest, Owner, StoredContext, Transmission, part};
+use crate::store::{
+    ContextStore, DISK_PIECE, Digest, Owner, StoredContext, Transmission, Vault, part::PartWriter,
+};
 
 /// Why a body was not received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -221,31 +222,31 @@ impl IncomingFrame {
     /// # Errors
     /// [`BodyError`].
     pub async fn into_file(mut self, folder: &Path) -> Result<(NamedTempFile, u32), BodyError> {
-        self.receive_file(folder, None).await
+        self.receive_file(folder, &Vault::default(), "", None).await
     }
 
-    /// As [`into_file`](Self::into_file), with the disk for the file.
+    /// As [`into_file`](Self::into_file), for a file of `owner` in the folder of `vault`, with the disk for it.
     async fn receive_file(
         &mut self,
         folder: &Path,
+        vault: &Vault,
+        owner: &str,
         mut disk: Option<Share>,
     ) -> Result<(NamedTempFile, u32), BodyError> {
-        let folder = folder.to_owned();
-        let mut written = self.head.bytes().len() as u64;
-        let file = blocking(move || Ok(part::create(&folder)?)).await?;
-        let mut writer = tokio::fs::File::from_std(file.as_file().try_clone()?);
-        writer.write_all(self.head.bytes()).await?;
+        let _room = self.room(vault.memory())?;
+        let mut part = PartWriter::create(folder, vault.sealer(owner)?).await?;
+        let head = self.head.bytes().clone();
+        let mut written = part.write(&head).await?;
         while let Some(bytes) = self.chunk().await? {
-            written += bytes.len() as u64;
             if let Some(disk) = &mut disk {
-                disk.grow_to(written.next_multiple_of(DISK_PIECE)).map_err(BodyError::NoDisk)?;
+                let len = written + bytes.len() as u64;
+                disk.grow_to(len.next_multiple_of(DISK_PIECE)).map_err(BodyError::NoDisk)?;
             }
-            writer.write_all(&bytes).await?;
+            written += part.write(&bytes).await?;
         }
-        writer.flush().await?;
-        writer.sync_data().await?;
+        let file = part.finish().await?;
         if self.head.header().flags().is_compressed() {
-            let mut body = io::BufReader::new(file.reopen()?);
+            let mut body = io::BufReader::new(vault.read(file.reopen()?, owner)?);
             let start_at = io::SeekFrom::Start(self.head.bytes().len() as u64);
             let (start, body) = blocking(move || {
                 body.seek(start_at)?;
@@ -286,7 +287,8 @@ impl IncomingFrame {
             Some(folder) => {
                 let disk = folder.disk().take(&self.reception.caller, 0).map_err(BodyError::NoDisk)?;
                 disk.could_grow_to(self.head.header().frame_len()).map_err(BodyError::NoDisk)?;
-                let (file, crc32) = self.receive_file(folder.path(), Some(disk)).await?;
+                let (file, crc32) =
+                    self.receive_file(folder.path(), folder.vault(), owner.name, Some(disk)).await?;
                 contexts.insert_file(owner, self.head, file, crc32, transmission).await?
             }
         })

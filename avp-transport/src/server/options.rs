@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::{
         server::{CONNECTION_MEMORY, SESSION_MEMORY, body, buffer, idempotency, listen},
-        store::{INDEX_MEMORY, MAX_READER_MEMORY, START},
+        store::{INDEX_MEMORY, MAX_READER_MEMORY, SEAL_MEMORY, START},
     };
 
     fn bytes(bytes: u64) -> String {
@@ -124,6 +124,7 @@ mod tests {
             ),
             ("memory of a connection, beside that of requests", bytes(CONNECTION_MEMORY)),
             ("memory of a response from a folder", bytes(MAX_READER_MEMORY)),
+            ("memory of a frame to or from a sealed folder, beside that", bytes(SEAL_MEMORY)),
             (
                 "memory of JSON and its values, for each byte of it",
                 format!("{} bytes", body::MEMORY_PER_BYTE),
@@ -152,7 +153,8 @@ mod tests {
         let costs = include_str!("../../../SECURITY.md");
         for cost in [
             format!("| any host that reaches the port | {};", bytes(CONNECTION_MEMORY)),
-            format!("in a folder {} for each |", bytes(MAX_READER_MEMORY)),
+            format!("in a folder {} for each, in a sealed one", bytes(MAX_READER_MEMORY)),
+            format!("in a sealed one {} more |", bytes(SEAL_MEMORY)),
             format!("{} times its length", body::MEMORY_PER_BYTE),
             format!("{} for all, where the caller with the most", bytes(SESSION_MEMORY as u64)),
         ] {

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 use super::{
-    DISK_PIECE, StoredContext, part,
+    DISK_PIECE, StoredContext, StoredFile, Vault, part,
     record::{self, Record},
+    stored::ContextFile,
 };
 
 use crate::server::FairShares;
@@ -32,6 +33,7 @@ pub(crate) struct Folder {
     path: PathBuf,
     /// For frames that are being received, and for removed ones that are still being sent.
     disk: FairShares,
+    vault: Vault,
     _lock: File,
 }
 
@@ -41,7 +43,7 @@ impl Folder {
     ///
     /// # Errors
     /// [`io::ErrorKind::ResourceBusy`] where another store has locked it.
-    pub(super) fn lock(path: &Path, quota: usize) -> io::Result<Self> {
+    pub(super) fn lock(path: &Path, vault: Vault, quota: usize) -> io::Result<Self> {
         create(path)?;
         let lock = File::options().write(true).create(true).truncate(false).open(path.join(LOCK))?;
         lock.try_lock().map_err(|error| match error {
@@ -53,7 +55,7 @@ impl Folder {
         // So that one caller alone can send a frame as large as the quota.
         let most = (quota as u64).saturating_add(DISK_PIECE);
         let disk = FairShares::new(most.saturating_add(most.div_ceil(4)));
-        Ok(Self { path: path.to_owned(), disk, _lock: lock })
+        Ok(Self { path: path.to_owned(), disk, vault, _lock: lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -65,6 +67,11 @@ impl Folder {
         &self.disk
     }
 
+    /// Writes and reads its files.
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
     /// A verified context in the file `path`.
     pub(super) fn context(
         &self,
@@ -74,7 +81,8 @@ impl Folder {
         path: PathBuf,
         crc32: u32,
     ) -> StoredContext {
-        StoredContext::in_file(id, owner, head, path, crc32, self.disk.clone())
+        let file = ContextFile { path, disk: self.disk.clone(), vault: self.vault.clone() };
+        StoredContext::in_file(id, owner, head, file, crc32)
     }
 
     fn path_of(&self, id: &str) -> PathBuf {
@@ -139,7 +147,16 @@ impl Folder {
             return Ok(None);
         }
         let owner = record.as_ref().map_or("", |record| &record.owner);
-        match verify(&path) {
+        let file = match self.vault.open(&path, owner) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!(id, "the key that sealed a context is not among the keys: it is left alone");
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(VerifyError::Changed(error)),
+            Err(error) => Err(VerifyError::Unreadable(error)),
+            Ok(file) => verify(file),
+        };
+        match file {
             Ok((head, crc32)) => {
                 let context = self.context(id.to_owned(), owner, head, path, crc32);
                 let transmission = record.as_ref().and_then(|record| record.transmission);
@@ -147,6 +164,11 @@ impl Folder {
             }
             Err(VerifyError::Damaged(error)) => {
                 tracing::warn!(id, %error, "a stored context is damaged and is removed");
+                delete(&path)?;
+                Ok(None)
+            }
+            Err(VerifyError::Changed(error)) => {
+                tracing::warn!(id, %error, "a sealed context is damaged and is removed");
                 delete(&path)?;
                 Ok(None)
             }
@@ -216,6 +238,8 @@ pub(super) fn read(frame: &Bytes) -> Result<(OwnedHead, u32), DecodeError> {
 enum VerifyError {
     /// It was read and is damaged.
     Damaged(DecodeError),
+    /// It is sealed, and not as it was written.
+    Changed(io::Error),
     /// It could not be read.
     Unreadable(io::Error),
 }
@@ -227,8 +251,7 @@ impl<E: Into<DecodeError>> From<E> for VerifyError {
 }
 
 /// As [`read`], for a frame in a file.
-fn verify(path: &Path) -> Result<(OwnedHead, u32), VerifyError> {
-    let mut file = File::open(path).map_err(VerifyError::Unreadable)?;
+fn verify(mut file: StoredFile) -> Result<(OwnedHead, u32), VerifyError> {
     // Stored frames passed the limits of their time, which may have changed since.
     let mut reader = HeadReader::new(FrameLimits::NONE);
     let mut chunk = vec![0; CHUNK];
@@ -264,6 +287,9 @@ fn read_some(source: &mut impl io::Read, chunk: &mut [u8]) -> Result<usize, Veri
     loop {
         match source.read(chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(VerifyError::Changed(error));
+            }
             read => return read.map_err(VerifyError::Unreadable),
         }
     }

@@ -1,7 +1,8 @@
 //! Stored contexts: verified frames in memory or in a folder, each under an id and for a limited time.
 //!
 //! A frame is stored once its last byte has arrived and its checksum matches, and never changes. In a folder each
-//! context is a file, `ID.avp`, with its owner and its expiry in `ID.json` beside it. Both outlive the process.
+//! context is a file, `ID.avp`, with its owner and its expiry in `ID.json` beside it. Both outlive the process. The
+//! files of a [sealed folder](ContextStore::in_sealed_folder) are encrypted.
 
 mod cache;
 mod error;
@@ -11,11 +12,13 @@ mod owner;
 pub(crate) mod part;
 mod record;
 mod recovery;
+mod seal;
 mod stored;
 mod transmission;
+mod vault;
 
 use std::{
-    io::{self, Write as _},
+    io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -32,9 +35,14 @@ pub use owner::Owner;
 #[cfg(test)]
 pub(crate) use recovery::START;
 #[cfg(test)]
+pub(crate) use seal::SEAL_MEMORY;
+pub(crate) use seal::Sealer;
+pub use seal::{InvalidSealKeys, SealKeys};
+#[cfg(test)]
 pub(crate) use stored::MAX_READER_MEMORY;
 pub use stored::StoredContext;
 pub(crate) use transmission::{Digest, Transmission, sha256};
+pub(crate) use vault::{StoredFile, Vault};
 
 use self::{folder::Folder, link::LinkKey, record::Record, recovery::Recovery};
 use crate::id::random_id;
@@ -108,7 +116,34 @@ impl ContextStore {
     /// [`ResourceBusy`](io::ErrorKind::ResourceBusy) where another store has locked the folder, which is then left
     /// untouched; or the error of creating the folder or of reading a file in it, which is then kept.
     pub fn in_folder(folder: impl AsRef<Path>, options: StoreOptions) -> io::Result<Self> {
-        let folder = Folder::lock(folder.as_ref(), options.quota)?;
+        Self::in_vault(folder.as_ref(), Vault::default(), options)
+    }
+
+    /// As [`in_folder`](Self::in_folder), in files that are sealed with `keys`. Files of before that are not sealed are read too. Sealed files
+    /// whose key is not among `keys` are left alone, and not found.
+    ///
+    /// ```no_run
+    /// use avp_transport::store::{ContextStore, StoreOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let keys = std::fs::read_to_string("/etc/avp/seal-keys")?.parse()?;
+    /// let store = ContextStore::in_sealed_folder("/var/lib/avp", keys, StoreOptions::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`in_folder`](Self::in_folder).
+    pub fn in_sealed_folder(
+        folder: impl AsRef<Path>,
+        keys: SealKeys,
+        options: StoreOptions,
+    ) -> io::Result<Self> {
+        Self::in_vault(folder.as_ref(), Vault::sealed(keys), options)
+    }
+
+    fn in_vault(folder: &Path, vault: Vault, options: StoreOptions) -> io::Result<Self> {
+        let folder = Folder::lock(folder, vault, options.quota)?;
         let link_key = LinkKey::in_folder(folder.path())?;
         let store = Self::new(Some(folder), link_key, options);
         store.0.recover()?;
@@ -156,7 +191,7 @@ impl ContextStore {
                 None => StoredContext::in_memory(id, &owner, head, frame, crc32),
                 Some(folder) => {
                     let mut file = part::create(folder.path())?;
-                    file.write_all(&frame)?;
+                    folder.vault().write(&owner, &frame, &mut file)?;
                     file.as_file().sync_data()?;
                     let path = folder.publish(&id, &Record::new(&owner, inner.options.ttl, None), file)?;
                     folder.context(id, &owner, head, path, crc32)
@@ -170,7 +205,8 @@ impl ContextStore {
     /// Refuses a frame that could never fit, before its body is read.
     pub(crate) fn check_len(&self, head: &OwnedHead, owner: Owner<'_>) -> Result<(), StoreError> {
         let quota = self.0.options.quota;
-        let needed = stored::occupied(head, self.0.folder.is_some(), quota);
+        let vault = self.0.folder.as_ref().map(Folder::vault);
+        let needed = stored::occupied(head, vault, quota);
         let quota = quota.min(owner.quota.unwrap_or(usize::MAX));
         if needed > quota {
             return Err(StoreError::Quota { needed: needed as u64, quota: quota as u64 });
@@ -271,6 +307,14 @@ impl ContextStore {
     #[must_use]
     pub fn linked(&self, link: &ContextLink) -> Option<Arc<StoredContext>> {
         if self.0.link_key.is_valid(link) { self.get(link.id()) } else { None }
+    }
+
+    /// Seals and opens contexts with these keys from now on, in place of those of [`in_sealed_folder`](Self::in_sealed_folder). Responses
+    /// that have begun go on.
+    pub fn replace_seal_keys(&self, keys: SealKeys) {
+        if let Some(folder) = &self.0.folder {
+            folder.vault().replace_keys(keys);
+        }
     }
 
     /// The same store, for work that outlives its caller.

@@ -2,21 +2,16 @@
 
 use std::{
     collections::HashMap,
-    io::{self, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom},
     ops::Range,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use bytes::{Bytes, BytesMut};
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt as _, AsyncSeekExt as _},
-};
-
 use avp_core::OwnedHead;
+use bytes::Bytes;
 
-use super::{INDEX_MEMORY, Transmission, folder};
+use super::{INDEX_MEMORY, StoredFile, Transmission, Vault, folder};
 use crate::server::{Caller, FairShares, NoRoom, Share};
 
 /// The length of a chunk that is read from a file, in bytes.
@@ -51,11 +46,17 @@ pub struct StoredContext {
 #[derive(Debug)]
 enum Location {
     Memory(Bytes),
-    File {
-        path: PathBuf,
-        /// That of the folder, beside the quota.
-        disk: FairShares,
-    },
+    File(ContextFile),
+}
+
+/// The file of a context.
+#[derive(Debug)]
+pub(super) struct ContextFile {
+    pub(super) path: PathBuf,
+    /// That of the folder, beside the quota.
+    pub(super) disk: FairShares,
+    /// That of the folder.
+    pub(super) vault: Vault,
 }
 
 impl StoredContext {
@@ -63,15 +64,8 @@ impl StoredContext {
         Self::new(id, owner, head, crc32, Location::Memory(bytes))
     }
 
-    pub(super) fn in_file(
-        id: String,
-        owner: &str,
-        head: OwnedHead,
-        path: PathBuf,
-        crc32: u32,
-        disk: FairShares,
-    ) -> Self {
-        Self::new(id, owner, head, crc32, Location::File { path, disk })
+    pub(super) fn in_file(id: String, owner: &str, head: OwnedHead, file: ContextFile, crc32: u32) -> Self {
+        Self::new(id, owner, head, crc32, Location::File(file))
     }
 
     fn new(id: String, owner: &str, head: OwnedHead, crc32: u32, location: Location) -> Self {
@@ -127,13 +121,25 @@ impl StoredContext {
     pub async fn bytes(&self) -> io::Result<Bytes> {
         match &self.location {
             Location::Memory(bytes) => Ok(bytes.clone()),
-            Location::File { path, .. } => Ok(tokio::fs::read(path).await?.into()),
+            Location::File(_) => {
+                let mut reader = self.read(0..self.len()).await?;
+                let len = usize::try_from(self.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+                let mut bytes = Vec::with_capacity(len);
+                while let Some(chunk) = reader.chunk().await? {
+                    bytes.extend_from_slice(&chunk);
+                }
+                Ok(bytes.into())
+            }
         }
     }
 
     /// The number of bytes that the context occupies within a quota, see [`StoreOptions::quota`](super::StoreOptions::quota).
     pub(super) fn occupied(&self, quota: usize) -> usize {
-        occupied(&self.head, matches!(self.location, Location::File { .. }), quota)
+        let vault = match &self.location {
+            Location::Memory(_) => None,
+            Location::File(file) => Some(&file.vault),
+        };
+        occupied(&self.head, vault, quota)
     }
 
     /// The share of a caller that is sent this context: of `memory` where it is in memory, else of the store's disk. The context may be
@@ -148,7 +154,7 @@ impl StoredContext {
         }
         let pool = match &self.location {
             Location::Memory(_) => memory,
-            Location::File { disk, .. } => disk,
+            Location::File(file) => &file.disk,
         };
         let share = Arc::new(pool.take(caller, self.len())?);
         readers.retain(|_, reader| reader.strong_count() > 0);
@@ -158,9 +164,9 @@ impl StoredContext {
 
     /// The memory of a response, in bytes. Bytes in memory are shared, not copied.
     pub(crate) const fn reader_memory(&self) -> u64 {
-        match self.location {
+        match &self.location {
             Location::Memory(_) => 0,
-            Location::File { .. } => MAX_READER_MEMORY,
+            Location::File(file) => MAX_READER_MEMORY + file.vault.memory(),
         }
     }
 
@@ -171,10 +177,14 @@ impl StoredContext {
             Location::Memory(bytes) => {
                 Ok(ContextReader::Memory(bytes.slice(range.start as usize..range.end as usize)))
             }
-            Location::File { path, .. } => {
-                let mut file = File::open(path).await?;
-                file.seek(SeekFrom::Start(range.start)).await?;
-                Ok(ContextReader::File { file, remaining: range.end - range.start })
+            Location::File(file) => {
+                let (vault, path, owner) = (file.vault.clone(), file.path.clone(), self.owner.clone());
+                let file = blocking(move || {
+                    let mut file = vault.open(&path, &owner)?;
+                    file.seek(SeekFrom::Start(range.start))?;
+                    Ok(file)
+                });
+                Ok(ContextReader::File { file: Some(file.await?), remaining: range.end - range.start })
             }
         }
     }
@@ -183,7 +193,7 @@ impl StoredContext {
     pub(super) fn delete_file(&self) -> io::Result<()> {
         match &self.location {
             Location::Memory(_) => Ok(()),
-            Location::File { path, .. } => folder::delete(path),
+            Location::File(file) => folder::delete(&file.path),
         }
     }
 }
@@ -191,7 +201,11 @@ impl StoredContext {
 /// Reads part of a stored context. An open file can be read to its end after it was deleted.
 pub(crate) enum ContextReader {
     Memory(Bytes),
-    File { file: File, remaining: u64 },
+    /// The file is `None` after an error.
+    File {
+        file: Option<StoredFile>,
+        remaining: u64,
+    },
 }
 
 impl ContextReader {
@@ -204,26 +218,34 @@ impl ContextReader {
             }
             Self::File { remaining: 0, .. } => Ok(None),
             Self::File { file, remaining } => {
-                let mut chunk = BytesMut::with_capacity(FILE_CHUNK.min(*remaining as usize));
-                let read = (&mut *file).take(*remaining).read_buf(&mut chunk).await?;
-                if read == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                *remaining -= read as u64;
-                Ok(Some(chunk.freeze()))
+                let (mut source, len) = (file.take().ok_or(io::ErrorKind::BrokenPipe)?, *remaining);
+                let (source, chunk) = blocking(move || {
+                    let mut chunk = vec![0; FILE_CHUNK.min(len as usize)];
+                    source.read_exact(&mut chunk)?;
+                    Ok((source, chunk))
+                })
+                .await?;
+                *file = Some(source);
+                *remaining -= chunk.len() as u64;
+                Ok(Some(chunk.into()))
             }
         }
     }
 }
 
-/// The number of bytes that a context with this head occupies within a quota.
-pub(super) fn occupied(head: &OwnedHead, is_in_file: bool, quota: usize) -> usize {
+/// Runs work on a file on a thread for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// The number of bytes that a context with this head occupies within a quota, in memory or in a file of `vault`.
+pub(super) fn occupied(head: &OwnedHead, vault: Option<&Vault>, quota: usize) -> usize {
     let (index, len) = (PER_CONTEXT.saturating_add(head.bytes().len()), head.header().frame_len());
-    if !is_in_file {
+    let Some(vault) = vault else {
         return index.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
-    }
+    };
     // The frame, and the record beside it.
-    let blocks = len.next_multiple_of(BLOCK).saturating_add(BLOCK);
+    let blocks = vault.file_len(len).next_multiple_of(BLOCK).saturating_add(BLOCK);
     usize::try_from(blocks).unwrap_or(usize::MAX).max(index.saturating_mul(quota.div_ceil(INDEX_MEMORY)))
 }
 
@@ -237,6 +259,10 @@ mod tests {
 
     use super::*;
 
+    fn file(disk: u64) -> ContextFile {
+        ContextFile { path: PathBuf::new(), disk: FairShares::new(disk), vault: Vault::default() }
+    }
+
     #[test]
     fn a_context_occupies_more_than_its_bytes() {
         let frame: Bytes = FrameEncoder::new(Metadata::default()).encode(&[7; 5000]).unwrap().into();
@@ -244,7 +270,7 @@ mod tests {
         let index = PER_CONTEXT + head.bytes().len();
         let in_memory = StoredContext::in_memory("id".into(), "", head.clone(), frame.clone(), 0);
         assert_eq!(in_memory.occupied(usize::MAX), frame.len() + index);
-        let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0, FairShares::new(0));
+        let in_file = StoredContext::in_file("id".into(), "", head, file(0), 0);
         assert_eq!(in_file.occupied(INDEX_MEMORY), 3 * 4096);
         assert_eq!(in_file.occupied(64 * INDEX_MEMORY), 64 * index);
     }
@@ -264,8 +290,7 @@ mod tests {
         assert_eq!(memory.taken(), frame.len() as u64, "the context is gone, and one reader is not");
         drop(second);
         assert_eq!(memory.taken(), 0);
-        let disk = FairShares::new(10);
-        let in_file = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0, disk);
+        let in_file = StoredContext::in_file("id".into(), "", head, file(10), 0);
         assert!(in_file.reader(&caller("a"), &memory).is_err());
     }
 
@@ -274,7 +299,7 @@ mod tests {
         let frame: Bytes = FrameEncoder::new(Metadata::default()).encode(b"").unwrap().into();
         let head = OwnedHead::decode(&frame).unwrap();
         let index = PER_CONTEXT + head.bytes().len();
-        let context = StoredContext::in_file("id".into(), "", head, PathBuf::new(), 0, FairShares::new(0));
+        let context = StoredContext::in_file("id".into(), "", head, file(0), 0);
         for quota in [1, INDEX_MEMORY, 2 * INDEX_MEMORY - 1, 8 << 30, 1 << 40] {
             assert!(quota / context.occupied(quota) * index <= INDEX_MEMORY, "{quota}");
         }

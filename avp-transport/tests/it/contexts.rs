@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use avp_core::{Compression, FrameEncoder, Metadata};
 use avp_transport::{
     server::{ContextHandler, Limits, ListenOptions, ServerOptions, Service},
-    store::{ContextStore, StoreOptions},
+    store::{ContextStore, SealKeys, StoreOptions},
     wire,
 };
 use futures_util::FutureExt as _;
@@ -223,6 +223,71 @@ async fn the_longest_unused_context_makes_room_and_its_file_goes_too() {
     assert_eq!(files(folder.path()).len(), 2);
     let (status, reply) = server.post(wire::TRANSMIT, crate::common::frame(6 * 4096)).await;
     assert_eq!((status, &reply["code"]), (507, &"quota".into()));
+}
+
+fn seal_keys(text: &str) -> SealKeys {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn contexts_in_a_sealed_folder_are_read_with_its_keys_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = ("1f".repeat(32), "2e".repeat(32));
+    let open = |keys: &str| {
+        let store = ContextStore::in_sealed_folder(folder.path(), seal_keys(keys), StoreOptions::default());
+        Service::new(ContextHandler::new("server", store.unwrap()), ServerOptions::default())
+    };
+    let bodies = [body(10), body(3 << 20), body((1 << 20) - 64)];
+    let compressed = FrameEncoder::new(Metadata::default()).compression(Compression::Fast);
+    let mut frames = bodies.iter().map(|body| frame_of(body, "")).collect::<Vec<_>>();
+    frames.push(compressed.encode(&bodies[1]).unwrap());
+    let server = Running::start(open(&old), ListenOptions::default()).await;
+    let mut ids = Vec::new();
+    for frame in &frames {
+        let (status, reply) = server.post(wire::TRANSMIT, frame.clone()).await;
+        assert_eq!(status, 200, "{reply}");
+        ids.push(reply["context_id"].as_str().unwrap().to_owned());
+    }
+    server.stop().await;
+    for name in files(folder.path()) {
+        let file = fs::read(folder.path().join(name)).unwrap();
+        assert!(file.starts_with(b"AVPSEAL1"));
+        assert!(!file.windows(8).any(|bytes| *bytes == bodies[0][..8]));
+    }
+
+    let damaged = folder.path().join(format!("{}.avp", ids[2]));
+    let mut bytes = fs::read(&damaged).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    let service = open(&format!("{new}\n{old}"));
+    let server = Running::start(service.clone(), ListenOptions::default()).await;
+    for (id, frame) in ids.iter().zip(&frames) {
+        let context = server.get(&format!("{}{id}", wire::CONTEXTS)).await;
+        if *id == ids[2] {
+            assert_eq!(context.status(), 404, "it was changed");
+            continue;
+        }
+        assert_eq!(context.bytes().await.unwrap(), frame);
+        let last = frame.len() - 5;
+        let range = format!("bytes={last}-");
+        let part = server.http.get(server.url(&format!("{}{id}", wire::CONTEXTS))).header("range", range);
+        assert_eq!(part.send().await.unwrap().bytes().await.unwrap(), frame[last..]);
+    }
+    let (_, kept) = server.post(wire::TRANSMIT, frames[0].clone()).await;
+    service.handler().contexts().replace_seal_keys(seal_keys(&new));
+    let status = async |id: &str| server.get(&format!("{}{id}", wire::CONTEXTS)).await.status().as_u16();
+    assert_eq!(status(&ids[0]).await, 404, "its key is gone");
+    assert_eq!(status(kept["context_id"].as_str().unwrap()).await, 200);
+    server.stop().await;
+    drop(service);
+
+    let before = files(folder.path());
+    let error = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("sealed") && error.contains(".avp"), "{error}");
+    let others =
+        ContextStore::in_sealed_folder(folder.path(), seal_keys(&"3d".repeat(32)), StoreOptions::default());
+    assert_eq!(others.unwrap().ids(), [""; 0]);
+    assert_eq!(files(folder.path()), before, "nothing is lost by a wrong key");
 }
 
 #[tokio::test]
