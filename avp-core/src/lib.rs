@@ -24,6 +24,7 @@
 //! | read or write latent and text chunks | [`Hybrid`], [`Chunk`] | [`hybrid`] |
 //! | negotiate with an agent | [`ModelIdentity`], [`resolve`], `messages` | |
 //! | hash a model or a tokenizer | `hash` | `json` |
+//! | sign a frame, or verify who has signed it | `sign` | `sign` |
 //! | handle errors | [`DecodeError`], [`EncodeError`] | |
 //!
 //! The wire format has two dialects; [`Dialect`] lists the differences. Reading detects the dialect, writing takes one.
@@ -41,6 +42,7 @@
 //! - `std` (implies `alloc`): checksums and number conversion detect SIMD at run time; large copies on
 //!   as many threads as the caller asks for ([`FrameEncoder::threads`]).
 //! - `serde`: value types can be serialized.
+//! - `sign`: Ed25519 signatures of frames; verifying them needs no allocator.
 //! - `zstd` (implies `alloc`): compressed bodies, in pure Rust, with or without std.
 //! - `zstd-native` (implies `std` and `zstd`): the same through the C library, with all its levels.
 #![no_std]
@@ -79,6 +81,8 @@ mod owned;
 mod parallel;
 mod protobuf;
 mod read;
+#[cfg(feature = "sign")]
+pub mod sign;
 mod types;
 
 pub use {

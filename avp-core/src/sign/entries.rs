@@ -1,0 +1,72 @@
+//! The entries of a signature among those of `extra`, as they are on the wire.
+
+use core::ops::Range;
+
+use crate::{DecodeError, Header, metadata::field, protobuf::Reader};
+
+pub(super) const SIGNED_BY: &str = "signed_by";
+pub(super) const SIGNED_FOR: &str = "signed_for";
+pub(super) const SIGNED_AT: &str = "signed_at";
+pub(super) const SIGNED_UNTIL: &str = "signed_until";
+pub(super) const SIGNED_NONCE: &str = "signed_nonce";
+pub(super) const SIGNATURE: &str = "signature";
+
+/// The names of all entries.
+pub(super) const NAMES: [&str; 6] = [SIGNED_BY, SIGNED_FOR, SIGNED_AT, SIGNED_UNTIL, SIGNED_NONCE, SIGNATURE];
+
+/// An entry of `extra`.
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: &'a str,
+    /// Where the value is in the head.
+    pub(super) value_range: Range<usize>,
+}
+
+/// The next field of metadata that were read without fault: where it is in the head, and the entry if it is one.
+pub(super) fn next_field<'a>(
+    metadata: &mut Reader<'a>,
+    head_len: usize,
+) -> Result<Option<(Range<usize>, Option<Entry<'a>>)>, DecodeError> {
+    let start = head_len - metadata.rest().len();
+    let Some(field) = metadata.field()? else { return Ok(None) };
+    let range = start..head_len - metadata.rest().len();
+    if field.number != field::EXTRA {
+        return Ok(Some((range, None)));
+    }
+    let mut entry = Entry { name: "", value: "", value_range: 0..0 };
+    let mut message = field.message()?;
+    while let Some(part) = message.field()? {
+        match part.number {
+            1 => entry.name = part.string("extra key")?,
+            2 => {
+                entry.value = part.string("extra value")?;
+                entry.value_range = part.offset..part.offset + entry.value.len();
+            }
+            _ => {}
+        }
+    }
+    Ok(Some((range, Some(entry))))
+}
+
+/// A reader of the metadata in a head, which has nothing behind them.
+pub(super) fn metadata_of(head: &[u8]) -> Reader<'_> {
+    Reader::new(head.get(Header::LEN..).unwrap_or_default(), Header::LEN)
+}
+
+/// The bytes of `2 * N` hexadecimal digits in lower case.
+pub(super) fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
