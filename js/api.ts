@@ -131,6 +131,73 @@ export declare function checksum(frame: FrameHead, payload: Uint8Array): Checksu
 /** CRC-32 (IEEE) of `bytes`, after bytes whose CRC-32 is `previous`. @defaultValue previous 0 */
 export declare function crc32(bytes: Uint8Array, previous?: number): number;
 
+/** Why a signature is refused. */
+export type SignatureErrorCode =
+  | "not_signed"
+  | "bad_signature"
+  | "untrusted_signer"
+  | "other_audience"
+  | "signature_not_yet_valid"
+  | "signature_expired"
+  | "signature_too_long";
+
+export interface SignOptions {
+  /** The seed of the private key, 32 random bytes, or a pair of Ed25519 keys from `crypto.subtle.generateKey`. */
+  key: Uint8Array | CryptoKeyPair;
+  /** For whom the frame is; `""` for everybody. @defaultValue "" */
+  audience?: string;
+  /** How long the signature is valid; servers accept at most an hour. @defaultValue 600000 */
+  lifetimeMs?: number;
+  /** @defaultValue the time of the call */
+  now?: Date;
+}
+
+/**
+ * Signs a frame, so that a receiver knows who made it, for whom, and that nobody changed it. A signature that it has is replaced. The
+ * platform computes the signature, so it must have Ed25519 in `crypto.subtle`.
+ *
+ * ```js
+ * import { encode, signFrame, verifyFrame } from "avp-wasm";
+ *
+ * const keys = await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]);
+ * const signed = await signFrame(encode({}, new Uint8Array(8)), { key: keys, audience: "reader" });
+ * const publicKey = Buffer.from(await crypto.subtle.exportKey("raw", keys.publicKey)).toString("hex");
+ * console.log(await verifyFrame(signed, { trusted: [publicKey], audience: "reader" }));
+ * ```
+ * @throws {DecodeError} As {@link decode}.
+ */
+export declare function signFrame(bytes: Uint8Array, options: SignOptions): Promise<Uint8Array>;
+
+export interface VerifyOptions {
+  /** The public keys of the signers whose frames are accepted, each 64 hexadecimal digits in lower case. */
+  trusted: readonly string[];
+  /** The audience that the signature must name. @defaultValue any */
+  audience?: string | null;
+  /** @defaultValue the time of the call */
+  now?: Date;
+  /** The longest time between signing and expiry. @defaultValue any */
+  maxLifetimeMs?: number | null;
+}
+
+/** What a signature states. */
+export interface Signature {
+  /** The public key of the signer, 64 hexadecimal digits. */
+  signedBy: string;
+  /** `""` for everybody. */
+  signedFor: string;
+  signedAt: Date;
+  signedUntil: Date;
+  /** By which a receiver recognises a frame that it has accepted before. */
+  nonce: string;
+}
+
+/**
+ * Verifies that a trusted signer has signed exactly this frame, and that the signature is valid now.
+ * @throws {SignatureError}
+ * @throws {DecodeError} As {@link decode}.
+ */
+export declare function verifyFrame(bytes: Uint8Array, options: VerifyOptions): Promise<Signature>;
+
 /** Metadata to write. Every field is optional. */
 export interface MetadataInit {
   /** @defaultValue "" */
@@ -668,5 +735,9 @@ export declare class DecodeError extends AvpError {}
 export declare class EncodeError extends AvpError {}
 /** Invalid JSON, or JSON with a wrong field. */
 export declare class JsonError extends AvpError {}
+/** A frame whose signature is refused, and why. */
+export declare class SignatureError extends AvpError {
+  readonly code: SignatureErrorCode;
+}
 /** An invalid AACP packet, workflow table or rule set. */
 export declare class PacketError extends AvpError {}

@@ -18,12 +18,12 @@ mod prompt;
 mod rosetta;
 #[cfg(feature = "http")]
 mod serve;
+mod sign;
 mod think;
 #[cfg(feature = "http")]
 mod token_file;
 #[cfg(feature = "http")]
 mod transfer;
-#[cfg(feature = "http")]
 mod units;
 #[cfg(feature = "http")]
 mod user_token;
@@ -66,6 +66,9 @@ enum Command {
     Hash(identity::Hash),
     Identity(identity::Identity),
     Handshake(identity::Handshake),
+    Keygen(sign::Keygen),
+    Sign(sign::Sign),
+    Verify(sign::Verify),
     #[cfg(feature = "http")]
     Serve(serve::Serve),
     #[cfg(feature = "http")]
@@ -105,6 +108,9 @@ fn main() -> ExitCode {
         Command::Hash(hash) => hash.run(),
         Command::Identity(identity) => identity.run(),
         Command::Handshake(handshake) => handshake.run(),
+        Command::Keygen(keygen) => keygen.run(),
+        Command::Sign(sign) => sign.run(),
+        Command::Verify(verify) => verify.run(),
         #[cfg(feature = "http")]
         Command::Serve(serve) => serve.run(),
         #[cfg(feature = "http")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 /// A number of bytes, such as `64MiB`, `1.5GB` or `4096`.
+#[cfg(feature = "http")]
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let expected =
         || format!("expected a number of bytes, or a number with KiB, MiB, GiB, KB, MB, GB; got {text:?}");
@@ -43,6 +44,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "http")]
     #[test]
     fn sizes_are_read_as_people_write_them() {
         for (text, bytes) in [

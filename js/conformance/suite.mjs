@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { LEFT_OUT, answerWith } from "./answers.mjs";
+import { LEFT_OUT, answerWith, hex, unhex } from "./answers.mjs";
 
 const vectors = new URL("../../test-vectors/", import.meta.url);
 const read = (file) => JSON.parse(readFileSync(new URL(file, vectors), "utf8"));
@@ -18,6 +18,10 @@ export function suite(api, test) {
       for (const one of cases) check(api, one);
     });
   }
+  test("avp/signed.json", async () => {
+    for (const one of read("avp/signed.json").cases) await signed(api, one);
+  });
+  test("what is signed is verified, and keeps its tensors aligned", () => signAndVerify(api));
   for (const release of ["1.1.0", "1.4.0"]) {
     test(`aacp/aacp-${release}.json`, () => packets(api, release, read(`aacp/aacp-${release}.json`)));
   }
@@ -31,6 +35,52 @@ function check(api, one) {
   assert.equal(error, undefined, `${about}: ${JSON.stringify(error)}`);
   contains(found, one.expect, about);
   if (one.rewrite) rewrite(api, one, found, about);
+}
+
+async function signed(api, { rule, input, expect, error }) {
+  const { hex, trusted, audience, now, max_lifetime: longest } = input;
+  const options = { trusted, audience, now: new Date(now * 1000), maxLifetimeMs: longest && longest * 1000 };
+  try {
+    const found = await api.verifyFrame(unhex(hex), options);
+    const seconds = (date) => date.getTime() / 1000;
+    const { signedBy: signer, signedFor, signedAt, signedUntil, nonce } = found;
+    const told = { signer, audience: signedFor, signed_at: seconds(signedAt), signed_until: seconds(signedUntil), nonce };
+    assert.deepEqual(told, expect, rule);
+  } catch (thrown) {
+    if (!(thrown instanceof api.AvpError)) throw thrown;
+    assert.equal(thrown.code, error?.kind, `${rule}: ${thrown.message}`);
+    assert.equal(thrown instanceof api.SignatureError, error.kind !== "truncated");
+  }
+}
+
+async function signAndVerify(api) {
+  const pair = await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]);
+  const publicKey = hex(new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey)));
+  const seed = new Uint8Array(32).fill(7);
+  const keys = [
+    [pair, publicKey],
+    [seed, "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c"],
+  ];
+  for (const alignment of [1, 64, 4096]) {
+    const frame = api.encode({ modelId: "m", extra: { steps: "8" } }, new Uint8Array(100), { alignment });
+    for (const [key, signer] of keys) {
+      const once = await api.signFrame(frame, { key: seed, audience: "somebody else" });
+      const twice = await api.signFrame(once, { key, audience: "reader", lifetimeMs: 60_000 });
+      const found = await api.verifyFrame(twice, { trusted: [signer], audience: "reader", maxLifetimeMs: 60_000 });
+      assert.deepEqual([found.signedBy, found.signedUntil - found.signedAt], [signer, 60_000]);
+      const { payloadOffset, metadata } = api.decode(twice);
+      assert.equal(payloadOffset % alignment, 0);
+      assert.equal(metadata.extra.steps, "8");
+      twice[twice.length - 1] ^= 1;
+      await assert.rejects(api.verifyFrame(twice, { trusted: [signer] }), { code: "bad_signature" });
+    }
+  }
+  const frame = api.encode({}, new Uint8Array(1));
+  await assert.rejects(api.signFrame(frame, { key: seed.subarray(1) }), RangeError);
+  await assert.rejects(api.signFrame(frame, { key: {} }), TypeError);
+  await assert.rejects(api.signFrame(frame, undefined), TypeError);
+  await assert.rejects(api.signFrame(new Uint8Array(3), { key: seed }), { code: "truncated" });
+  await assert.rejects(api.verifyFrame(frame, { trusted: "all" }), TypeError);
 }
 
 /** Encodes what was decoded, and compares. */

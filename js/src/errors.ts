@@ -1,5 +1,7 @@
 // What goes wrong: with the data (AvpError and its kin), or with the caller's arguments (TypeError, RangeError).
 
+import type { SignatureErrorCode } from "../api.js";
+
 export class AvpError extends Error {
   // Named by hand, here and below: minifiers rename classes.
   override name = "AvpError";
@@ -24,6 +26,11 @@ export class JsonError extends AvpError {
 }
 export class PacketError extends AvpError {
   override name = "PacketError";
+}
+
+export class SignatureError extends AvpError {
+  override name = "SignatureError";
+  declare readonly code: SignatureErrorCode;
 }
 
 /** A model that cannot be loaded, a run that did not finish, a context that cannot be used: `avp-node` alone has it. */

@@ -1,5 +1,5 @@
 export * from "./agents.js";
-export { AvpError, DecodeError, EncodeError, JsonError, PacketError } from "./errors.js";
+export { AvpError, DecodeError, EncodeError, JsonError, PacketError, SignatureError } from "./errors.js";
 export {
   FrameDecoder,
   FrameDecoderStream,
@@ -13,4 +13,5 @@ export {
   unpack,
 } from "./frames.js";
 export * from "./packets.js";
+export { signFrame, verifyFrame } from "./signatures.js";
 export { KvCacheView, decodeHybrid, encodeHybrid, encodeKvCache } from "./tensors.js";

@@ -29,14 +29,16 @@ pub(crate) fn smoke(root: &Path) -> Result<Option<String>> {
 }
 
 /// `cargo xtask fuzz MINUTES [TARGET]`: runs each target, or one, for so many minutes, and prints how many inputs each has read.
+/// `cargo xtask fuzz corpus` makes the inputs alone.
 ///
 /// # Errors
 /// As [`smoke`]; when the arguments are not a number of minutes and the name of a target.
 pub(crate) fn for_minutes(root: &Path, arguments: &[OsString]) -> Result<()> {
     let (minutes, target) = match arguments {
+        [corpus] if corpus == "corpus" => return seed(root),
         [minutes] => (minutes, None),
         [minutes, target] => (minutes, target.to_str()),
-        _ => bail!("expected `cargo xtask fuzz MINUTES [TARGET]`"),
+        _ => bail!("expected `cargo xtask fuzz MINUTES [TARGET]`, or `cargo xtask fuzz corpus`"),
     };
     let minutes: u64 =
         minutes.to_str().and_then(|minutes| minutes.parse().ok()).context("expected a number of minutes")?;

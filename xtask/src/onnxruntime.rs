@@ -156,4 +156,13 @@ mod tests {
             assert!(WHEELS[..position].iter().all(|other| other.machine != wheel.machine));
         }
     }
+
+    #[test]
+    fn the_workflow_for_addons_installs_the_same_wheels() {
+        let requirements = include_str!("../../.github/onnxruntime.txt");
+        assert!(requirements.contains(&format!("onnxruntime=={RELEASE} ;")));
+        for wheel in &WHEELS {
+            assert!(requirements.contains(wheel.sha256), "{}", wheel.platform);
+        }
+    }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Tool {
     version: &'static str,
 }
 
+pub(crate) const AUDITABLE: Tool = Tool { name: "cargo-auditable", version: "0.7.7" };
 pub(crate) const CYCLONEDX: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9" };
 pub(crate) const FUZZ: Tool = Tool { name: "cargo-fuzz", version: "0.13.2" };
 pub(crate) const HACK: Tool = Tool { name: "cargo-hack", version: "0.6.46" };

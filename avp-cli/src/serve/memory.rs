@@ -8,8 +8,8 @@ use avp_transport::{
 
 use super::StoreArgs;
 
-/// What the server occupies without requests, in bytes: sessions and idempotency keys.
-const ALWAYS: u64 = SESSION_MEMORY as u64 + (16 << 20);
+/// What the server occupies without requests, in bytes: sessions, idempotency keys and signatures.
+const ALWAYS: u64 = SESSION_MEMORY as u64 + (24 << 20);
 
 /// `--memory` on a machine that does not tell how much it has.
 const UNKNOWN: u64 = 4 << 30;

@@ -26,8 +26,8 @@ use anyhow::{Context as _, Result};
 use avp_core::FrameLimits;
 use avp_transport::{
     server::{
-        AllowedOrigins, AuditLog, ContextHandler, FairShares, Handler, Limits, ServerOptions, Service,
-        Tokens, serve,
+        AllowedOrigins, AuditLog, ContextHandler, FairShares, Handler, Limits, RequiredSigners,
+        ServerOptions, Service, Tokens, serve,
     },
     store::{ContextStore, StoreOptions},
 };
@@ -40,6 +40,7 @@ use self::{
 };
 use crate::{
     model::RunArgs,
+    sign::public_keys,
     units::{duration, size},
     user_token::UserToken,
 };
@@ -120,6 +121,12 @@ struct AccessArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     any_session: bool,
+    /// Accept frames that are signed with this public key alone, or with one in this file; may be repeated
+    #[arg(long, value_name = "KEY|FILE", requires = "audience")]
+    require_signed_by: Vec<String>,
+    /// Name of this server for which frames must be signed
+    #[arg(long, value_name = "NAME", requires = "require_signed_by")]
+    audience: Option<String>,
     /// Maximum number of requests per second of one principal, or address without tokens [default: unlimited]
     #[arg(long, value_name = "N")]
     requests_per_second: Option<NonZeroU32>,
@@ -187,7 +194,7 @@ impl Serve {
             ..Default::default()
         };
         let user_token = user_token.as_ref();
-        allocator::limit_arenas();
+        allocator::limit_kept_memory();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let served = runtime.block_on(async {
             // Bind before the store is opened, because opening removes expired contexts, which a server that cannot listen must
@@ -285,7 +292,14 @@ impl Serve {
             .with_context(|| format!("cannot keep contexts in {}", folder.display()))?,
             None => ContextStore::in_memory(keeping),
         };
-        Ok(ContextHandler::new(&self.agent_id, contexts).any_session(self.access.any_session))
+        let stock = ContextHandler::new(&self.agent_id, contexts).any_session(self.access.any_session);
+        Ok(match &self.access.audience {
+            Some(audience) => {
+                let signers = public_keys(&self.access.require_signed_by).context("--require-signed-by")?;
+                stock.required_signers(RequiredSigners::new(signers, audience))
+            }
+            None => stock,
+        })
     }
 
     fn limits(&self, plan: &MemoryPlan) -> Limits {

@@ -20,5 +20,6 @@ mod readme;
 mod rosetta;
 mod serve;
 mod server;
+mod sign;
 mod transfer;
 mod web_pages;

@@ -10,9 +10,10 @@ use avp_core::{
 use http::StatusCode;
 
 use super::{
-    ErrorResponse, Handler, IncomingFrame, RequestInfo, handler,
+    ErrorResponse, Handler, IncomingFrame, RequestInfo, RequiredSigners, handler,
     idempotency::{Completed, IdempotencyTable, KeyState},
     session::SessionManager,
+    signatures::Reservation,
 };
 use crate::{
     store::{ContextLink, ContextStore, StoredContext, sha256},
@@ -41,6 +42,7 @@ pub struct ContextHandler {
     identity: Option<OwnedModelIdentity>,
     evidence: Option<Box<FindEvidence>>,
     any_session: bool,
+    signers: Option<RequiredSigners>,
     contexts: ContextStore,
     sessions: SessionManager,
     transmissions: Arc<IdempotencyTable>,
@@ -62,6 +64,7 @@ impl ContextHandler {
             identity: None,
             evidence: None,
             any_session: false,
+            signers: None,
             contexts,
             sessions: SessionManager::default(),
             transmissions,
@@ -95,6 +98,12 @@ impl ContextHandler {
         Self { any_session: any, ..self }
     }
 
+    /// Accepts frames that are signed by these signers alone.
+    #[must_use]
+    pub fn required_signers(self, signers: RequiredSigners) -> Self {
+        Self { signers: Some(signers), ..self }
+    }
+
     /// The stored contexts.
     #[must_use]
     pub const fn contexts(&self) -> &ContextStore {
@@ -125,13 +134,16 @@ impl ContextHandler {
     /// Stores a frame, once for each idempotency key, and describes it in the reply.
     ///
     /// # Errors
-    /// Those of [`check_session`](Self::check_session) and [`IncomingFrame::store`]; 409 while a request with the same key
+    /// Those of [`check_session`](Self::check_session), of [`RequiredSigners`] and of [`IncomingFrame::store`]; 409 while a request with the same key
     /// is in progress; 422 where the key came with another frame.
-    pub async fn store(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
+    pub async fn store(&self, mut frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.check_session(frame.head().metadata().session_id)?;
         let owner = info.owner();
         let Some(key) = &info.idempotency_key else {
-            return Ok(self.receipt(&*frame.store(&self.contexts, owner).await?, info));
+            let signature = self.check_signature(&mut frame)?;
+            let context = frame.store(&self.contexts, owner).await?;
+            signature.map(Reservation::remember);
+            return Ok(self.receipt(&context, info));
         };
         // Each principal has its own keys; without principals, each agent.
         let agent = if info.principal.is_some() { "" } else { &info.agent_id };
@@ -139,10 +151,12 @@ impl ContextHandler {
         let head = sha256(frame.head().bytes());
         match self.transmissions.begin(owner.name, key, head, |id| self.contexts.contains(id)) {
             KeyState::New(reservation) => {
+                let signature = self.check_signature(&mut frame)?;
                 let (contexts, sender) = (self.contexts.share(), info.clone());
                 // The key stays reserved while the frame is stored, also after the client has disconnected.
                 let storing = tokio::spawn(async move {
                     let context = frame.store_once(&contexts, sender.owner(), Some((key, head))).await?;
+                    signature.map(Reservation::remember);
                     if let Some(completed) = Completed::of(&context) {
                         reservation.complete(completed);
                     }
@@ -165,6 +179,15 @@ impl ContextHandler {
             )
             .retry_after(Duration::from_secs(1))),
         }
+    }
+
+    /// Checks what the head shows of the signature, and has it verified with the body. The result is to be remembered when the frame is
+    /// stored.
+    fn check_signature(&self, frame: &mut IncomingFrame) -> Result<Option<Reservation>, ErrorResponse> {
+        let Some(signers) = &self.signers else { return Ok(None) };
+        let signature = signers.check(frame.head())?;
+        frame.verify_with(signature.verifier());
+        Ok(Some(signature))
     }
 
     fn receipt(&self, context: &StoredContext, info: &RequestInfo) -> Reply {
@@ -257,6 +280,9 @@ impl Handler for ContextHandler {
     fn remove_expired(&self) {
         self.contexts.remove_expired();
         self.sessions.cleanup_expired();
+        if let Some(signers) = &self.signers {
+            signers.remove_expired();
+        }
     }
 
     fn stored_bytes(&self) -> u64 {

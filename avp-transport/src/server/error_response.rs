@@ -205,6 +205,7 @@ impl From<BodyError> for ErrorResponse {
     fn from(error: BodyError) -> Self {
         let status = match &error {
             BodyError::Frame(error) => return (*error).into(),
+            BodyError::Signature(error) => return (*error).into(),
             BodyError::Stalled { .. } | BodyError::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             BodyError::Broken => StatusCode::BAD_REQUEST,
             BodyError::NoRoom(no_room) => return (*no_room).into(),

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use avp_core::{BodyReader, DecodeError, FrameLimits, OwnedHead, decompression_memory, verify_compressed};
+use avp_core::{
+    BodyReader, DecodeError, FrameLimits, OwnedHead, decompression_memory,
+    sign::{SignatureError, SignatureVerifier},
+    verify_compressed,
+};
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
@@ -29,6 +33,9 @@ pub enum BodyError {
     /// The bytes do not match the frame's head.
     #[error(transparent)]
     Frame(#[from] DecodeError),
+    /// The signature is not of these bytes.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// No byte arrived within the idle timeout.
     #[error("received no byte of the body for {} s", after.as_secs_f32())]
     Stalled {
@@ -69,6 +76,7 @@ impl BodyError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Frame(error) => error.kind(),
+            Self::Signature(error) => error.kind(),
             Self::Stalled { .. } => "stalled",
             Self::TooSlow { .. } => "too_slow",
             Self::Broken => "broken",
@@ -95,6 +103,8 @@ pub struct IncomingFrame {
     first: Bytes,
     body: RequestBody,
     reader: BodyReader,
+    /// Compares the body with the frame's signature, where one is required.
+    verifier: Option<SignatureVerifier>,
     /// That of the body on the wire; valid after its end.
     crc32: u32,
     reception: Reception,
@@ -112,13 +122,18 @@ pub(super) struct Reception {
 impl IncomingFrame {
     pub(super) fn new(head: OwnedHead, first: Bytes, body: RequestBody, reception: Reception) -> Self {
         let reader = BodyReader::new(&head.head());
-        Self { head, first, body, reader, crc32: 0, reception }
+        Self { head, first, body, reader, verifier: None, crc32: 0, reception }
     }
 
     /// Header and metadata.
     #[must_use]
     pub const fn head(&self) -> &OwnedHead {
         &self.head
+    }
+
+    /// Verifies the signature with the body, before its end is told.
+    pub(super) fn verify_with(&mut self, verifier: SignatureVerifier) {
+        self.verifier = Some(verifier);
     }
 
     /// The next bytes of the body as on the wire, or `None` at the end. Only at the end have length and checksum been
@@ -135,8 +150,16 @@ impl IncomingFrame {
             Some(bytes) => {
                 self.reception.metrics.received(bytes.len() as u64);
                 self.reader.feed(bytes)?;
+                if let Some(verifier) = &mut self.verifier {
+                    verifier.feed(bytes);
+                }
             }
-            None => self.crc32 = self.reader.clone().finish()?,
+            None => {
+                self.crc32 = self.reader.clone().finish()?;
+                if let Some(verifier) = self.verifier.take() {
+                    verifier.finish()?;
+                }
+            }
         }
         Ok(bytes)
     }

@@ -9,6 +9,7 @@
 //! | limit the memory of your own [`Handler`] | [`FairShares`] |
 //! | configure access | [`ServerOptions`], [`Tokens`], [`Principal`], [`PrincipalLimits`], [`AllowedHosts`], [`AllowedOrigins`] |
 //! | configure limits | [`Limits`], [`BodyTimeouts`] |
+//! | accept frames of known signers alone | [`RequiredSigners`] |
 //! | write down who did what | [`AuditLog`] |
 
 mod activity;
@@ -37,6 +38,7 @@ mod routes;
 mod sending;
 mod service;
 mod session;
+mod signatures;
 mod tls;
 mod tokens;
 mod web;
@@ -58,6 +60,7 @@ pub use request_body::BodyTimeouts;
 pub use response::ResponseBody;
 pub use service::Service;
 pub use session::{DEFAULT_SESSION_TTL, SESSION_MEMORY, Session, SessionManager};
+pub use signatures::{MAX_SIGNATURE_LIFETIME, RequiredSigners};
 pub use tls::{ServerTls, TlsError, tls_config, tls_config_of_files};
 pub use tokens::Tokens;
 pub use web::{AllowedHosts, AllowedOrigins, InvalidName};

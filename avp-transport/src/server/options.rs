@@ -92,7 +92,10 @@ impl Default for Limits {
 mod tests {
     use super::*;
     use crate::{
-        server::{CONNECTION_MEMORY, SESSION_MEMORY, body, buffer, idempotency, listen},
+        server::{
+            CONNECTION_MEMORY, MAX_SIGNATURE_LIFETIME, SESSION_MEMORY, body, buffer, idempotency, listen,
+            signatures,
+        },
         store::{INDEX_MEMORY, MAX_READER_MEMORY, SEAL_MEMORY, START},
     };
 
@@ -130,6 +133,8 @@ mod tests {
                 format!("{} bytes", body::MEMORY_PER_BYTE),
             ),
             ("idempotency keys", idempotency::MAX_KEYS.to_string()),
+            ("signatures that are remembered", signatures::MAX_SIGNATURES.to_string()),
+            ("time from signing to expiry", format!("{MAX_SIGNATURE_LIFETIME} s")),
             ("bodies at a time, frames and JSON", limits.bodies.to_string()),
             ("connections", limits.connections.to_string()),
             ("from the connection to the end of its first head, including TLS", seconds(limits.head_timeout)),

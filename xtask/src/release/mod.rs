@@ -16,7 +16,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::process::{cargo, output, run as run_command, target_folder};
+use crate::{
+    process::{cargo, output, run as run_command, target_folder},
+    tools::AUDITABLE,
+};
 
 /// What can be built, and how.
 type Part = (&'static str, fn(&Path) -> Result<()>);
@@ -75,9 +78,10 @@ fn version(root: &Path) -> Result<String> {
     Ok(version.to_owned())
 }
 
-/// Builds `avp` as it is released, and gives its path.
+/// Builds `avp` as it is released, with the list of its dependencies inside for `cargo audit bin`, and gives its path.
 fn release_build(root: &Path) -> Result<PathBuf> {
-    run_command(cargo(root).args(["build", "--locked", "--profile", "dist", "--package", "avp-cli"]))?;
+    let mut cargo = AUDITABLE.set_up(root)?;
+    run_command(cargo.args(["auditable", "build", "--locked", "--profile", "dist", "--package", "avp-cli"]))?;
     Ok(target_folder(root).join("dist").join(format!("avp{}", env::consts::EXE_SUFFIX)))
 }
 

@@ -1,0 +1,275 @@
+//! Whose frames a server accepts, and that it accepts each signature once.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use avp_core::{
+    OwnedHead,
+    sign::{Policy, PublicKey, Signature, SignatureError, SignatureVerifier},
+};
+use http::StatusCode;
+
+use super::{Caller, ErrorResponse, FairShares, Share};
+use crate::store::{Digest, sha256};
+
+/// The longest time between signing and expiry, in seconds: for so long a signature is remembered.
+pub const MAX_SIGNATURE_LIFETIME: u64 = 3600;
+
+/// The number of signatures that are remembered, in [`FairShares`] of the signers.
+pub(super) const MAX_SIGNATURES: u64 = 20_000;
+
+/// The signers whose frames a server accepts. Each signature is accepted once.
+///
+/// ```
+/// use avp_core::sign::SigningKey;
+/// use avp_transport::{server::{ContextHandler, RequiredSigners}, store::ContextStore};
+///
+/// let alice = SigningKey::from_seed(&[7; 32]).public_key(); // from her
+/// let handler = ContextHandler::new("relay", ContextStore::in_memory(Default::default()))
+///     .required_signers(RequiredSigners::new(vec![alice], "relay.example"));
+/// # let _ = handler;
+/// ```
+///
+/// A signature must name this server as its audience, so that nobody who received a frame can pass it on as its signer's. It is remembered until it
+/// expires, which is at most [`MAX_SIGNATURE_LIFETIME`] after it was made; one that was made before this value is refused, because an earlier process may have
+/// accepted it.
+pub struct RequiredSigners {
+    trusted: Vec<PublicKey>,
+    audience: String,
+    /// Seconds since 1970.
+    started: u64,
+    accepted: Arc<Accepted>,
+}
+
+impl RequiredSigners {
+    /// Accepts frames that one of these keys has signed for `audience`, the name of this server.
+    #[must_use]
+    pub fn new(trusted: Vec<PublicKey>, audience: &str) -> Self {
+        let accepted = Accepted { places: FairShares::new(MAX_SIGNATURES), table: Mutex::default() };
+        Self { trusted, audience: audience.to_owned(), started: now(), accepted: Arc::new(accepted) }
+    }
+
+    /// Checks what the head of a frame shows of its signature.
+    ///
+    /// # Errors
+    /// Those in the table of `docs/transport.md`.
+    pub(super) fn check(&self, head: &OwnedHead) -> Result<Reservation, ErrorResponse> {
+        self.check_at(head, now())
+    }
+
+    fn check_at(&self, head: &OwnedHead, now: u64) -> Result<Reservation, ErrorResponse> {
+        let policy = Policy {
+            audience: Some(&self.audience),
+            max_lifetime: Some(MAX_SIGNATURE_LIFETIME),
+            ..Policy::new(&self.trusted, now)
+        };
+        let signature = Signature::read(head.bytes())?;
+        signature.check(&policy)?;
+        if signature.signed_at < self.started {
+            let message = "this server has started since the frame was signed, and does not know whether it was accepted before; sign again";
+            return Err(ErrorResponse::new(StatusCode::FORBIDDEN, "signature_expired", message));
+        }
+        self.accepted.remove_expired(now);
+        self.accepted.reserve(&signature)
+    }
+
+    /// Forgets signatures that have expired.
+    pub(super) fn remove_expired(&self) {
+        self.accepted.remove_expired(now());
+    }
+}
+
+impl fmt::Debug for RequiredSigners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequiredSigners")
+            .field("trusted", &self.trusted)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The signatures that were accepted, or whose frames are being received.
+struct Accepted {
+    places: FairShares,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    known: HashSet<Digest>,
+    /// Those of accepted frames, by the time of expiry.
+    by_expiry: BTreeSet<Remembered>,
+}
+
+/// A signature of an accepted frame.
+struct Remembered {
+    until: u64,
+    id: Digest,
+    _place: Share,
+}
+
+impl Accepted {
+    /// Reserves a signature for a frame that is being received.
+    fn reserve(self: &Arc<Self>, signature: &Signature<'_>) -> Result<Reservation, ErrorResponse> {
+        let signer = signature.signer.to_bytes();
+        let id = sha256(&[&signer[..], &signature.nonce].concat());
+        let caller = Caller::Principal(signature.signer.to_string());
+        let place = self.places.take(&caller, 1).map_err(|_| {
+            ErrorResponse::busy(
+                "too_many_signatures",
+                "this signer has reached its part of the signatures that are remembered; signatures that expire sooner leave room sooner",
+            )
+        })?;
+        if !self.table().known.insert(id) {
+            let message = "this signature was accepted before, or its frame is being received: sign again to send it again";
+            return Err(ErrorResponse::new(StatusCode::CONFLICT, "replayed", message));
+        }
+        let (accepted, until) = (self.clone(), signature.signed_until);
+        Ok(Reservation { verifier: signature.verifier(), accepted, id, until, place: Some(place) })
+    }
+
+    fn remove_expired(&self, now: u64) {
+        let mut table = self.table();
+        while let Some(first) = table.by_expiry.first()
+            && first.until <= now
+        {
+            let id = first.id;
+            table.by_expiry.pop_first();
+            table.known.remove(&id);
+        }
+    }
+
+    /// No operation panics halfway through a change, so the table behind a poisoned lock is consistent.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A signature whose frame is being received. Dropping it forgets the signature, so that the frame can be sent again.
+pub(super) struct Reservation {
+    verifier: SignatureVerifier,
+    accepted: Arc<Accepted>,
+    id: Digest,
+    until: u64,
+    /// `None` once it is remembered.
+    place: Option<Share>,
+}
+
+impl Reservation {
+    /// Verifies the signature over the body.
+    pub(super) fn verifier(&self) -> SignatureVerifier {
+        self.verifier.clone()
+    }
+
+    /// Remembers the signature until it expires: its frame was accepted.
+    pub(super) fn remember(mut self) {
+        if let Some(place) = self.place.take() {
+            let remembered = Remembered { until: self.until, id: self.id, _place: place };
+            self.accepted.table().by_expiry.insert(remembered);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            self.accepted.table().known.remove(&self.id);
+        }
+    }
+}
+
+impl From<SignatureError> for ErrorResponse {
+    fn from(error: SignatureError) -> Self {
+        let status = match error {
+            SignatureError::Frame(error) => return error.into(),
+            SignatureError::Malformed { .. } | SignatureError::Wrong => StatusCode::BAD_REQUEST,
+            _ => StatusCode::FORBIDDEN,
+        };
+        Self::new(status, error.kind(), error.to_string())
+    }
+}
+
+impl Ord for Remembered {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.until, self.id).cmp(&(other.until, other.id))
+    }
+}
+
+impl PartialOrd for Remembered {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Remembered {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Remembered {}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use avp_core::{
+        FrameEncoder, Metadata,
+        sign::{SignOptions, SigningKey, sign_frame},
+    };
+
+    use super::*;
+
+    fn head(signed_at: u64, number: u64) -> OwnedHead {
+        let frame = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
+        let nonce = u128::from(number).to_be_bytes();
+        let options = SignOptions { audience: "here", signed_at, valid_for: 60, nonce };
+        let signed = sign_frame(&frame, &SigningKey::from_seed(&[7; 32]), &options).unwrap();
+        OwnedHead::decode(&signed).unwrap()
+    }
+
+    #[test]
+    fn a_signature_is_accepted_once_until_it_expires_and_again_after_a_failure() {
+        let signers = RequiredSigners::new(vec![SigningKey::from_seed(&[7; 32]).public_key()], "here");
+        let start = signers.started;
+        let code =
+            |head: &OwnedHead, now| signers.check_at(head, now).map_err(|error| error.code().to_owned());
+        let first = head(start, 1);
+        let receiving = code(&first, start).unwrap();
+        assert_eq!(code(&first, start).err().unwrap(), "replayed", "while it is received");
+        drop(receiving);
+        code(&first, start).unwrap().remember();
+        assert_eq!(code(&first, start + 59).err().unwrap(), "replayed");
+        assert_eq!(code(&first, start + 60).err().unwrap(), "signature_expired");
+        assert!(code(&head(start + 60, 2), start + 60).is_ok());
+        assert_eq!((signers.accepted.table().known.len(), signers.accepted.places.taken()), (0, 0));
+        assert_eq!(
+            code(&head(start - 1, 3), start).err().unwrap(),
+            "signature_expired",
+            "of an earlier process"
+        );
+    }
+
+    #[test]
+    fn a_signer_cannot_take_all_places() {
+        let signers = RequiredSigners::new(vec![SigningKey::from_seed(&[7; 32]).public_key()], "here");
+        let signature = head(signers.started, 0);
+        let mut signature = Signature::read(signature.bytes()).unwrap();
+        let most = signers.accepted.places.most();
+        for number in 0..most {
+            signature.nonce = u128::from(number).to_be_bytes();
+            signers.accepted.reserve(&signature).unwrap().remember();
+        }
+        signature.nonce = [255; 16];
+        let refused = signers.accepted.reserve(&signature);
+        assert_eq!(refused.err().unwrap().code(), "too_many_signatures");
+        assert!(most < MAX_SIGNATURES);
+    }
+}
