@@ -68,7 +68,7 @@ fn set_limit(limits: &mut PrincipalLimits, part: &str) -> Option<()> {
     let is_new = match name {
         "quota" => limits.quota.replace(usize::try_from(size(value).ok()?).ok()?).is_none(),
         "rate" => limits.requests_per_second.replace(value.parse().ok()?).is_none(),
-        "places" => limits.places.replace(value.parse().ok()?).is_none(),
+        "places" => limits.places.replace(value.parse().ok().filter(|places| *places > 0)?).is_none(),
         _ => false,
     };
     is_new.then_some(())
@@ -163,13 +163,13 @@ mod tests {
 
     #[test]
     fn limits_follow_a_name_and_are_the_same_for_each_token_of_a_principal() {
-        let text = "alpha alice quota=2GiB rate=10 places=0\nbeta bob send places=4\ngamma alice fetch places=0 rate=10 quota=2GiB";
+        let text = "alpha alice quota=2GiB rate=10 places=1\nbeta bob send places=4\ngamma alice fetch places=1 rate=10 quota=2GiB";
         let limits: Vec<_> =
             lines(text).unwrap().into_iter().map(|line| line.principal.unwrap().limits).collect();
         let alice = PrincipalLimits {
             quota: Some(2 << 30),
             requests_per_second: NonZeroU32::new(10),
-            places: Some(0),
+            places: Some(1),
         };
         assert_eq!(limits, [alice, PrincipalLimits { places: Some(4), ..Default::default() }, alice]);
         assert!(lines("a alice rate=1\nb alice").unwrap_err().contains("line 2 has other limits"));
@@ -180,6 +180,7 @@ mod tests {
             "a b rate=1 send",
             "a b quota=much",
             "a b places=-1",
+            "a b places=0",
             "a b places",
             "a b seats=1",
         ] {

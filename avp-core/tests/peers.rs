@@ -11,8 +11,8 @@ use std::{
 };
 
 use avp_core::{
-    Chunk, Compression, DType, Dialect, FrameEncoder, KvDType, KvHeader, Metadata, Mode, PayloadType, crc32,
-    hybrid, kv,
+    Chunk, Compression, DType, Dialect, Frame, FrameEncoder, KvDType, KvHeader, Metadata, Mode, PayloadType,
+    crc32, hybrid, kv,
 };
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ struct Case {
     payload: Vec<u8>,
     compression: Compression,
     text: Option<&'static str>,
+    is_signed: bool,
 }
 
 fn cases(dialect: Dialect) -> Vec<Case> {
@@ -47,6 +48,7 @@ fn cases(dialect: Dialect) -> Vec<Case> {
         payload: payload.to_vec(),
         compression: Compression::None,
         text: None,
+        is_signed: false,
     };
     let mut cases = vec![
         case(Metadata::default(), b""),
@@ -56,6 +58,10 @@ fn cases(dialect: Dialect) -> Vec<Case> {
     ];
     for compression in [Compression::Fast, Compression::Balanced, Compression::Max] {
         cases.push(Case { compression, ..case(kv_cache, &cache) });
+    }
+    if cfg!(feature = "sign") {
+        cases.push(Case { is_signed: true, ..case(full, &[7; 1000]) });
+        cases.push(Case { is_signed: true, compression: Compression::Fast, ..case(kv_cache, &cache) });
     }
     if dialect == Dialect::V0_2 {
         let hybrid = Metadata { mode: Mode::Hybrid, confidence_score: Some(0.5), ..full };
@@ -71,13 +77,26 @@ impl Case {
             Some(text) => hybrid::encode(&[Chunk::latent(&self.payload, 0.75), Chunk::text(text, 1.0)]),
             None => self.payload.clone(),
         };
-        FrameEncoder::new(self.fields).dialect(dialect).compression(self.compression).encode(&body).unwrap()
+        let encoder = FrameEncoder::new(self.fields).dialect(dialect).compression(self.compression);
+        let frame = encoder.encode(&body).unwrap();
+        #[cfg(feature = "sign")]
+        if self.is_signed {
+            use avp_core::sign::{SignOptions, SigningKey, sign_frame};
+
+            let options =
+                SignOptions { audience: "réseau", signed_at: 1_700_000_000, valid_for: 600, nonce: [9; 16] };
+            return sign_frame(&frame, &SigningKey::from_seed(&[7; 32]), &options).unwrap();
+        }
+        frame
     }
 
     fn expect(&self, dialect: Dialect) -> Value {
         let fields = &self.fields;
+        let frame = self.encode(dialect);
+        let written =
+            if self.is_signed { Frame::decode(&frame).unwrap().metadata().extra } else { fields.extra };
         let extra: serde_json::Map<String, Value> =
-            fields.extra.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+            written.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         let mut expected = json!({
             "version": 1,
             "session_id": fields.session_id,

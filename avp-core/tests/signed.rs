@@ -28,14 +28,17 @@ fn verify(frame: &[u8]) -> Result<Signature<'_>, SignatureError> {
 }
 
 fn answer(input: &Value) -> Result<Value, SignatureError> {
-    let frame = hex(input["hex"].as_str().unwrap());
-    let trusted =
-        input["trusted"].as_array().unwrap().iter().map(|key| key.as_str().unwrap().parse().unwrap());
+    let frame = hex(input["hex"].as_str().expect("a case"));
+    let trusted = input["trusted"]
+        .as_array()
+        .expect("a case")
+        .iter()
+        .map(|key| key.as_str().expect("a case").parse().expect("a case"));
     let trusted: Vec<PublicKey> = trusted.collect();
     let policy = Policy {
         audience: input["audience"].as_str(),
         max_lifetime: input["max_lifetime"].as_u64(),
-        ..Policy::new(&trusted, input["now"].as_u64().unwrap())
+        ..Policy::new(&trusted, input["now"].as_u64().expect("a case"))
     };
     let signature = verify_frame(&frame, &policy)?;
     Ok(json!({
@@ -48,7 +51,7 @@ fn answer(input: &Value) -> Result<Value, SignatureError> {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("a case")).collect()
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub const TRANSMIT: &str = "/avp/v2/transmit";
 /// The path of text messages: `POST` a message in JSON.
 pub const TEXT: &str = "/avp/v2/text";
 
-/// The prefix of the paths of stored contexts, before the id: `GET`, `HEAD` or `DELETE`.
+/// The prefix of the paths of stored contexts, before the id: `GET`, `HEAD` or `DELETE`, and
+/// `POST` for a link.
 pub const CONTEXTS: &str = "/avp/v2/contexts/";
 
 /// The path of health checks: `GET`.

@@ -12,6 +12,10 @@ type Name = (typeof NAMES)[number];
 const DOMAIN = "AVP signed frame v1\0";
 const SIGNATURE_DIGITS = 128;
 const CLOCK_SKEW = 60;
+/** Times have at most 15 digits. */
+const MAX_SECONDS = 999_999_999_999_999;
+/** The last time that a Date can be. */
+const MAX_DATE = 8.64e15;
 /** The field of `extra` in the metadata. */
 const EXTRA = 14;
 const PADDING = "_pad";
@@ -31,7 +35,8 @@ const MESSAGES: Record<api.SignatureErrorCode, string> = {
 };
 
 export async function signFrame(bytes: Uint8Array, options: api.SignOptions): Promise<Uint8Array> {
-  const frame = check.bytes(bytes, "bytes");
+  // A copy: what the caller changes meanwhile is not signed.
+  const frame = check.bytes(bytes, "bytes").slice();
   const { payloadOffset, frameLength } = decode(frame);
   const chosen = check.object(options ?? null, "options");
   const audience = check.optional(chosen["audience"], "options.audience", check.text) ?? "";
@@ -42,7 +47,7 @@ export async function signFrame(bytes: Uint8Array, options: api.SignOptions): Pr
   const stated: [Name, string][] = [
     ["signed_by", publicKey],
     ["signed_at", `${signedAt}`],
-    ["signed_until", `${signedAt + Math.floor(lifetime / 1000)}`],
+    ["signed_until", `${Math.min(signedAt + Math.floor(lifetime / 1000), MAX_SECONDS)}`],
     ["signed_nonce", hex(crypto.getRandomValues(new Uint8Array(16)))],
     ["signature", "0".repeat(SIGNATURE_DIGITS)],
   ];
@@ -78,8 +83,9 @@ export async function verifyFrame(bytes: Uint8Array, options: api.VerifyOptions)
   const longest = check.optional(chosen["maxLifetimeMs"], "options.maxLifetimeMs", check.whole);
   const now = secondsOf(chosen["now"]);
 
-  const stated = new Map<Name, { value: string; valueStart: number }>();
+  const stated = new Map<Name, Entry>();
   for (const { entry } of fieldsOf(frame, payloadOffset)) {
+    if (entry?.ambiguous) throw malformed(entry.ambiguous);
     if (!entry || !isName(entry.name)) continue;
     if (stated.has(entry.name)) throw malformed(entry.name);
     stated.set(entry.name, entry);
@@ -93,11 +99,7 @@ export async function verifyFrame(bytes: Uint8Array, options: api.VerifyOptions)
   const signature = written("signature", /^[0-9a-f]{128}$/);
   const signedFor = stated.has("signed_for") ? written("signed_for", /^[^]+$/) : "";
   const signedBy = written("signed_by", /^[0-9a-f]{64}$/);
-  const seconds = (name: Name) => {
-    const value = BigInt(written(name, /^(0|[1-9][0-9]{0,19})$/));
-    if (value >= 2n ** 64n) throw malformed(name);
-    return Number(value);
-  };
+  const seconds = (name: Name) => Number(written(name, /^(0|[1-9][0-9]{0,14})$/));
   const [signedAt, signedUntil] = [seconds("signed_at"), seconds("signed_until")];
   const nonce = written("signed_nonce", /^[0-9a-f]{32}$/);
 
@@ -115,7 +117,7 @@ export async function verifyFrame(bytes: Uint8Array, options: api.VerifyOptions)
     throw malformed("signed_by");
   });
   if (!(await crypto.subtle.verify("Ed25519", key, unhex(signature), message))) throw refused("bad_signature");
-  const date = (seconds: number) => new Date(seconds * 1000);
+  const date = (seconds: number) => new Date(Math.min(seconds * 1000, MAX_DATE));
   return { signedBy, signedFor, signedAt: date(signedAt), signedUntil: date(signedUntil), nonce };
 }
 
@@ -149,13 +151,22 @@ async function keysOf(given: unknown): Promise<{ privateKey: CryptoKey; publicKe
 async function messageOf(head: Uint8Array, payload: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
   const digest = async (bytes: Uint8Array) =>
     new Uint8Array(await crypto.subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>));
-  return concat([new TextEncoder().encode(DOMAIN), await digest(head), await digest(payload)]);
+  // Both are read before the first wait, in which the caller could change them.
+  return concat([new TextEncoder().encode(DOMAIN), ...(await Promise.all([digest(head), digest(payload)]))]);
 }
 
 interface Field {
   start: number;
   end: number;
-  entry?: { name: string; value: string; valueStart: number };
+  entry?: Entry;
+}
+
+interface Entry {
+  name: string;
+  value: string;
+  valueStart: number;
+  /** The name of a signature's entry in an entry with several names or values, of which readers could take different ones. */
+  ambiguous?: Name;
 }
 
 /** The fields of metadata that were read without fault. */
@@ -165,12 +176,16 @@ function* fieldsOf(frame: Uint8Array, end: number): Generator<Field> {
       yield { start, end: next };
       continue;
     }
-    const entry = { name: "", value: "", valueStart: 0 };
+    const entry: Entry = { name: "", value: "", valueStart: 0 };
+    const names: string[] = [];
+    let values = 0;
     for (const part of messageFields(frame, from, next)) {
-      const text = () => new TextDecoder().decode(frame.subarray(part.from, part.next));
-      if (part.number === 1) entry.name = text();
-      if (part.number === 2) [entry.value, entry.valueStart] = [text(), part.from];
+      const text = () => new TextDecoder("utf-8", { ignoreBOM: true }).decode(frame.subarray(part.from, part.next));
+      if (part.number === 1) names.push((entry.name = text()));
+      if (part.number === 2) [entry.value, entry.valueStart, values] = [text(), part.from, values + 1];
     }
+    const ambiguous = names.length > 1 || values > 1 ? names.find(isName) : undefined;
+    if (ambiguous) entry.ambiguous = ambiguous;
     yield { start, end: next, entry };
   }
 }
@@ -212,6 +227,8 @@ function fieldAt(bytes: Uint8Array, start: number): { start: number; number: num
 function varintAt(bytes: Uint8Array, start: number): [number, number] {
   let [value, scale, at] = [0, 1, start];
   for (;;) {
+    // Only a frame that changes while it is read ends within a number.
+    if (at >= bytes.length) throw new TypeError("bytes: the frame changed while it was read");
     const byte = bytes[at++]!;
     value += (byte & 0x7f) * scale;
     if (byte < 0x80) return [value, at];

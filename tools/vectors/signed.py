@@ -50,15 +50,15 @@ def statement(**changes):
     return [(name, value) for name, value in (stated | changes).items() if value is not None]
 
 
-def with_entries(frame, entries):
+def with_entries(frame, entries, more=b""):
     version_and_flags, length, metadata = frame[2:4], *struct.unpack_from("<II", frame, 4)
-    more = b"".join(entry(name, value) for name, value in entries)
+    more += b"".join(entry(name, value) for name, value in entries)
     head = b"AV" + version_and_flags + struct.pack("<II", length + len(more), metadata + len(more))
     return head + frame[12 : 12 + metadata] + more, frame[12 + metadata :]
 
 
-def signed(frame, stated, seed=SEED, behind=()):
-    head, body = with_entries(frame, [*stated, ("signature", OPEN), *behind])
+def signed(frame, stated, seed=SEED, behind=(), more=b""):
+    head, body = with_entries(frame, [*stated, ("signature", OPEN), *behind], more)
     message = b"AVP signed frame v1\0" + hashlib.sha256(head).digest() + hashlib.sha256(body).digest()
     signature = Ed25519PrivateKey.from_private_bytes(seed).sign(message).hex()
     assert head.count(OPEN.encode()) == 1
@@ -124,7 +124,7 @@ def cases():
         ("signed_at", f"+{NOW}"),
         ("signed_at", f"0{NOW}"),
         ("signed_until", f"{NOW + 600} "),
-        ("signed_until", "99999999999999999999"),
+        ("signed_until", "1000000000000000"),
         ("signed_nonce", NONCE.upper()),
         ("signed_nonce", NONCE + "00"),
     ]:
@@ -135,6 +135,14 @@ def cases():
     head, rest = with_entries(good, [("signature", "1" * 128)])
     yield case("signature twice", head + rest, "bad_signature")
     head, rest = with_entries(plain, statement())
+    for what, both in [
+        ("two values", [(1, "signed_for"), (2, "writer"), (2, "reader")]),
+        ("two names, the last another", [(1, "signed_for"), (1, "z"), (2, "reader")]),
+        ("two names, the first another", [(1, "z"), (1, "signed_for"), (2, "reader")]),
+    ]:
+        odd = b"".join(bytes([number << 3 | 2, len(text)]) + text.encode() for number, text in both)
+        field = b"\x72" + varint(len(odd)) + odd
+        yield case(f"an entry with {what}", signed(plain, for_all, more=field), "bad_signature", audience=None)
     yield case("without a signature, though with all else", head + rest, "bad_signature")
     yield case("a damaged frame", good[:-1], "truncated")
 

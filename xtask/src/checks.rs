@@ -159,7 +159,7 @@ const FEATURES: [(&[&str], &[&str]); 2] = [
             "aacp/compact,avp-core/compact",
             "aacp/serde,avp-core/serde",
             "aacp/workflows,avp-core/zstd",
-            "aacp/learn",
+            "aacp/learn,avp-core/sign",
         ],
     ),
     (&["avp-transport"], &["", "carriers", "client", "server"]),

@@ -128,6 +128,7 @@ fn inputs_of(case: &Value) -> Result<Vec<Input>> {
     let bytes = input["hex"].as_str().map(hex).transpose()?;
     Ok(match (case["operation"].as_str(), bytes) {
         (Some("frame.decode"), Some(frame)) => inputs_of_frame(frame),
+        (Some("frame.verify"), Some(frame)) => vec![("fuzz", "signed", frame)],
         (Some("hybrid.decode"), Some(body)) => vec![("fuzz", "hybrid", body)],
         (Some("kv.decode"), Some(body)) => vec![("fuzz", "kv", [&body[..], &[0, 5, 1]].concat())],
         _ => {
@@ -155,6 +156,7 @@ fn inputs_of_frame(frame: Vec<u8>) -> Vec<Input> {
         inputs.push(("fuzz", "hybrid", body.to_vec()));
         inputs.push(("fuzz", "unpack", body.to_vec()));
     }
+    inputs.push(("fuzz", "signed", frame.clone()));
     inputs.push(("fuzz", "frame", frame));
     inputs
 }

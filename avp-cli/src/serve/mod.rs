@@ -194,7 +194,7 @@ impl Serve {
             ..Default::default()
         };
         let user_token = user_token.as_ref();
-        allocator::limit_kept_memory();
+        allocator::limit_arenas();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let served = runtime.block_on(async {
             // Bind before the store is opened, because opening removes expired contexts, which a server that cannot listen must

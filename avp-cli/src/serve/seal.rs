@@ -35,8 +35,9 @@ impl SealArgs {
             }
             (None, Some(command)) => (output_of(command)?, "the output of --seal-keys-command".to_owned()),
             (None, None) => match std::env::var(VARIABLE) {
-                Ok(text) if !text.is_empty() => (text, VARIABLE.to_owned()),
-                Ok(_) | Err(std::env::VarError::NotPresent) => return Ok(None),
+                // An empty one is a mistake, which must not leave contexts in the clear.
+                Ok(text) => (text, VARIABLE.to_owned()),
+                Err(std::env::VarError::NotPresent) => return Ok(None),
                 Err(error) => return Err(error).context(VARIABLE),
             },
         };

@@ -49,12 +49,15 @@ impl Signals {
 /// # Errors
 /// When the system refuses.
 #[cfg(unix)]
-pub(super) fn on_hangup(reload: impl Fn() + Send + 'static) -> io::Result<()> {
+pub(super) fn on_hangup(reload: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup())?;
+    let reload = std::sync::Arc::new(reload);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            reload();
+            let reload = reload.clone();
+            // It reads files and may run a command.
+            tokio::task::spawn_blocking(move || reload());
         }
     });
     Ok(())

@@ -81,6 +81,11 @@ fn an_answer_follows_a_context_that_was_sent() {
     let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
     assert!(8 < cached && cached < count("prompt_tokens"), "{usage}");
 
+    let (_, _, shared) = server.ask(&format!("POST /avp/v2/contexts/{id}"), "", b"{}");
+    let shared: Value = serde_json::from_slice(&shared).unwrap();
+    let (_, by_link) = server.chat(&question(json!({ "avp_context": shared["link"] })));
+    assert_eq!(content(&by_link), content(&reply));
+
     let (_, without) = server.chat(&question(json!({})));
     assert_ne!(content(&without), content(&reply), "it knows it from the context alone");
     assert_eq!(without["usage"]["prompt_tokens_details"]["cached_tokens"], 0);

@@ -20,32 +20,49 @@ pub(super) struct Entry<'a> {
     pub(super) value: &'a str,
     /// Where the value is in the head.
     pub(super) value_range: Range<usize>,
+    /// The name of a signature's entry in an entry with several names or values, of which readers could take different ones.
+    pub(super) ambiguous: Option<&'static str>,
 }
 
-/// The next field of metadata that were read without fault: where it is in the head, and the entry if it is one.
+/// A field of the metadata.
+pub(super) struct MetadataField<'a> {
+    /// Where it is in the head.
+    pub(super) range: Range<usize>,
+    /// `None` for a field other than `extra`.
+    pub(super) entry: Option<Entry<'a>>,
+}
+
+/// The next field of metadata that were read without fault.
 pub(super) fn next_field<'a>(
     metadata: &mut Reader<'a>,
     head_len: usize,
-) -> Result<Option<(Range<usize>, Option<Entry<'a>>)>, DecodeError> {
+) -> Result<Option<MetadataField<'a>>, DecodeError> {
     let start = head_len - metadata.rest().len();
     let Some(field) = metadata.field()? else { return Ok(None) };
     let range = start..head_len - metadata.rest().len();
     if field.number != field::EXTRA {
-        return Ok(Some((range, None)));
+        return Ok(Some(MetadataField { range, entry: None }));
     }
-    let mut entry = Entry { name: "", value: "", value_range: 0..0 };
+    let mut entry = Entry { name: "", value: "", value_range: 0..0, ambiguous: None };
+    let (mut names, mut values, mut own) = (0, 0, None);
     let mut message = field.message()?;
     while let Some(part) = message.field()? {
         match part.number {
-            1 => entry.name = part.string("extra key")?,
+            1 => {
+                entry.name = part.string("extra key")?;
+                own = own.or_else(|| NAMES.into_iter().find(|name| *name == entry.name));
+                names += 1;
+            }
             2 => {
+                values += 1;
                 entry.value = part.string("extra value")?;
                 entry.value_range = part.offset..part.offset + entry.value.len();
             }
             _ => {}
         }
     }
-    Ok(Some((range, Some(entry))))
+    entry.ambiguous = own.filter(|_| names > 1 || values > 1);
+    Ok(Some(MetadataField { range, entry: Some(entry) }))
 }
 
 /// A reader of the metadata in a head, which has nothing behind them.

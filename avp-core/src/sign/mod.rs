@@ -21,7 +21,7 @@
 //! |---|---|
 //! | `signed_by` | the public key, 64 hexadecimal digits |
 //! | `signed_for` | the audience; left out for everybody |
-//! | `signed_at`, `signed_until` | seconds since 1970, in decimal digits |
+//! | `signed_at`, `signed_until` | seconds since 1970, in at most 15 decimal digits |
 //! | `signed_nonce` | 32 random hexadecimal digits, by which a receiver recognises a repetition |
 //! | `signature` | 128 hexadecimal digits; in the head that is signed they are `0` |
 //!

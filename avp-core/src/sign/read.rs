@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 use super::{
     CLOCK_SKEW, PublicKey, SIGNATURE_LEN, SignatureError,
     entries::{
-        NAMES, SIGNATURE, SIGNED_AT, SIGNED_BY, SIGNED_FOR, SIGNED_NONCE, SIGNED_UNTIL, hex_bytes,
-        metadata_of, next_field,
+        MetadataField, NAMES, SIGNATURE, SIGNED_AT, SIGNED_BY, SIGNED_FOR, SIGNED_NONCE, SIGNED_UNTIL,
+        hex_bytes, metadata_of, next_field,
     },
     message,
 };
@@ -64,8 +64,11 @@ impl<'a> Signature<'a> {
         let mut values = [None; NAMES.len()];
         let mut signature_range = 0..0;
         let mut metadata = metadata_of(head);
-        while let Some((_, entry)) = next_field(&mut metadata, head.len())? {
+        while let Some(MetadataField { entry, .. }) = next_field(&mut metadata, head.len())? {
             let Some(entry) = entry else { continue };
+            if let Some(entry) = entry.ambiguous {
+                return Err(SignatureError::Malformed { entry });
+            }
             let Some(place) = NAMES.iter().position(|name| *name == entry.name) else { continue };
             if values[place].replace(entry.value).is_some() {
                 return Err(SignatureError::Malformed { entry: NAMES[place] });
@@ -180,8 +183,10 @@ pub fn verify_frame<'a>(frame: &'a [u8], policy: &Policy<'_>) -> Result<Signatur
     Ok(signature)
 }
 
-/// A number of seconds in decimal digits alone, without zeros in front.
+/// A number of seconds in at most 15 decimal digits, which every language counts exactly, without zeros in front.
 fn seconds(text: &str) -> Option<u64> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let is_plain = text.len() <= 15
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+        && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|_| is_plain)
 }

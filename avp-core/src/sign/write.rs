@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use super::{
     SIGNATURE_LEN, SigningKey,
     entries::{
-        NAMES, SIGNATURE, SIGNED_AT, SIGNED_BY, SIGNED_FOR, SIGNED_NONCE, SIGNED_UNTIL, metadata_of,
-        next_field,
+        MetadataField, NAMES, SIGNATURE, SIGNED_AT, SIGNED_BY, SIGNED_FOR, SIGNED_NONCE, SIGNED_UNTIL,
+        metadata_of, next_field,
     },
     message,
 };
@@ -118,7 +118,7 @@ impl core::error::Error for SignError {}
 /// Appends the metadata of `head` without a signature and without padding, and returns whether there was padding.
 fn copy_without_signature(head: &[u8], signed: &mut Vec<u8>) -> Result<bool, DecodeError> {
     let (mut metadata, mut is_padded) = (metadata_of(head), false);
-    while let Some((range, entry)) = next_field(&mut metadata, head.len())? {
+    while let Some(MetadataField { range, entry }) = next_field(&mut metadata, head.len())? {
         let name = entry.map_or("", |entry| entry.name);
         is_padded |= name == PADDING_KEY;
         if name != PADDING_KEY && !NAMES.contains(&name) {
@@ -136,10 +136,15 @@ fn entries(key: &SigningKey, options: &SignOptions<'_>) -> Vec<(&'static str, St
         entries.push((SIGNED_FOR, String::from(options.audience)));
     }
     entries.push((SIGNED_AT, options.signed_at.to_string()));
-    entries.push((SIGNED_UNTIL, options.signed_at.saturating_add(options.valid_for).to_string()));
+    entries.push((SIGNED_UNTIL, until(options).to_string()));
     entries.push((SIGNED_NONCE, hex(&options.nonce)));
     entries.push((SIGNATURE, "0".repeat(2 * SIGNATURE_LEN)));
     entries
+}
+
+/// Readers know times of at most 15 digits.
+fn until(options: &SignOptions<'_>) -> u64 {
+    options.signed_at.saturating_add(options.valid_for).min(999_999_999_999_999)
 }
 
 /// Pads a head to which `more` bytes will be added, so that its body is aligned as behind `head_len` bytes.

@@ -21,7 +21,11 @@ impl Client {
     /// 405.
     pub async fn link_context(&self, id: &str, valid_for: Option<Duration>) -> Result<String, ClientError> {
         let body = match valid_for {
-            Some(valid_for) => serde_json::json!({ "expires_in": valid_for.as_secs() }),
+            // In whole seconds, rounded up.
+            Some(valid_for) => {
+                let seconds = valid_for.as_secs() + u64::from(valid_for.subsec_nanos() > 0);
+                serde_json::json!({ "expires_in": seconds })
+            }
             None => serde_json::json!({}),
         };
         self.within_total(async {

@@ -11,12 +11,12 @@ use http::StatusCode;
 
 use super::{
     ErrorResponse, Handler, IncomingFrame, RequestInfo, RequiredSigners, handler,
-    idempotency::{Completed, IdempotencyTable, KeyState},
+    idempotency::{self, Completed, IdempotencyTable, KeyState},
     session::SessionManager,
-    signatures::Reservation,
+    signatures::Claim,
 };
 use crate::{
-    store::{ContextLink, ContextStore, StoredContext, sha256},
+    store::{ContextLink, ContextStore, Digest, StoredContext, sha256},
     wire::{IDEMPOTENCY_CAPABILITY, Reply},
 };
 
@@ -136,13 +136,11 @@ impl ContextHandler {
     /// # Errors
     /// Those of [`check_session`](Self::check_session), of [`RequiredSigners`] and of [`IncomingFrame::store`]; 409 while a request with the same key
     /// is in progress; 422 where the key came with another frame.
-    pub async fn store(&self, mut frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
+    pub async fn store(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.check_session(frame.head().metadata().session_id)?;
         let owner = info.owner();
         let Some(key) = &info.idempotency_key else {
-            let signature = self.check_signature(&mut frame)?;
-            let context = frame.store(&self.contexts, owner).await?;
-            signature.map(Reservation::remember);
+            let context = self.store_new(frame, info, None).await?;
             return Ok(self.receipt(&context, info));
         };
         // Each principal has its own keys; without principals, each agent.
@@ -151,18 +149,7 @@ impl ContextHandler {
         let head = sha256(frame.head().bytes());
         match self.transmissions.begin(owner.name, key, head, |id| self.contexts.contains(id)) {
             KeyState::New(reservation) => {
-                let signature = self.check_signature(&mut frame)?;
-                let (contexts, sender) = (self.contexts.share(), info.clone());
-                // The key stays reserved while the frame is stored, also after the client has disconnected.
-                let storing = tokio::spawn(async move {
-                    let context = frame.store_once(&contexts, sender.owner(), Some((key, head))).await?;
-                    signature.map(Reservation::remember);
-                    if let Some(completed) = Completed::of(&context) {
-                        reservation.complete(completed);
-                    }
-                    Ok(context)
-                });
-                let context = storing.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))?;
+                let context = self.store_new(frame, info, Some((key, head, reservation))).await?;
                 Ok(self.receipt(&context, info))
             }
             KeyState::Completed(completed) => {
@@ -181,9 +168,34 @@ impl ContextHandler {
         }
     }
 
-    /// Checks what the head shows of the signature, and has it verified with the body. The result is to be remembered when the frame is
-    /// stored.
-    fn check_signature(&self, frame: &mut IncomingFrame) -> Result<Option<Reservation>, ErrorResponse> {
+    /// Stores a frame with a key that is new, or without one. It goes on when the client has disconnected, so that no key and no
+    /// signature is forgotten whose frame is stored.
+    async fn store_new(
+        &self,
+        mut frame: IncomingFrame,
+        info: &RequestInfo,
+        key: Option<(Digest, Digest, idempotency::Reservation)>,
+    ) -> Result<Arc<StoredContext>, ErrorResponse> {
+        let signature = self.check_signature(&mut frame)?;
+        let (contexts, sender) = (self.contexts.share(), info.clone());
+        let storing = tokio::spawn(async move {
+            let once = key.as_ref().map(|(key, head, _)| (*key, *head));
+            let context = frame.store_once(&contexts, sender.owner(), once).await?;
+            if let Some(Err(replayed)) = signature.map(Claim::accept) {
+                // Another request with the same signature was faster. Nobody knows this one's id yet.
+                contexts.remove(context.id())?;
+                return Err(replayed);
+            }
+            if let (Some((.., reservation)), Some(completed)) = (key, Completed::of(&context)) {
+                reservation.complete(completed);
+            }
+            Ok(context)
+        });
+        storing.await.unwrap_or_else(|_| Err(ErrorResponse::internal()))
+    }
+
+    /// Checks what the head shows of the signature, and has it verified with the body.
+    fn check_signature(&self, frame: &mut IncomingFrame) -> Result<Option<Claim>, ErrorResponse> {
         let Some(signers) = &self.signers else { return Ok(None) };
         let signature = signers.check(frame.head())?;
         frame.verify_with(signature.verifier());
@@ -241,13 +253,7 @@ impl Handler for ContextHandler {
         let is_pending = self.contexts.is_pending(id);
         let found = self.contexts.get_if(id, |context| info.may_see(context.owner()));
         info.note_context(id, found.as_ref().map(|context| context.etag()));
-        if found.is_none() && is_pending {
-            return Err(ErrorResponse::busy(
-                "verifying",
-                "the server has started a moment ago and has yet to verify this context",
-            ));
-        }
-        Ok(found)
+        if found.is_none() && is_pending { Err(verifying()) } else { Ok(found) }
     }
 
     async fn link_context(
@@ -268,9 +274,11 @@ impl Handler for ContextHandler {
         link: &ContextLink,
         info: &RequestInfo,
     ) -> Result<Option<Arc<StoredContext>>, ErrorResponse> {
+        // Asked first: it may be verified meanwhile.
+        let is_pending = self.contexts.is_pending_link(link);
         let found = self.contexts.linked(link);
         info.note_context(link.id(), found.as_ref().map(|context| context.etag()));
-        Ok(found)
+        if found.is_none() && is_pending { Err(verifying()) } else { Ok(found) }
     }
 
     async fn delete_context(&self, id: &str, info: &RequestInfo) -> Result<bool, ErrorResponse> {
@@ -288,6 +296,11 @@ impl Handler for ContextHandler {
     fn stored_bytes(&self) -> u64 {
         self.contexts.bytes_used() as u64
     }
+}
+
+fn verifying() -> ErrorResponse {
+    let message = "the server has started a moment ago and has yet to verify this context";
+    ErrorResponse::busy("verifying", message)
 }
 
 fn reused() -> ErrorResponse {

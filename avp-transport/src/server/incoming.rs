@@ -259,13 +259,15 @@ impl IncomingFrame {
         let _room = self.room(vault.memory())?;
         let mut part = PartWriter::create(folder, vault.sealer(owner)?).await?;
         let head = self.head.bytes().clone();
-        let mut written = part.write(&head).await?;
+        part.write(&head).await?;
+        let mut received = head.len() as u64;
         while let Some(bytes) = self.chunk().await? {
+            received += bytes.len() as u64;
             if let Some(disk) = &mut disk {
-                let len = written + bytes.len() as u64;
-                disk.grow_to(len.next_multiple_of(DISK_PIECE)).map_err(BodyError::NoDisk)?;
+                let len = vault.file_len(received).next_multiple_of(DISK_PIECE);
+                disk.grow_to(len).map_err(BodyError::NoDisk)?;
             }
-            written += part.write(&bytes).await?;
+            part.write(&bytes).await?;
         }
         let file = part.finish().await?;
         if self.head.header().flags().is_compressed() {

@@ -113,7 +113,7 @@ pub struct Principal {
     pub limits: PrincipalLimits,
 }
 
-/// Limits of one principal, within those of the server. Default: none.
+/// Limits of one principal, beside those of the server. Default: none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PrincipalLimits {
     /// The maximum number of bytes that its contexts together occupy: see [`Owner::quota`](crate::store::Owner::quota).

@@ -108,6 +108,10 @@ pub(super) async fn context(
 fn unreadable(error: &std::io::Error) -> ErrorResponse {
     match error.kind() {
         std::io::ErrorKind::NotFound => ErrorResponse::not_found("the context is no longer stored"),
+        std::io::ErrorKind::InvalidData => {
+            tracing::error!("the file of a sealed context was changed");
+            ErrorResponse::not_found("the context is damaged")
+        }
         kind => {
             tracing::error!(%kind, "cannot open a stored context");
             ErrorResponse::busy("storage", "the context cannot be read now")

@@ -9,7 +9,7 @@ use std::{
 
 use avp_core::{
     OwnedHead,
-    sign::{Policy, PublicKey, Signature, SignatureError, SignatureVerifier},
+    sign::{CLOCK_SKEW, Policy, PublicKey, Signature, SignatureError, SignatureVerifier},
 };
 use http::StatusCode;
 
@@ -35,8 +35,8 @@ pub(super) const MAX_SIGNATURES: u64 = 20_000;
 /// ```
 ///
 /// A signature must name this server as its audience, so that nobody who received a frame can pass it on as its signer's. It is remembered until it
-/// expires, which is at most [`MAX_SIGNATURE_LIFETIME`] after it was made; one that was made before this value is refused, because an earlier process may have
-/// accepted it.
+/// expires, which is at most [`MAX_SIGNATURE_LIFETIME`] after it was made. One that was made before this value is refused, because an earlier
+/// process may have accepted it, and so is one of the same second.
 pub struct RequiredSigners {
     trusted: Vec<PublicKey>,
     audience: String,
@@ -57,11 +57,11 @@ impl RequiredSigners {
     ///
     /// # Errors
     /// Those in the table of `docs/transport.md`.
-    pub(super) fn check(&self, head: &OwnedHead) -> Result<Reservation, ErrorResponse> {
+    pub(super) fn check(&self, head: &OwnedHead) -> Result<Claim, ErrorResponse> {
         self.check_at(head, now())
     }
 
-    fn check_at(&self, head: &OwnedHead, now: u64) -> Result<Reservation, ErrorResponse> {
+    fn check_at(&self, head: &OwnedHead, now: u64) -> Result<Claim, ErrorResponse> {
         let policy = Policy {
             audience: Some(&self.audience),
             max_lifetime: Some(MAX_SIGNATURE_LIFETIME),
@@ -69,12 +69,12 @@ impl RequiredSigners {
         };
         let signature = Signature::read(head.bytes())?;
         signature.check(&policy)?;
-        if signature.signed_at < self.started {
+        if signature.signed_at <= self.started {
             let message = "this server has started since the frame was signed, and does not know whether it was accepted before; sign again";
             return Err(ErrorResponse::new(StatusCode::FORBIDDEN, "signature_expired", message));
         }
         self.accepted.remove_expired(now);
-        self.accepted.reserve(&signature)
+        self.accepted.claim(&signature)
     }
 
     /// Forgets signatures that have expired.
@@ -92,7 +92,7 @@ impl fmt::Debug for RequiredSigners {
     }
 }
 
-/// The signatures that were accepted, or whose frames are being received.
+/// The signatures that were accepted.
 struct Accepted {
     places: FairShares,
     table: Mutex<Table>,
@@ -101,7 +101,6 @@ struct Accepted {
 #[derive(Default)]
 struct Table {
     known: HashSet<Digest>,
-    /// Those of accepted frames, by the time of expiry.
     by_expiry: BTreeSet<Remembered>,
 }
 
@@ -113,29 +112,29 @@ struct Remembered {
 }
 
 impl Accepted {
-    /// Reserves a signature for a frame that is being received.
-    fn reserve(self: &Arc<Self>, signature: &Signature<'_>) -> Result<Reservation, ErrorResponse> {
+    /// What a head states, which is nobody's before the signature is verified: it only takes a place.
+    fn claim(self: &Arc<Self>, signature: &Signature<'_>) -> Result<Claim, ErrorResponse> {
         let signer = signature.signer.to_bytes();
         let id = sha256(&[&signer[..], &signature.nonce].concat());
+        if self.table().known.contains(&id) {
+            return Err(replayed());
+        }
         let caller = Caller::Principal(signature.signer.to_string());
         let place = self.places.take(&caller, 1).map_err(|_| {
             ErrorResponse::busy(
                 "too_many_signatures",
-                "this signer has reached its part of the signatures that are remembered; signatures that expire sooner leave room sooner",
+                "this signer has reached its part of the signatures that are remembered; those that expire sooner leave room sooner",
             )
         })?;
-        if !self.table().known.insert(id) {
-            let message = "this signature was accepted before, or its frame is being received: sign again to send it again";
-            return Err(ErrorResponse::new(StatusCode::CONFLICT, "replayed", message));
-        }
-        let (accepted, until) = (self.clone(), signature.signed_until);
-        Ok(Reservation { verifier: signature.verifier(), accepted, id, until, place: Some(place) })
+        let verifier = signature.verifier();
+        Ok(Claim { verifier, accepted: self.clone(), id, until: signature.signed_until, place })
     }
 
+    /// Forgets signatures that have expired, also by a clock that was set back a little.
     fn remove_expired(&self, now: u64) {
         let mut table = self.table();
         while let Some(first) = table.by_expiry.first()
-            && first.until <= now
+            && first.until.saturating_add(CLOCK_SKEW) <= now
         {
             let id = first.id;
             table.by_expiry.pop_first();
@@ -149,37 +148,38 @@ impl Accepted {
     }
 }
 
-/// A signature whose frame is being received. Dropping it forgets the signature, so that the frame can be sent again.
-pub(super) struct Reservation {
+/// The signature of a frame that is being received.
+pub(super) struct Claim {
     verifier: SignatureVerifier,
     accepted: Arc<Accepted>,
     id: Digest,
     until: u64,
-    /// `None` once it is remembered.
-    place: Option<Share>,
+    place: Share,
 }
 
-impl Reservation {
-    /// Verifies the signature over the body.
+impl Claim {
+    /// Verifies the signature with the body.
     pub(super) fn verifier(&self) -> SignatureVerifier {
         self.verifier.clone()
     }
 
-    /// Remembers the signature until it expires: its frame was accepted.
-    pub(super) fn remember(mut self) {
-        if let Some(place) = self.place.take() {
-            let remembered = Remembered { until: self.until, id: self.id, _place: place };
-            self.accepted.table().by_expiry.insert(remembered);
+    /// Remembers the signature, which was verified, until it expires.
+    ///
+    /// # Errors
+    /// 409, `replayed`, where it was accepted meanwhile.
+    pub(super) fn accept(self) -> Result<(), ErrorResponse> {
+        let mut table = self.accepted.table();
+        if !table.known.insert(self.id) {
+            return Err(replayed());
         }
+        table.by_expiry.insert(Remembered { until: self.until, id: self.id, _place: self.place });
+        Ok(())
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.place.is_some() {
-            self.accepted.table().known.remove(&self.id);
-        }
-    }
+fn replayed() -> ErrorResponse {
+    let message = "a frame with this signature was accepted before: sign again to send it again";
+    ErrorResponse::new(StatusCode::CONFLICT, "replayed", message)
 }
 
 impl From<SignatureError> for ErrorResponse {
@@ -238,17 +238,18 @@ mod tests {
     #[test]
     fn a_signature_is_accepted_once_until_it_expires_and_again_after_a_failure() {
         let signers = RequiredSigners::new(vec![SigningKey::from_seed(&[7; 32]).public_key()], "here");
-        let start = signers.started;
+        let start = signers.started + 1;
         let code =
             |head: &OwnedHead, now| signers.check_at(head, now).map_err(|error| error.code().to_owned());
         let first = head(start, 1);
-        let receiving = code(&first, start).unwrap();
-        assert_eq!(code(&first, start).err().unwrap(), "replayed", "while it is received");
-        drop(receiving);
-        code(&first, start).unwrap().remember();
+        drop(code(&first, start).unwrap());
+        let (claim, faster) = (code(&first, start).unwrap(), code(&first, start).unwrap());
+        assert_eq!(faster.accept(), Ok(()));
+        assert_eq!(claim.accept().unwrap_err().code(), "replayed");
         assert_eq!(code(&first, start + 59).err().unwrap(), "replayed");
         assert_eq!(code(&first, start + 60).err().unwrap(), "signature_expired");
-        assert!(code(&head(start + 60, 2), start + 60).is_ok());
+        assert_eq!(signers.accepted.table().known.len(), 1, "the clock may be set back");
+        assert!(code(&head(start + 120, 2), start + 120).is_ok());
         assert_eq!((signers.accepted.table().known.len(), signers.accepted.places.taken()), (0, 0));
         assert_eq!(
             code(&head(start - 1, 3), start).err().unwrap(),
@@ -260,15 +261,15 @@ mod tests {
     #[test]
     fn a_signer_cannot_take_all_places() {
         let signers = RequiredSigners::new(vec![SigningKey::from_seed(&[7; 32]).public_key()], "here");
-        let signature = head(signers.started, 0);
-        let mut signature = Signature::read(signature.bytes()).unwrap();
+        let head = head(signers.started, 0);
+        let mut signature = Signature::read(head.bytes()).unwrap();
         let most = signers.accepted.places.most();
         for number in 0..most {
             signature.nonce = u128::from(number).to_be_bytes();
-            signers.accepted.reserve(&signature).unwrap().remember();
+            signers.accepted.claim(&signature).unwrap().accept().unwrap();
         }
         signature.nonce = [255; 16];
-        let refused = signers.accepted.reserve(&signature);
+        let refused = signers.accepted.claim(&signature);
         assert_eq!(refused.err().unwrap().code(), "too_many_signatures");
         assert!(most < MAX_SIGNATURES);
     }

@@ -146,10 +146,14 @@ impl Folder {
             delete(&path)?;
             return Ok(None);
         }
+        if record.is_none() && self.vault.is_sealed() {
+            tracing::warn!(id, "a sealed context cannot be opened without its record, and is left alone");
+            return Ok(None);
+        }
         let owner = record.as_ref().map_or("", |record| &record.owner);
         let file = match self.vault.open(&path, owner) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::warn!(id, "the key that sealed a context is not among the keys: it is left alone");
+                tracing::warn!(id, %error, "a context cannot be opened, and is left alone");
                 return Ok(None);
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(VerifyError::Changed(error)),

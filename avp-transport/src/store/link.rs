@@ -2,8 +2,7 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::Path,
     str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -12,7 +11,8 @@ use std::{
 use ring::hmac;
 use subtle::ConstantTimeEq as _;
 
-use super::{folder::is_id, part};
+use super::{Vault, folder::is_id, part};
+use crate::files::sync_folder;
 
 /// The file of a folder's key.
 const KEY_FILE: &str = ".avp-link-key";
@@ -59,7 +59,7 @@ impl FromStr for ContextLink {
         else {
             return Err(NotALink);
         };
-        let is_number = !expires.is_empty() && expires.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = expires.bytes().all(|byte| byte.is_ascii_digit()) && !expires.starts_with('0');
         let expires = expires.parse().ok().filter(|_| is_number).ok_or(NotALink)?;
         let tag = tag_of_hex(tag).filter(|_| is_id(id)).ok_or(NotALink)?;
         Ok(Self { id: id.to_owned(), expires, tag })
@@ -93,19 +93,15 @@ impl LinkKey {
         Self::new(&rand::random())
     }
 
-    /// The key in a locked folder, which is created if needed: links outlive the process, as contexts do.
-    pub(super) fn in_folder(folder: &Path) -> io::Result<Self> {
+    /// The key in a locked folder, which is created if needed: links outlive the process, as contexts do. In a sealed folder it is sealed,
+    /// because it opens every context.
+    pub(super) fn in_folder(folder: &Path, vault: &Vault) -> io::Result<Self> {
         let path = folder.join(KEY_FILE);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let bytes = rand::random::<[u8; 32]>();
-                let mut file = part::create(folder)?;
-                file.write_all(&bytes)?;
-                file.as_file().sync_data()?;
-                part::publish(file, &path)?;
-                return Ok(Self::new(&bytes));
-            }
-            opened => opened?,
+        let file = match vault.open(&path, KEY_FILE) {
+            // There is none, or none that this server may use.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(folder, vault),
+            opened => opened
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot read {KEY_FILE}: {error}")))?,
         };
         let mut bytes = Vec::new();
         file.take(33).read_to_end(&mut bytes)?;
@@ -115,6 +111,16 @@ impl LinkKey {
             io::Error::new(io::ErrorKind::InvalidData, message)
         })?;
         Ok(Self::new(bytes))
+    }
+
+    fn create(folder: &Path, vault: &Vault) -> io::Result<Self> {
+        let (path, bytes) = (folder.join(KEY_FILE), rand::random::<[u8; 32]>());
+        let mut file = part::create(folder)?;
+        vault.write(KEY_FILE, &bytes, &mut file)?;
+        file.as_file().sync_data()?;
+        file.persist(&path)?;
+        sync_folder(folder)?;
+        Ok(Self::new(&bytes))
     }
 
     fn new(bytes: &[u8; 32]) -> Self {
@@ -194,6 +200,7 @@ mod tests {
             format!("{ID}.1764320000.{tag}."),
             format!("{ID}..{tag}"),
             format!("{ID}.+1.{tag}"),
+            format!("{ID}.01764320000.{tag}"),
             format!("{ID}.-1.{tag}"),
             format!("{ID}.99999999999999999999.{tag}"),
             format!("{ID}.1764320000.{}", tag.to_uppercase()),
@@ -207,12 +214,20 @@ mod tests {
     #[test]
     fn the_key_of_a_folder_outlives_the_process_and_a_damaged_one_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let link = LinkKey::in_folder(folder.path()).unwrap().link(ID, MINUTE);
-        assert!(LinkKey::in_folder(folder.path()).unwrap().is_valid(&link));
+        let key = |vault: &Vault| LinkKey::in_folder(folder.path(), vault);
+        let plain = Vault::default();
+        let link = key(&plain).unwrap().link(ID, MINUTE);
+        assert!(key(&plain).unwrap().is_valid(&link));
         for damaged in [&b""[..], &[7; 31], &[7; 33]] {
             std::fs::write(folder.path().join(KEY_FILE), damaged).unwrap();
-            let error = LinkKey::in_folder(folder.path()).unwrap_err();
+            let error = key(&plain).unwrap_err();
             assert!(error.to_string().contains(KEY_FILE), "{error}");
         }
+
+        let sealed = |digits: &str| Vault::sealed(digits.repeat(32).parse().unwrap());
+        let before = key(&sealed("1f")).unwrap().link(ID, MINUTE);
+        assert!(key(&sealed("1f")).unwrap().is_valid(&before), "a key that was not sealed is replaced once");
+        assert!(key(&plain).is_err(), "it is not told without the keys");
+        assert!(!key(&sealed("2e")).unwrap().is_valid(&before));
     }
 }

@@ -119,8 +119,8 @@ impl ContextStore {
         Self::in_vault(folder.as_ref(), Vault::default(), options)
     }
 
-    /// As [`in_folder`](Self::in_folder), in files that are sealed with `keys`. Files of before that are not sealed are read too. Sealed files
-    /// whose key is not among `keys` are left alone, and not found.
+    /// As [`in_folder`](Self::in_folder), in files that are sealed with `keys`. Files that are not sealed, or whose key is not among `keys`,
+    /// are left alone and not found.
     ///
     /// ```no_run
     /// use avp_transport::store::{ContextStore, StoreOptions};
@@ -144,7 +144,7 @@ impl ContextStore {
 
     fn in_vault(folder: &Path, vault: Vault, options: StoreOptions) -> io::Result<Self> {
         let folder = Folder::lock(folder, vault, options.quota)?;
-        let link_key = LinkKey::in_folder(folder.path())?;
+        let link_key = LinkKey::in_folder(folder.path(), folder.vault())?;
         let store = Self::new(Some(folder), link_key, options);
         store.0.recover()?;
         Ok(store)
@@ -307,6 +307,11 @@ impl ContextStore {
     #[must_use]
     pub fn linked(&self, link: &ContextLink) -> Option<Arc<StoredContext>> {
         if self.0.link_key.is_valid(link) { self.get(link.id()) } else { None }
+    }
+
+    /// Whether the link is valid and its context has yet to be verified.
+    pub(crate) fn is_pending_link(&self, link: &ContextLink) -> bool {
+        self.0.link_key.is_valid(link) && self.is_pending(link.id())
     }
 
     /// Seals and opens contexts with these keys from now on, in place of those of [`in_sealed_folder`](Self::in_sealed_folder). Responses

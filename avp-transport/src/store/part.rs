@@ -43,14 +43,13 @@ impl PartWriter {
         Ok(Self { file, writer, sealer })
     }
 
-    /// Writes more of the frame, and returns by how many bytes the file has grown.
-    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<u64> {
+    /// Writes more of the frame.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let bytes = match &mut self.sealer {
             Some(sealer) => sealer.push(bytes)?,
             None => bytes,
         };
-        self.writer.write_all(bytes).await?;
-        Ok(bytes.len() as u64)
+        self.writer.write_all(bytes).await
     }
 
     /// The synced file with the whole frame.

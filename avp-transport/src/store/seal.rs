@@ -37,8 +37,9 @@ const SEALED_PIECE: usize = PIECE + TAG_LEN;
 
 const TAG_LEN: usize = 16;
 
-/// The memory that writing or reading a sealed file needs at most, in bytes: a piece, as it is and sealed, and the tags.
-pub(crate) const SEAL_MEMORY: u64 = 3 * PIECE as u64;
+/// The memory that writing or reading a sealed file needs at most, in bytes: a piece as it
+/// is, sealed, and on its way to the file.
+pub(crate) const SEAL_MEMORY: u64 = 4 * PIECE as u64;
 
 /// The keys of sealed contexts: each a line of 64 hexadecimal digits, for everybody or for the one principal whose name stands behind it.
 /// Blank lines and those that start with `#` are ignored.
@@ -151,7 +152,8 @@ impl SealKeys {
         id.copy_from_slice(&key.id);
         rest.copy_from_slice(&salt);
         let cipher = Cipher { key: key.file_key(owner, &salt)?, header };
-        Ok(Sealer { cipher, index: 0, piece: Vec::new(), sealed: header.to_vec() })
+        let piece = Vec::with_capacity(SEALED_PIECE);
+        Ok(Sealer { cipher, is_new: true, index: 0, piece, sealed: Vec::with_capacity(SEALED_PIECE) })
     }
 
     /// Opens the sealed file of `owner` that begins with `header`.
@@ -213,6 +215,8 @@ fn changed() -> io::Error {
 /// Seals a frame as it arrives.
 pub(crate) struct Sealer {
     cipher: Cipher,
+    /// Whether the header has yet to be written.
+    is_new: bool,
     index: u64,
     /// The bytes that are not sealed yet: at most a whole piece, because the last one is marked.
     piece: Vec<u8>,
@@ -223,10 +227,7 @@ pub(crate) struct Sealer {
 impl Sealer {
     /// Takes more of the frame, and returns the next bytes of the file.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) -> io::Result<&[u8]> {
-        self.sealed.clear();
-        if self.index == 0 && self.piece.is_empty() {
-            self.sealed.extend_from_slice(&self.cipher.header);
-        }
+        self.begin();
         while !bytes.is_empty() {
             if self.piece.len() == PIECE {
                 self.seal_piece(false)?;
@@ -240,9 +241,16 @@ impl Sealer {
 
     /// The last bytes of the file.
     pub(crate) fn finish(mut self) -> io::Result<Vec<u8>> {
-        self.sealed.clear();
+        self.begin();
         self.seal_piece(true)?;
         Ok(self.sealed)
+    }
+
+    fn begin(&mut self) {
+        self.sealed.clear();
+        if std::mem::take(&mut self.is_new) {
+            self.sealed.extend_from_slice(&self.cipher.header);
+        }
     }
 
     fn seal_piece(&mut self, is_last: bool) -> io::Result<()> {
@@ -292,7 +300,8 @@ impl SealedFile {
         let cipher = keys.cipher(owner, header)?;
         let body = file.metadata()?.len().saturating_sub(HEADER_LEN as u64);
         let tags = body.div_ceil(SEALED_PIECE as u64) * TAG_LEN as u64;
-        let len = body.checked_sub(tags).ok_or_else(changed)?;
+        // No frame is empty.
+        let len = body.checked_sub(tags).filter(|len| *len > 0).ok_or_else(changed)?;
         Ok(Ok(Self { file, cipher, len, position: 0, piece: Vec::new(), index: None }))
     }
 
@@ -370,6 +379,7 @@ mod tests {
         let mut sealer = keys.seal(owner).unwrap();
         let mut file = Vec::new();
         // In pieces of other lengths than those of the file.
+        file.extend_from_slice(sealer.push(b"").unwrap());
         for chunk in bytes.chunks(700_001) {
             file.extend_from_slice(sealer.push(chunk).unwrap());
         }
@@ -433,7 +443,15 @@ mod tests {
             &file[second + SEALED_PIECE..],
         ];
         assert_eq!(refused(&swapped.concat()), io::ErrorKind::InvalidData);
-        for end in [HEADER_LEN - 1, HEADER_LEN + 3, second, second + SEALED_PIECE, file.len() - 1] {
+        for end in [
+            HEADER_LEN - 1,
+            HEADER_LEN,
+            HEADER_LEN + 3,
+            HEADER_LEN + TAG_LEN,
+            second,
+            second + SEALED_PIECE,
+            file.len() - 1,
+        ] {
             assert_eq!(refused(&file[..end]), io::ErrorKind::InvalidData, "cut at {end}");
         }
         assert_eq!(refused(&[&file[..], &[0]].concat()), io::ErrorKind::InvalidData);

@@ -34,8 +34,13 @@ impl Vault {
         Some(keys.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
+    /// Whether files are sealed.
+    pub(super) const fn is_sealed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The length of a file with a frame of `len` bytes.
-    pub(super) fn file_len(&self, len: u64) -> u64 {
+    pub(crate) fn file_len(&self, len: u64) -> u64 {
         if self.0.is_some() { sealed_len(len) } else { len }
     }
 
@@ -58,7 +63,7 @@ impl Vault {
         file.write_all(&sealer.finish()?)
     }
 
-    /// Opens a file of `owner` in the folder. One that is not sealed is read as it is.
+    /// Opens a file of `owner` in the folder.
     ///
     /// # Errors
     /// As [`read`](Self::read), and that of opening it.
@@ -69,11 +74,18 @@ impl Vault {
     /// Reads a file of `owner` from its start.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] for a sealed file without its key, [`io::ErrorKind::PermissionDenied`] without any key,
+    /// [`io::ErrorKind::NotFound`] for a sealed file without its key and for one that is not sealed where files are,
+    /// [`io::ErrorKind::PermissionDenied`] for a sealed one where files are not,
     /// [`io::ErrorKind::InvalidData`] for one that was changed, and those of the file.
     pub(crate) fn read(&self, file: File, owner: &str) -> io::Result<StoredFile> {
-        let opened = SealedFile::open(file, self.keys().as_deref(), owner)?;
-        Ok(opened.map_or_else(StoredFile::Plain, |sealed| StoredFile::Sealed(Box::new(sealed))))
+        match SealedFile::open(file, self.keys().as_deref(), owner)? {
+            Ok(sealed) => Ok(StoredFile::Sealed(Box::new(sealed))),
+            // Anybody who can write to the folder could have put it there.
+            Err(_) if self.is_sealed() => {
+                Err(io::Error::new(io::ErrorKind::NotFound, "it is not sealed, and the folder is"))
+            }
+            Err(plain) => Ok(StoredFile::Plain(plain)),
+        }
     }
 }
 

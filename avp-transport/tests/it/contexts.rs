@@ -281,6 +281,26 @@ async fn contexts_in_a_sealed_folder_are_read_with_its_keys_alone() {
     server.stop().await;
     drop(service);
 
+    // A frame that is not sealed could be anybody's, and without its record nobody knows whose a sealed one is.
+    let (plain, alone) = (
+        folder.path().join(format!("{}.avp", "7".repeat(32))),
+        folder.path().join(format!("{}.json", ids[1])),
+    );
+    fs::write(&plain, &frames[0]).unwrap();
+    fs::write(plain.with_extension("json"), r#"{"owner":"","expires":99999999999999}"#).unwrap();
+    let record = fs::read(&alone).unwrap();
+    fs::remove_file(&alone).unwrap();
+    let store = ContextStore::in_sealed_folder(
+        folder.path(),
+        seal_keys(&format!("{new}\n{old}")),
+        StoreOptions::default(),
+    );
+    assert_eq!(store.unwrap().ids().len(), 3);
+    assert!(plain.exists() && alone.with_extension("avp").exists());
+    fs::remove_file(plain.with_extension("json")).unwrap();
+    fs::remove_file(&plain).unwrap();
+    fs::write(&alone, record).unwrap();
+
     let before = files(folder.path());
     let error = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap_err().to_string();
     assert!(error.contains("sealed") && error.contains(".avp"), "{error}");
