@@ -27,6 +27,10 @@ pub(super) struct Entry<'a> {
 /// A field of the metadata.
 pub(super) struct MetadataField<'a> {
     /// Where it is in the head.
+    #[cfg_attr(
+        not(feature = "alloc"),
+        expect(dead_code, reason = "writing copies fields, and needs an allocator")
+    )]
     pub(super) range: Range<usize>,
     /// `None` for a field other than `extra`.
     pub(super) entry: Option<Entry<'a>>,
