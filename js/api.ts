@@ -144,7 +144,7 @@ export type SignatureErrorCode =
 export interface SignOptions {
   /** The seed of the private key, 32 random bytes, or a pair of Ed25519 keys from `crypto.subtle.generateKey`. */
   key: Uint8Array | CryptoKeyPair;
-  /** For whom the frame is; `""` for everybody. @defaultValue "" */
+  /** The name of the receiver; `""` for any. @defaultValue "" */
   audience?: string;
   /** How long the signature is valid; servers accept at most an hour. @defaultValue 600000 */
   lifetimeMs?: number;
@@ -153,8 +153,8 @@ export interface SignOptions {
 }
 
 /**
- * Signs a frame, so that a receiver knows who made it, for whom, and that nobody changed it. A signature that it has is replaced. The
- * platform computes the signature, so it must have Ed25519 in `crypto.subtle`.
+ * Signs a frame, so that its receiver can verify who made it. An earlier signature is replaced. The platform must have Ed25519 in
+ * `crypto.subtle`.
  *
  * ```js
  * import { encode, signFrame, verifyFrame } from "avp-wasm";

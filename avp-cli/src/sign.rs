@@ -1,4 +1,4 @@
-//! `avp keygen`, `avp sign` and `avp verify`: who made a frame, for whom, and until when.
+//! `avp keygen`, `avp sign` and `avp verify`: signatures of frames.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ pub(crate) struct Keygen {
     output: PathBuf,
 }
 
-/// Sign a frame, so that a receiver knows who made it, for whom, and that nobody changed it
+/// Sign a frame, so that its receiver can verify who made it
 #[derive(Args)]
 pub(crate) struct Sign {
     /// Frame to sign; `-` for standard input

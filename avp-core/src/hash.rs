@@ -5,7 +5,10 @@ use core::fmt::{self, Write};
 
 use sha2::{Digest, Sha256};
 
-use crate::json::{Json, JsonError};
+use crate::{
+    hex,
+    json::{Json, JsonError},
+};
 
 /// The model hash of a config: SHA-256 of `json.dumps(config, sort_keys=True, separators=(",", ":"))`.
 ///
@@ -76,13 +79,7 @@ fn sha256(write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> String {
     let mut sink = Sink(Sha256::new());
     let written = write(&mut sink);
     debug_assert!(written.is_ok(), "hashing does not fail");
-    let mut hex = String::with_capacity(64);
-    for byte in sink.0.finalize() {
-        for digit in [byte >> 4, byte & 0xf] {
-            hex.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-        }
-    }
-    hex
+    hex::encode(&sink.0.finalize())
 }
 
 #[cfg(test)]

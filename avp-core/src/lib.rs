@@ -24,7 +24,7 @@
 //! | read or write latent and text chunks | [`Hybrid`], [`Chunk`] | [`hybrid`] |
 //! | negotiate with an agent | [`ModelIdentity`], [`resolve`], `messages` | |
 //! | hash a model or a tokenizer | `hash` | `json` |
-//! | sign a frame, or verify who has signed it | `sign` | `sign` |
+//! | sign or verify a frame | `sign` | `sign` |
 //! | handle errors | [`DecodeError`], [`EncodeError`] | |
 //!
 //! The wire format has two dialects; [`Dialect`] lists the differences. Reading detects the dialect, writing takes one.
@@ -68,6 +68,8 @@ mod handshake;
 #[cfg(feature = "alloc")]
 pub mod hash;
 mod header;
+#[cfg(any(feature = "alloc", feature = "sign"))]
+mod hex;
 pub mod hybrid;
 mod identity;
 #[cfg(feature = "alloc")]

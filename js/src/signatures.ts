@@ -24,6 +24,17 @@ const MAX_ALIGNMENT = 4096;
 /** What PKCS #8 puts before the seed of an Ed25519 key (RFC 8410). */
 const PKCS8 = Uint8Array.of(0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20);
 
+/** The points of small order, as libsodium lists them: of a key or a signature with one of them, more than the signer can be true. */
+const SMALL_ORDER = new Set([
+  "00".repeat(32),
+  `01${"00".repeat(31)}`,
+  "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+  "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+  `ec${"ff".repeat(30)}7f`,
+  `ed${"ff".repeat(30)}7f`,
+  `ee${"ff".repeat(30)}7f`,
+]);
+
 const MESSAGES: Record<api.SignatureErrorCode, string> = {
   not_signed: "the frame has no signature",
   bad_signature: "the frame is not the one that was signed: it was changed, or the signature is of another one",
@@ -99,6 +110,7 @@ export async function verifyFrame(bytes: Uint8Array, options: api.VerifyOptions)
   const signature = written("signature", /^[0-9a-f]{128}$/);
   const signedFor = stated.has("signed_for") ? written("signed_for", /^[^]+$/) : "";
   const signedBy = written("signed_by", /^[0-9a-f]{64}$/);
+  if (hasSmallOrder(signedBy)) throw malformed("signed_by");
   const seconds = (name: Name) => Number(written(name, /^(0|[1-9][0-9]{0,14})$/));
   const [signedAt, signedUntil] = [seconds("signed_at"), seconds("signed_until")];
   const nonce = written("signed_nonce", /^[0-9a-f]{32}$/);
@@ -113,6 +125,8 @@ export async function verifyFrame(bytes: Uint8Array, options: api.VerifyOptions)
   const start = stated.get("signature")!.valueStart;
   head.fill("0".charCodeAt(0), start, start + SIGNATURE_DIGITS);
   const message = await messageOf(head, frame.subarray(payloadOffset, frameLength));
+  // The first half is a point too. Not every platform refuses one of small order, and Rust does.
+  if (hasSmallOrder(signature.slice(0, 64))) throw refused("bad_signature");
   const key = await crypto.subtle.importKey("raw", unhex(signedBy), "Ed25519", false, ["verify"]).catch(() => {
     throw malformed("signed_by");
   });
@@ -125,6 +139,12 @@ const refused = (code: api.SignatureErrorCode) => new SignatureError(MESSAGES[co
 
 const malformed = (name: Name) =>
   new SignatureError(`the entry ${name} of the signature is missing, repeated or not well written`, "bad_signature");
+
+/** Whether these digits are a point of small order, with either sign. */
+function hasSmallOrder(point: string): boolean {
+  const withoutSign = parseInt(point.slice(62), 16) & 0x7f;
+  return SMALL_ORDER.has(point.slice(0, 62) + withoutSign.toString(16).padStart(2, "0"));
+}
 
 const isName = (name: string | undefined): name is Name => NAMES.includes(name as Name);
 
@@ -250,12 +270,15 @@ function entryOf(name: string, value: string): Uint8Array {
   return delimited(EXTRA, concat([delimited(1, text(name)), delimited(2, text(value))]));
 }
 
-/** The entry with which a head of `length` bytes without it ends where one of `wanted` bytes ends, by the greatest alignment. */
+/** The entry of spaces with which a head of `length` bytes is as long as one of `wanted` bytes, or longer by whole alignments. */
 function paddingOf(length: number, wanted: number): Uint8Array {
-  for (let spaces = 0; ; spaces++) {
-    const entry = entryOf(PADDING, " ".repeat(spaces));
-    if ((length + entry.length - wanted) % MAX_ALIGNMENT === 0) return entry;
-  }
+  const lengthWith = (spaces: number) => {
+    const content = 2 + PADDING.length + 1 + varint(spaces).length + spaces;
+    return length + 1 + varint(content).length + content;
+  };
+  let spaces = 0;
+  while ((lengthWith(spaces) - wanted) % MAX_ALIGNMENT !== 0) spaces++;
+  return entryOf(PADDING, " ".repeat(spaces));
 }
 
 const lengthOf = (parts: Uint8Array[]) => parts.reduce((sum, part) => sum + part.length, 0);

@@ -57,10 +57,20 @@ def with_entries(frame, entries, more=b""):
     return head + frame[12 : 12 + metadata] + more, frame[12 + metadata :]
 
 
-def signed(frame, stated, seed=SEED, behind=(), more=b""):
+def with_small_order(message):
+    """A signature whose point is the neutral element: the equation holds, and verifiers disagree about it."""
+    secret = bytearray(hashlib.sha512(SEED).digest()[:32])
+    secret[0] &= 248
+    secret[31] = secret[31] & 63 | 64
+    point, order = bytes([1]) + bytes(31), 2**252 + 27742317777372353535851937790883648493
+    challenge = int.from_bytes(hashlib.sha512(point + bytes.fromhex(public(SEED)) + message).digest(), "little")
+    return (point + (challenge * int.from_bytes(secret, "little") % order).to_bytes(32, "little")).hex()
+
+
+def signed(frame, stated, seed=SEED, behind=(), more=b"", by=None):
     head, body = with_entries(frame, [*stated, ("signature", OPEN), *behind], more)
     message = b"AVP signed frame v1\0" + hashlib.sha256(head).digest() + hashlib.sha256(body).digest()
-    signature = Ed25519PrivateKey.from_private_bytes(seed).sign(message).hex()
+    signature = by(message) if by else Ed25519PrivateKey.from_private_bytes(seed).sign(message).hex()
     assert head.count(OPEN.encode()) == 1
     return head.replace(OPEN.encode(), signature.encode()) + body
 
@@ -108,6 +118,10 @@ def cases():
     yield case("signed with another key than it says", signed(plain, statement(), OTHER), "bad_signature")
     yield case("a trusted key put in place of another", signed(plain, statement(signed_by=public(OTHER))), "bad_signature")
     yield case("a signature of another body", good[: len(good) - body] + bytes(body), "bad_signature")
+    weak = "01" + "00" * 31
+    forged = "58" + "66" * 31 + "01" + "00" * 31
+    yield case("a weak key, with which any signature agrees", signed(plain, statement(signed_by=weak), by=lambda _: forged), "bad_signature", trusted=[weak])
+    yield case("a signature with a point of small order", signed(plain, statement(), by=with_small_order), "bad_signature")
     yield case("an untrusted signer", good, "untrusted_signer", trusted=[public(OTHER)])
     yield case("nobody is trusted", good, "untrusted_signer", trusted=[])
     yield case("another audience", good, "other_audience", audience="writer")

@@ -45,6 +45,7 @@ Usage: cargo xtask COMMAND
   soak              The HTTP binding under load and under attack for ten minutes; every context is verified
   fuzz MINUTES [TARGET]
                     Each fuzz target, or one, for so many minutes
+  fuzz corpus       The inputs that fuzzing starts from, made of the vectors
   release --dry-run [archive|container|npm|crates]...
                     What a release publishes, built, packed and started; a tag publishes it
   setup             Fetch the ONNX Runtime library into .cache/

@@ -141,7 +141,7 @@ struct StoreArgs {
     store: Option<PathBuf>,
     #[command(flatten)]
     seal: SealArgs,
-    /// Maximum size of all contexts; the least recently used are removed [default: 8GiB, in memory at most half of --memory]
+    /// Maximum size of all contexts; the least recently used are removed [default: 8GiB, in memory at most three eighths of --memory]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     quota: Option<u64>,
     /// Time to live of a context

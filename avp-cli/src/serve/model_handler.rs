@@ -167,7 +167,7 @@ impl ModelHandler {
             Err(_) => self.contexts.context(id, info).await?,
         };
         let stored = stored.ok_or_else(not_found)?;
-        let mut memory = self.memory.take(&info.caller(), stored.len())?;
+        let mut memory = self.memory.take(&info.caller(), stored.len() + stored.reader_memory())?;
         let (runtime, model, payload_limit) = (self.runtime.clone(), self.model.clone(), self.payload_limit);
         // One piece of work, which holds the memory to its end, when the client has disconnected too.
         let loading = tokio::spawn(async move {
@@ -372,7 +372,10 @@ pub(super) async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use avp_core::{Compression, Frame, Header, decompression_memory};
-    use avp_transport::store::{ContextStore, StoreOptions};
+    use avp_transport::{
+        server::{Principal, PrincipalLimits},
+        store::StoreOptions,
+    };
     use clap::Parser;
 
     use super::*;
@@ -473,6 +476,20 @@ mod tests {
         }
         handler.payload_limit += 1;
         assert!(loaded(&handler, &keep(&handler, &packed).await).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_principal_has_no_more_places_than_its_own_limit() {
+        let handler = load();
+        let limits = PrincipalLimits { places: Some(1), ..Default::default() };
+        let principal = Some(Arc::new(Principal { name: "batch".into(), limits, ..Default::default() }));
+        let mut info = RequestInfo::default();
+        info.principal = principal;
+        let first = handler.begin(0, None, &info).await.unwrap();
+        assert_eq!(handler.begin(0, None, &info).await.err().unwrap().code(), "busy");
+        assert!(handler.begin(0, None, &RequestInfo::default()).await.is_ok(), "others have their own");
+        drop(first);
+        assert!(handler.begin(0, None, &info).await.is_ok());
     }
 
     fn running(handler: &ModelHandler, prompt_len: usize) -> Running {

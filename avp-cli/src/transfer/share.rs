@@ -35,7 +35,15 @@ impl Share {
             server_and_id(link.url).context("expected the server's URL followed by a context id, URL/ID")?;
         let client = self.remote.client(Link { url, ..link }, None)?;
         let shared = client.link_context(id, self.valid_for)?;
-        writeln!(stdout(), "{}{}{}", url.trim_end_matches('/'), wire::CONTEXTS, printable(&shared))?;
+        if let Some((asked, granted)) = self.valid_for.zip(shared.expires_in)
+            && granted < asked
+        {
+            let (granted, asked) = (humantime::format_duration(granted), humantime::format_duration(asked));
+            eprintln!(
+                "avp: the link is valid for {granted}, not {asked}: the server keeps contexts no longer"
+            );
+        }
+        writeln!(stdout(), "{}{}{}", url.trim_end_matches('/'), wire::CONTEXTS, printable(&shared.link))?;
         Ok(())
     }
 }

@@ -49,7 +49,10 @@ fn a_shared_context_is_fetched_without_a_token() {
     let url = format!("{}/{}", server.url, text(stdout(&sent)).trim());
     assert!(failure(&avp(["fetch", &url, "-o", &path("fetched.avp"), "--token", "other"])).contains("401"));
     let shared = avp(["share", &url, "--for", "1m", "--token", "s3cret"]);
+    assert!(shared.stderr.is_empty());
     let link = text(stdout(&shared));
+    let shortened = avp(["share", &url, "--for", "7d", "--token", "s3cret"]);
+    assert!(text(&shortened.stderr).contains("valid for 5m, not 7days"), "{}", text(&shortened.stderr));
     assert!(stdout(&avp(["fetch", link.trim(), "-o", &path("fetched.avp"), "--token", "other"])).is_empty());
     assert_eq!(fs::read(path("fetched.avp")).unwrap(), frame(1000));
     assert!(failure(&avp(["share", link.trim(), "--token", "s3cret"])).contains("404"));
@@ -80,6 +83,14 @@ fn a_sealed_store_is_read_by_a_server_with_its_keys_from_a_file_or_a_command() {
         serve(&["--store", &store, "--seal-keys-command", "exit 3"]).contains("--seal-keys-command failed")
     );
     assert!(serve(&["--store", &store, "--seal-keys", &path("frame.avp")]).contains("frame.avp"));
+    let mut by_variable = program();
+    by_variable.args(["serve", "--listen", "127.0.0.1:0", "--no-token", "--store", &store]);
+    let empty = by_variable.env("AVP_SEAL_KEYS", "").output().unwrap();
+    assert!(failure(&empty).contains("AVP_SEAL_KEYS: expected at least one key"));
+    by_variable.env("AVP_SEAL_KEYS", "1f".repeat(32));
+    let server = Server::spawn(by_variable);
+    assert_eq!(stdout(&avp(["fetch", &format!("{}/{id}", server.url), "-o", "-"])), frame);
+    drop(server);
     fs::write(path("keys"), "1f1f").unwrap();
     let error = serve(&["--store", &store, "--seal-keys", &path("keys")]);
     assert!(error.contains("keys: line 1 is not a key") && !error.contains("1f1f"), "{error}");

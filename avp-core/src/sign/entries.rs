@@ -73,21 +73,3 @@ pub(super) fn next_field<'a>(
 pub(super) fn metadata_of(head: &[u8]) -> Reader<'_> {
     Reader::new(head.get(Header::LEN..).unwrap_or_default(), Header::LEN)
 }
-
-/// The bytes of `2 * N` hexadecimal digits in lower case.
-pub(super) fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; N];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return None;
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
-}

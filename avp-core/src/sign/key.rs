@@ -4,7 +4,8 @@ use core::{fmt, str::FromStr};
 
 use ed25519_dalek::{Signer as _, VerifyingKey};
 
-use super::{InvalidKey, SIGNATURE_LEN, entries::hex_bytes};
+use super::{InvalidKey, SIGNATURE_LEN};
+use crate::hex;
 
 /// A private key.
 #[derive(Clone)]
@@ -34,7 +35,7 @@ impl FromStr for SigningKey {
 
     /// Reads a seed in 64 hexadecimal digits.
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        hex_bytes(text).map(|seed| Self::from_seed(&seed)).ok_or(InvalidKey)
+        hex::decode(text).map(|seed| Self::from_seed(&seed)).ok_or(InvalidKey)
     }
 }
 
@@ -74,7 +75,7 @@ impl FromStr for PublicKey {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        Self::from_bytes(&hex_bytes(text).ok_or(InvalidKey)?)
+        Self::from_bytes(&hex::decode(text).ok_or(InvalidKey)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Signed frames: who made a frame, for whom, and until when.
+//! Signed frames: signatures that name their signer, receiver and time.
 //!
 //! ```
 //! use avp_core::{FrameEncoder, Metadata, sign::{Policy, SignOptions, SigningKey, sign_frame, verify_frame}};
@@ -20,12 +20,12 @@
 //! | entry | value |
 //! |---|---|
 //! | `signed_by` | the public key, 64 hexadecimal digits |
-//! | `signed_for` | the audience; left out for everybody |
+//! | `signed_for` | the name of the receiver; left out where anybody may be it |
 //! | `signed_at`, `signed_until` | seconds since 1970, in at most 15 decimal digits |
 //! | `signed_nonce` | 32 random hexadecimal digits, by which a receiver recognises a repetition |
 //! | `signature` | 128 hexadecimal digits; in the head that is signed they are `0` |
 //!
-//! Hexadecimal digits are lower case, and each entry stands once. A signature says who made a frame, not that its content is harmless.
+//! Hexadecimal digits are lower case. No entry is repeated. A signature says who made a frame; the content can be harmful all the same.
 //!
 //! Only available when `sign` is enabled.
 

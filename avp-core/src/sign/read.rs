@@ -6,11 +6,11 @@ use super::{
     CLOCK_SKEW, PublicKey, SIGNATURE_LEN, SignatureError,
     entries::{
         MetadataField, NAMES, SIGNATURE, SIGNED_AT, SIGNED_BY, SIGNED_FOR, SIGNED_NONCE, SIGNED_UNTIL,
-        hex_bytes, metadata_of, next_field,
+        metadata_of, next_field,
     },
     message,
 };
-use crate::{Frame, FrameHead};
+use crate::{Frame, FrameHead, hex};
 
 /// What a receiver demands of a signature.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ impl<'a> Policy<'a> {
 pub struct Signature<'a> {
     /// The key of the signer.
     pub signer: PublicKey,
-    /// For whom it is; `""` for everybody.
+    /// The name of the receiver; `""` where anybody may be it.
     pub audience: &'a str,
     /// When it was signed, in seconds since 1970.
     pub signed_at: u64,
@@ -82,7 +82,7 @@ impl<'a> Signature<'a> {
         }
         let [by, audience, at, until, nonce, signature] = values;
         let malformed = |entry| move || SignatureError::Malformed { entry };
-        let signature = signature.and_then(hex_bytes).ok_or_else(malformed(SIGNATURE))?;
+        let signature = signature.and_then(hex::decode).ok_or_else(malformed(SIGNATURE))?;
         if audience == Some("") {
             return Err(malformed(SIGNED_FOR)());
         }
@@ -95,7 +95,7 @@ impl<'a> Signature<'a> {
             audience: audience.unwrap_or_default(),
             signed_at: at.and_then(seconds).ok_or_else(malformed(SIGNED_AT))?,
             signed_until: until.and_then(seconds).ok_or_else(malformed(SIGNED_UNTIL))?,
-            nonce: nonce.and_then(hex_bytes).ok_or_else(malformed(SIGNED_NONCE))?,
+            nonce: nonce.and_then(hex::decode).ok_or_else(malformed(SIGNED_NONCE))?,
             signature,
             head_digest: digest.finalize().into(),
         })
@@ -123,7 +123,7 @@ impl<'a> Signature<'a> {
             return Err(SignatureError::Expired { signed_until, now });
         }
         match policy.max_lifetime {
-            Some(limit) if signed_until - signed_at.min(signed_until) > limit => {
+            Some(limit) if signed_until.saturating_sub(signed_at) > limit => {
                 Err(SignatureError::TooLong { limit })
             }
             _ => Ok(()),

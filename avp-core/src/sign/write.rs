@@ -4,8 +4,6 @@ use alloc::{
     string::{String, ToString as _},
     vec::Vec,
 };
-use core::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -17,7 +15,7 @@ use super::{
     message,
 };
 use crate::{
-    DecodeError, EncodeError, Frame, FrameHead, Header, PADDING_KEY,
+    DecodeError, EncodeError, Frame, FrameHead, Header, PADDING_KEY, hex,
     metadata::field,
     protobuf::{Writer, map_entry_len},
 };
@@ -28,7 +26,7 @@ const MAX_ALIGNMENT: usize = 4096;
 /// What a signature states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignOptions<'a> {
-    /// For whom it is; `""` for everybody. A receiver with a name accepts only what is for it.
+    /// The name of the receiver; `""` for any, which a receiver with a name refuses.
     pub audience: &'a str,
     /// The time, in seconds since 1970.
     pub signed_at: u64,
@@ -84,7 +82,7 @@ pub fn sign_head(
     // The signature is the last entry, and its value the last part of it.
     let end = signed.len() - 2 * SIGNATURE_LEN;
     signed.truncate(end);
-    signed.extend_from_slice(hex(&signature).as_bytes());
+    signed.extend_from_slice(hex::encode(&signature).as_bytes());
     Ok(signed)
 }
 
@@ -137,7 +135,7 @@ fn entries(key: &SigningKey, options: &SignOptions<'_>) -> Vec<(&'static str, St
     }
     entries.push((SIGNED_AT, options.signed_at.to_string()));
     entries.push((SIGNED_UNTIL, until(options).to_string()));
-    entries.push((SIGNED_NONCE, hex(&options.nonce)));
+    entries.push((SIGNED_NONCE, hex::encode(&options.nonce)));
     entries.push((SIGNATURE, "0".repeat(2 * SIGNATURE_LEN)));
     entries
 }
@@ -172,13 +170,4 @@ fn set_lengths(head: &mut [u8], body_len: u32) -> Result<(), SignError> {
     head[4..8].copy_from_slice(&payload_len.to_le_bytes());
     head[8..12].copy_from_slice(&(metadata_len as u32).to_le_bytes());
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

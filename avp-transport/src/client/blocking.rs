@@ -6,7 +6,7 @@ use avp_core::messages::JsonMessage;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    ClientError, ClientOptions, ContextInfo, Fetched, FetchedFile, FrameBody, Receipt, Sent, Session,
+    ClientError, ClientOptions, ContextInfo, Fetched, FetchedFile, FrameBody, Linked, Receipt, Sent, Session,
 };
 
 /// A [`Client`](super::Client) with blocking methods. Its runtime runs on the calling thread.
@@ -119,7 +119,7 @@ impl Client {
     ///
     /// # Errors
     /// Those of the asynchronous method.
-    pub fn link_context(&self, id: &str, valid_for: Option<Duration>) -> Result<String, ClientError> {
+    pub fn link_context(&self, id: &str, valid_for: Option<Duration>) -> Result<Linked, ClientError> {
         self.wait(self.client.link_context(id, valid_for))
     }
 

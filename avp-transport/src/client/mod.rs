@@ -50,6 +50,7 @@ pub use {
     error::{ClientError, TimeoutKind},
     fetch::{ContextInfo, Fetch, Fetched, FetchedFile},
     frame_body::FrameBody,
+    link::Linked,
     options::{ClientOptions, EvidenceLookup, Proxy, Timeouts, Token},
     retry::RetryPolicy,
     send::{Receipt, Sent},

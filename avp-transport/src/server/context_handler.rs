@@ -197,9 +197,9 @@ impl ContextHandler {
     /// Checks what the head shows of the signature, and has it verified with the body.
     fn check_signature(&self, frame: &mut IncomingFrame) -> Result<Option<Claim>, ErrorResponse> {
         let Some(signers) = &self.signers else { return Ok(None) };
-        let signature = signers.check(frame.head())?;
-        frame.verify_with(signature.verifier());
-        Ok(Some(signature))
+        let (verifier, claim) = signers.check(frame.head())?;
+        frame.verify_with(verifier);
+        Ok(Some(claim))
     }
 
     fn receipt(&self, context: &StoredContext, info: &RequestInfo) -> Reply {

@@ -74,7 +74,7 @@ impl FairShares {
         self.take_at_most(caller, amount, u64::MAX)
     }
 
-    /// As [`take`](Self::take), for a caller who may hold `most` by a limit of its own.
+    /// As [`take`](Self::take), with a limit of the caller: all of its shares together are at most `most`.
     ///
     /// # Errors
     /// [`NoRoom`] if the caller would hold more than its part, or than `most`.

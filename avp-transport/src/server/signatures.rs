@@ -1,7 +1,7 @@
 //! Whose frames a server accepts, and that it accepts each signature once.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -34,9 +34,9 @@ pub(super) const MAX_SIGNATURES: u64 = 20_000;
 /// # let _ = handler;
 /// ```
 ///
-/// A signature must name this server as its audience, so that nobody who received a frame can pass it on as its signer's. It is remembered until it
-/// expires, which is at most [`MAX_SIGNATURE_LIFETIME`] after it was made. One that was made before this value is refused, because an earlier
-/// process may have accepted it, and so is one of the same second.
+/// A signature must name this server as its audience, so that who receives a frame elsewhere cannot pass it on to this server. It is
+/// remembered until it expires, at most [`MAX_SIGNATURE_LIFETIME`] after it was made. One that is not newer than this value is refused:
+/// an earlier process may have accepted it.
 pub struct RequiredSigners {
     trusted: Vec<PublicKey>,
     audience: String,
@@ -53,15 +53,15 @@ impl RequiredSigners {
         Self { trusted, audience: audience.to_owned(), started: now(), accepted: Arc::new(accepted) }
     }
 
-    /// Checks what the head of a frame shows of its signature.
+    /// Checks what the head of a frame shows of its signature, which is to be verified with the body.
     ///
     /// # Errors
     /// Those in the table of `docs/transport.md`.
-    pub(super) fn check(&self, head: &OwnedHead) -> Result<Claim, ErrorResponse> {
+    pub(super) fn check(&self, head: &OwnedHead) -> Result<(SignatureVerifier, Claim), ErrorResponse> {
         self.check_at(head, now())
     }
 
-    fn check_at(&self, head: &OwnedHead, now: u64) -> Result<Claim, ErrorResponse> {
+    fn check_at(&self, head: &OwnedHead, now: u64) -> Result<(SignatureVerifier, Claim), ErrorResponse> {
         let policy = Policy {
             audience: Some(&self.audience),
             max_lifetime: Some(MAX_SIGNATURE_LIFETIME),
@@ -74,7 +74,7 @@ impl RequiredSigners {
             return Err(ErrorResponse::new(StatusCode::FORBIDDEN, "signature_expired", message));
         }
         self.accepted.remove_expired(now);
-        self.accepted.claim(&signature)
+        Ok((signature.verifier(), self.accepted.claim(&signature)?))
     }
 
     /// Forgets signatures that have expired.
@@ -101,14 +101,8 @@ struct Accepted {
 #[derive(Default)]
 struct Table {
     known: HashSet<Digest>,
-    by_expiry: BTreeSet<Remembered>,
-}
-
-/// A signature of an accepted frame.
-struct Remembered {
-    until: u64,
-    id: Digest,
-    _place: Share,
+    /// Their places, by the time of expiry.
+    by_expiry: BTreeMap<(u64, Digest), Share>,
 }
 
 impl Accepted {
@@ -126,18 +120,16 @@ impl Accepted {
                 "this signer has reached its part of the signatures that are remembered; those that expire sooner leave room sooner",
             )
         })?;
-        let verifier = signature.verifier();
-        Ok(Claim { verifier, accepted: self.clone(), id, until: signature.signed_until, place })
+        Ok(Claim { accepted: self.clone(), id, until: signature.signed_until, place })
     }
 
     /// Forgets signatures that have expired, also by a clock that was set back a little.
     fn remove_expired(&self, now: u64) {
         let mut table = self.table();
-        while let Some(first) = table.by_expiry.first()
-            && first.until.saturating_add(CLOCK_SKEW) <= now
+        while let Some(first) = table.by_expiry.first_entry()
+            && first.key().0.saturating_add(CLOCK_SKEW) <= now
         {
-            let id = first.id;
-            table.by_expiry.pop_first();
+            let ((_, id), _place) = first.remove_entry();
             table.known.remove(&id);
         }
     }
@@ -150,7 +142,6 @@ impl Accepted {
 
 /// The signature of a frame that is being received.
 pub(super) struct Claim {
-    verifier: SignatureVerifier,
     accepted: Arc<Accepted>,
     id: Digest,
     until: u64,
@@ -158,11 +149,6 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Verifies the signature with the body.
-    pub(super) fn verifier(&self) -> SignatureVerifier {
-        self.verifier.clone()
-    }
-
     /// Remembers the signature, which was verified, until it expires.
     ///
     /// # Errors
@@ -172,7 +158,7 @@ impl Claim {
         if !table.known.insert(self.id) {
             return Err(replayed());
         }
-        table.by_expiry.insert(Remembered { until: self.until, id: self.id, _place: self.place });
+        table.by_expiry.insert((self.until, self.id), self.place);
         Ok(())
     }
 }
@@ -192,26 +178,6 @@ impl From<SignatureError> for ErrorResponse {
         Self::new(status, error.kind(), error.to_string())
     }
 }
-
-impl Ord for Remembered {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.until, self.id).cmp(&(other.until, other.id))
-    }
-}
-
-impl PartialOrd for Remembered {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Remembered {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Remembered {}
 
 /// Seconds since 1970.
 fn now() -> u64 {
@@ -239,8 +205,10 @@ mod tests {
     fn a_signature_is_accepted_once_until_it_expires_and_again_after_a_failure() {
         let signers = RequiredSigners::new(vec![SigningKey::from_seed(&[7; 32]).public_key()], "here");
         let start = signers.started + 1;
-        let code =
-            |head: &OwnedHead, now| signers.check_at(head, now).map_err(|error| error.code().to_owned());
+        let code = |head: &OwnedHead, now| match signers.check_at(head, now) {
+            Ok((_, claim)) => Ok(claim),
+            Err(error) => Err(error.code().to_owned()),
+        };
         let first = head(start, 1);
         drop(code(&first, start).unwrap());
         let (claim, faster) = (code(&first, start).unwrap(), code(&first, start).unwrap());

@@ -151,16 +151,7 @@ impl Folder {
             return Ok(None);
         }
         let owner = record.as_ref().map_or("", |record| &record.owner);
-        let file = match self.vault.open(&path, owner) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::warn!(id, %error, "a context cannot be opened, and is left alone");
-                return Ok(None);
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(VerifyError::Changed(error)),
-            Err(error) => Err(VerifyError::Unreadable(error)),
-            Ok(file) => verify(file),
-        };
-        match file {
+        match self.vault.open(&path, owner).map_err(VerifyError::of).and_then(verify) {
             Ok((head, crc32)) => {
                 let context = self.context(id.to_owned(), owner, head, path, crc32);
                 let transmission = record.as_ref().and_then(|record| record.transmission);
@@ -174,6 +165,10 @@ impl Folder {
             Err(VerifyError::Changed(error)) => {
                 tracing::warn!(id, %error, "a sealed context is damaged and is removed");
                 delete(&path)?;
+                Ok(None)
+            }
+            Err(VerifyError::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!(id, %error, "a context cannot be opened, and is left alone");
                 Ok(None)
             }
             Err(VerifyError::Unreadable(error)) => Err(unreadable(extension)(error)),
@@ -248,6 +243,16 @@ enum VerifyError {
     Unreadable(io::Error),
 }
 
+impl VerifyError {
+    /// That of reading a file.
+    fn of(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Changed(error),
+            _ => Self::Unreadable(error),
+        }
+    }
+}
+
 impl<E: Into<DecodeError>> From<E> for VerifyError {
     fn from(error: E) -> Self {
         Self::Damaged(error.into())
@@ -270,7 +275,7 @@ fn verify(mut file: StoredFile) -> Result<(OwnedHead, u32), VerifyError> {
         }
     };
     let body_start = SeekFrom::Start(head.bytes().len() as u64);
-    file.seek(body_start).map_err(VerifyError::Unreadable)?;
+    file.seek(body_start).map_err(VerifyError::of)?;
     let mut body = BodyReader::new(&head.head());
     loop {
         match read_some(&mut file, &mut chunk)? {
@@ -280,7 +285,7 @@ fn verify(mut file: StoredFile) -> Result<(OwnedHead, u32), VerifyError> {
     }
     let crc32 = body.finish()?;
     if head.header().flags().is_compressed() {
-        file.seek(body_start).map_err(VerifyError::Unreadable)?;
+        file.seek(body_start).map_err(VerifyError::of)?;
         let mut body = io::BufReader::new(file);
         verify_compressed(&head.head(), usize::MAX, |chunk| read_some(&mut body, chunk))?;
     }
@@ -291,10 +296,7 @@ fn read_some(source: &mut impl io::Read, chunk: &mut [u8]) -> Result<usize, Veri
     loop {
         match source.read(chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(VerifyError::Changed(error));
-            }
-            read => return read.map_err(VerifyError::Unreadable),
+            read => return read.map_err(VerifyError::of),
         }
     }
 }

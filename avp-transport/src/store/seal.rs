@@ -27,6 +27,8 @@ const MAGIC: [u8; 8] = *b"AVPSEAL1";
 /// The length of a header: [`MAGIC`], the id of the key, the salt.
 const HEADER_LEN: usize = 8 + KEY_ID_LEN + 32;
 
+type Header = [u8; HEADER_LEN];
+
 const KEY_ID_LEN: usize = 8;
 
 /// The length of a piece of a frame, in bytes.
@@ -157,7 +159,7 @@ impl SealKeys {
     }
 
     /// Opens the sealed file of `owner` that begins with `header`.
-    fn cipher(&self, owner: &str, header: [u8; HEADER_LEN]) -> io::Result<Cipher> {
+    fn cipher(&self, owner: &str, header: Header) -> io::Result<Cipher> {
         let (id, salt) = header[MAGIC.len()..].split_at(KEY_ID_LEN);
         let key = self.0.iter().find(|key| key.id == *id).ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "the key that sealed it is not among the keys")
@@ -181,7 +183,7 @@ pub(super) fn sealed_len(len: u64) -> u64 {
 /// The cipher of one file.
 struct Cipher {
     key: LessSafeKey,
-    header: [u8; HEADER_LEN],
+    header: Header,
 }
 
 impl Cipher {
@@ -275,34 +277,17 @@ pub(crate) struct SealedFile {
 }
 
 impl SealedFile {
-    /// Opens a file of `owner`, which is at its start.
+    /// Opens the file of `owner` that begins with `header`.
     ///
     /// # Errors
-    /// The file where it is not sealed, at its start again; the error of reading it; [`io::ErrorKind::NotFound`] without its key;
-    /// [`io::ErrorKind::InvalidData`] where it is too short.
-    pub(super) fn open(
-        mut file: File,
-        keys: Option<&SealKeys>,
-        owner: &str,
-    ) -> io::Result<Result<Self, File>> {
-        let mut header = [0; HEADER_LEN];
-        let read = read_up_to(&mut file, &mut header)?;
-        if !header[..read].starts_with(&MAGIC) {
-            file.seek(SeekFrom::Start(0))?;
-            return Ok(Err(file));
-        }
-        let keys = keys.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::PermissionDenied, "it is sealed, and no keys are given")
-        })?;
-        if read < HEADER_LEN {
-            return Err(changed());
-        }
-        let cipher = keys.cipher(owner, header)?;
+    /// [`io::ErrorKind::NotFound`] without its key; [`io::ErrorKind::InvalidData`] where it is too short.
+    pub(super) fn open(file: File, header: Header, keys: &SealKeys, owner: &str) -> io::Result<Self> {
         let body = file.metadata()?.len().saturating_sub(HEADER_LEN as u64);
         let tags = body.div_ceil(SEALED_PIECE as u64) * TAG_LEN as u64;
         // No frame is empty.
         let len = body.checked_sub(tags).filter(|len| *len > 0).ok_or_else(changed)?;
-        Ok(Ok(Self { file, cipher, len, position: 0, piece: Vec::new(), index: None }))
+        let cipher = keys.cipher(owner, header)?;
+        Ok(Self { file, cipher, len, position: 0, piece: Vec::new(), index: None })
     }
 
     /// Opens the piece with this number.
@@ -348,17 +333,17 @@ impl Seek for SealedFile {
     }
 }
 
-fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match file.read(&mut buffer[read..]) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// The header of a sealed file that is at its start; `None` for another file, which is at its start again. A header that is cut ends in
+/// zeros.
+pub(super) fn header_of(file: &mut File) -> io::Result<Option<Header>> {
+    let mut header = Vec::with_capacity(HEADER_LEN);
+    file.by_ref().take(HEADER_LEN as u64).read_to_end(&mut header)?;
+    if !header.starts_with(&MAGIC) {
+        file.seek(SeekFrom::Start(0))?;
+        return Ok(None);
     }
-    Ok(read)
+    header.resize(HEADER_LEN, 0);
+    Ok(header.try_into().ok())
 }
 
 #[cfg(test)]
@@ -396,7 +381,9 @@ mod tests {
     }
 
     fn opened(keys: &SealKeys, owner: &str, file: &[u8]) -> io::Result<Vec<u8>> {
-        let Ok(mut sealed) = SealedFile::open(file_of(file), Some(keys), owner)? else { panic!() };
+        let mut file = file_of(file);
+        let header = header_of(&mut file)?.unwrap();
+        let mut sealed = SealedFile::open(file, header, keys, owner)?;
         let mut bytes = Vec::new();
         sealed.read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -413,9 +400,9 @@ mod tests {
             let frame = frame(len);
             let file = sealed(&keys, "alice", &frame);
             assert_eq!(opened(&keys, "alice", &file).unwrap(), frame, "{len}");
-            let Ok(mut part) = SealedFile::open(file_of(&file), Some(&keys), "alice").unwrap() else {
-                panic!()
-            };
+            let mut part = file_of(&file);
+            let header = header_of(&mut part).unwrap().unwrap();
+            let mut part = SealedFile::open(part, header, &keys, "alice").unwrap();
             for start in [0, len / 2, len - 1, len] {
                 part.seek(SeekFrom::Start(start as u64)).unwrap();
                 let mut bytes = vec![0; (len - start).min(5)];
@@ -475,17 +462,14 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_no_sealed_file_and_a_sealed_one_needs_keys() {
-        let all = keys(&hex("1f"));
+    fn a_frame_is_no_sealed_file() {
         for plain in [&b""[..], b"AV\x01", &[0; 100]] {
-            let Err(mut file) = SealedFile::open(file_of(plain), Some(&all), "").unwrap() else { panic!() };
+            let mut file = file_of(plain);
+            assert_eq!(header_of(&mut file).unwrap(), None);
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).unwrap();
             assert_eq!(bytes, plain);
         }
-        let file = sealed(&all, "", b"frame");
-        let error = SealedFile::open(file_of(&file), None, "").err().unwrap();
-        assert!(error.to_string().contains("no keys"), "{error}");
     }
 
     #[test]

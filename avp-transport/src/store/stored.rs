@@ -59,6 +59,14 @@ pub(super) struct ContextFile {
     pub(super) vault: Vault,
 }
 
+impl ContextFile {
+    /// Opens the file, which is `owner`'s, on another thread.
+    fn opener(&self, owner: &str) -> impl FnOnce() -> io::Result<StoredFile> + Send + 'static {
+        let (vault, path, owner) = (self.vault.clone(), self.path.clone(), owner.to_owned());
+        move || vault.open(&path, &owner)
+    }
+}
+
 impl StoredContext {
     pub(super) fn in_memory(id: String, owner: &str, head: OwnedHead, bytes: Bytes, crc32: u32) -> Self {
         Self::new(id, owner, head, crc32, Location::Memory(bytes))
@@ -121,14 +129,15 @@ impl StoredContext {
     pub async fn bytes(&self) -> io::Result<Bytes> {
         match &self.location {
             Location::Memory(bytes) => Ok(bytes.clone()),
-            Location::File(_) => {
-                let mut reader = self.read(0..self.len()).await?;
+            Location::File(file) => {
                 let len = usize::try_from(self.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
-                let mut bytes = Vec::with_capacity(len);
-                while let Some(chunk) = reader.chunk().await? {
-                    bytes.extend_from_slice(&chunk);
-                }
-                Ok(bytes.into())
+                let open = file.opener(&self.owner);
+                let read = blocking(move || {
+                    let mut bytes = Vec::with_capacity(len);
+                    open()?.read_to_end(&mut bytes)?;
+                    Ok(bytes)
+                });
+                Ok(read.await?.into())
             }
         }
     }
@@ -162,8 +171,9 @@ impl StoredContext {
         Ok(share)
     }
 
-    /// The memory of a response, in bytes. Bytes in memory are shared, not copied.
-    pub(crate) const fn reader_memory(&self) -> u64 {
+    /// The memory that reading it takes, in bytes, beside what is read. Bytes in memory are shared, not copied.
+    #[must_use]
+    pub const fn reader_memory(&self) -> u64 {
         match &self.location {
             Location::Memory(_) => 0,
             Location::File(file) => MAX_READER_MEMORY + file.vault.memory(),
@@ -178,9 +188,9 @@ impl StoredContext {
                 Ok(ContextReader::Memory(bytes.slice(range.start as usize..range.end as usize)))
             }
             Location::File(file) => {
-                let (vault, path, owner) = (file.vault.clone(), file.path.clone(), self.owner.clone());
+                let open = file.opener(&self.owner);
                 let file = blocking(move || {
-                    let mut file = vault.open(&path, &owner)?;
+                    let mut file = open()?;
                     file.seek(SeekFrom::Start(range.start))?;
                     Ok(file)
                 });

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::seal::{SEAL_MEMORY, SealKeys, SealedFile, Sealer, sealed_len};
+use super::seal::{self, SEAL_MEMORY, SealKeys, SealedFile, Sealer, sealed_len};
 
 /// The length of a chunk that is sealed at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -77,14 +77,16 @@ impl Vault {
     /// [`io::ErrorKind::NotFound`] for a sealed file without its key and for one that is not sealed where files are,
     /// [`io::ErrorKind::PermissionDenied`] for a sealed one where files are not,
     /// [`io::ErrorKind::InvalidData`] for one that was changed, and those of the file.
-    pub(crate) fn read(&self, file: File, owner: &str) -> io::Result<StoredFile> {
-        match SealedFile::open(file, self.keys().as_deref(), owner)? {
-            Ok(sealed) => Ok(StoredFile::Sealed(Box::new(sealed))),
-            // Anybody who can write to the folder could have put it there.
-            Err(_) if self.is_sealed() => {
-                Err(io::Error::new(io::ErrorKind::NotFound, "it is not sealed, and the folder is"))
+    pub(crate) fn read(&self, mut file: File, owner: &str) -> io::Result<StoredFile> {
+        let error = |kind, what| Err(io::Error::new(kind, what));
+        match (seal::header_of(&mut file)?, self.keys()) {
+            (None, None) => Ok(StoredFile::Plain(file)),
+            (Some(header), Some(keys)) => {
+                Ok(StoredFile::Sealed(Box::new(SealedFile::open(file, header, &keys, owner)?)))
             }
-            Err(plain) => Ok(StoredFile::Plain(plain)),
+            (Some(_), None) => error(io::ErrorKind::PermissionDenied, "it is sealed, and no keys are given"),
+            // Anybody who can write to the folder could have put it there.
+            (None, Some(_)) => error(io::ErrorKind::NotFound, "it is not sealed, and the folder is"),
         }
     }
 }
