@@ -16,7 +16,7 @@ function cache(metadata, value = 1, shape = SHAPE) {
 async function choose(...frames) {
   for (const [index, bytes] of frames.entries()) {
     const file = bytes && { name: `${index}.avp`, mimeType: "", buffer: Buffer.from(bytes) };
-    if (file) await page.locator("input[type=file]").nth(index).setInputFiles(file);
+    if (file) await page.locator(".compare input[type=file]").nth(index).setInputFiles(file);
   }
 }
 
