@@ -357,13 +357,13 @@ fn announce(
     }
     writeln!(stdout(), "listening on {scheme}://{address}")?;
     if let Some(UserToken { path, token }) = user_token {
-        eprintln!(
-            "clients need the token in {}; `avp` reads it there for servers on this machine",
-            path.display()
-        );
+        let path = path.display();
+        log::tell(format_args!(
+            "clients need the token in {path}; `avp` reads it there for servers on this machine"
+        ));
         // A secret does not belong in a log file, and other machines use another address.
         if stderr().is_terminal() && access::is_local(&address) {
-            eprintln!("link with the token: {scheme}://{address}/#token={token}");
+            log::tell(format_args!("link with the token: {scheme}://{address}/#token={token}"));
         }
     }
     Ok(stdout().flush()?)

@@ -305,6 +305,37 @@ fn the_log_is_one_json_object_a_line_and_holds_nothing_of_a_payload_or_a_token()
     assert!(lines.iter().any(|line| line["code"] == "checksum_mismatch"), "{log}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_cannot_be_written_ends_no_server() {
+    // A disk without room, and a descriptor that cannot be written.
+    for shell in ["exec \"$0\" \"$@\" 2>/dev/full", "exec \"$0\" \"$@\" 2</dev/null"] {
+        let program = program();
+        let mut command = Command::new("sh");
+        command.args(["-c", shell]).arg(program.get_program());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--no-token"]);
+        let server = Server::spawn(command);
+        for _ in 0..3 {
+            assert_eq!(server.ask(TRANSMIT, "", &frame(10)).0, 200);
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_client_cannot_write_fields_or_endless_methods_into_the_log() {
+    let server = Server::start(&["--log", "text"]);
+    let fields = "AVP-Agent-ID: a principal=admin\r\nX-Request-ID: r status=200\r\n";
+    assert_eq!(server.ask("GET /avp/v2/contexts/none", fields, b"").0, 404);
+    let (status, _, body) = server.ask(&format!("{} /metrics", "A".repeat(50_000)), "", b"");
+    let reply: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &reply["code"]), (501, &"unknown_method".into()));
+    server.wait_for_log("unknown_method");
+    let log = server.log();
+    assert!(log.contains("\"a principal=admin\"") && log.contains("\"r status=200\""), "{log}");
+    assert!(log.contains("method=\"unknown\"") && !log.contains("AAAA"), "{}", log.len());
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_lets_a_body_arrive_and_a_second_one_does_not_wait() {

@@ -11,7 +11,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::RequestInfo;
+use super::{RequestInfo, service::method_name};
 
 /// A log of all requests but health checks: one JSON object per line, never payload. No log level turns it off. A line is written before
 /// the response is sent.
@@ -30,7 +30,7 @@ use super::RequestInfo;
 /// | `principal` | the principal of the token, or `null` |
 /// | `address` | the client's network address, or `null` |
 /// | `action` | the endpoint: `handshake`, `transmit`, `context`, `text`, `metrics`, or `other` for the handler's own |
-/// | `method` | the method, such as `GET` or `DELETE` |
+/// | `method` | the method, such as `GET` or `DELETE`, or `unknown` for one that HTTP does not define |
 /// | `contexts` | up to 16 ids of contexts that were named or stored, each with its `etag` where that is known |
 /// | `status` | of the response; `null` if the client had gone before it |
 /// | `code` | of a refusal, `disconnected` if the client had gone, or `null` |
@@ -100,7 +100,7 @@ impl AuditEntry {
             principal: self.info.principal.as_ref().map(|principal| &*principal.name),
             address: self.info.address.map(|address| address.ip()),
             action: self.action,
-            method: self.method.as_str(),
+            method: method_name(&self.method),
             contexts: &self.info.audit_notes().contexts(),
             status,
             code,
@@ -211,6 +211,14 @@ mod tests {
             })
         );
         assert_eq!((&gone["status"], &gone["code"]), (&Value::Null, &"disconnected".into()));
+    }
+
+    #[test]
+    fn a_method_of_the_clients_own_is_not_written() {
+        let (written, info) = (Shared::default(), Arc::new(RequestInfo::default()));
+        let method = Method::from_bytes(&[b'A'; 60_000]).unwrap();
+        AuditEntry::new(Some(&AuditLog::new(written.clone())), &info, "other", &method).answered(501, None);
+        assert_eq!(written.lines()[0]["method"], "unknown");
     }
 
     #[test]

@@ -128,11 +128,12 @@ pub(super) async fn guard<H: Handler>(
     let info = Arc::new(request_info::of(&request, &tokens));
     let span = tracing::info_span!(
         "request",
-        id = %info.request_id,
-        method = %request.method(),
+        // As texts, which the log quotes: what a client says must not look like fields.
+        id = info.request_id.as_str(),
+        method = method_name(request.method()),
         endpoint = endpoint.0,
-        principal = info.principal.as_ref().map(|principal| tracing::field::display(&principal.name)),
-        agent = %info.agent_id,
+        principal = info.principal.as_ref().map(|principal| &*principal.name),
+        agent = info.agent_id.as_str(),
         address = info.address.map(tracing::field::display),
     );
     // Health checks come all the time, and need no token.
@@ -197,6 +198,10 @@ impl<H: Handler> Shared<H> {
         needs_no_token: bool,
     ) -> Result<(), ErrorResponse> {
         let (limits, headers) = (&self.options.limits, request.headers());
+        if !is_known(request.method()) {
+            let message = "the server knows the methods of HTTP alone";
+            return Err(ErrorResponse::new(StatusCode::NOT_IMPLEMENTED, "unknown_method", message));
+        }
         // Another server checks this before it passes a request on, and may remove the headers.
         if info.address.is_some() {
             check_framing(request)?;
@@ -291,6 +296,27 @@ impl<H: Handler> Shared<H> {
         };
         response::error(error, body, request_id)
     }
+}
+
+/// The methods of RFC 9110 and RFC 5789. Any other is a text of the client's, of any length.
+fn is_known(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::CONNECT
+            | Method::OPTIONS
+            | Method::TRACE
+            | Method::PATCH
+    )
+}
+
+/// The method as logs show it.
+pub(super) fn method_name(method: &Method) -> &str {
+    if is_known(method) { method.as_str() } else { "unknown" }
 }
 
 /// The caller of a request, which the [`guard`] has found.
