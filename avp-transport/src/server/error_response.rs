@@ -8,6 +8,12 @@ use http::{Method, StatusCode};
 use super::{BodyError, NoRoom};
 use crate::{store::StoreError, wire::Reply};
 
+/// The longest part of a client's text that an error repeats, in characters.
+const MAX_EXCERPT: usize = 64;
+
+/// The longest message, in characters.
+const MAX_MESSAGE: usize = 1024;
+
 /// An error as the response to a request.
 ///
 /// ```
@@ -38,15 +44,16 @@ pub(super) enum Header {
 }
 
 impl ErrorResponse {
-    /// An error response with this status. `code` is a stable name for programs, `message` a sentence for people; neither
-    /// may contain payload data.
+    /// An error response with this status. `code` is a stable name for programs, `message` a sentence for people, of which 1,024 characters
+    /// are told; neither may contain payload data.
     #[must_use]
     pub fn new(
         status: StatusCode,
         code: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code: code.into(), message: message.into(), field: None, header: None }
+        let message = cut(message.into(), MAX_MESSAGE);
+        Self { status, code: code.into(), message, field: None, header: None }
     }
 
     /// 400: the request is invalid.
@@ -92,10 +99,23 @@ impl ErrorResponse {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has the cause")
     }
 
-    /// Names the invalid field of the request.
+    /// A name that a client chose, for a message: escaped, between quotes, and at most 64 characters of it.
+    ///
+    /// ```
+    /// use avp_transport::server::ErrorResponse;
+    ///
+    /// assert_eq!(ErrorResponse::excerpt("top\nk"), r#""top\nk""#);
+    /// assert_eq!(ErrorResponse::excerpt(&"k".repeat(65)), format!("\"{}…\"", "k".repeat(64)));
+    /// ```
+    #[must_use]
+    pub fn excerpt(text: &str) -> String {
+        format!("{:?}", cut(text.to_owned().into(), MAX_EXCERPT))
+    }
+
+    /// Names the invalid field of the request, in at most 64 characters.
     #[must_use]
     pub fn of_field(self, field: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: Some(field.into()), ..self }
+        Self { field: Some(cut(field.into(), MAX_EXCERPT)), ..self }
     }
 
     /// Sets `Retry-After`, in whole seconds.
@@ -157,6 +177,14 @@ impl ErrorResponse {
     }
 }
 
+/// At most so many characters of a text: it may be a client's, and waits in memory until the client reads it.
+fn cut(text: Cow<'static, str>, most: usize) -> Cow<'static, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text,
+    }
+}
+
 impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {}", self.status, self.code, self.message)
@@ -215,5 +243,21 @@ impl From<BodyError> for ErrorResponse {
             BodyError::Storage(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self::new(status, error.kind(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_repeats_a_short_part_of_what_a_client_says() {
+        let long = "ä".repeat(900_000);
+        let message = format!("unknown parameter {}", ErrorResponse::excerpt(&long));
+        let error = ErrorResponse::bad_request("wrong", message).of_field(long.clone());
+        assert!(error.reply().to_string().len() < 500);
+        assert_eq!(error.field().map(|field| field.chars().count()), Some(MAX_EXCERPT + 1));
+        let whole = ErrorResponse::bad_request("wrong", long);
+        assert_eq!(whole.message().chars().count(), MAX_MESSAGE + 1);
     }
 }

@@ -24,6 +24,7 @@ mod drain;
 mod error_response;
 mod fair_shares;
 mod handler;
+mod held_body;
 mod idempotency;
 mod incoming;
 mod listen;

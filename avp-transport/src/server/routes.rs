@@ -126,7 +126,7 @@ async fn link_context<H: Handler>(
 ) -> Result<Response, Rejection> {
     let Path(id) = id.map_err(|_| no_context())?;
     let asked: LinkRequest = serde_json::from_str(&shared.json(request).into_body().into_text().await?)
-        .map_err(|error| ErrorResponse::bad_request("bad_message", error.to_string()))?;
+        .map_err(|error| not_a_link_request(&error))?;
     let valid_for = asked.expires_in.map(Duration::from_secs);
     let reply = shared.handler.link_context(&id, valid_for, &info).await?.ok_or_else(no_context)?;
     Ok(response::reply(&reply))
@@ -154,6 +154,13 @@ async fn fallback<H: Handler>(
 
 async fn method_not_allowed() -> Rejection {
     ErrorResponse::other_method().into()
+}
+
+/// The error of serde repeats names and values of the request.
+fn not_a_link_request(error: &serde_json::Error) -> ErrorResponse {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    let expected = "expected a JSON object with nothing but `expires_in`, in whole seconds";
+    ErrorResponse::bad_request("bad_message", format!("{expected}; it differs at {place}"))
 }
 
 fn no_context() -> ErrorResponse {

@@ -25,6 +25,7 @@ use super::{
     admission::{Admission, RequestMemory},
     audit::AuditEntry,
     drain::DrainOnDrop,
+    held_body,
     incoming::Reception,
     listen::STREAM_WINDOW,
     metrics::Endpoint,
@@ -165,6 +166,8 @@ pub(super) async fn guard<H: Handler>(
         span.in_scope(|| tracing::error!("the handler panicked"));
         Err(ErrorResponse::internal())
     });
+    let outcome =
+        outcome.and_then(|response| Ok(held_body::hold(response, &shared.admission, &info.caller())?));
     let code = outcome.as_ref().err().map(|error| error.code().to_owned());
     let mut response = match outcome {
         Ok(response) => response,

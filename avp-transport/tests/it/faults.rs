@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::common::{Running, files, frame};
+use crate::common::{Running, files, frame, until as until_holds};
 
 /// The head of a request that carries `len` bytes.
 fn head(len: usize) -> String {
@@ -250,6 +250,30 @@ async fn an_http2_client_that_takes_no_byte_and_answers_every_ping_is_not_waited
     });
     assert!(all.await.is_ok(), "the connection is still open");
     assert_eq!(server.get(&path).await.status(), 200, "the server goes on");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_keeps_its_memory_taken() {
+    let memory = FairShares::new(64 << 20);
+    let server = Running::stock(ServerOptions { memory: memory.clone(), ..Default::default() }).await;
+    let hello = serde_json::json!({ "identity": { "model_id": "m".repeat(50_000) } }).to_string();
+    let path = wire::HANDSHAKE;
+    // `POST`, `http`, and literals behind the indexed names `:path`, `:authority` and `content-type` (RFC 7541, appendix A).
+    let path_len = u8::try_from(path.len()).unwrap();
+    let fields = [&[0x83, 0x86, 0x04, path_len], path.as_bytes(), &[0x01, 9], b"localhost"].concat();
+    let fields = [&fields[..], &[0x0f, 0x10, 16], wire::JSON.as_bytes()].concat();
+    let start = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &http2(4, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    client.write_all(&start).await.unwrap();
+    client.write_all(&http2(1, 4, 1, &fields)).await.unwrap();
+    for piece in hello.as_bytes().chunks(16 << 10) {
+        client.write_all(&http2(0, 0, 1, piece)).await.unwrap();
+    }
+    client.write_all(&http2(0, 1, 1, b"")).await.unwrap();
+    let len = hello.len() as u64;
+    until_holds(|| (len..2 * len).contains(&memory.taken())).await;
+    drop(client);
+    until_holds(|| memory.taken() == 0).await;
 }
 
 #[tokio::test]

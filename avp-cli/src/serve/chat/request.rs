@@ -144,7 +144,7 @@ impl<'r> Field<'r> {
             "response_format" => only(serde_json::json!({ "type": "text" })),
             "modalities" => only(serde_json::json!(["text"])),
             _ => {
-                let words = format!("unknown parameter {:?}", self.name);
+                let words = format!("unknown parameter {}", ErrorResponse::excerpt(self.name));
                 Err(ErrorResponse::bad_request("unknown_parameter", words).of_field(self.name.to_owned()))
             }
         }
@@ -303,6 +303,13 @@ mod tests {
         for body in ["", "[]", "{\"messages\": [", "7"] {
             assert_eq!(ChatRequest::parse(body).unwrap_err().code(), "invalid_json", "{body}");
         }
+    }
+
+    #[test]
+    fn a_refusal_repeats_a_short_part_of_an_unknown_name() {
+        let refused = request(json!({ "x".repeat(900_000): 1 })).unwrap_err();
+        assert_eq!(refused.code(), "unknown_parameter");
+        assert!(refused.reply().to_string().len() < 400);
     }
 
     #[test]
