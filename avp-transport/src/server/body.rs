@@ -7,13 +7,10 @@ use http::StatusCode;
 use super::{
     Caller, ErrorResponse,
     admission::{Admission, RequestMemory},
+    json_cost::JsonCost,
     request_body::RequestBody,
 };
 use crate::wire;
-
-/// The memory that JSON and its values occupy, in bytes for each byte of text: a list of lists has a value of 32 bytes for each
-/// two of its bytes.
-pub(super) const MEMORY_PER_BYTE: u64 = 17;
 
 /// The body of a request without a frame. It is read on demand, up to the server's limit for JSON and within its
 /// [`BodyTimeouts`](super::BodyTimeouts).
@@ -60,7 +57,7 @@ impl IncomingBody {
         }
         let _permit = self.admission.admit(&self.caller, self.window)?;
         let mut room = self.admission.memory(&self.caller, 0)?;
-        let mut whole = Vec::new();
+        let (mut whole, mut cost) = (Vec::new(), JsonCost::default());
         while let Some(bytes) = self.body.chunk().await? {
             if whole.len() + bytes.len() > self.limit {
                 return Err(ErrorResponse::new(
@@ -69,7 +66,8 @@ impl IncomingBody {
                     format!("the JSON exceeds the limit of {} bytes", self.limit),
                 ));
             }
-            room.cover((whole.len() + bytes.len()) as u64 * MEMORY_PER_BYTE)?;
+            cost.feed(&bytes);
+            room.cover(cost.memory())?;
             whole.extend_from_slice(&bytes);
         }
         self.memory.hold(room);

@@ -27,6 +27,7 @@ mod handler;
 mod held_body;
 mod idempotency;
 mod incoming;
+mod json_cost;
 mod listen;
 mod metrics;
 mod options;

@@ -93,8 +93,8 @@ mod tests {
     use super::*;
     use crate::{
         server::{
-            CONNECTION_MEMORY, MAX_SIGNATURE_LIFETIME, SESSION_MEMORY, body, buffer, idempotency, listen,
-            signatures,
+            CONNECTION_MEMORY, MAX_SIGNATURE_LIFETIME, SESSION_MEMORY, buffer, idempotency, json_cost,
+            listen, signatures,
         },
         store::{INDEX_MEMORY, MAX_READER_MEMORY, SEAL_MEMORY, START},
     };
@@ -130,7 +130,11 @@ mod tests {
             ("memory of a frame to or from a sealed folder, beside that", bytes(SEAL_MEMORY)),
             (
                 "memory of JSON and its values, for each byte of it",
-                format!("{} bytes", body::MEMORY_PER_BYTE),
+                format!("{} bytes", json_cost::MEMORY_PER_BYTE),
+            ),
+            (
+                "memory of each list, object and comma of JSON, beside that",
+                format!("{} bytes", json_cost::MEMORY_PER_VALUE),
             ),
             ("idempotency keys", idempotency::MAX_KEYS.to_string()),
             ("signatures that are remembered", signatures::MAX_SIGNATURES.to_string()),
@@ -160,7 +164,11 @@ mod tests {
             format!("| any host that reaches the port | {};", bytes(CONNECTION_MEMORY)),
             format!("in a folder {} for each, in a sealed one", bytes(MAX_READER_MEMORY)),
             format!("in a sealed one {} more |", bytes(SEAL_MEMORY)),
-            format!("{} times its length", body::MEMORY_PER_BYTE),
+            format!(
+                "{} times its length and {} bytes for each list, object and comma",
+                json_cost::MEMORY_PER_BYTE,
+                json_cost::MEMORY_PER_VALUE
+            ),
             format!("{} for all, where the caller with the most", bytes(SESSION_MEMORY as u64)),
         ] {
             assert!(costs.contains(&cost), "{cost}");

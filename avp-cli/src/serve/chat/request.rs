@@ -40,12 +40,15 @@ impl ChatRequest {
             avp_think: None,
         };
         let mut tools = None;
-        for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-            let field = Field { name, value };
+        let told = fields.get("tool_choice") != Some(&"none".into());
+        for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
+            let field = Field { name: &name, value: &value };
             let options = &mut request.options;
             match name.as_str() {
                 "model" => request.model = Some(field.text()?),
-                "messages" => request.chat.messages = messages(field)?,
+                // Taken, not copied: they may be nearly all of the request.
+                "messages" => request.chat.messages = messages(list(&name, value)?)?,
+                "tools" => tools = Some(list(&name, value)?),
                 "stream" => request.stream = field.flag()?,
                 "stream_options" => request.include_usage = include_usage(field)?,
                 "max_tokens" | "max_completion_tokens" => options.max_tokens = field.count()?,
@@ -59,7 +62,6 @@ impl ChatRequest {
                 "seed" => options.seed = field.seed()?,
                 "stop" => options.stop = stop(field)?,
                 "logit_bias" => options.logit_bias = logit_bias(field)?,
-                "tools" => tools = Some(field.list()?.clone()),
                 "tool_choice" => tool_choice(field)?,
                 "avp_context" => request.avp_context = Some(field.text()?),
                 "avp_think" => request.avp_think = Some(field.count()?),
@@ -75,7 +77,6 @@ impl ChatRequest {
             let words = "latent steps return a context, which cannot be streamed";
             return Err(ErrorResponse::bad_request("invalid_value", words).of_field("stream"));
         }
-        let told = fields.get("tool_choice") != Some(&"none".into());
         request.chat.tools = tools.filter(|_| told).unwrap_or_default();
         Ok(request)
     }
@@ -115,10 +116,6 @@ impl<'r> Field<'r> {
     fn seed(self) -> Result<u64, ErrorResponse> {
         let seed = self.value.as_u64().or_else(|| self.value.as_i64().map(i64::cast_unsigned));
         seed.ok_or_else(|| self.wrong("an integer"))
-    }
-
-    fn list(self) -> Result<&'r Vec<Value>, ErrorResponse> {
-        self.value.as_array().ok_or_else(|| self.wrong("a list"))
     }
 
     fn object(self) -> Result<&'r Map<String, Value>, ErrorResponse> {
@@ -189,17 +186,26 @@ fn tool_choice(field: Field<'_>) -> Result<(), ErrorResponse> {
     }
 }
 
-fn messages(field: Field<'_>) -> Result<Vec<Message>, ErrorResponse> {
-    field.list()?.iter().enumerate().map(|(index, value)| message(index, value)).collect()
+fn list(name: &str, value: Value) -> Result<Vec<Value>, ErrorResponse> {
+    match value {
+        Value::Array(list) => Ok(list),
+        value => Err(Field { name, value: &value }.wrong("a list")),
+    }
 }
 
-fn message(index: usize, value: &Value) -> Result<Message, ErrorResponse> {
+fn messages(list: Vec<Value>) -> Result<Vec<Message>, ErrorResponse> {
+    list.into_iter().enumerate().map(|(index, value)| message(index, value)).collect()
+}
+
+fn message(index: usize, value: Value) -> Result<Message, ErrorResponse> {
     let wrong = |part: &str, expected: &str| {
         let name = format!("messages[{index}]{part}");
         ErrorResponse::bad_request("invalid_value", format!("{name}: expected {expected}")).of_field(name)
     };
-    let fields = value.as_object().ok_or_else(|| wrong("", "an object with role and content"))?;
-    let mut message: Message = serde_json::from_value(Value::Object(fields.clone()))
+    if !value.is_object() {
+        return Err(wrong("", "an object with role and content"));
+    }
+    let mut message: Message = serde_json::from_value(value)
         .map_err(|_| wrong("", "a role, and content that is a string or a list of parts"))?;
     match message.role.as_str() {
         "system" | "user" | "assistant" | "tool" => {}
