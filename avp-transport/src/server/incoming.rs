@@ -171,6 +171,7 @@ impl IncomingFrame {
     pub(super) async fn matches(mut self, context: &StoredContext) -> Result<bool, BodyError> {
         // The context may be removed while it is compared.
         let _held = context.reader(&self.reception.caller, self.reception.admission.shares())?;
+        let _memory = self.room(context.reader_memory())?;
         let mut stored = context.read(self.head.bytes().len() as u64..context.len()).await?;
         let mut expected = Bytes::new();
         while let Some(mut bytes) = self.chunk().await? {

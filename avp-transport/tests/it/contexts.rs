@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use avp_core::{Compression, FrameEncoder, Metadata};
 use avp_transport::{
-    server::{ContextHandler, Limits, ListenOptions, ServerOptions, Service},
+    server::{ContextHandler, FairShares, Limits, ListenOptions, ServerOptions, Service},
     store::{ContextStore, SealKeys, StoreOptions},
     wire,
 };
@@ -313,6 +313,24 @@ async fn contexts_in_a_sealed_folder_are_read_with_its_keys_alone() {
         ContextStore::in_sealed_folder(folder.path(), seal_keys(&"3d".repeat(32)), StoreOptions::default());
     assert_eq!(others.unwrap().ids(), [""; 0]);
     assert_eq!(files(folder.path()), before, "nothing is lost by a wrong key");
+}
+
+#[tokio::test]
+async fn a_repetition_that_is_compared_in_a_sealed_folder_takes_the_memory_of_a_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = seal_keys(&"1f".repeat(32));
+    let store = ContextStore::in_sealed_folder(folder.path(), keys, StoreOptions::default()).unwrap();
+    // Enough to seal a frame, of which 4 MiB are needed, and too little to read it beside that.
+    let options = ServerOptions { memory: FairShares::new(21 << 18), ..Default::default() };
+    let service = Service::new(ContextHandler::new("server", store), options);
+    let server = Running::start(service, ListenOptions::default()).await;
+    let send = || {
+        let request = server.http.post(server.url(wire::TRANSMIT)).header(wire::IDEMPOTENCY_HEADER, "k");
+        answer(request.body(frame(1000)))
+    };
+    assert_eq!(send().await.0, 200);
+    let (status, reply) = send().await;
+    assert_eq!((status, &reply["code"]), (413, &"too_large_for_memory".into()));
 }
 
 #[tokio::test]
