@@ -17,6 +17,9 @@ use crate::files::sync_folder;
 /// The file of a folder's key.
 const KEY_FILE: &str = ".avp-link-key";
 
+/// The length of the key, in bytes.
+const KEY_LEN: usize = 32;
+
 /// The length of a tag, in bytes: half of an HMAC-SHA-256, as RFC 2104 allows.
 const TAG_LEN: usize = 16;
 
@@ -84,60 +87,86 @@ impl fmt::Debug for ContextLink {
 #[error("expected a link to a context: its id, a time and a tag of 32 hexadecimal digits, between dots")]
 pub struct NotALink;
 
+/// The owner in whose name the key is sealed: no principal's, because the name in a file of tokens has no blank.
+const KEY_OWNER: &str = "key of links";
+
 /// The key of a store's links.
-pub(super) struct LinkKey(hmac::Key);
+pub(super) struct LinkKey {
+    key: hmac::Key,
+    /// The bytes of a key that lies in the folder.
+    kept: Option<[u8; KEY_LEN]>,
+}
 
 impl LinkKey {
     /// A key for the life of this process.
     pub(super) fn random() -> Self {
-        Self::new(&rand::random())
+        Self { kept: None, ..Self::new(rand::random()) }
     }
 
     /// The key in a locked folder, which is created if needed: links outlive the process, as contexts do. In a sealed folder it is sealed,
-    /// because it opens every context.
+    /// because it opens every context, and always with the first key. A key that this server cannot open stays where it is.
     pub(super) fn in_folder(folder: &Path, vault: &Vault) -> io::Result<Self> {
         let path = folder.join(KEY_FILE);
-        let file = match vault.open(&path, KEY_FILE) {
-            // There is none, or none that this server may use.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(folder, vault),
-            opened => opened
-                .map_err(|error| io::Error::new(error.kind(), format!("cannot read {KEY_FILE}: {error}")))?,
+        let unreadable =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot read {KEY_FILE}: {error}"));
+        if is_gone(&path).map_err(unreadable)? {
+            let key = Self::new(rand::random());
+            key.seal(folder, vault)?;
+            return Ok(key);
+        }
+        let file = match vault.open(&path, KEY_OWNER) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!(
+                    %error,
+                    "the key of the links stays as it is, and links end with this process; to go on without the links of before, remove \
+                     {KEY_FILE}"
+                );
+                return Ok(Self::random());
+            }
+            opened => opened.map_err(unreadable)?,
         };
+        let is_current = vault.is_current(&file, KEY_OWNER);
         let mut bytes = Vec::new();
-        file.take(33).read_to_end(&mut bytes)?;
+        file.take(KEY_LEN as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         let bytes = bytes.as_slice().try_into().map_err(|_| {
-            let message =
-                format!("expected 32 bytes in {KEY_FILE}; remove it to end the validity of all links");
+            let got = bytes.len();
+            let message = format!(
+                "expected {KEY_LEN} bytes in {KEY_FILE}, got {got} or more; remove it to end the validity of all links"
+            );
             io::Error::new(io::ErrorKind::InvalidData, message)
         })?;
-        Ok(Self::new(bytes))
+        let key = Self::new(bytes);
+        if !is_current {
+            key.seal(folder, vault)?;
+        }
+        Ok(key)
     }
 
-    fn create(folder: &Path, vault: &Vault) -> io::Result<Self> {
-        let (path, bytes) = (folder.join(KEY_FILE), rand::random::<[u8; 32]>());
+    /// Writes the key into its folder anew, sealed with the first key, so that the others can be removed.
+    pub(super) fn seal(&self, folder: &Path, vault: &Vault) -> io::Result<()> {
+        let Some(bytes) = &self.kept else { return Ok(()) };
         let mut file = part::create(folder)?;
-        vault.write(KEY_FILE, &bytes, &mut file)?;
+        vault.write(KEY_OWNER, bytes, &mut file)?;
         file.as_file().sync_data()?;
-        file.persist(&path)?;
-        sync_folder(folder)?;
-        Ok(Self::new(&bytes))
+        file.persist(folder.join(KEY_FILE))?;
+        sync_folder(folder)
     }
 
-    fn new(bytes: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    fn new(bytes: [u8; KEY_LEN]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &bytes), kept: Some(bytes) }
     }
 
     /// A link to the context with this id, for `valid_for`.
     pub(super) fn link(&self, id: &str, valid_for: Duration) -> ContextLink {
         let expires = now().saturating_add(valid_for.as_secs());
         let mut tag = [0; TAG_LEN];
-        tag.copy_from_slice(&hmac::sign(&self.0, &signed(id, expires)).as_ref()[..TAG_LEN]);
+        tag.copy_from_slice(&hmac::sign(&self.key, &signed(id, expires)).as_ref()[..TAG_LEN]);
         ContextLink { id: id.to_owned(), expires, tag }
     }
 
     /// Whether the link was made with this key and has not expired.
     pub(super) fn is_valid(&self, link: &ContextLink) -> bool {
-        let expected = hmac::sign(&self.0, &signed(&link.id, link.expires));
+        let expected = hmac::sign(&self.key, &signed(&link.id, link.expires));
         bool::from(expected.as_ref()[..TAG_LEN].ct_eq(&link.tag)) && now() < link.expires
     }
 }
@@ -145,6 +174,14 @@ impl LinkKey {
 impl fmt::Debug for LinkKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("LinkKey")
+    }
+}
+
+/// Whether nothing has this name, not even what cannot be opened.
+fn is_gone(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        found => found.map(|_| false),
     }
 }
 
@@ -224,10 +261,39 @@ mod tests {
             assert!(error.to_string().contains(KEY_FILE), "{error}");
         }
 
+        std::fs::remove_file(folder.path().join(KEY_FILE)).unwrap();
         let sealed = |digits: &str| Vault::sealed(digits.repeat(32).parse().unwrap());
         let before = key(&sealed("1f")).unwrap().link(ID, MINUTE);
-        assert!(key(&sealed("1f")).unwrap().is_valid(&before), "a key that was not sealed is replaced once");
+        assert!(key(&sealed("1f")).unwrap().is_valid(&before));
         assert!(key(&plain).is_err(), "it is not told without the keys");
         assert!(!key(&sealed("2e")).unwrap().is_valid(&before));
+        assert!(key(&sealed("1f")).unwrap().is_valid(&before), "a wrong key overwrites nothing");
+    }
+
+    #[test]
+    fn links_outlive_every_key_that_sealed_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = |keys: &[&str]| {
+            let lines = keys.iter().map(|digits| digits.repeat(32)).collect::<Vec<_>>();
+            Vault::sealed(lines.join("\n").parse().unwrap())
+        };
+        let key = |keys: &[&str]| LinkKey::in_folder(folder.path(), &vault(keys)).unwrap();
+        let link = key(&["1f"]).link(ID, MINUTE);
+        assert!(key(&["2e", "1f"]).is_valid(&link));
+        assert!(key(&["2e"]).is_valid(&link), "it was sealed anew at the start before");
+        key(&["2e"]).seal(folder.path(), &vault(&["3d"])).unwrap();
+        assert!(key(&["3d"]).is_valid(&link), "and when the keys were replaced");
+    }
+
+    #[test]
+    fn a_key_that_is_not_sealed_is_not_trusted_in_a_sealed_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = LinkKey::in_folder(folder.path(), &Vault::default()).unwrap();
+        let sealed = Vault::sealed("1f".repeat(32).parse().unwrap());
+        let other = LinkKey::in_folder(folder.path(), &sealed).unwrap();
+        assert!(!other.is_valid(&plain.link(ID, MINUTE)));
+        assert!(
+            LinkKey::in_folder(folder.path(), &Vault::default()).unwrap().is_valid(&plain.link(ID, MINUTE))
+        );
     }
 }

@@ -319,6 +319,9 @@ impl ContextStore {
     pub fn replace_seal_keys(&self, keys: SealKeys) {
         if let Some(folder) = &self.0.folder {
             folder.vault().replace_keys(keys);
+            if let Err(error) = self.0.link_key.seal(folder.path(), folder.vault()) {
+                tracing::error!(%error, "the key of the links is sealed as before: keep its key");
+            }
         }
     }
 

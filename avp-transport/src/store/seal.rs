@@ -143,9 +143,7 @@ impl SealKey {
 impl SealKeys {
     /// Begins a sealed file of `owner`.
     pub(super) fn seal(&self, owner: &str) -> io::Result<Sealer> {
-        let own = self.0.iter().find(|key| key.principal.as_deref() == Some(owner));
-        let key = own.or_else(|| self.0.iter().find(|key| key.principal.is_none()));
-        let key = key.ok_or_else(|| io::Error::other("no key seals this context"))?;
+        let key = self.current(owner).ok_or_else(|| io::Error::other("no key seals this context"))?;
         let salt = rand::random::<[u8; 32]>();
         let mut header = [0; HEADER_LEN];
         let (magic, rest) = header.split_at_mut(MAGIC.len());
@@ -156,6 +154,17 @@ impl SealKeys {
         let cipher = Cipher { key: key.file_key(owner, &salt)?, header };
         let piece = Vec::with_capacity(SEALED_PIECE);
         Ok(Sealer { cipher, is_new: true, index: 0, piece, sealed: Vec::with_capacity(SEALED_PIECE) })
+    }
+
+    /// Whether new files of `owner` are sealed with the key of this one.
+    pub(super) fn is_current(&self, file: &SealedFile, owner: &str) -> bool {
+        self.current(owner).is_some_and(|key| file.cipher.header[MAGIC.len()..].starts_with(&key.id))
+    }
+
+    /// The key of new files of `owner`.
+    fn current(&self, owner: &str) -> Option<&SealKey> {
+        let own = self.0.iter().find(|key| key.principal.as_deref() == Some(owner));
+        own.or_else(|| self.0.iter().find(|key| key.principal.is_none()))
     }
 
     /// Opens the sealed file of `owner` that begins with `header`.

@@ -54,6 +54,14 @@ impl Vault {
         self.keys().map(|keys| keys.seal(owner)).transpose()
     }
 
+    /// Whether a file of `owner` is sealed as it would be now: with the first key, or not at all.
+    pub(super) fn is_current(&self, file: &StoredFile, owner: &str) -> bool {
+        match (file, self.keys()) {
+            (StoredFile::Sealed(file), Some(keys)) => keys.is_current(file, owner),
+            (file, keys) => matches!(file, StoredFile::Plain(_)) == keys.is_none(),
+        }
+    }
+
     /// Writes a whole frame of `owner`.
     pub(super) fn write(&self, owner: &str, frame: &[u8], file: &mut impl Write) -> io::Result<()> {
         let Some(mut sealer) = self.sealer(owner)? else { return file.write_all(frame) };
