@@ -109,7 +109,7 @@ fn unreadable(error: &std::io::Error) -> ErrorResponse {
     match error.kind() {
         std::io::ErrorKind::NotFound => ErrorResponse::not_found("the context is no longer stored"),
         std::io::ErrorKind::InvalidData => {
-            tracing::error!("the file of a sealed context was changed");
+            tracing::error!("the file of a context was changed");
             ErrorResponse::not_found("the context is damaged")
         }
         kind => {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tempfile::NamedTempFile;
 
 use super::{
-    DISK_PIECE, StoredContext, StoredFile, Vault, part,
+    DISK_PIECE, StoredContext, StoredFile, Vault, open, part,
     record::{self, Record},
     stored::ContextFile,
 };
@@ -45,7 +45,9 @@ impl Folder {
     /// [`io::ErrorKind::ResourceBusy`] where another store has locked it.
     pub(super) fn lock(path: &Path, vault: Vault, quota: usize) -> io::Result<Self> {
         create(path)?;
-        let lock = File::options().write(true).create(true).truncate(false).open(path.join(LOCK))?;
+        let lock =
+            open::open_with(File::options().write(true).create(true).truncate(false), &path.join(LOCK))
+                .map_err(|error| io::Error::new(error.kind(), format!("cannot lock {LOCK}: {error}")))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
                 io::Error::new(io::ErrorKind::ResourceBusy, "another server has locked this folder")
@@ -97,10 +99,15 @@ impl Folder {
     pub(super) fn list(&self) -> io::Result<Vec<String>> {
         let mut ids = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             if part::is_part(name) {
-                std::fs::remove_file(&path)?;
+                if entry.file_type()?.is_file() {
+                    std::fs::remove_file(&path).map_err(|error| {
+                        io::Error::new(error.kind(), format!("cannot remove {name}: {error}"))
+                    })?;
+                }
                 continue;
             }
             let Some((id, extension)) = name.split_once('.').filter(|(id, _)| is_id(id)) else { continue };
@@ -156,6 +163,10 @@ impl Folder {
                 let context = self.context(id.to_owned(), owner, head, path, crc32);
                 let transmission = record.as_ref().and_then(|record| record.transmission);
                 Ok(Some((context.with_transmission(transmission), record)))
+            }
+            Err(VerifyError::Damaged(error @ DecodeError::MetadataTooLarge { .. })) => {
+                tracing::warn!(id, %error, "a context has more metadata than this server reads, and is left alone");
+                Ok(None)
             }
             Err(VerifyError::Damaged(error)) => {
                 tracing::warn!(id, %error, "a stored context is damaged and is removed");
@@ -261,8 +272,10 @@ impl<E: Into<DecodeError>> From<E> for VerifyError {
 
 /// As [`read`], for a frame in a file.
 fn verify(mut file: StoredFile) -> Result<(OwnedHead, u32), VerifyError> {
-    // Stored frames passed the limits of their time, which may have changed since.
-    let mut reader = HeadReader::new(FrameLimits::NONE);
+    // Stored frames passed the limits of their time, which may have changed since. Metadata is read into memory: its length is
+    // what the file says, and the file may be anybody's.
+    let limits = FrameLimits { metadata: FrameLimits::default().metadata, ..FrameLimits::NONE };
+    let mut reader = HeadReader::new(limits);
     let mut chunk = vec![0; CHUNK];
     let head = loop {
         match read_some(&mut file, &mut chunk)? {

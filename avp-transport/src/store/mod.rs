@@ -8,6 +8,7 @@ mod cache;
 mod error;
 mod folder;
 mod link;
+mod open;
 mod owner;
 pub(crate) mod part;
 mod record;

@@ -1,7 +1,6 @@
 //! The record beside a context's file: its owner and its expiry, which outlive the process.
 
 use std::{
-    fs::File,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -9,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Transmission, part};
+use super::{Transmission, open, part};
 use crate::files::folder_of;
 
 /// The extension of a record's file, after the name of the context's.
@@ -56,7 +55,8 @@ impl Record {
     /// # Errors
     /// When it cannot be read or is not a record.
     pub(super) fn read(frame: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path_of(frame)) {
+        let file = match open::open(&path_of(frame)) {
+            // What is not a file is no record either.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };

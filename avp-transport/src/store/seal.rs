@@ -299,6 +299,11 @@ impl SealedFile {
         Ok(Self { file, cipher, len, position: 0, piece: Vec::new(), index: None })
     }
 
+    /// The length of the frame, in bytes.
+    pub(super) const fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Opens the piece with this number.
     fn load(&mut self, index: u64) -> io::Result<()> {
         self.index = None;

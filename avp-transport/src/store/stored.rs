@@ -60,10 +60,20 @@ pub(super) struct ContextFile {
 }
 
 impl ContextFile {
-    /// Opens the file, which is `owner`'s, on another thread.
-    fn opener(&self, owner: &str) -> impl FnOnce() -> io::Result<StoredFile> + Send + 'static {
+    /// Opens the file, which is `owner`'s and has a frame of `len` bytes, on another thread.
+    fn opener(&self, owner: &str, len: u64) -> impl FnOnce() -> io::Result<StoredFile> + Send + 'static {
         let (vault, path, owner) = (self.vault.clone(), self.path.clone(), owner.to_owned());
-        move || vault.open(&path, &owner)
+        move || {
+            let file = vault.open(&path, &owner)?;
+            // Memory and disk were taken for the frame that was verified.
+            match file.len()? {
+                found if found == len => Ok(file),
+                found => {
+                    let message = format!("expected a frame of {len} bytes, got {found}: it was exchanged");
+                    Err(io::Error::new(io::ErrorKind::InvalidData, message))
+                }
+            }
+        }
     }
 }
 
@@ -131,10 +141,11 @@ impl StoredContext {
             Location::Memory(bytes) => Ok(bytes.clone()),
             Location::File(file) => {
                 let len = usize::try_from(self.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
-                let open = file.opener(&self.owner);
+                let open = file.opener(&self.owner, self.len());
                 let read = blocking(move || {
                     let mut bytes = Vec::with_capacity(len);
-                    open()?.read_to_end(&mut bytes)?;
+                    // It may grow while it is read.
+                    open()?.take(len as u64).read_to_end(&mut bytes)?;
                     Ok(bytes)
                 });
                 Ok(read.await?.into())
@@ -188,7 +199,7 @@ impl StoredContext {
                 Ok(ContextReader::Memory(bytes.slice(range.start as usize..range.end as usize)))
             }
             Location::File(file) => {
-                let open = file.opener(&self.owner);
+                let open = file.opener(&self.owner, self.len());
                 let file = blocking(move || {
                     let mut file = open()?;
                     file.seek(SeekFrom::Start(range.start))?;

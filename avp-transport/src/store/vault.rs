@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::seal::{self, SEAL_MEMORY, SealKeys, SealedFile, Sealer, sealed_len};
+use super::{
+    open,
+    seal::{self, SEAL_MEMORY, SealKeys, SealedFile, Sealer, sealed_len},
+};
 
 /// The length of a chunk that is sealed at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -76,7 +79,7 @@ impl Vault {
     /// # Errors
     /// As [`read`](Self::read), and that of opening it.
     pub(crate) fn open(&self, path: &Path, owner: &str) -> io::Result<StoredFile> {
-        self.read(File::open(path)?, owner)
+        self.read(open::open(path)?, owner)
     }
 
     /// Reads a file of `owner` from its start.
@@ -103,6 +106,16 @@ impl Vault {
 pub(crate) enum StoredFile {
     Plain(File),
     Sealed(Box<SealedFile>),
+}
+
+impl StoredFile {
+    /// The length of the frame in it, in bytes.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::Plain(file) => Ok(file.metadata()?.len()),
+            Self::Sealed(file) => Ok(file.len()),
+        }
+    }
 }
 
 impl Read for StoredFile {

@@ -502,6 +502,47 @@ async fn a_folder_of_contexts_and_its_files_are_for_their_user_alone() {
     }
 }
 
+#[tokio::test]
+async fn a_file_that_was_exchanged_for_a_longer_one_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_in(folder.path()).await;
+    let id = keep(&server, &frame(100)).await;
+    let file = fs::File::options().append(true).open(folder.path().join(format!("{id}.avp"))).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let response = server.get(&path(&id)).await;
+    assert_eq!(response.status(), 404, "it was exchanged");
+    let store = ContextStore::in_memory(StoreOptions::default());
+    assert!(store.insert(frame(100).into()).await.unwrap().bytes().await.is_ok());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_else_lies_in_the_folder_delays_no_start_and_fills_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let id = format!("{:032x}", 7);
+    fs::write(place(&format!("{id}.avp")), frame(10)).unwrap();
+    for pipe in [format!("{id}.json"), ".avp-link-key".to_owned()] {
+        assert!(std::process::Command::new("mkfifo").arg(place(&pipe)).status().unwrap().success());
+    }
+    fs::create_dir(place(".avp-x.part")).unwrap();
+    // A gigabyte and a half of metadata, as the head says and the file seems to have.
+    let mut sparse = frame(10);
+    sparse[4..8].copy_from_slice(&(3u32 << 29).to_le_bytes());
+    sparse[8..12].copy_from_slice(&(3u32 << 29).to_le_bytes());
+    let sparse_name = format!("{:032x}.avp", 8);
+    fs::write(place(&sparse_name), &sparse).unwrap();
+    fs::File::options().append(true).open(place(&sparse_name)).unwrap().set_len(12 + (3 << 29)).unwrap();
+    let store = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+    assert_eq!(store.ids(), [&*id]);
+    assert!(place(&sparse_name).exists() && place(".avp-link-key").exists() && place(".avp-x.part").exists());
+    drop(store);
+    fs::remove_file(place(".avp-lock")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(place(".avp-lock")).status().unwrap().success());
+    let error = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap_err().to_string();
+    assert!(error.contains(".avp-lock"), "{error}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pipe_named_like_a_context_delays_no_start() {
