@@ -135,7 +135,7 @@ impl ContextHandler {
     ///
     /// # Errors
     /// Those of [`check_session`](Self::check_session), of [`RequiredSigners`] and of [`IncomingFrame::store`]; 409 while a request with the same key
-    /// is in progress; 422 where the key came with another frame.
+    /// is in progress; 503 for a key that is not known while contexts of an earlier process have yet to be verified; 422 where the key came with another frame.
     pub async fn store(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.check_session(frame.head().metadata().session_id)?;
         let owner = info.owner();
@@ -147,7 +147,11 @@ impl ContextHandler {
         let agent = if info.principal.is_some() { "" } else { &info.agent_id };
         let key = sha256(&[owner.name, agent, key].map(|name| sha256(name.as_bytes())).concat());
         let head = sha256(frame.head().bytes());
+        // Asked first: when recovery has ended, every key of an earlier process is known.
+        let is_recovering = self.contexts.is_recovering();
         match self.transmissions.begin(owner.name, key, head, |id| self.contexts.contains(id)) {
+            // The frame may be among those that were stored under this key and have yet to be verified.
+            KeyState::New(_) if is_recovering => Err(verifying("what was stored under idempotency keys")),
             KeyState::New(reservation) => {
                 let context = self.store_new(frame, info, Some((key, head, reservation))).await?;
                 Ok(self.receipt(&context, info))
@@ -253,7 +257,12 @@ impl Handler for ContextHandler {
         let is_pending = self.contexts.is_pending(id);
         let found = self.contexts.get_if(id, |context| info.may_see(context.owner()));
         info.note_context(id, found.as_ref().map(|context| context.etag()));
-        if found.is_none() && is_pending { Err(verifying()) } else { Ok(found) }
+        if found.is_some() || !is_pending {
+            return Ok(found);
+        }
+        // Who may not see it must not learn that it is there.
+        let owner = self.contexts.recorded_owner(id).await;
+        if info.may_see(&owner) { Err(verifying("this context")) } else { Ok(None) }
     }
 
     async fn link_context(
@@ -278,7 +287,7 @@ impl Handler for ContextHandler {
         let is_pending = self.contexts.is_pending_link(link);
         let found = self.contexts.linked(link);
         info.note_context(link.id(), found.as_ref().map(|context| context.etag()));
-        if found.is_none() && is_pending { Err(verifying()) } else { Ok(found) }
+        if found.is_none() && is_pending { Err(verifying("this context")) } else { Ok(found) }
     }
 
     async fn delete_context(&self, id: &str, info: &RequestInfo) -> Result<bool, ErrorResponse> {
@@ -298,8 +307,8 @@ impl Handler for ContextHandler {
     }
 }
 
-fn verifying() -> ErrorResponse {
-    let message = "the server has started a moment ago and has yet to verify this context";
+fn verifying(what: &str) -> ErrorResponse {
+    let message = format!("the server has started a moment ago and has yet to verify {what}");
     ErrorResponse::busy("verifying", message)
 }
 
@@ -328,7 +337,57 @@ impl fmt::Debug for ContextHandler {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use avp_core::{FrameEncoder, Metadata};
+    use http_body_util::Full;
+
+    use super::{
+        super::{ServerOptions, Service},
+        *,
+    };
+    use crate::{store::StoreOptions, wire};
+
+    #[tokio::test]
+    async fn a_key_that_is_not_known_waits_until_every_stored_key_is() {
+        let handler = ContextHandler::new("server", ContextStore::in_memory(StoreOptions::default()));
+        let service = Service::new(handler, ServerOptions::default());
+        let frame = FrameEncoder::new(Metadata::default()).encode(b"tensor").unwrap();
+        let send = async |key: Option<&str>| {
+            let request = http::Request::post(wire::TRANSMIT).header(http::header::CONTENT_TYPE, wire::FRAME);
+            let request = match key {
+                Some(key) => request.header(wire::IDEMPOTENCY_HEADER, key),
+                None => request,
+            };
+            let response = service.answer(request.body(Full::from(frame.clone())).unwrap()).await;
+            (response.status().as_u16(), response.headers().contains_key(http::header::RETRY_AFTER))
+        };
+        let contexts = service.handler().contexts();
+        assert_eq!(send(Some("known")).await, (200, false));
+        contexts.set_pending(&["7"]);
+        assert_eq!(send(Some("known")).await, (200, false));
+        assert_eq!(send(Some("new")).await, (503, true));
+        assert_eq!(send(None).await, (200, false));
+        contexts.set_pending(&[]);
+        assert_eq!(send(Some("new")).await, (200, false));
+        assert_eq!(contexts.ids().len(), 3, "nothing is stored twice");
+    }
+
+    #[tokio::test]
+    async fn a_context_that_has_yet_to_be_verified_is_told_to_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = "7".repeat(32);
+        let record = r#"{"owner":"alice","expires":99999999999999}"#;
+        let contexts = ContextStore::in_folder(folder.path(), StoreOptions::default()).unwrap();
+        std::fs::write(folder.path().join(format!("{id}.json")), record).unwrap();
+        contexts.set_pending(&[&id]);
+        let handler = ContextHandler::new("server", contexts);
+        let ask = async |name: &str| {
+            let principal = super::super::Principal { name: name.to_owned(), ..Default::default() };
+            let info = RequestInfo { principal: Some(Arc::new(principal)), ..Default::default() };
+            handler.context(&id, &info).await.map(|found| found.is_some()).map_err(|error| error.status())
+        };
+        assert_eq!(ask("alice").await, Err(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(ask("bob").await, Ok(false));
+    }
 
     #[test]
     fn an_agent_id_over_the_limit_is_refused() {

@@ -186,6 +186,12 @@ impl Folder {
         }
     }
 
+    /// The owner of the context with this id, as its record says; `""` for none.
+    pub(super) fn owner(&self, id: &str) -> String {
+        let record = Record::read(&self.path_of(id)).ok().flatten();
+        record.map(|record| record.owner).unwrap_or_default()
+    }
+
     /// Gives a synced part file its name, behind its record. It appears complete or not at all.
     pub(super) fn publish(&self, id: &str, record: &Record, file: NamedTempFile) -> io::Result<PathBuf> {
         let path = self.path_of(id);

@@ -364,6 +364,18 @@ impl ContextStore {
         self.0.recovery.is_pending(id)
     }
 
+    /// The owner of a context of an earlier process, as its record says; `""` for none.
+    pub(crate) async fn recorded_owner(&self, id: &str) -> String {
+        let (inner, id) = (self.0.clone(), id.to_owned());
+        let read = move || inner.folder.as_ref().map(|folder| folder.owner(&id)).unwrap_or_default();
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
+    }
+
+    /// Whether contexts of an earlier process have yet to be verified.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.0.recovery.is_going_on()
+    }
+
     /// How long a new context is kept.
     #[must_use]
     pub fn ttl(&self) -> Duration {

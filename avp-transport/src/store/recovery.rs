@@ -30,12 +30,25 @@ impl Recovery {
         self.pending().contains(id)
     }
 
+    /// Whether any context has yet to be verified.
+    pub(super) fn is_going_on(&self) -> bool {
+        !self.pending().is_empty()
+    }
+
     fn pending(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn on_recovered(&self) -> MutexGuard<'_, Option<Box<OnRecovered>>> {
         self.on_recovered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl super::ContextStore {
+    /// Makes the store one that has yet to verify these contexts, or none.
+    pub(crate) fn set_pending(&self, ids: &[&str]) {
+        *self.0.recovery.pending() = ids.iter().map(|id| (*id).to_owned()).collect();
     }
 }
 
