@@ -7,8 +7,9 @@ use std::{
 
 use super::{Caller, FairShares, Share, activity::Activity};
 
-/// The memory of an idle connection, in bytes: buffers of HTTP and TLS, and a task.
-pub const CONNECTION_MEMORY: u64 = 96 << 10;
+/// The memory of a connection, in bytes: buffers of HTTP and TLS, and of HTTP/2 as many requests at a time as it may have, some 6 KiB
+/// each, with short responses that the client has not read.
+pub const CONNECTION_MEMORY: u64 = 192 << 10;
 
 /// The open connections of a server.
 pub(super) struct Connections {

@@ -46,6 +46,9 @@ pub(super) const STREAM_WINDOW: u32 = 8 << 20;
 /// The HTTP/2 window of a connection, in bytes: the maximum that its streams have sent and the server has not read.
 pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
 
+/// The requests of an HTTP/2 connection at a time: each occupies memory until the client has read its response.
+pub(super) const MAX_STREAMS: u32 = 16;
+
 /// The maximum length of an HTTP/2 frame, in bytes. The default of 16 KiB costs more time for frames than for bytes.
 const HTTP2_FRAME: u32 = 256 << 10;
 
@@ -191,6 +194,7 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(HTTP2_FRAME)
+        .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(Duration::from_secs(20));
     http
 }

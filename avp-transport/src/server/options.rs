@@ -148,6 +148,7 @@ mod tests {
             ("minimum speed of a body, either way", format!("{}/s", bytes(body_timeouts.min_rate))),
             ("window of an HTTP/2 stream", bytes(listen::STREAM_WINDOW.into())),
             ("window of an HTTP/2 connection", bytes(listen::CONNECTION_WINDOW.into())),
+            ("requests of an HTTP/2 connection at a time", listen::MAX_STREAMS.to_string()),
             ("wait of a start for the contexts of a folder", format!("{} ms", START.as_millis())),
             (
                 "requests per second of a caller",

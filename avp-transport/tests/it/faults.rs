@@ -253,6 +253,21 @@ async fn an_http2_client_that_takes_no_byte_and_answers_every_ping_is_not_waited
 }
 
 #[tokio::test]
+async fn an_http2_connection_has_no_more_requests_at_a_time_than_its_memory_is_for() {
+    let server = Running::stock(ServerOptions::default()).await;
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    client.write_all(&http2(4, 0, 0, b"")).await.unwrap();
+    let mut head = [0; 9];
+    client.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "the settings come first");
+    let mut settings = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    client.read_exact(&mut settings).await.unwrap();
+    // `SETTINGS_MAX_CONCURRENT_STREAMS`.
+    assert!(settings.chunks(6).any(|setting| *setting == [0, 3, 0, 0, 0, 16]), "{settings:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_read_keeps_its_memory_taken() {
     let memory = FairShares::new(64 << 20);
     let server = Running::stock(ServerOptions { memory: memory.clone(), ..Default::default() }).await;
