@@ -4,6 +4,7 @@ use std::{
     fs::{File, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use avp_core::{BodyReader, DecodeError, FrameLimits, HeadReader, OwnedFrame, OwnedHead, verify_compressed};
@@ -16,7 +17,10 @@ use super::{
     stored::ContextFile,
 };
 
-use crate::server::FairShares;
+use crate::{
+    files::{folder_of, sync_folder},
+    server::FairShares,
+};
 
 /// The extension of a context's file.
 const EXTENSION: &str = ".avp";
@@ -91,8 +95,8 @@ impl Folder {
         self.path.join(format!("{id}{EXTENSION}"))
     }
 
-    /// The ids of the contexts in the folder, which have to be [verified](Self::verify). Part files are removed, and records without a frame;
-    /// other files are left alone.
+    /// The ids of the contexts in the folder, oldest first, which have to be [verified](Self::verify). Part files are removed, and records
+    /// without a frame; other files are left alone.
     ///
     /// # Errors
     /// Where the folder cannot be read.
@@ -112,7 +116,9 @@ impl Folder {
             }
             let Some((id, extension)) = name.split_once('.').filter(|(id, _)| is_id(id)) else { continue };
             if EXTENSION.strip_prefix('.') == Some(extension) {
-                ids.push(id.to_owned());
+                // In this order, so that after a restart too the oldest ones make room.
+                let stored = entry.metadata().and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
+                ids.push((stored, id.to_owned()));
             }
             // A record without a frame is of a frame that was not published, or was removed.
             if extension == record::EXTENSION {
@@ -122,7 +128,8 @@ impl Folder {
                 }
             }
         }
-        Ok(ids)
+        ids.sort_unstable();
+        Ok(ids.into_iter().map(|(_, id)| id).collect())
     }
 
     /// The context with this id and its record, if its file is valid. A damaged or expired one is removed; what is not a file is left alone.
@@ -217,6 +224,10 @@ pub(super) fn delete(path: &Path) -> io::Result<()> {
     let removed = std::fs::remove_file(record::path_of(path));
     if is_there(&removed) {
         tracing::warn!("cannot remove the record of a context that is gone");
+    }
+    // A power failure must not bring back what was removed.
+    if let Err(error) = sync_folder(folder_of(path)) {
+        tracing::warn!(kind = %error.kind(), "cannot sync the folder of a context that is gone");
     }
     Ok(())
 }
