@@ -1,6 +1,6 @@
 //! Error responses: a status, a code for programs, a message for people.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, io, time::Duration};
 
 use avp_core::DecodeError;
 use http::{Method, StatusCode};
@@ -13,6 +13,9 @@ const MAX_EXCERPT: usize = 64;
 
 /// The longest message, in characters.
 const MAX_MESSAGE: usize = 1024;
+
+/// Where the system can open no more files.
+const OUT_OF_FILES: &str = "the server has too many files open now";
 
 /// An error as the response to a request.
 ///
@@ -210,6 +213,7 @@ impl From<StoreError> for ErrorResponse {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Frame(error) => error.into(),
+            StoreError::Io(io::ErrorKind::ResourceBusy) => Self::busy(error.kind(), OUT_OF_FILES),
             StoreError::Quota { .. } | StoreError::Io(_) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, error.kind(), error.to_string())
             }
@@ -240,6 +244,9 @@ impl From<BodyError> for ErrorResponse {
             BodyError::NoDisk(_) | BodyError::OutOfMemory { .. } => {
                 return Self::busy(error.kind(), error.to_string());
             }
+            BodyError::Storage(io::ErrorKind::ResourceBusy) => {
+                return Self::busy(error.kind(), OUT_OF_FILES);
+            }
             BodyError::Storage(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         Self::new(status, error.kind(), error.to_string())
@@ -249,6 +256,17 @@ impl From<BodyError> for ErrorResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn too_many_open_files_are_a_reason_to_try_again() {
+        let error = || io::Error::from(rustix::io::Errno::MFILE);
+        for response in [StoreError::from(error()).into(), ErrorResponse::from(BodyError::from(error()))] {
+            assert_eq!((response.status().as_u16(), response.code()), (503, "storage"));
+            assert!(response.try_again().is_some());
+        }
+        assert_eq!(ErrorResponse::from(BodyError::Storage(io::ErrorKind::StorageFull)).status(), 507);
+    }
 
     #[test]
     fn an_error_repeats_a_short_part_of_what_a_client_says() {

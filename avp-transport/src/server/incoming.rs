@@ -22,8 +22,9 @@ use super::{
     buffer::FrameBuffer,
     request_body::RequestBody,
 };
-use crate::store::{
-    ContextStore, DISK_PIECE, Digest, Owner, StoredContext, Transmission, Vault, part::PartWriter,
+use crate::{
+    files::kind_of,
+    store::{ContextStore, DISK_PIECE, Digest, Owner, StoredContext, Transmission, Vault, part::PartWriter},
 };
 
 /// Why a body was not received.
@@ -89,7 +90,7 @@ impl BodyError {
 
 impl From<io::Error> for BodyError {
     fn from(error: io::Error) -> Self {
-        Self::Storage(error.kind())
+        Self::Storage(kind_of(&error))
     }
 }
 

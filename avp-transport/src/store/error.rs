@@ -4,6 +4,8 @@ use std::io;
 
 use avp_core::DecodeError;
 
+use crate::files::kind_of;
+
 /// Why a frame was not stored. Nothing of it is kept then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -38,6 +40,6 @@ impl StoreError {
 
 impl From<io::Error> for StoreError {
     fn from(error: io::Error) -> Self {
-        Self::Io(error.kind())
+        Self::Io(kind_of(&error))
     }
 }
