@@ -2,6 +2,7 @@
 
 mod access;
 mod allocator;
+mod audit;
 mod chat;
 mod config;
 mod costs;
@@ -14,11 +15,10 @@ mod seal;
 mod signals;
 
 use std::{
-    fs::File,
-    io::{self, IsTerminal as _, Write, stderr, stdout},
+    io::{self, IsTerminal as _, Write as _, stderr, stdout},
     net::SocketAddr,
     num::NonZeroU32,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -190,7 +190,7 @@ impl Serve {
             origins: AllowedOrigins::new(&self.access.allowed_origin).context("--allowed-origin")?,
             limits: self.limits(&plan),
             memory: FairShares::new(plan.requests),
-            audit: self.audit.as_deref().map(audit_file).transpose()?.map(AuditLog::new),
+            audit: self.audit.as_deref().map(audit::open).transpose()?.map(AuditLog::new),
             ..Default::default()
         };
         let user_token = user_token.as_ref();
@@ -272,7 +272,7 @@ impl Serve {
                 Err(error) => tracing::error!("the keys of the contexts stay as they are: {error:#}"),
             }
             if let Some((file, log)) = &audit {
-                match audit_file(file) {
+                match audit::open(file) {
                     Ok(file) => log.replace(file),
                     Err(error) => tracing::error!("the audit log stays where it is: {error:#}"),
                 }
@@ -313,15 +313,6 @@ impl Serve {
             descriptors::for_connections().map_or(plan.connections, |most| most.min(plan.connections));
         Limits { frame, connections, requests_per_second: self.access.requests_per_second, ..limits }
     }
-}
-
-/// The audit log's file, to append to, for this user alone.
-fn audit_file(path: &Path) -> Result<File> {
-    let mut options = File::options();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).with_context(|| format!("cannot write to {}", path.display()))
 }
 
 /// Binds the first free address, without accepting connections yet.

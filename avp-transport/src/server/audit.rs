@@ -11,7 +11,7 @@ use http::Method;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{RequestInfo, service::method_name};
+use super::{Principal, RequestInfo, service::method_name};
 
 /// A log of all requests but health checks: one JSON object per line, never payload. No log level turns it off. A line is written before
 /// the response is sent.
@@ -32,14 +32,29 @@ use super::{RequestInfo, service::method_name};
 /// | `action` | the endpoint: `handshake`, `transmit`, `context`, `text`, `metrics`, or `other` for the handler's own |
 /// | `method` | the method, such as `GET` or `DELETE`, or `unknown` for one that HTTP does not define |
 /// | `contexts` | up to 16 ids of contexts that were named or stored, each with its `etag` where that is known |
-/// | `status` | of the response; `null` if the client had gone before it |
+/// | `status` | of the response; `null` if the client had gone before it: the line is then written when the request's work has ended |
 /// | `code` | of a refusal, `disconnected` if the client had gone, or `null` |
 #[derive(Clone)]
-pub struct AuditLog(Arc<Mutex<Box<dyn Write + Send>>>);
+pub struct AuditLog(Arc<Mutex<LogFile>>);
 
-/// The contexts that a request has named or stored so far.
+/// The contexts that a request has named or stored so far. Work that goes on for a client that has gone has a clone of them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AuditNotes(Arc<Mutex<Vec<AuditedContext>>>);
+pub(super) struct AuditNotes(Arc<Mutex<Notes>>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    contexts: Vec<AuditedContext>,
+    /// The line of a client that has gone, until the last work for it has ended.
+    gone: Option<Request>,
+}
+
+impl Drop for Notes {
+    fn drop(&mut self) {
+        if let Some(request) = self.gone.take() {
+            request.write(&self.contexts, None, Some("disconnected"));
+        }
+    }
+}
 
 #[derive(Debug, Clone, Serialize)]
 struct AuditedContext {
@@ -56,64 +71,86 @@ const MAX_CONTEXTS: usize = 16;
 
 impl AuditNotes {
     pub(super) fn context(&self, id: &str, etag: Option<&str>) {
-        let mut contexts = self.contexts();
+        let contexts = &mut self.notes().contexts;
         if contexts.len() < MAX_CONTEXTS {
             let id = if id.len() <= MAX_ID { id } else { "(too long)" };
             contexts.push(AuditedContext { id: id.to_owned(), etag: etag.map(str::to_owned) });
         }
     }
 
-    fn contexts(&self) -> MutexGuard<'_, Vec<AuditedContext>> {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The line of a request. If it is dropped before the response, the client has gone.
 pub(super) struct AuditEntry {
-    log: Option<AuditLog>,
-    info: Arc<RequestInfo>,
-    action: &'static str,
-    method: Method,
+    request: Option<Request>,
+    notes: AuditNotes,
 }
 
 impl AuditEntry {
     /// The line of a request that begins now, for `log` if there is one.
     pub(super) fn new(
         log: Option<&AuditLog>,
-        info: &Arc<RequestInfo>,
+        info: &RequestInfo,
         action: &'static str,
         method: &Method,
     ) -> Self {
-        Self { log: log.cloned(), info: info.clone(), action, method: method.clone() }
+        let request = log.map(|log| Request {
+            log: log.clone(),
+            request_id: info.request_id.clone(),
+            principal: info.principal.clone(),
+            address: info.address.map(|address| address.ip()),
+            action,
+            method: method.clone(),
+        });
+        Self { request, notes: info.audit_notes().clone() }
     }
 
     /// Writes the line of a request that was answered.
     pub(super) fn answered(mut self, status: u16, code: Option<&str>) {
-        self.write(Some(status), code);
-    }
-
-    fn write(&mut self, status: Option<u16>, code: Option<&str>) {
-        let Some(log) = self.log.take() else { return };
-        let line = Line {
-            time: Timestamp::now().to_string(),
-            request_id: &self.info.request_id,
-            principal: self.info.principal.as_ref().map(|principal| &*principal.name),
-            address: self.info.address.map(|address| address.ip()),
-            action: self.action,
-            method: method_name(&self.method),
-            contexts: &self.info.audit_notes().contexts(),
-            status,
-            code,
-        };
-        if let Err(error) = log.write(&line) {
-            tracing::error!(kind = %error.kind(), "cannot write to the audit log");
+        if let Some(request) = self.request.take() {
+            request.write(&self.notes.notes().contexts, Some(status), code);
         }
     }
 }
 
 impl Drop for AuditEntry {
     fn drop(&mut self) {
-        self.write(None, Some("disconnected"));
+        if let Some(request) = self.request.take() {
+            self.notes.notes().gone = Some(request);
+        }
+    }
+}
+
+/// A request whose line has yet to be written.
+#[derive(Debug)]
+struct Request {
+    log: AuditLog,
+    request_id: String,
+    principal: Option<Arc<Principal>>,
+    address: Option<IpAddr>,
+    action: &'static str,
+    method: Method,
+}
+
+impl Request {
+    fn write(&self, contexts: &[AuditedContext], status: Option<u16>, code: Option<&str>) {
+        let line = Line {
+            time: Timestamp::now().to_string(),
+            request_id: &self.request_id,
+            principal: self.principal.as_ref().map(|principal| &*principal.name),
+            address: self.address,
+            action: self.action,
+            method: method_name(&self.method),
+            contexts,
+            status,
+            code,
+        };
+        if let Err(error) = self.log.write(&line) {
+            tracing::error!(kind = %error.kind(), "cannot write to the audit log");
+        }
     }
 }
 
@@ -133,25 +170,49 @@ struct Line<'a> {
 impl AuditLog {
     /// A log in this file or other writer. Each line is written at once.
     pub fn new(writer: impl Write + Send + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Box::new(writer))))
+        Self(Arc::new(Mutex::new(LogFile { writer: Box::new(writer), is_torn: false })))
     }
 
     /// Writes to another file from now on, such as after the first one was renamed.
     pub fn replace(&self, writer: impl Write + Send + 'static) {
-        *self.writer() = Box::new(writer);
+        *self.file() = LogFile { writer: Box::new(writer), is_torn: false };
     }
 
     fn write(&self, line: &Line<'_>) -> io::Result<()> {
         let mut line = serde_json::to_vec(line)?;
         line.push(b'\n');
-        let mut writer = self.writer();
-        // One call, so that a line is whole also where several processes append to a file.
-        writer.write_all(&line)?;
-        writer.flush()
+        self.file().write(line)
     }
 
-    fn writer(&self) -> MutexGuard<'_, Box<dyn Write + Send>> {
+    fn file(&self) -> MutexGuard<'_, LogFile> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the lines go.
+struct LogFile {
+    writer: Box<dyn Write + Send>,
+    /// Whether a part of a line was written, and the rest was not.
+    is_torn: bool,
+}
+
+impl LogFile {
+    fn write(&mut self, mut line: Vec<u8>) -> io::Result<()> {
+        if self.is_torn {
+            line.insert(0, b'\n');
+        }
+        let mut rest = &line[..];
+        // One call, so that a line is whole also where several processes append to a file.
+        while !rest.is_empty() {
+            match self.writer.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            self.is_torn = !rest.is_empty();
+        }
+        self.writer.flush()
     }
 }
 
@@ -194,13 +255,17 @@ mod tests {
     #[test]
     fn a_line_says_who_did_what_and_a_client_that_has_gone_has_one_too() {
         let (written, info) =
-            (Shared::default(), Arc::new(RequestInfo { request_id: "r\n1".into(), ..Default::default() }));
+            (Shared::default(), RequestInfo { request_id: "r\n1".into(), ..Default::default() });
         let log = AuditLog::new(written.clone());
         let entry = AuditEntry::new(Some(&log), &info, "context", &Method::GET);
         info.audit_notes().context("c1", Some("\"tag\""));
         info.audit_notes().context(&"x".repeat(MAX_ID + 1), None);
         entry.answered(200, None);
+        let (info, stored) = (RequestInfo::default(), "c2");
         drop(AuditEntry::new(Some(&log), &info, "other", &Method::POST));
+        assert_eq!(written.lines().len(), 1, "work for it goes on");
+        info.audit_notes().context(stored, None);
+        drop(info);
         let [mut answered, gone] = <[Value; 2]>::try_from(written.lines()).unwrap();
         assert!(answered["time"].take().as_str().unwrap().ends_with('Z'));
         assert_eq!(
@@ -211,11 +276,42 @@ mod tests {
             })
         );
         assert_eq!((&gone["status"], &gone["code"]), (&Value::Null, &"disconnected".into()));
+        assert_eq!(gone["contexts"][0]["id"], stored);
+    }
+
+    /// A writer with room for so many bytes at a time.
+    struct Narrow(Shared, Arc<Mutex<usize>>);
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut room = self.1.lock().unwrap();
+            let len = bytes.len().min(*room);
+            *room -= len;
+            if len == 0 { Err(io::ErrorKind::StorageFull.into()) } else { self.0.write(&bytes[..len]) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_torn_line_ends_before_the_next_one() {
+        let (written, room) = (Shared::default(), Arc::new(Mutex::new(0)));
+        let (log, info) = (AuditLog::new(Narrow(written.clone(), room.clone())), RequestInfo::default());
+        for bytes in [0, 20, 10_000] {
+            *room.lock().unwrap() = bytes;
+            AuditEntry::new(Some(&log), &info, "text", &Method::POST).answered(200, None);
+        }
+        let bytes = written.0.lock().unwrap().clone();
+        let lines: Vec<_> = bytes.split(|byte| *byte == b'\n').collect();
+        assert_eq!((lines.len(), lines[0].len(), lines[2].len()), (3, 20, 0));
+        assert!(serde_json::from_slice::<Value>(lines[1]).is_ok());
     }
 
     #[test]
     fn a_method_of_the_clients_own_is_not_written() {
-        let (written, info) = (Shared::default(), Arc::new(RequestInfo::default()));
+        let (written, info) = (Shared::default(), RequestInfo::default());
         let method = Method::from_bytes(&[b'A'; 60_000]).unwrap();
         AuditEntry::new(Some(&AuditLog::new(written.clone())), &info, "other", &method).answered(501, None);
         assert_eq!(written.lines()[0]["method"], "unknown");
@@ -223,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_replaced_log_gets_the_next_line() {
-        let (first, second, info) = (Shared::default(), Shared::default(), Arc::new(RequestInfo::default()));
+        let (first, second, info) = (Shared::default(), Shared::default(), RequestInfo::default());
         let log = AuditLog::new(first.clone());
         AuditEntry::new(Some(&log), &info, "text", &Method::POST).answered(200, None);
         log.replace(second.clone());

@@ -141,7 +141,7 @@ impl ContextHandler {
         let owner = info.owner();
         let Some(key) = &info.idempotency_key else {
             let context = self.store_new(frame, info, None).await?;
-            return Ok(self.receipt(&context, info));
+            return Ok(self.receipt(&context));
         };
         // Each principal has its own keys; without principals, each agent.
         let agent = if info.principal.is_some() { "" } else { &info.agent_id };
@@ -154,13 +154,17 @@ impl ContextHandler {
             KeyState::New(_) if is_recovering => Err(verifying("what was stored under idempotency keys")),
             KeyState::New(reservation) => {
                 let context = self.store_new(frame, info, Some((key, head, reservation))).await?;
-                Ok(self.receipt(&context, info))
+                Ok(self.receipt(&context))
             }
             KeyState::Completed(completed) => {
                 let gone = || ErrorResponse::not_found("the context of this idempotency key has expired");
                 let context = self.contexts.get(&completed.context_id).ok_or_else(gone)?;
                 // Heads can be equal where bodies are not, so the whole frame is read and compared.
-                if frame.matches(&context).await? { Ok(self.receipt(&context, info)) } else { Err(reused()) }
+                if !frame.matches(&context).await? {
+                    return Err(reused());
+                }
+                info.note_context(context.id(), Some(context.etag()));
+                Ok(self.receipt(&context))
             }
             KeyState::OtherFrame => Err(reused()),
             KeyState::InProgress => Err(ErrorResponse::new(
@@ -190,6 +194,8 @@ impl ContextHandler {
                 contexts.remove(context.id())?;
                 return Err(replayed);
             }
+            // Here, because nobody else notes it when the client has gone.
+            sender.note_context(context.id(), Some(context.etag()));
             if let (Some((.., reservation)), Some(completed)) = (key, Completed::of(&context)) {
                 reservation.complete(completed);
             }
@@ -206,8 +212,7 @@ impl ContextHandler {
         Ok(Some(claim))
     }
 
-    fn receipt(&self, context: &StoredContext, info: &RequestInfo) -> Reply {
-        info.note_context(context.id(), Some(context.etag()));
+    fn receipt(&self, context: &StoredContext) -> Reply {
         Reply::new()
             .with("context_id", context.id())
             .with("bytes", context.len())
