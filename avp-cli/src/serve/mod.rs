@@ -206,11 +206,11 @@ impl Serve {
                 Some(folder) => {
                     let handler = ModelHandler::load(&self.model, folder, &self.agent_id, stock, &options)?;
                     let service = Service::new(handler, options);
-                    self.serve(socket, endpoint, service, ModelHandler::stored, user_token).await
+                    self.serve(socket, endpoint, service, ModelHandler::stock, user_token).await
                 }
                 None => {
                     let service = Service::new(stock, options);
-                    self.serve(socket, endpoint, service, ContextHandler::contexts, user_token).await
+                    self.serve(socket, endpoint, service, |stock| stock, user_token).await
                 }
             }
         });
@@ -223,7 +223,7 @@ impl Serve {
         socket: TcpSocket,
         endpoint: Endpoint,
         service: Service<H>,
-        contexts: fn(&H) -> &ContextStore,
+        stock: fn(&H) -> &ContextHandler,
         user_token: Option<&UserToken>,
     ) -> Result<()> {
         let mut signals = Signals::new()?;
@@ -231,7 +231,7 @@ impl Serve {
         let address = listener.local_addr()?;
         announce(&endpoint, address, &service.options().tokens, user_token)?;
         #[cfg(unix)]
-        self.reload_on_hangup(&endpoint, service.clone(), contexts)?;
+        self.reload_on_hangup(&endpoint, service.clone(), stock)?;
         let stop = async move {
             signals.next().await;
             tracing::info!("stopping: requests in progress are finished, new ones are refused");
@@ -244,13 +244,13 @@ impl Serve {
         Ok(())
     }
 
-    /// At SIGHUP, reads tokens, certificates and keys again, and begins the audit log anew if its file was renamed.
+    /// At SIGHUP, reads tokens, certificates, keys and signers again, and begins the audit log anew if its file was renamed.
     #[cfg(unix)]
     fn reload_on_hangup<H: Handler>(
         &self,
         endpoint: &Endpoint,
         service: Service<H>,
-        contexts: fn(&H) -> &ContextStore,
+        stock: fn(&H) -> &ContextHandler,
     ) -> Result<()> {
         let seal = self.store.seal.clone();
         let (access, tls) = (self.access.clone(), endpoint.options.tls.clone());
@@ -265,11 +265,17 @@ impl Serve {
             }
             match seal.keys() {
                 Ok(Some(keys)) => {
-                    contexts(service.handler()).replace_seal_keys(keys);
+                    stock(service.handler()).contexts().replace_seal_keys(keys);
                     tracing::info!("the keys of the contexts are read again");
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!("the keys of the contexts stay as they are: {error:#}"),
+            }
+            if access.audience.is_some() {
+                match public_keys(&access.require_signed_by) {
+                    Ok(signers) => stock(service.handler()).replace_signers(signers),
+                    Err(error) => tracing::error!("the keys of signers stay as they are: {error:#}"),
+                }
             }
             if let Some((file, log)) = &audit {
                 match audit::open(file) {

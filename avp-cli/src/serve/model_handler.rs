@@ -17,7 +17,7 @@ use avp_transport::{
         Caller, ContextHandler, ErrorResponse, FairShares, Handler, IncomingBody, IncomingFrame, RequestInfo,
         ResponseBody, ServerOptions, Share,
     },
-    store::{ContextLink, ContextStore, StoredContext},
+    store::{ContextLink, StoredContext},
     wire::Reply,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -263,9 +263,9 @@ impl ModelHandler {
         Ok((thought, stored))
     }
 
-    /// The stored contexts.
-    pub(super) const fn stored(&self) -> &ContextStore {
-        self.contexts.contexts()
+    /// The handler of the contexts.
+    pub(super) const fn stock(&self) -> &ContextHandler {
+        &self.contexts
     }
 
     /// The lifetime of a stored context, in seconds.
@@ -374,7 +374,7 @@ mod tests {
     use avp_core::{Compression, Frame, Header, decompression_memory};
     use avp_transport::{
         server::{Principal, PrincipalLimits},
-        store::StoreOptions,
+        store::{ContextStore, StoreOptions},
     };
     use clap::Parser;
 

@@ -116,3 +116,22 @@ fn a_server_accepts_each_frame_of_a_trusted_signer_once_and_no_other() {
     let without = avp(["serve", "--listen", "127.0.0.1:0", "--no-token", "--require-signed-by", &shop.alice]);
     assert!(!without.status.success() && text(&without.stderr).contains("--audience"));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_reads_the_keys_of_signers_again() {
+    let shop = Workshop::new();
+    let carol = text(stdout(&avp(["keygen", "-o", &shop.path("carol")]))).trim().to_owned();
+    let signers = shop.path("signers");
+    fs::write(&signers, &shop.alice).unwrap();
+    let server = Server::start(&["--require-signed-by", &signers, "--audience", "here"]);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let send =
+        |signer: &str| avp_with_input(["send", "-", &server.url], &shop.signed(signer, &["--for", "here"]));
+    assert!(failure(&send("carol")).contains("untrusted_signer"));
+    assert!(send("alice").status.success());
+    fs::write(&signers, carol).unwrap();
+    server.signal("HUP");
+    crate::server::wait(|| send("carol").status.success());
+    assert!(failure(&send("alice")).contains("untrusted_signer"));
+}

@@ -6,6 +6,7 @@ use avp_core::{
     Evidence, Mode, OwnedModelIdentity,
     messages::{AVP_VERSION, Hello},
     resolve,
+    sign::PublicKey,
 };
 use http::StatusCode;
 
@@ -104,6 +105,13 @@ impl ContextHandler {
         Self { signers: Some(signers), ..self }
     }
 
+    /// Accepts frames of these signers from now on, in place of those of [`required_signers`](Self::required_signers).
+    pub fn replace_signers(&self, trusted: Vec<PublicKey>) {
+        if let Some(signers) = &self.signers {
+            signers.replace(trusted);
+        }
+    }
+
     /// The stored contexts.
     #[must_use]
     pub const fn contexts(&self) -> &ContextStore {
@@ -135,7 +143,8 @@ impl ContextHandler {
     ///
     /// # Errors
     /// Those of [`check_session`](Self::check_session), of [`RequiredSigners`] and of [`IncomingFrame::store`]; 409 while a request with the same key
-    /// is in progress; 503 for a key that is not known while contexts of an earlier process have yet to be verified; 422 where the key came with another frame.
+    /// is in progress; 503 for a key that is not known while contexts of an earlier process have yet to be verified; 422 where the key
+    /// came with another frame.
     pub async fn store(&self, frame: IncomingFrame, info: &RequestInfo) -> Result<Reply, ErrorResponse> {
         self.check_session(frame.head().metadata().session_id)?;
         let owner = info.owner();

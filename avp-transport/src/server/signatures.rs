@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -38,7 +38,7 @@ pub(super) const MAX_SIGNATURES: u64 = 20_000;
 /// remembered until it expires, at most [`MAX_SIGNATURE_LIFETIME`] after it was made. One that is not newer than this value is refused:
 /// an earlier process may have accepted it.
 pub struct RequiredSigners {
-    trusted: Vec<PublicKey>,
+    trusted: RwLock<Vec<PublicKey>>,
     audience: String,
     /// Seconds since 1970.
     started: u64,
@@ -50,7 +50,13 @@ impl RequiredSigners {
     #[must_use]
     pub fn new(trusted: Vec<PublicKey>, audience: &str) -> Self {
         let accepted = Accepted { places: FairShares::new(MAX_SIGNATURES), table: Mutex::default() };
+        let trusted = RwLock::new(trusted);
         Self { trusted, audience: audience.to_owned(), started: now(), accepted: Arc::new(accepted) }
+    }
+
+    /// Accepts these keys from now on, in place of the others. Signatures that were accepted stay so.
+    pub(super) fn replace(&self, trusted: Vec<PublicKey>) {
+        *self.trusted.write().unwrap_or_else(PoisonError::into_inner) = trusted;
     }
 
     /// Checks what the head of a frame shows of its signature, which is to be verified with the body.
@@ -62,10 +68,11 @@ impl RequiredSigners {
     }
 
     fn check_at(&self, head: &OwnedHead, now: u64) -> Result<(SignatureVerifier, Claim), ErrorResponse> {
+        let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
         let policy = Policy {
             audience: Some(&self.audience),
             max_lifetime: Some(MAX_SIGNATURE_LIFETIME),
-            ..Policy::new(&self.trusted, now)
+            ..Policy::new(&trusted, now)
         };
         let signature = Signature::read(head.bytes())?;
         signature.check(&policy)?;
@@ -224,6 +231,19 @@ mod tests {
             "signature_expired",
             "of an earlier process"
         );
+    }
+
+    #[test]
+    fn replaced_signers_count_from_the_next_frame_on_and_accepted_signatures_stay_so() {
+        let keys = [7, 8].map(|seed| SigningKey::from_seed(&[seed; 32]).public_key());
+        let signers = RequiredSigners::new(vec![keys[0]], "here");
+        let start = signers.started + 1;
+        let head = head(start, 1);
+        signers.check_at(&head, start).ok().unwrap().1.accept().unwrap();
+        signers.replace(vec![keys[1]]);
+        assert_eq!(signers.check_at(&head, start).err().unwrap().code(), "untrusted_signer");
+        signers.replace(keys.to_vec());
+        assert_eq!(signers.check_at(&head, start).err().unwrap().code(), "replayed");
     }
 
     #[test]
