@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
 use avp_core::{Dialect, Rule};
-use avp_runtime_ort::{Context, ContextError, FrameOptions, FrameReadOptions, Model, Runtime, ThinkOptions};
+use avp_runtime_ort::{
+    Context, ContextError, FrameOptions, FrameReadOptions, Model, Runtime, StepForm, ThinkOptions,
+};
 use clap::Args;
 use serde::Serialize;
 
@@ -23,11 +25,11 @@ pub(crate) struct Think {
     #[command(flatten)]
     prompt: PromptArgs,
     /// Latent steps after the prompt
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     steps: usize,
-    /// Divisor of the logits in a latent step: values below 1 approach the most likely token (tied embeddings only)
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
-    temperature: f32,
+    /// Form of the steps: peer, hidden, token, soft or mixed, with options as in soft:temperature=0.3,top_k=8,rescale
+    #[arg(long, value_name = "FORM", default_value_t)]
+    form: StepForm,
     /// Frame to continue from; `-` for standard input
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
@@ -77,7 +79,7 @@ impl Think {
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
         let options = ThinkOptions {
-            temperature: self.temperature,
+            form: self.form,
             timeout: self.timeout,
             reuse_prefix: self.reuse,
             diagnostics: self.metrics.is_some(),

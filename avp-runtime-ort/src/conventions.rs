@@ -110,6 +110,9 @@ pub(crate) mod prepared {
     pub(crate) const LATENT_EMBEDS: &str = "latent_embeds";
     pub(crate) const LATENT_STEP: &str = "latent_step";
     pub(crate) const LATENT_TEMPERATURE: &str = "latent_temperature";
+    pub(crate) const LATENT_ROWS: &str = "latent_rows";
+    pub(crate) const LATENT_HIDDEN: &str = "latent_hidden";
+    pub(crate) const LATENT_RESCALE: &str = "latent_rescale";
     pub(crate) const LAST_HIDDEN: &str = "avp.last_hidden";
     pub(crate) const NEXT_LATENT: &str = "next_latent";
 }

@@ -52,6 +52,7 @@ mod model;
 mod onnx;
 mod prepare;
 mod runtime;
+mod step_form;
 mod think;
 mod tokens;
 
@@ -73,6 +74,7 @@ pub use prepare::{
     prepare_report,
 };
 pub use runtime::Runtime;
+pub use step_form::{Soft, StepForm, UnknownStepForm};
 pub use think::{StepsTime, ThinkOptions, Thought};
 
 #[cfg(doctest)]

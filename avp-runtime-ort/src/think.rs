@@ -17,6 +17,7 @@ use crate::{
     facts::Facts,
     kv::Past,
     metrics::{ThinkMetrics, TransferDiagnostics},
+    step_form::{StepForm, StepInputs},
 };
 
 /// Options of [`Model::think`](crate::Model::think).
@@ -24,17 +25,18 @@ use crate::{
 /// ```
 /// use avp_runtime_ort::ThinkOptions;
 ///
-/// let options = ThinkOptions { diagnostics: true, ..ThinkOptions::steps(8) };
-/// assert_eq!((options.steps, options.temperature), (8, 1.0));
+/// let only_read = ThinkOptions::default();
+/// assert_eq!(only_read.steps, 0);
+/// let options = ThinkOptions { form: "hidden".parse()?, ..ThinkOptions::steps(8) };
+/// # Ok::<(), avp_runtime_ort::UnknownStepForm>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThinkOptions {
-    /// Number of latent steps after the prompt; 20 by default, as in `avp`. With 0 the prompt is only read.
+    /// Number of latent steps after the prompt. 0, the default, only reads the prompt: steps in the peer's form destroy the
+    /// context of the real models that were tried. `avp` takes 20.
     pub steps: usize,
-    /// Divides the logits before a latent step weighs the embeddings of all tokens by their probability; above 0. Below 1 a
-    /// step comes nearer to the likeliest token, above it further away. The default 1 is LatentMAS's step and the peer's. Only
-    /// models with tied embeddings take such a step; others accept 1 only.
-    pub temperature: f32,
+    /// The form of the steps; the peer's by default.
+    pub form: StepForm,
     /// Keep the KV-cache as a [`Context`]; true by default. Without it the cache is freed and only
     /// [`Thought::last_hidden_state`] is left, which is all that another model can use.
     pub keep_context: bool,
@@ -52,8 +54,8 @@ pub struct ThinkOptions {
 impl Default for ThinkOptions {
     fn default() -> Self {
         Self {
-            steps: 20,
-            temperature: 1.0,
+            steps: 0,
+            form: StepForm::Peer,
             keep_context: true,
             timeout: None,
             diagnostics: false,
@@ -124,6 +126,7 @@ pub(crate) struct Thinking {
 /// The fixed part of a call.
 struct Call {
     options: ThinkOptions,
+    form: StepInputs,
     identity: Arc<OwnedModelIdentity>,
     origin: Origin,
     has_prior_context: bool,
@@ -159,7 +162,7 @@ impl Thinking {
         options: ThinkOptions,
         start: Instant,
     ) -> Result<Box<Self>, RunError> {
-        check_temperature(options.temperature, facts.tied)?;
+        let form = options.form.inputs(facts.tied)?;
         let before = match reading.unread_tokens() {
             Some(tokens) if options.reuse_prefix => facts.reuse(context, tokens)?,
             _ => Before::all(context),
@@ -168,6 +171,7 @@ impl Thinking {
         let past = facts.past(before, reading.left(), options.steps)?;
         let call = Call {
             options,
+            form,
             identity: facts.identity.clone(),
             origin: Origin::new(facts.fingerprint.clone(), before, reading.unread_tokens(), options.steps),
             has_prior_context: context.is_some(),
@@ -251,7 +255,7 @@ impl Running {
         Want {
             logits: false,
             hidden: last || options.diagnostics,
-            next_latent: (!last).then_some(options.temperature),
+            next_latent: (!last).then_some(self.call.form),
         }
     }
 
@@ -302,16 +306,6 @@ impl Running {
             },
         })
     }
-}
-
-fn check_temperature(temperature: f32, tied: bool) -> Result<(), RunError> {
-    let expected = match tied {
-        true if temperature.is_finite() && temperature > 0.0 => return Ok(()),
-        true => "above 0",
-        false if temperature == 1.0 => return Ok(()),
-        false => "1, since the model's embeddings are not tied",
-    };
-    Err(RunError::Option { option: "temperature", expected, got: temperature.into() })
 }
 
 /// Summed in float64: a hidden state has thousands of numbers.

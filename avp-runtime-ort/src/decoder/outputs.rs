@@ -11,6 +11,7 @@ use super::device::Memory;
 use crate::{
     RunError,
     conventions::{LOGITS, prepared as names},
+    step_form::StepInputs,
 };
 
 /// The requested outputs of a run, apart from the cache. Other outputs stay on the device; `next_latent` is computed only if
@@ -21,8 +22,8 @@ pub(crate) struct Want {
     pub(crate) logits: bool,
     /// The hidden state of the last position, after the final norm.
     pub(crate) hidden: bool,
-    /// The latent input of the next step at this temperature, which must be 1 for untied models.
-    pub(crate) next_latent: Option<f32>,
+    /// The latent input of the next step, in this form.
+    pub(crate) next_latent: Option<StepInputs>,
 }
 
 impl Want {

@@ -1,11 +1,11 @@
 //! The inputs and outputs of a prepared graph, and the values that each run binds to them.
 
-use std::ops::Range;
+use std::{fmt::Debug, ops::Range};
 
 use ort::{
     memory::Allocator,
     session::{IoBinding, Session, SessionOutputs},
-    value::{DynTensor, DynValue, Tensor, TensorElementType},
+    value::{DynTensor, DynValue, PrimitiveTensorElementType, Tensor, TensorElementType},
 };
 
 use super::{Input, Want, device::Memory};
@@ -13,6 +13,7 @@ use crate::{
     ModelError, RunError,
     conventions::{INPUT_IDS, RunInput, past, prepared as names, present, row},
     prepare::CacheLayout,
+    step_form::StepInputs,
 };
 
 /// The names that a run binds, and the values that are reused.
@@ -20,7 +21,6 @@ pub(super) struct Signature {
     cache_names: Vec<CacheNames>,
     /// The inputs that the positions of a run determine.
     run_inputs: Vec<RunInput>,
-    takes_temperature: bool,
     constants: Constants,
     /// The current bindings of inputs that rarely change.
     bound: Option<Switches>,
@@ -44,8 +44,8 @@ struct Constants {
 #[derive(Clone, Copy, PartialEq)]
 struct Switches {
     latent: bool,
-    /// The temperature of the latent step, if one follows.
-    step: Option<f32>,
+    /// The form of the latent step, if one follows.
+    step: Option<StepInputs>,
 }
 
 impl Signature {
@@ -70,7 +70,6 @@ impl Signature {
         Ok(Self {
             cache_names: (0..layout.num_layers).map(CacheNames::of_layer).collect(),
             run_inputs: RunInput::ALL.into_iter().filter(|input| takes(input.name())).collect(),
-            takes_temperature: takes(names::LATENT_TEMPERATURE),
             constants,
             bound: None,
         })
@@ -90,10 +89,11 @@ impl Signature {
             let constants = &self.constants;
             binding.bind_input(names::LATENT_MASK, &constants.mask[usize::from(switches.latent)])?;
             binding.bind_input(names::LATENT_STEP, &constants.step[usize::from(switches.step.is_some())])?;
-            if self.takes_temperature {
-                let temperature = Tensor::from_array(([1], vec![switches.step.unwrap_or(1.0)]))?;
-                binding.bind_input(names::LATENT_TEMPERATURE, &temperature)?;
-            }
+            let form = switches.step.unwrap_or(StepInputs::HIDDEN);
+            binding.bind_input(names::LATENT_TEMPERATURE, &one(form.temperature)?)?;
+            binding.bind_input(names::LATENT_ROWS, &one(form.rows)?)?;
+            binding.bind_input(names::LATENT_HIDDEN, &one(form.hidden)?)?;
+            binding.bind_input(names::LATENT_RESCALE, &one(form.rescale)?)?;
             if !switches.latent {
                 binding.bind_input(names::LATENT_EMBEDS, &constants.unused_latent)?;
             }
@@ -182,6 +182,11 @@ impl Signature {
     pub(super) fn forget(&mut self) {
         self.bound = None;
     }
+}
+
+/// A tensor `[1]`.
+fn one<T: PrimitiveTensorElementType + Debug + Clone + 'static>(value: T) -> ort::Result<Tensor<T>> {
+    Tensor::from_array(([1], vec![value]))
 }
 
 impl CacheNames {

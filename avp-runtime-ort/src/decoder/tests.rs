@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::*;
 use crate::{
-    LoadOptions, Model, Prompt, ThinkOptions, context::Before, conventions::prepared as names, prepare_report,
+    LoadOptions, Model, Prompt, ThinkOptions, context::Before, conventions::prepared as names,
+    prepare_report, step_form::StepInputs,
 };
 
 fn runtime() -> &'static Runtime {
@@ -168,7 +169,7 @@ fn vectors_from_the_host_are_read_as_the_devices_own() {
     let past = model.facts().past(Before::default(), ids.len(), 3).unwrap();
     model
         .with_decoder(move |decoder| {
-            let next = Want { next_latent: Some(1.0), ..Want::default() };
+            let next = Want { next_latent: Some(StepInputs::HIDDEN), ..Want::default() };
             let hidden = Want { hidden: true, ..Want::default() };
             let mut sequence = decoder.begin(past.clone(), ids.len() + 2)?;
             let latent = decoder.run(&mut sequence, Input::Tokens(&ids), next)?.take_next_latent()?;

@@ -100,6 +100,11 @@ pub(crate) fn int64_tensor(name: &str, values: &[i64]) -> TensorProto {
     tensor(name, DataType::Int64, &[values.len() as i64], bytes)
 }
 
+/// An int64 tensor without dimensions.
+pub(crate) fn int64_scalar(name: &str, value: i64) -> TensorProto {
+    tensor(name, DataType::Int64, &[], value.to_le_bytes().to_vec())
+}
+
 /// The description of a tensor graph input or output; a dimension is a number or a symbol.
 pub(crate) fn tensor_value(name: &str, elem_type: i32, dims: &[Result<i64, &str>]) -> ValueInfoProto {
     use tensor_shape_proto::{Dimension, dimension};

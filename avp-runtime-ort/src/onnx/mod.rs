@@ -12,7 +12,9 @@ mod quantized;
 mod tensors;
 mod weights;
 
-pub(crate) use build::{constant, float_tensor, if_node, int64_tensor, node, set_dim, tensor_value};
+pub(crate) use build::{
+    constant, float_tensor, if_node, int64_scalar, int64_tensor, node, set_dim, tensor_value,
+};
 pub(crate) use external::{ExternalFiles, external_locations};
 pub(crate) use graph::GraphIndex;
 #[cfg(test)]

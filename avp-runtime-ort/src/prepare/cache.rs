@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Raised whenever preparing the same model gives another graph or report, to invalidate old files.
-const PREPARE_VERSION: u32 = 11;
+const PREPARE_VERSION: u32 = 12;
 
 /// A folder of prepared graphs.
 #[derive(Debug, Clone)]

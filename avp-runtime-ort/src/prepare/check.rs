@@ -20,6 +20,7 @@ use crate::{
     folder, identity,
     kv::KvCache,
     onnx::{ExternalFiles, ModelProto, external_locations},
+    step_form::StepInputs,
 };
 
 /// Options for comparing a prepared graph with its export.
@@ -146,9 +147,11 @@ fn compare(
         for length in lengths {
             let (piece, rest) = left.split_at(length);
             left = rest;
-            let (expected, cache) = run(&mut export, &check.report, &past_of_export, piece, LOGITS, 1.0)?;
+            let (expected, cache) =
+                run(&mut export, &check.report, &past_of_export, piece, LOGITS, StepInputs::HIDDEN)?;
             past_of_export = cache;
-            let (logits, cache) = run(&mut prepared, &check.report, &past, piece, LOGITS, 1.0)?;
+            let (logits, cache) =
+                run(&mut prepared, &check.report, &past, piece, LOGITS, StepInputs::HIDDEN)?;
             past = cache;
 
             let absolute = largest(logits.iter().zip(&expected).map(|(one, other)| one - other));
@@ -217,14 +220,14 @@ fn random_prompt(vocab_size: usize, seed: u64) -> Vec<u32> {
 }
 
 /// The last row of `output` as float32, and the longer cache, after an export or its prepared graph has read `tokens` with
-/// the cache `past`. A latent step uses the given temperature, if it has that input.
+/// the cache `past`. A latent step takes the given form.
 pub(super) fn run(
     session: &mut Session,
     report: &PrepareReport,
     past: &KvCache,
     tokens: &[u32],
     output: &str,
-    temperature: f32,
+    form: StepInputs,
 ) -> Result<(Vec<f32>, KvCache), ModelError> {
     let (start, end) = (past.seq_len(), past.seq_len() + tokens.len());
     let flag = |shape: Vec<usize>, value| Tensor::from_array((shape, vec![value]));
@@ -240,7 +243,10 @@ pub(super) fn run(
         let value: SessionInputValue<'_> = match name.as_str() {
             names::LATENT_MASK => flag(vec![1, 1, 1], false)?.into(),
             names::LATENT_STEP => flag(vec![1], output == names::NEXT_LATENT)?.into(),
-            names::LATENT_TEMPERATURE => Tensor::from_array(([1], vec![temperature]))?.into(),
+            names::LATENT_TEMPERATURE => Tensor::from_array(([1], vec![form.temperature]))?.into(),
+            names::LATENT_ROWS => Tensor::from_array(([1], vec![form.rows]))?.into(),
+            names::LATENT_HIDDEN => Tensor::from_array(([1], vec![form.hidden]))?.into(),
+            names::LATENT_RESCALE => flag(vec![1], form.rescale)?.into(),
             names::LATENT_EMBEDS => match &latent {
                 Some(latent) => latent.into(),
                 None => continue,

@@ -5,24 +5,34 @@ use super::{
     embedding::Embedding,
     head::{Cut, Head},
     latent::LatentStep,
-    realign::Realignment,
-    soft_embedding::{self, cast},
+    next_latent,
 };
 use crate::{
     conventions::{
         LOGITS,
-        prepared::{LAST_HIDDEN, LATENT_EMBEDS, LATENT_MASK, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT},
+        prepared::{
+            LAST_HIDDEN, LATENT_EMBEDS, LATENT_HIDDEN, LATENT_MASK, LATENT_RESCALE, LATENT_ROWS, LATENT_STEP,
+            LATENT_TEMPERATURE, NEXT_LATENT,
+        },
     },
     onnx::{
-        GraphProto, NodeProto, constant, float_tensor, if_node, int64_tensor, node, set_dim,
-        tensor_proto::DataType, tensor_value,
+        GraphProto, NodeProto, constant, int64_tensor, node, set_dim, tensor_proto::DataType, tensor_value,
     },
 };
 
 /// # Errors
 /// When the graph already has a value with the name of an added one.
 pub(super) fn check_names_are_free(graph: &GraphProto) -> Result<(), PrepareError> {
-    let added = [LATENT_MASK, LATENT_EMBEDS, LATENT_STEP, LATENT_TEMPERATURE, NEXT_LATENT];
+    let added = [
+        LATENT_MASK,
+        LATENT_EMBEDS,
+        LATENT_STEP,
+        LATENT_TEMPERATURE,
+        LATENT_ROWS,
+        LATENT_HIDDEN,
+        LATENT_RESCALE,
+        NEXT_LATENT,
+    ];
     let inputs = graph.input.iter().map(|value| value.name());
     let initializers = graph.initializer.iter().map(|tensor| tensor.name());
     let outputs = graph.node.iter().flat_map(|node| &node.output).map(String::as_str);
@@ -45,9 +55,9 @@ pub(super) fn apply(
     embedding: &Embedding,
     head: &Head,
     step: &LatentStep,
-    max_rows: usize,
+    block: usize,
 ) {
-    add_next_latent(graph, embedding, head, step, max_rows);
+    next_latent::add(graph, embedding, head, step, block);
     keep_last_row(graph, head);
     add_latent_input(graph, embedding);
 
@@ -55,11 +65,15 @@ pub(super) fn apply(
     let hidden_size = Ok(embedding.hidden_size as i64);
     let mask = tensor_value(LATENT_MASK, DataType::Bool as i32, &[Err("latent_batch"), any, Ok(1)]);
     let embeds = tensor_value(LATENT_EMBEDS, embedding.elem_type, &[Err("latent_batch"), any, hidden_size]);
-    graph.input.extend([mask, embeds, tensor_value(LATENT_STEP, DataType::Bool as i32, &[Ok(1)])]);
-
-    if matches!(step, LatentStep::Tied) {
-        graph.input.push(tensor_value(LATENT_TEMPERATURE, DataType::Float as i32, &[Ok(1)]));
-    }
+    graph.input.extend([mask, embeds]);
+    let numbers = [
+        (LATENT_STEP, DataType::Bool),
+        (LATENT_TEMPERATURE, DataType::Float),
+        (LATENT_ROWS, DataType::Int64),
+        (LATENT_HIDDEN, DataType::Float),
+        (LATENT_RESCALE, DataType::Bool),
+    ];
+    graph.input.extend(numbers.map(|(name, elem_type)| tensor_value(name, elem_type as i32, &[Ok(1)])));
 
     let one_row = [Err("batch_size"), Ok(1), hidden_size];
     graph.output.push(tensor_value(LAST_HIDDEN, head.elem_type, &one_row));
@@ -116,68 +130,10 @@ fn last_row(input: &str, output: &str) -> NodeProto {
     node("Slice", &format!("{output}.slice"), inputs, [output])
 }
 
-fn add_next_latent(
-    graph: &mut GraphProto,
-    embedding: &Embedding,
-    head: &Head,
-    step: &LatentStep,
-    max_rows: usize,
-) {
-    let then_branch = match step {
-        LatentStep::Tied => {
-            let nodes = soft_embedding::nodes(graph, embedding, &head.product, max_rows, BRANCH_OUTPUT);
-            branch(embedding, "avp.tied", nodes)
-        }
-        LatentStep::Untied(realignment) => {
-            let size = realignment.hidden_size as i64;
-            graph.initializer.push(float_tensor("avp.realignment", &[size, size], &realignment.matrix));
-            branch(embedding, "avp.untied", realigned(embedding, realignment))
-        }
-    };
-    let width = embedding.hidden_size;
-    let zeros = vec![
-        constant("avp.zeros", "avp.zeros", float_tensor("zeros", &[1, 1, width as i64], &vec![0.0; width])),
-        cast("avp.zeros", BRANCH_OUTPUT, embedding.elem_type),
-    ];
-    let else_branch = branch(embedding, "avp.no_step", zeros);
-    graph.node.push(if_node("avp.next_latent", LATENT_STEP, NEXT_LATENT, then_branch, else_branch));
-}
-
-const BRANCH_OUTPUT: &str = "avp.branch";
-
-/// `h @ W`, scaled to the target norm, in float32.
-fn realigned(embedding: &Embedding, realignment: &Realignment) -> Vec<NodeProto> {
-    let scalar = |name: &str, value| constant(name, name, float_tensor(name, &[1], &[value]));
-    vec![
-        cast(LAST_HIDDEN, "avp.last32", DataType::Float as i32),
-        node("MatMul", "avp.realign", ["avp.last32", "avp.realignment"], ["avp.aligned"]),
-        node("Mul", "avp.square", ["avp.aligned", "avp.aligned"], ["avp.squares"]),
-        constant("avp.norm.axis", "avp.norm.axis", int64_tensor("axis", &[-1])),
-        node("ReduceSum", "avp.sum", ["avp.squares", "avp.norm.axis"], ["avp.sum"]).with_int("keepdims", 1),
-        node("Sqrt", "avp.norm", ["avp.sum"], ["avp.norm"]),
-        // `avp` 0.2.1 never divides by less than 1e-6.
-        scalar("avp.norm.min", 1e-6),
-        node("Max", "avp.norm.clamp", ["avp.norm", "avp.norm.min"], ["avp.norm.clamped"]),
-        scalar("avp.norm.target", realignment.target_norm),
-        node("Div", "avp.scale", ["avp.norm.target", "avp.norm.clamped"], ["avp.scale"]),
-        node("Mul", "avp.scaled", ["avp.aligned", "avp.scale"], ["avp.scaled"]),
-        cast("avp.scaled", BRANCH_OUTPUT, embedding.elem_type),
-    ]
-}
-
-fn branch(embedding: &Embedding, name: &str, nodes: Vec<NodeProto>) -> GraphProto {
-    let width = Ok(embedding.hidden_size as i64);
-    GraphProto {
-        name: Some(name.to_owned()),
-        node: nodes,
-        output: vec![tensor_value(BRANCH_OUTPUT, embedding.elem_type, &[Err("latent_rows"), Ok(1), width])],
-        ..GraphProto::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::float_tensor;
 
     #[test]
     fn a_graph_with_an_added_name_is_refused() {

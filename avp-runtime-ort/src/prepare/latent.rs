@@ -3,13 +3,25 @@
 use super::{PrepareError, embedding::Embedding, head::Head, realign};
 use crate::onnx::{GraphIndex, Weights};
 
-/// The computation of the next latent input from the last hidden state.
+/// What a latent step reads beside the graph's own weights.
 pub(super) enum LatentStep {
-    /// The head is the embedding transposed: the expected embedding under the model's own prediction,
-    /// `softmax(logits) @ E` (`avp` 0.2.1, `project_to_embedding_space`).
-    Tied,
-    /// Head and embedding differ: `h @ W`, scaled to the mean norm of the embeddings (LatentMAS, section 3).
+    /// The head is the embedding transposed, and a hidden state lies in the space of the embeddings.
+    Tied {
+        /// Mean L2 norm of the rows of the embedding.
+        embedding_norm: f32,
+    },
+    /// Head and embedding differ: a hidden state is realigned first (LatentMAS, section 3).
     Untied(realign::Realignment),
+}
+
+impl LatentStep {
+    /// Mean L2 norm of the rows of the input embedding.
+    pub(super) fn embedding_norm(&self) -> f32 {
+        match self {
+            Self::Tied { embedding_norm } => *embedding_norm,
+            Self::Untied(realignment) => realignment.target_norm,
+        }
+    }
 }
 
 /// Head and embedding with a relative difference below this limit are one weight: exporters often quantize the head of a tied
@@ -27,10 +39,11 @@ pub(super) fn plan(
     embedding: &Embedding,
     head: &Head,
 ) -> Result<LatentStep, PrepareError> {
-    if head.weight == embedding.stored {
-        return Ok(LatentStep::Tied);
-    }
     let input = embedding.stored.load(index, weights)?;
+    let tied = || LatentStep::Tied { embedding_norm: realign::mean_norm(&input) };
+    if head.weight == embedding.stored {
+        return Ok(tied());
+    }
     let output = head.weight.load(index, weights)?;
     if (output.rows, output.cols) != (input.rows, input.cols) {
         return Err(PrepareError::Head {
@@ -40,10 +53,10 @@ pub(super) fn plan(
         });
     }
     let quantized = head.weight.is_quantized() || embedding.stored.is_quantized();
-    let tied = if quantized {
+    let equal = if quantized {
         input.relative_difference(&output) < QUANTIZATION_ERROR
     } else {
         input.equals(&output)
     };
-    if tied { Ok(LatentStep::Tied) } else { realign::solve(&input, &output).map(LatentStep::Untied) }
+    if equal { Ok(tied()) } else { realign::solve(&input, &output).map(LatentStep::Untied) }
 }

@@ -14,9 +14,8 @@
 //!   false `[1, 1, 1]` and a zero `[1, 1, hidden_size]`, at no cost.
 //! - The head reads only the last row: a prompt of 1,000 tokens computes one row of logits, not 1,000. Only the last row of the
 //!   hidden states is returned.
-//! - `next_latent` is computed only if `latent_step` is true. Tied embeddings: `softmax(logits / t) @ E`, where `t` is the
-//!   input `latent_temperature` (absent for untied embeddings). Untied embeddings: `h @ W`, scaled to the mean norm of the
-//!   embeddings (see [`realign`]). Both as defined by LatentMAS and `avp` 0.2.1.
+//! - `next_latent` is computed only if `latent_step` is true: a mean of embeddings, the hidden state, or both, as further
+//!   inputs tell (see [`next_latent`] and [`StepForm`](crate::StepForm)).
 //!
 //! Keeping `input_ids` keeps every shape computation of the export valid.
 
@@ -29,6 +28,7 @@ mod fingerprint;
 mod head;
 mod inputs;
 mod latent;
+mod next_latent;
 mod realign;
 mod report;
 mod rotary;
@@ -62,15 +62,15 @@ pub(crate) fn prepare(
     folder: &Path,
     head_dim: Option<usize>,
 ) -> Result<PrepareReport, PrepareError> {
-    prepare_with(model, folder, head_dim, soft_embedding::MAX_ROWS)
+    prepare_with(model, folder, head_dim, soft_embedding::BLOCK)
 }
 
-/// As [`prepare`], with at most `max_rows` embeddings in one latent step of a tied model.
+/// As [`prepare`], with `block` rows of a quantized embedding at a time.
 fn prepare_with(
     model: &mut ModelProto,
     folder: &Path,
     head_dim: Option<usize>,
-    max_rows: usize,
+    block: usize,
 ) -> Result<PrepareReport, PrepareError> {
     external_locations(model)?;
     let graph = model.graph.as_ref().ok_or(PrepareError::NoGraph)?;
@@ -90,7 +90,7 @@ fn prepare_with(
     let rotary = rotary::find(&index, &weights);
     let report = PrepareReport::new(&index, &embedding, &head, &step, cache, rotary)?;
     let graph = model.graph.as_mut().ok_or(PrepareError::NoGraph)?;
-    edit::apply(graph, &embedding, &head, &step, max_rows);
+    edit::apply(graph, &embedding, &head, &step, block);
     Ok(report)
 }
 

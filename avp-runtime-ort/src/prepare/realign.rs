@@ -16,6 +16,16 @@ pub(super) struct Realignment {
     pub(super) target_norm: f32,
 }
 
+/// Mean L2 norm of the rows of `table`, summed in float64.
+pub(super) fn mean_norm(table: &Table) -> f32 {
+    let mut row = vec![0.0; table.cols];
+    let norm = |at| {
+        table.read_row(at, &mut row);
+        row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
+    };
+    ((0..table.rows).map(norm).sum::<f64>() / table.rows.max(1) as f64) as f32
+}
+
 /// Ridge added to the Gram matrix; LatentMAS and `avp` 0.2.1 both use 1e-5.
 const RIDGE: f64 = 1e-5;
 

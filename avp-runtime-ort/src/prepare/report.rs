@@ -81,7 +81,7 @@ impl PrepareReport {
             embedding_operator: embedding.operator.clone(),
             head_node: head.node_name.clone(),
             head_operator: head.operator.clone(),
-            tied: matches!(step, LatentStep::Tied),
+            tied: matches!(step, LatentStep::Tied { .. }),
             vocab_size: embedding.vocab_size,
             hidden_size: embedding.hidden_size,
             dtype,

@@ -11,8 +11,8 @@ use std::{
 };
 
 use avp_runtime_ort::{
-    Context, Device, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError, Prompt, RunError,
-    ThinkOptions,
+    Context, Device, FrameOptions, GenerateOptions, LoadOptions, Model, ModelError, Prompt, RunError, Soft,
+    StepForm, ThinkOptions,
 };
 
 use crate::common::{load, repository, runtime, think};
@@ -141,30 +141,32 @@ fn the_hidden_state_is_the_same_with_and_without_the_context() {
 }
 
 #[test]
-fn a_temperature_changes_latent_steps_and_nothing_else() {
-    let model = model();
-    let think = |temperature, steps| {
-        let options = ThinkOptions { temperature, ..ThinkOptions::steps(steps) };
-        model.think("Who?", None, &options).unwrap().last_hidden_state
-    };
-    assert_eq!(think(1.0, 3), model.think("Who?", None, &ThinkOptions::steps(3)).unwrap().last_hidden_state);
-    assert_ne!(think(0.2, 3), think(1.0, 3));
-    assert_eq!(think(0.2, 0), think(1.0, 0));
+fn the_form_changes_latent_steps_and_nothing_else() {
+    for model in [model(), load("test-vectors/parity/tiny-llama")] {
+        let think = |form: &str, steps| {
+            let options = ThinkOptions { form: form.parse().unwrap(), ..ThinkOptions::steps(steps) };
+            model.think("Who?", None, &options).unwrap().last_hidden_state
+        };
+        assert_eq!(
+            think("peer", 3),
+            model.think("Who?", None, &ThinkOptions::steps(3)).unwrap().last_hidden_state
+        );
+        let forms = ["soft:temperature=0.2", "soft:rescale", "token", "mixed:hidden=0.5"];
+        for form in forms {
+            assert_ne!(think(form, 3), think("peer", 3), "{form}");
+            assert_eq!(think(form, 0), think("peer", 0), "{form}");
+        }
+    }
 }
 
 #[test]
-fn a_temperature_that_a_model_cannot_take_is_refused() {
-    let refused = |model: &Model, temperature| {
-        let options = ThinkOptions { temperature, ..ThinkOptions::steps(1) };
-        model.think("Who?", None, &options).unwrap_err().to_string()
+fn a_form_with_a_number_out_of_range_is_refused() {
+    let options = ThinkOptions {
+        form: StepForm::Soft(Soft { temperature: 0.0, ..Soft::default() }),
+        ..ThinkOptions::steps(1)
     };
-    let tied = model();
-    assert_eq!(refused(&tied, 0.0), "temperature must be above 0, got 0");
-    assert_eq!(refused(&tied, f32::INFINITY), "temperature must be above 0, got inf");
-    assert!(refused(&tied, f32::NAN).ends_with("got NaN"));
-    let untied = load("test-vectors/parity/tiny-llama");
-    let error = refused(&untied, 0.5);
-    assert_eq!(error, "temperature must be 1, since the model's embeddings are not tied, got 0.5");
+    let refused = model().think("Who?", None, &options).unwrap_err();
+    assert_eq!(refused.to_string(), "temperature must be above 0, got 0");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use avp_core::{Compression, Dialect};
 use avp_runtime_ort::{
-    Chat, Device, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Message, Prompt, ThinkOptions,
+    Chat, Device, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Message, Prompt, StepForm, ThinkOptions,
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
@@ -85,7 +85,7 @@ impl From<Ask> for Prompt {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Think {
     steps: Option<usize>,
-    temperature: Option<f32>,
+    form: StepForm,
     #[serde(deserialize_with = "millis")]
     timeout: Option<Duration>,
     diagnostics: bool,
@@ -97,7 +97,7 @@ impl From<Think> for ThinkOptions {
         let default = Self::default();
         Self {
             steps: given.steps.unwrap_or(default.steps),
-            temperature: given.temperature.unwrap_or(default.temperature),
+            form: given.form,
             timeout: given.timeout,
             diagnostics: given.diagnostics,
             reuse_prefix: given.reuse_prefix,
