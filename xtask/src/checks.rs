@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     codegen, demo, fuzz, hygiene, inspector, no_std, npm, onnxruntime, peers, portability,
     process::{cargo, run as run_command},
+    real,
 };
 
 /// One check. Its function returns a reason when this machine has to skip it.
@@ -39,7 +40,7 @@ static STEPS: [Step; 10] = [
 ];
 
 /// Steps that run only when named: each takes minutes, and installs what it needs.
-static EXTRA_STEPS: [Step; 6] = [
+static EXTRA_STEPS: [Step; 7] = [
     Step {
         name: "powerset",
         about: "libraries and program build with each pair of features",
@@ -58,6 +59,11 @@ static EXTRA_STEPS: [Step; 6] = [
         run: portability::big_endian,
     },
     Step { name: "fuzz", about: "each fuzz target for ten seconds", run: fuzz::smoke },
+    Step {
+        name: "real",
+        about: "pretrained models against Transformers and the Python peer; 16 GB",
+        run: real::test,
+    },
 ];
 
 /// The libraries that callers build with features of their own choice.

@@ -16,6 +16,7 @@ mod peers;
 mod portability;
 mod process;
 mod python;
+mod real;
 mod release;
 mod soak;
 mod tools;

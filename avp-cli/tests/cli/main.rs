@@ -17,6 +17,7 @@ mod prepare;
 mod protocol;
 #[cfg(unix)]
 mod readme;
+mod real;
 mod rosetta;
 mod serve;
 mod server;

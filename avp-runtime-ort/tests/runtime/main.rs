@@ -8,5 +8,6 @@ mod exchange;
 mod families;
 mod generate;
 mod parity;
+mod real;
 mod refusals;
 mod special_tokens;

@@ -79,20 +79,52 @@ impl Fixture {
     /// Compares a context with a cache as the peer serialized it.
     fn assert_cache(&self, what: &str, context: &Context, expected: &str) {
         let expected = fs::read(self.folder.join(expected)).unwrap();
-        let expected = KvView::decode(&expected).unwrap();
-        let frame = context.to_frame(&FrameOptions::default()).unwrap();
-        let frame = avp_core::Frame::decode(&frame).unwrap();
-        let actual = frame.kv_cache(frame.payload().unwrap()).unwrap();
-        assert_eq!(actual.header(), expected.header(), "{what}");
-        for (layer, (actual, expected)) in actual.layers().zip(expected.layers()).enumerate() {
-            assert_close(&format!("{what}, key {layer}"), &floats(actual.key()), &floats(expected.key()));
-            assert_close(
-                &format!("{what}, value {layer}"),
-                &floats(actual.value()),
-                &floats(expected.value()),
-            );
+        for Difference { part, absolute, .. } in differences(context, &expected) {
+            assert!(absolute <= TOLERANCE, "{what}, {part}: differs by {absolute}");
         }
     }
+}
+
+/// The difference of one tensor of two caches.
+pub(crate) struct Difference {
+    /// Key or value, and the layer.
+    pub(crate) part: String,
+    /// The largest absolute difference.
+    pub(crate) absolute: f32,
+    /// The norm of the difference, divided by the norm of what was expected.
+    pub(crate) relative: f64,
+}
+
+/// Compares each tensor of a context with that of a cache as the peer serialized it.
+pub(crate) fn differences(context: &Context, expected: &[u8]) -> Vec<Difference> {
+    let expected = KvView::decode(expected).unwrap();
+    let frame = context.to_frame(&FrameOptions::default()).unwrap();
+    let frame = avp_core::Frame::decode(&frame).unwrap();
+    let actual = frame.kv_cache(frame.payload().unwrap()).unwrap();
+    assert_eq!(actual.header(), expected.header());
+    let difference = |part: &str, layer: usize, actual: &[u8], expected: &[u8]| {
+        let (actual, expected) = (floats(actual), floats(expected));
+        assert_eq!(actual.len(), expected.len());
+        let errors = || actual.iter().zip(&expected).map(|(one, other)| one - other);
+        Difference {
+            part: format!("{part} {layer}"),
+            absolute: errors().map(f32::abs).fold(0.0, f32::max),
+            relative: norm(errors()) / norm(expected.iter().copied()),
+        }
+    };
+    let layers = actual.layers().zip(expected.layers()).enumerate();
+    layers
+        .flat_map(|(layer, (actual, expected))| {
+            [
+                difference("key", layer, actual.key(), expected.key()),
+                difference("value", layer, actual.value(), expected.value()),
+            ]
+        })
+        .collect()
+}
+
+fn norm(values: impl Iterator<Item = f32>) -> f64 {
+    values.map(|value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt()
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
