@@ -61,6 +61,11 @@ export interface Chat {
   /** Whether the template opens the assistant's turn. @defaultValue true */
   addGenerationPrompt?: boolean;
   /**
+   * Whether the messages go on in a context that ends between two turns, as after a call with `addGenerationPrompt: false`: the
+   * template's beginning is then not repeated. @defaultValue false
+   */
+  continues?: boolean;
+  /**
    * Whether the texts of special tokens in messages, tools and documents are text, so that no message can end its turn and begin
    * another one. @defaultValue false
    */
@@ -84,13 +89,16 @@ export interface CallOptions {
 }
 
 export interface ThinkOptions extends CallOptions {
-  /** Latent steps after the prompt; 0 only reads the prompt. @defaultValue 20 */
+  /**
+   * Latent steps after the prompt. 0 only reads the prompt: steps in the peer's form destroy the context of the real models that were
+   * tried. @defaultValue 0
+   */
   steps?: number;
   /**
-   * Divides the logits in a latent step: values below 1 move the step towards the likeliest token. Models without tied
-   * embeddings support only 1. @defaultValue 1
+   * The vector that a step feeds: `peer`, `hidden`, `token`, `soft` or `mixed`, the last two with options as in
+   * `soft:temperature=0.3,top_k=8,rescale` and `mixed:hidden=0.5`. @defaultValue "peer"
    */
-  temperature?: number;
+  form?: string;
   /** Whether to measure the norm of the hidden state at each step. @defaultValue false */
   diagnostics?: boolean;
 }

@@ -4,10 +4,11 @@ use std::{io::Write, num::NonZeroUsize, path::PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use avp_lab::{
-    Mode,
-    bench::{self, Loaded, Pipeline, Questions},
+    Handed, Mode,
+    bench::{self, Loaded, Paragraphs, Pipeline, Questions},
     embedded_model,
 };
+use avp_runtime_ort::StepForm;
 use clap::{
     Args, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
@@ -61,12 +62,24 @@ pub(crate) struct Handoff {
     /// Pipelines to run [default: all that the questions allow]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = pipeline())]
     pipeline: Vec<Pipeline>,
+    /// Paragraphs of a question that are read: all, or those that its supporting facts name
+    #[arg(long, value_name = "WHICH", default_value = "all", requires = "dataset")]
+    paragraphs: ParagraphsName,
     /// Modes to compare
-    #[arg(long, value_name = "MODES", value_delimiter = ',', default_value = "direct,text,latent")]
+    #[arg(long, value_name = "MODES", value_delimiter = ',', default_value = "nothing,direct,text,latent")]
     mode: Vec<ModeName>,
     /// Latent steps of each agent before the last; each number is a mode of its own
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "0,10,20")]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "0")]
     steps: Vec<usize>,
+    /// Form of the latent steps, as of `think --form`; named several times, each is a mode of its own
+    #[arg(long, value_name = "FORM", default_value = "peer")]
+    form: Vec<StepForm>,
+    /// Where a context ends: in the assistant's opened turn, or behind the turn that was read; each is a mode of its own
+    #[arg(long, value_name = "TURNS", value_delimiter = ',', default_value = "open")]
+    turn: Vec<Turn>,
+    /// Keep each answer in FILE as it comes; answers that it has are not computed again
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
     /// Agents before the last in a fan-out
     #[arg(long, value_name = "N", default_value_t = 3)]
     specialists: usize,
@@ -89,9 +102,22 @@ pub(crate) struct Handoff {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ModeName {
+    Nothing,
     Direct,
     Text,
     Latent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ParagraphsName {
+    All,
+    Gold,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Turn {
+    Open,
+    Closed,
 }
 
 impl Handoff {
@@ -107,7 +133,13 @@ impl Handoff {
         check_folder(self.html.as_ref())?;
         let folder = self.model.folder()?;
         let questions = match &self.dataset {
-            Some(path) => Questions::from_file(path, &self.pipeline, self.limit, self.seed)?,
+            Some(path) => {
+                let paragraphs = match self.paragraphs {
+                    ParagraphsName::All => Paragraphs::All,
+                    ParagraphsName::Gold => Paragraphs::Gold,
+                };
+                Questions::from_file(path, paragraphs, &self.pipeline, self.limit, self.seed)?
+            }
             None => Questions::generate(&folder, &self.pipeline, self.limit, self.seed)?,
         };
         let run = &self.model.run;
@@ -118,6 +150,7 @@ impl Handoff {
             modes: self.modes(),
             specialists: self.specialists,
             max_tokens: self.max_tokens,
+            keep: self.keep.clone(),
         };
         let report = handoff.run(&loaded, &questions)?;
         if let Some(html) = &self.html {
@@ -136,7 +169,20 @@ impl Handoff {
         let modes = self.mode.iter().flat_map(|mode| match mode {
             ModeName::Direct => vec![Mode::Direct],
             ModeName::Text => vec![Mode::Text],
-            ModeName::Latent => self.steps.iter().map(|&steps| Mode::Latent { steps }).collect(),
+            ModeName::Nothing => vec![Mode::Nothing],
+            ModeName::Latent => self.latent(),
+        });
+        modes.collect()
+    }
+
+    /// Every combination of where a context ends, steps and form; without steps the forms are one.
+    fn latent(&self) -> Vec<Mode> {
+        let closed = self.turn.iter().map(|turn| *turn == Turn::Closed);
+        let modes = closed.flat_map(|closed| {
+            self.steps.iter().flat_map(move |&steps| {
+                let forms = if steps == 0 { &[StepForm::Peer][..] } else { &self.form };
+                forms.iter().map(move |&form| Mode::Latent(Handed { steps, form, closed }))
+            })
         });
         modes.collect()
     }

@@ -24,6 +24,9 @@ pub(crate) struct RunArgs {
     /// Threads of one run, at most one for each core; 0 uses all cores
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
+    /// Let idle threads sleep at once: slower steps, but other processes get the core
+    #[arg(long)]
+    no_spinning: bool,
     /// Variant of the model: fp32, fp16, q4, q4f16, int8, uint8, bnb4 or quantized [default: model.onnx]
     #[arg(long, value_name = "DTYPE")]
     dtype: Option<Dtype>,
@@ -63,7 +66,13 @@ impl RunArgs {
             Device::Cuda { id, .. } => Device::Cuda { id, memory_limit: self.gpu_memory },
             other => other,
         };
-        LoadOptions { threads: self.threads, dtype: self.dtype, device, ..LoadOptions::default() }
+        LoadOptions {
+            threads: self.threads,
+            dtype: self.dtype,
+            device,
+            spinning: !self.no_spinning,
+            ..LoadOptions::default()
+        }
     }
 }
 

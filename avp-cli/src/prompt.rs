@@ -32,8 +32,11 @@ pub(crate) struct PromptArgs {
     /// Variable of the chat template, such as `enable_thinking=false`; a value that is not JSON is a string
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
     variables: Vec<(String, Value)>,
+    /// Continue between two turns of the context, which `think --closed` wrote: the template's beginning is not repeated
+    #[arg(long, requires = "context", conflicts_with_all = ["system", "tools", "documents"])]
+    continues: bool,
     /// Read the prompt unchanged, without a chat template
-    #[arg(long, requires = "prompt", conflicts_with_all = ["system", "tools", "documents", "template", "variables"])]
+    #[arg(long, requires = "prompt", conflicts_with_all = ["system", "tools", "documents", "template", "variables", "continues"])]
     raw: bool,
 }
 
@@ -67,6 +70,7 @@ impl PromptArgs {
             documents: array(&self.documents, "an array of documents")?,
             template: self.template.clone(),
             variables: self.variables.iter().cloned().collect(),
+            continues: self.continues,
             ..Chat::from(messages)
         }))
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, ensure};
 use avp_core::{Dialect, Rule};
 use avp_runtime_ort::{
-    Context, ContextError, FrameOptions, FrameReadOptions, Model, Runtime, StepForm, ThinkOptions,
+    Context, ContextError, FrameOptions, FrameReadOptions, Model, Prompt, Runtime, StepForm, ThinkOptions,
 };
 use clap::Args;
 use serde::Serialize;
@@ -24,6 +24,9 @@ pub(crate) struct Think {
     model: ModelArgs,
     #[command(flatten)]
     prompt: PromptArgs,
+    /// End the context behind the turn of the prompt, and do not open the assistant's turn
+    #[arg(long, conflicts_with = "raw")]
+    closed: bool,
     /// Latent steps after the prompt
     #[arg(long, value_name = "N", default_value_t = 0)]
     steps: usize,
@@ -73,7 +76,10 @@ impl Think {
             (&self.output, &self.metrics) != (&Some(Output::Stdout), &Some(Output::Stdout)),
             "frame and metrics cannot both go to standard output"
         );
-        let prompt = self.prompt.read(self.context.as_ref())?;
+        let mut prompt = self.prompt.read(self.context.as_ref())?;
+        if let Prompt::Chat(chat) = &mut prompt {
+            chat.add_generation_prompt = !self.closed;
+        }
         let runtime = self.model.runtime()?;
         let context = self.context.as_ref().map(|input| read_context(&runtime, input)).transpose()?;
         let model = self.model.load(&runtime)?;

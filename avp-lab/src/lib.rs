@@ -11,5 +11,5 @@ mod statistics;
 mod table;
 mod world;
 
-pub use mode::Mode;
+pub use mode::{Handed, Mode};
 pub use model::embedded_model;

@@ -8,6 +8,14 @@ use crate::PrepareError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
+    /// The calibration of the model cannot be read or written, or belongs to another model.
+    #[error("calibration {}: {message}: run `avp calibrate` again", path.display())]
+    Calibration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A required file is missing.
     #[error("the model folder has no {}: {}", file_name(path), path.display())]
     MissingFile {
@@ -198,6 +206,17 @@ pub enum RunError {
     /// [`Prompt::Vectors`](crate::Prompt::Vectors) is not supported by this call.
     #[error("expected a prompt of text, got vectors")]
     NotText,
+    /// The model has no calibration, which says what latent steps do on it.
+    #[error(
+        "the model is not calibrated, so nothing is known of latent steps on it: run `avp calibrate`, or name a number of steps"
+    )]
+    NotCalibrated,
+    /// The model's calibration cannot be used.
+    #[error("{message}")]
+    Calibration {
+        /// The file, and what is wrong with it.
+        message: String,
+    },
     /// The result has no context.
     #[error("the result has no context: set ThinkOptions::keep_context")]
     NoContext,

@@ -8,6 +8,8 @@ use crate::{
     decoder::{Decoder, Input, Sequence, Want},
     onnx::Table,
     prepare::read_tables,
+    step_watch::prediction,
+    think::norm,
     tokens::Tokens,
 };
 
@@ -122,6 +124,44 @@ impl Inspector<'_> {
                 logits.push(decoder.run(sequence, input, Want::LOGITS)?.logits()?.into_owned());
             }
             Ok(logits)
+        })
+    }
+
+    /// How surprising each of `tokens` but the first is behind `context` and those before it, in nats: the negative logarithm of its
+    /// probability. Other calls wait until all are computed.
+    ///
+    /// # Errors
+    /// When the context does not fit the model, the window is too short, or ONNX Runtime fails.
+    pub fn surprise(&self, context: &Context, tokens: &[u32]) -> Result<Vec<f32>, RunError> {
+        let past = self.0.facts().past(Before::all(Some(context)), tokens.len(), 0)?;
+        let tokens = tokens.to_vec();
+        self.0.with_decoder(move |decoder| {
+            let mut sequence = decoder.begin(past, tokens.len())?;
+            let mut after = |pair: &[u32]| {
+                let logits = decoder.run(&mut sequence, Input::Tokens(&pair[..1]), Want::LOGITS)?;
+                let logits = logits.logits()?;
+                let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+                let total: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+                let logit = logits.get(pair[1] as usize).copied().unwrap_or(f32::NEG_INFINITY);
+                Ok((total.ln() - f64::from(logit - largest)) as f32)
+            };
+            tokens.windows(2).map(&mut after).collect()
+        })
+    }
+
+    /// The hidden state's norm, and the entropy of the next token in nats, behind each of `tokens` from an empty context.
+    ///
+    /// # Errors
+    /// As [`last_hidden_state`](Self::last_hidden_state).
+    pub fn states(&self, tokens: &[u32]) -> Result<Vec<(f32, f32)>, RunError> {
+        let tokens = tokens.to_vec();
+        self.with_new_sequence(tokens.len(), move |decoder, sequence| {
+            let want = Want { logits: true, ..HIDDEN };
+            let mut next = |token: &u32| {
+                let outputs = decoder.run(sequence, Input::Tokens(std::slice::from_ref(token)), want)?;
+                Ok((norm(&outputs.last_hidden()?), prediction(&outputs.logits()?).1))
+            };
+            tokens.iter().map(&mut next).collect()
         })
     }
 

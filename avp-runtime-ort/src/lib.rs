@@ -33,6 +33,7 @@
 #![deny(missing_docs)]
 
 mod cache_folder;
+mod calibration;
 mod chat;
 mod config;
 mod context;
@@ -53,10 +54,12 @@ mod onnx;
 mod prepare;
 mod runtime;
 mod step_form;
+mod step_watch;
 mod think;
 mod tokens;
 
 pub use cache_folder::cache_folder;
+pub use calibration::{Calibration, MeasuredSteps};
 pub use chat::{Chat, Content, Message, Prompt, Rendered};
 pub use context::{Context, Fingerprint, FrameOptions, FrameReadOptions};
 pub use decoder::Device;
@@ -75,6 +78,7 @@ pub use prepare::{
 };
 pub use runtime::Runtime;
 pub use step_form::{Soft, StepForm, UnknownStepForm};
+pub use step_watch::{Departure, StepLimits};
 pub use think::{StepsTime, ThinkOptions, Thought};
 
 #[cfg(doctest)]

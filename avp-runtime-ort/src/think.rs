@@ -18,6 +18,7 @@ use crate::{
     kv::Past,
     metrics::{ThinkMetrics, TransferDiagnostics},
     step_form::{StepForm, StepInputs},
+    step_watch::{Departure, StepLimits, StepWatch},
 };
 
 /// Options of [`Model::think`](crate::Model::think).
@@ -37,6 +38,9 @@ pub struct ThinkOptions {
     pub steps: usize,
     /// The form of the steps; the peer's by default.
     pub form: StepForm,
+    /// Limits that the state must keep for the next step to be taken; `None`, the default, takes every step, as `avp` does. With them,
+    /// the logits of each step are copied from the device. [`Thought::departure`] says why steps ended early.
+    pub limits: Option<StepLimits>,
     /// Keep the KV-cache as a [`Context`]; true by default. Without it the cache is freed and only
     /// [`Thought::last_hidden_state`] is left, which is all that another model can use.
     pub keep_context: bool,
@@ -56,6 +60,7 @@ impl Default for ThinkOptions {
         Self {
             steps: 0,
             form: StepForm::Peer,
+            limits: None,
             keep_context: true,
             timeout: None,
             diagnostics: false,
@@ -87,6 +92,8 @@ pub struct Thought {
     pub context_tokens: usize,
     /// Latent steps taken.
     pub num_steps: usize,
+    /// Why fewer steps were taken than asked for, where [`ThinkOptions::limits`] ended them.
+    pub departure: Option<Departure>,
     /// From the first run to the end of the prompt.
     pub prompt_time: Duration,
     /// From the first run to the end.
@@ -150,6 +157,8 @@ struct Running {
     norms: Vec<f32>,
     has_nan: bool,
     has_inf: bool,
+    watch: StepWatch,
+    departure: Option<Departure>,
 }
 
 impl Thinking {
@@ -173,7 +182,7 @@ impl Thinking {
             options,
             form,
             identity: facts.identity.clone(),
-            origin: Origin::new(facts.fingerprint.clone(), before, reading.unread_tokens(), options.steps),
+            origin: Origin::new(facts.fingerprint.clone(), before, reading.unread_tokens()),
             has_prior_context: context.is_some(),
             steps_before: before.num_steps(),
             reused_tokens,
@@ -208,6 +217,8 @@ impl Task for Thinking {
             norms: Vec::new(),
             has_nan: false,
             has_inf: false,
+            watch: StepWatch::default(),
+            departure: None,
         };
         Box::new(running).step(decoder)
     }
@@ -232,6 +243,10 @@ impl Task for Running {
             self.prompt_time = self.first_run.elapsed();
             outputs
         };
+        let options = &self.call.options;
+        if let Some(limits) = options.limits.filter(|_| options.steps > 0) {
+            self.departure = self.watch.see(&limits, norm(&outputs.last_hidden()?), &outputs.logits()?);
+        }
         if self.call.options.diagnostics {
             let hidden = outputs.last_hidden()?;
             self.norms.push(norm(&hidden));
@@ -239,7 +254,7 @@ impl Task for Running {
             self.has_inf |= hidden.iter().any(|value| value.is_infinite());
         }
         // Behind a NaN there is nothing but NaN; the peer takes no more steps either.
-        if self.taken == self.call.options.steps || self.has_nan {
+        if self.taken == self.call.options.steps || self.has_nan || self.departure.is_some() {
             return self.finish(decoder, &outputs).map(ControlFlow::Break);
         }
         self.latent = Some(outputs.take_next_latent()?);
@@ -252,15 +267,16 @@ impl Running {
     fn want(&self) -> Want {
         let options = &self.call.options;
         let last = self.taken == options.steps;
+        let watched = options.limits.is_some() && options.steps > 0;
         Want {
-            logits: false,
-            hidden: last || options.diagnostics,
+            logits: watched,
+            hidden: last || options.diagnostics || watched,
             next_latent: (!last).then_some(self.call.form),
         }
     }
 
     fn finish(self, decoder: &mut Decoder, outputs: &Outputs) -> Result<Thought, RunError> {
-        let Self { call, taken, .. } = self;
+        let Self { call, taken, departure, .. } = self;
         let options = call.options;
         let last_hidden_state = outputs.last_hidden()?;
         if !options.diagnostics && !last_hidden_state.iter().all(|value| value.is_finite()) {
@@ -270,7 +286,7 @@ impl Running {
             let cache = decoder.end(self.sequence)?;
             let steps = call.steps_before + taken;
             let context = Context::new(cache, call.identity.clone(), steps, last_hidden_state.clone());
-            Some(context.computed_from(&call.origin))
+            Some(context.computed_from(&call.origin, taken))
         } else {
             None
         };
@@ -283,6 +299,10 @@ impl Running {
             has_nan: self.has_nan,
             has_inf: self.has_inf,
             norm_trajectory: Some(self.norms),
+            warnings: departure
+                .map(|why| format!("ended after {taken} of {} latent steps: {why}", options.steps))
+                .into_iter()
+                .collect(),
             ..TransferDiagnostics::default()
         });
         let seconds = call.start.elapsed().as_secs_f64();
@@ -293,6 +313,7 @@ impl Running {
             reused_tokens: call.reused_tokens,
             context_tokens: call.context_tokens,
             num_steps: taken,
+            departure: departure.filter(|_| taken < options.steps),
             prompt_time: self.prompt_time,
             total_time: self.first_run.elapsed(),
             steps_time: self.steps_time,
@@ -309,7 +330,7 @@ impl Running {
 }
 
 /// Summed in float64: a hidden state has thousands of numbers.
-fn norm(values: &[f32]) -> f32 {
+pub(crate) fn norm(values: &[f32]) -> f32 {
     values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
 }
 

@@ -9,7 +9,8 @@ use crate::{
     server::{Server, answer, head},
 };
 
-const NOTES: &str = "Anna moved from Oslo to Lisbon in 2019. Her brother Karl lives in Vienna and works as a baker.";
+const NOTES: &str =
+    "Anna moved from Oslo to Lisbon in 2019. Her brother Karl lives in Vienna and works as a baker.";
 
 #[test]
 #[ignore = "needs gigabytes: cargo xtask test real"]

@@ -1,16 +1,20 @@
 //! Answers one question in one mode: the agents run in turn, and every hand-over is a real frame.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use avp_runtime_ort::{
-    Context, ContextError, Finish, FrameOptions, FrameReadOptions, GenerateOptions, Model, RunError, Runtime,
-    ThinkOptions,
+    Chat, Context, ContextError, Finish, FrameOptions, FrameReadOptions, GenerateOptions, Message, Model,
+    Prompt, RunError, Runtime, ThinkOptions,
 };
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::plan::{Note, Plan, Turn};
-use crate::mode::Mode;
+use crate::mode::{Handed, Mode};
 
 /// The model, and its token limits.
 pub(super) struct Agents<'m> {
@@ -23,14 +27,15 @@ pub(super) struct Agents<'m> {
 }
 
 /// The outcome of a question.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Outcome {
     Answered(Answer),
     /// Something did not fit the window of the model. The reason has no numbers, so that equal reasons are counted together.
-    Skipped(&'static str),
+    Skipped(Cow<'static, str>),
 }
 
 /// An answer and its costs.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Answer {
     pub(super) text: String,
     /// Whether the model ended its turn.
@@ -48,7 +53,7 @@ pub(super) struct Answer {
 }
 
 /// One agent's part in an answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Part {
     pub(super) agent: String,
     /// Tokens of its prompt, all of them evaluated.
@@ -67,16 +72,17 @@ impl Agents<'_> {
         let done = match mode {
             Mode::Direct => self.direct(plan),
             Mode::Text => self.in_text(&plan.turns),
-            Mode::Latent { steps } => self.latent(&plan.turns, steps),
+            Mode::Nothing => self.alone(&plan.turns),
+            Mode::Latent(handed) => self.latent(&plan.turns, handed),
         };
         match done {
             Ok(answer) => Ok(Outcome::Answered(answer)),
             Err(error) => match error.downcast_ref::<RunError>() {
                 Some(RunError::PromptTooLong { .. }) => {
-                    Ok(Outcome::Skipped("a prompt is longer than the window"))
+                    Ok(Outcome::Skipped("a prompt is longer than the window".into()))
                 }
                 Some(RunError::ContextTooLong { .. }) => {
-                    Ok(Outcome::Skipped("context, prompt and steps are longer than the window"))
+                    Ok(Outcome::Skipped("context, prompt and steps are longer than the window".into()))
                 }
                 _ => Err(error),
             },
@@ -86,7 +92,15 @@ impl Agents<'_> {
     /// One agent does the work of all.
     fn direct(&self, plan: &Plan<'_>) -> Result<Answer> {
         let last = plan.turns.last().context("a pipeline has an agent")?;
-        let written = self.write(&last.agent, &plan.direct, None, self.max_answer_tokens)?;
+        let written = self.write(&last.agent, plan.direct.as_str(), None, self.max_answer_tokens)?;
+        let total_time = written.part.time;
+        Ok(written.into_answer(Vec::new(), Handover::default(), total_time))
+    }
+
+    /// The last agent gets its prompt without what the others have read.
+    fn alone(&self, turns: &[Turn<'_>]) -> Result<Answer> {
+        let last = turns.last().context("a pipeline has an agent")?;
+        let written = self.write(&last.agent, last.behind_context.as_str(), None, self.max_answer_tokens)?;
         let total_time = written.part.time;
         Ok(written.into_answer(Vec::new(), Handover::default(), total_time))
     }
@@ -98,21 +112,23 @@ impl Agents<'_> {
         let mut parts = Vec::new();
         let mut handover = Handover::default();
         for turn in before {
-            let written = self.write(&turn.agent, &(turn.from_text)(&notes), None, self.max_note_tokens)?;
+            let written = self.write(&turn.agent, (turn.from_text)(&notes), None, self.max_note_tokens)?;
             handover.bytes += written.text.len();
             parts.push(written.part);
             notes.push(Note { agent: turn.agent.clone(), text: written.text });
         }
-        let written = self.write(&last.agent, &(last.from_text)(&notes), None, self.max_answer_tokens)?;
+        let written = self.write(&last.agent, (last.from_text)(&notes), None, self.max_answer_tokens)?;
         Ok(written.into_answer(parts, handover, start.elapsed()))
     }
 
-    fn latent(&self, turns: &[Turn<'_>], steps: usize) -> Result<Answer> {
+    fn latent(&self, turns: &[Turn<'_>], handed: Handed) -> Result<Answer> {
         let start = Instant::now();
         let (last, before) = turns.split_last().context("a pipeline has an agent")?;
         let mut frame = Bytes::new();
         let mut parts = Vec::new();
         let mut handover = Handover::default();
+        let Handed { steps, form, closed } = handed;
+        let options = ThinkOptions { form, ..ThinkOptions::steps(steps) };
         for turn in before {
             let turn_start = Instant::now();
             let received = self.receive(frame)?;
@@ -120,7 +136,11 @@ impl Agents<'_> {
             let known = received.as_ref().map_or(0, Context::seq_len);
             let context = self
                 .model
-                .think(turn.behind_context.as_str(), received.as_ref(), &ThinkOptions::steps(steps))?
+                .think(
+                    turn_of(&turn.behind_context, received.as_ref(), closed, closed),
+                    received.as_ref(),
+                    &options,
+                )?
                 .into_context()?;
             let export = Instant::now();
             frame = context
@@ -139,8 +159,12 @@ impl Agents<'_> {
         let received = self.receive(frame)?;
         let imported = last_start.elapsed();
         handover.time += imported;
-        let mut written =
-            self.write(&last.agent, &last.behind_context, received.as_ref(), self.max_answer_tokens)?;
+        let mut written = self.write(
+            &last.agent,
+            turn_of(&last.behind_context, received.as_ref(), closed, false),
+            received.as_ref(),
+            self.max_answer_tokens,
+        )?;
         written.first_token_time += imported;
         written.part.time += imported;
         Ok(written.into_answer(parts, handover, start.elapsed()))
@@ -157,7 +181,7 @@ impl Agents<'_> {
     fn write(
         &self,
         agent: &str,
-        prompt: &str,
+        prompt: impl Into<Prompt>,
         context: Option<&Context>,
         max_tokens: usize,
     ) -> Result<Written, RunError> {
@@ -178,6 +202,16 @@ impl Agents<'_> {
             part,
         })
     }
+}
+
+/// `text` as a message of the user: behind a context whose turns are `closed` it goes on in the conversation. With `ends` it is not
+/// followed by the assistant's opened turn.
+fn turn_of(text: &str, context: Option<&Context>, closed: bool, ends: bool) -> Prompt {
+    Prompt::Chat(Chat {
+        add_generation_prompt: !ends,
+        continues: closed && context.is_some(),
+        ..Chat::from(vec![Message::new("user", text)])
+    })
 }
 
 /// The hand-overs so far.

@@ -24,7 +24,8 @@ pub(super) struct Task {
     pub(super) question: String,
     /// The context of the question; can be empty.
     pub(super) paragraphs: Vec<String>,
-    pub(super) answer: String,
+    /// The references, any of which is right; at least one.
+    pub(super) answers: Vec<String>,
     pub(super) metric: Metric,
 }
 
@@ -39,15 +40,43 @@ pub(super) struct Dataset {
 #[derive(Deserialize)]
 struct Record {
     question: String,
-    answer: String,
+    #[serde(alias = "answers")]
+    answer: References,
     #[serde(default)]
-    context: Option<Paragraphs>,
+    context: Option<Texts>,
+    #[serde(default)]
+    supporting_facts: Option<Facts>,
+}
+
+/// One reference, or several that are equally right.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum References {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// Titles of the paragraphs that an answer needs: in pairs with a sentence, or as a column.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Facts {
+    Listed(Vec<(String, usize)>),
+    Columns { title: Vec<String> },
+}
+
+/// The paragraphs of a question that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paragraphs {
+    /// All that the data set gives, most of which do not matter: HotpotQA's distractor setting.
+    All,
+    /// Those that `supporting_facts` names.
+    Gold,
 }
 
 /// HotpotQA's own form, and the columns that data-set libraries convert it to.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Paragraphs {
+enum Texts {
     Listed(Vec<(String, Vec<String>)>),
     Columns { title: Vec<String>, sentences: Vec<Vec<String>> },
 }
@@ -57,12 +86,13 @@ impl Dataset {
     ///
     /// # Errors
     /// When it cannot be read, has no questions, or a record is malformed; names the file and the line or element.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path, paragraphs: Paragraphs) -> Result<Self> {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
         let records =
             if text.trim_ascii_start().starts_with(b"[") { array(path, text)? } else { lines(path, text)? };
-        let tasks: Vec<Task> = records.into_iter().map(|(number, record)| record.into_task(number)).collect();
+        let tasks = records.into_iter().map(|(number, record)| record.into_task(number, paragraphs));
+        let tasks = tasks.collect::<Result<Vec<Task>>>().with_context(|| path.display().to_string())?;
         if tasks.is_empty() {
             bail!("{} has no questions", path.display());
         }
@@ -84,7 +114,7 @@ impl Dataset {
                     number: index + 1,
                     question: task.question,
                     paragraphs: vec![task.document],
-                    answer: task.answer,
+                    answers: vec![task.answer],
                     metric,
                 })
             })
@@ -123,25 +153,41 @@ impl fmt::Display for Generated {
 }
 
 impl Record {
-    fn into_task(self, number: usize) -> Task {
-        let metric = if self.context.is_none() && self.answer.contains("####") {
-            Metric::Number
-        } else {
-            Metric::Words
+    fn into_task(self, number: usize, paragraphs: Paragraphs) -> Result<Task> {
+        let answers = match self.answer {
+            References::One(answer) => vec![answer],
+            References::Several(answers) => answers,
         };
-        let paragraph = |title: String, sentences: Vec<String>| format!("{title}: {}", sentences.concat());
-        let paragraphs = match self.context {
+        if answers.iter().all(|answer| answer.trim().is_empty()) {
+            bail!("question {number} has no answer");
+        }
+        let is_number = self.context.is_none() && answers.iter().any(|answer| answer.contains("####"));
+        let texts: Vec<(String, Vec<String>)> = match self.context {
             None => Vec::new(),
-            Some(Paragraphs::Listed(listed)) => {
-                listed.into_iter().map(|(title, sentences)| paragraph(title, sentences)).collect()
-            }
-            Some(Paragraphs::Columns { title, sentences }) => title
-                .into_iter()
-                .zip(sentences)
-                .map(|(title, sentences)| paragraph(title, sentences))
-                .collect(),
+            Some(Texts::Listed(listed)) => listed,
+            Some(Texts::Columns { title, sentences }) => title.into_iter().zip(sentences).collect(),
         };
-        Task { number, question: self.question, paragraphs, answer: self.answer, metric }
+        let gold: Vec<String> = match (paragraphs, self.supporting_facts) {
+            (Paragraphs::All, _) => texts.iter().map(|(title, _)| title.clone()).collect(),
+            (Paragraphs::Gold, Some(Facts::Listed(facts))) => {
+                facts.into_iter().map(|(title, _)| title).collect()
+            }
+            (Paragraphs::Gold, Some(Facts::Columns { title })) => title,
+            (Paragraphs::Gold, None) => {
+                bail!("question {number} has no `supporting_facts`, which name its gold paragraphs")
+            }
+        };
+        Ok(Task {
+            number,
+            question: self.question,
+            paragraphs: texts
+                .into_iter()
+                .filter(|(title, _)| gold.contains(title))
+                .map(|(title, sentences)| format!("{title}: {}", sentences.concat()))
+                .collect(),
+            answers,
+            metric: if is_number { Metric::Number } else { Metric::Words },
+        })
     }
 }
 
@@ -210,7 +256,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data.jsonl");
         std::fs::write(&path, text).unwrap();
-        Dataset::read(&path)
+        Dataset::read(&path, Paragraphs::All)
     }
 
     fn refused(text: &str) -> String {
@@ -240,6 +286,38 @@ mod tests {
     }
 
     #[test]
+    fn gold_paragraphs_are_those_that_the_facts_name() {
+        let listed = r#"{"question":"Where?","answer":"Rome","supporting_facts":[["B",0],["B",1]],
+            "context":[["A",["One."]],["B",["Two."]]]}"#
+            .replace('\n', "");
+        let columns =
+            r#"{"question":"Where?","answer":"Rome","supporting_facts":{"title":["B"],"sent_id":[0]},
+            "context":{"title":["A","B"],"sentences":[["One."],["Two."]]}}"#
+                .replace('\n', "");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data.jsonl");
+        for text in [listed, columns] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(Dataset::read(&path, Paragraphs::Gold).unwrap().tasks[0].paragraphs, ["B: Two."]);
+        }
+        std::fs::write(&path, r#"{"question":"q","answer":"a"}"#).unwrap();
+        let error = format!("{:#}", Dataset::read(&path, Paragraphs::Gold).unwrap_err());
+        assert!(error.contains("question 1 has no `supporting_facts`"), "{error}");
+    }
+
+    #[test]
+    fn answers_may_be_several_but_not_none() {
+        for answers in [r#""answer":["a","b"]"#, r#""answers":["a","b"]"#] {
+            let data = read(&format!("{{\"question\":\"q\",{answers}}}")).unwrap();
+            assert_eq!(data.tasks[0].answers, ["a", "b"]);
+        }
+        for answers in [r#""answer":[]"#, r#""answer":"""#, r#""answers":[" "]"#] {
+            let message = refused(&format!("{{\"question\":\"q\",{answers}}}"));
+            assert!(message.contains("question 1 has no answer"), "{message}");
+        }
+    }
+
+    #[test]
     fn a_bad_record_is_named_by_file_and_line() {
         let good = r#"{"question":"q","answer":"a"}"#;
         let message = refused(&format!("{good}\n{{\"question\": \"q\"}}\n"));
@@ -251,7 +329,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("data.jsonl");
             std::fs::write(&path, b"{\"question\": \"\xff\"}").unwrap();
-            Dataset::read(&path).unwrap_err()
+            Dataset::read(&path, Paragraphs::All).unwrap_err()
         });
         assert!(message.contains("line 1"), "{message}");
     }
@@ -260,7 +338,7 @@ mod tests {
     fn a_file_without_questions_is_an_error() {
         assert!(refused("").contains("has no questions"));
         assert!(refused("\n[]").contains("has no questions"));
-        let error = Dataset::read(Path::new("/no/such/file")).unwrap_err();
+        let error = Dataset::read(Path::new("/no/such/file"), Paragraphs::All).unwrap_err();
         assert!(format!("{error:#}").contains("/no/such/file"));
     }
 

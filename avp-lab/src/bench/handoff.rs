@@ -1,6 +1,10 @@
 //! The published pipelines on a model, in text, directly and by hand-over.
 
-use std::path::Path;
+use std::{
+    io::{IsTerminal as _, stderr},
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail};
 use avp_runtime_ort::Model;
@@ -9,8 +13,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{
     Loaded,
     answer::Agents,
-    dataset::{Dataset, Generated},
+    dataset::{Dataset, Generated, Paragraphs},
     distinct,
+    journal::{Journal, Key, Subject},
     plan::{Pipeline, Wording},
     report::{ModelFacts, PipelineReport, Report, Tally},
 };
@@ -27,6 +32,8 @@ pub struct Handoff {
     pub specialists: usize,
     /// Most tokens that an agent writes; by default 256, or 160 for a summary and 24 for an answer to a generated question.
     pub max_tokens: Option<usize>,
+    /// A file that gets each answer as it comes. Answers that it has are not computed again.
+    pub keep: Option<PathBuf>,
 }
 
 /// Pipelines to run, and the questions of each.
@@ -42,24 +49,18 @@ const SENTENCE_TOKENS: usize = 24;
 const TEXT_TOKENS: usize = 256;
 
 impl Default for Handoff {
-    /// Direct, text, and latent with 0, 10 and 20 steps; three specialists.
+    /// The controls (nothing, direct, text), and latent with 0 steps; three specialists.
     fn default() -> Self {
-        let modes = vec![
-            Mode::Direct,
-            Mode::Text,
-            Mode::Latent { steps: 0 },
-            Mode::Latent { steps: 10 },
-            Mode::Latent { steps: 20 },
-        ];
-        Self { modes, specialists: 3, max_tokens: None }
+        let modes = vec![Mode::Nothing, Mode::Direct, Mode::Text, Mode::latent(0)];
+        Self { modes, specialists: 3, max_tokens: None, keep: None }
     }
 }
 
 impl Handoff {
-    /// Answers every question in every mode. A progress bar goes to standard error if that is a terminal.
+    /// Answers every question in every mode. Standard error gets a progress bar, or a line now and then if it is no terminal.
     ///
     /// # Errors
-    /// When the model fails; a prompt that does not fit the window is not an error, it is counted in the report.
+    /// When the model fails, or answers cannot be kept; a prompt that does not fit the window is not an error, it is counted in the report.
     pub fn run(&self, loaded: &Loaded<'_>, questions: &Questions) -> Result<Report> {
         let generated = matches!(questions.wording, Wording::World(_));
         let agents = Agents {
@@ -74,17 +75,27 @@ impl Handoff {
         };
         let modes = distinct(&self.modes);
         let count: usize = questions.runs.iter().map(|(_, data)| data.tasks.len() * modes.len()).sum();
-        let progress = ProgressBar::new(count as u64)
-            .with_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} answers, {eta} left")?);
+        let subject = Subject {
+            avp: env!("CARGO_PKG_VERSION").to_owned(),
+            model: loaded.model.identity().model_hash.clone(),
+            dataset: questions.runs.first().map_or_else(String::new, |(_, data)| data.name.clone()),
+            seed: questions.seed,
+            specialists: self.specialists,
+            max_tokens: [agents.max_note_tokens, agents.max_answer_tokens],
+        };
+        let mut run = Run {
+            journal: self.keep.as_ref().map(|path| Journal::open(path, &subject)).transpose()?,
+            progress: Progress::new(count)?,
+        };
         let mut pipelines = Vec::new();
         for (pipeline, data) in &questions.runs {
-            progress.set_message(pipeline.name());
+            run.progress.bar.set_message(pipeline.name());
             pipelines.push(
-                compare(&agents, &questions.wording, *pipeline, data, &modes, self.specialists, &progress)
+                compare(&agents, &questions.wording, *pipeline, data, &modes, self.specialists, &mut run)
                     .with_context(|| format!("pipeline {}", pipeline.name()))?,
             );
         }
-        progress.finish_and_clear();
+        run.progress.bar.finish_and_clear();
         Ok(Report {
             avp: env!("CARGO_PKG_VERSION"),
             model: facts(loaded.model, loaded.folder),
@@ -102,9 +113,18 @@ impl Questions {
     ///
     /// # Errors
     /// When the file cannot be read or a record is malformed, or a named pipeline needs a context that the questions lack.
-    pub fn from_file(path: &Path, pipelines: &[Pipeline], limit: usize, seed: u64) -> Result<Self> {
+    pub fn from_file(
+        path: &Path,
+        paragraphs: Paragraphs,
+        pipelines: &[Pipeline],
+        limit: usize,
+        seed: u64,
+    ) -> Result<Self> {
         let named = distinct(pipelines);
-        let mut data = Dataset::read(path)?;
+        let mut data = Dataset::read(path, paragraphs)?;
+        if paragraphs == Paragraphs::Gold {
+            data.name += ", gold paragraphs";
+        }
         let documents = data.has_documents();
         if named.contains(&Pipeline::Reading) && !documents {
             bail!("{} has questions without a context to read: leave `reading` out", path.display());
@@ -155,7 +175,7 @@ fn compare(
     data: &Dataset,
     modes: &[Mode],
     specialists: usize,
-    progress: &ProgressBar,
+    run: &mut Run,
 ) -> Result<PipelineReport> {
     // A warm-up: the first run loads the pages of the model. Its result does not matter, nor whether the prompt fits.
     if let Some(task) = data.tasks.first() {
@@ -165,14 +185,52 @@ fn compare(
     for task in &data.tasks {
         let plan = wording.plan(pipeline, task, specialists);
         for tally in &mut tallies {
-            let outcome = agents.answer(&plan, tally.mode()).with_context(|| {
-                format!("question {} of {}, {}", task.number, data.name, tally.mode().label())
-            })?;
+            let mode = tally.mode();
+            let key = Key { pipeline: pipeline.name().to_owned(), question: task.number, mode: mode.label() };
+            let kept = run.journal.as_mut().and_then(|journal| journal.take(&key));
+            let outcome = match kept {
+                Some(outcome) => outcome,
+                None => {
+                    let place = || format!("question {} of {}, {}", task.number, data.name, mode.label());
+                    let outcome = agents.answer(&plan, mode).with_context(place)?;
+                    run.journal.as_mut().map_or(Ok(()), |journal| journal.add(&key, &outcome))?;
+                    outcome
+                }
+            };
             tally.add(task, outcome);
-            progress.inc(1);
+            run.progress.answered();
         }
     }
     Ok(PipelineReport::new(pipeline, data.name.clone(), data.tasks.len(), tallies))
+}
+
+/// What a run keeps and shows.
+struct Run {
+    journal: Option<Journal>,
+    progress: Progress,
+}
+
+/// A bar in a terminal; elsewhere a line at each tenth of the answers.
+struct Progress {
+    bar: ProgressBar,
+    start: Instant,
+    in_terminal: bool,
+}
+
+impl Progress {
+    fn new(answers: usize) -> Result<Self> {
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} answers, {eta} left")?;
+        let bar = ProgressBar::new(answers as u64).with_style(style);
+        Ok(Self { bar, start: Instant::now(), in_terminal: stderr().is_terminal() })
+    }
+
+    fn answered(&self) {
+        self.bar.inc(1);
+        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        if !self.in_terminal && done * 10 / all.max(1) > (done - 1) * 10 / all.max(1) {
+            eprintln!("avp: {done} of {all} answers after {:.0} s", self.start.elapsed().as_secs_f64());
+        }
+    }
 }
 
 fn facts(model: &Model, folder: &Path) -> ModelFacts {

@@ -91,7 +91,7 @@ fn charts(modes: &[ModeReport]) -> [(&'static str, Chart); 4] {
     let exact = modes
         .iter()
         .map(|mode| {
-            let share = mode.exact_match;
+            let share = mode.contains;
             Bar {
                 interval: (share.total > 0).then_some((share.low, share.high)),
                 ..one(share.share, format!("{} of {}", share.right, share.total), mode)
@@ -130,7 +130,7 @@ fn charts(modes: &[ModeReport]) -> [(&'static str, Chart); 4] {
             one(mode.total_ms, format!("{:.0} ms, {handed} handed", mode.total_ms), mode)
         })
         .collect();
-    let accuracy = chart("Right answers (exact match), with 95 % intervals", exact);
+    let accuracy = chart("Answers that hold a reference, with 95 % intervals", exact);
     [
         ("accuracy", Chart { full: Some(1.0), ..accuracy }),
         ("tokens", Chart { legend: agents, ..chart("Tokens for one question, by agent", tokens) }),

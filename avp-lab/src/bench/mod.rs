@@ -5,6 +5,7 @@ mod chart;
 mod dataset;
 mod handoff;
 mod html;
+mod journal;
 mod memory;
 mod plan;
 mod report;
@@ -15,6 +16,7 @@ use std::path::Path;
 
 use avp_runtime_ort::{Model, Runtime};
 
+pub use dataset::Paragraphs;
 pub use handoff::{Handoff, Questions};
 pub use plan::Pipeline;
 pub use report::Report as HandoffReport;

@@ -208,7 +208,7 @@ fn embedded<'t>(world: &'t World, pipeline: Pipeline, task: &'t Task, specialist
     let facts = |document: &str| world::Task {
         document: document.to_owned(),
         question: task.question.clone(),
-        answer: task.answer.clone(),
+        answer: task.answers[0].clone(),
         hops: world::Hops::One,
     };
     let document = task.paragraphs.join(" ");
@@ -275,7 +275,7 @@ mod tests {
             number: 1,
             question: "How many {received}?".into(),
             paragraphs: paragraphs.iter().map(|&text| text.to_owned()).collect(),
-            answer: "2".into(),
+            answers: vec!["2".into()],
             metric,
         }
     }

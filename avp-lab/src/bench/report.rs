@@ -10,7 +10,7 @@ use super::{
     dataset::Task,
     html,
     plan::Pipeline,
-    score::{Score, Share},
+    score::{Paired, Score, Share},
 };
 use crate::{
     mode::Mode,
@@ -57,12 +57,18 @@ pub(super) struct PipelineReport {
 #[derive(Serialize)]
 pub(super) struct ModeReport {
     pub(super) mode: Mode,
+    /// The mode with its steps, their form and where the context ends.
+    pub(super) label: String,
     pub(super) steps: usize,
     pub(super) exact_match: Share,
+    /// Answers that hold a reference in whole words.
+    pub(super) contains: Share,
+    /// By [`contains`](Self::contains), this mode first and text second, on the questions that both answered.
+    pub(super) against_text: Option<Paired>,
     /// Mean F1, if the data set is scored by it.
     pub(super) f1: Option<f64>,
     /// Questions that did not fit the window, by reason.
-    pub(super) skipped: BTreeMap<&'static str, usize>,
+    pub(super) skipped: BTreeMap<String, usize>,
     /// Answers that were cut off by the token limit or the window.
     pub(super) unfinished: usize,
     /// Tokens evaluated or generated and latent steps, of all agents.
@@ -104,7 +110,7 @@ pub(super) struct Judged {
 pub(super) struct Tally {
     mode: Mode,
     answers: Vec<(Judged, Answer)>,
-    skipped: BTreeMap<&'static str, usize>,
+    skipped: BTreeMap<String, usize>,
 }
 
 impl Tally {
@@ -118,9 +124,9 @@ impl Tally {
 
     pub(super) fn add(&mut self, task: &Task, outcome: Outcome) {
         match outcome {
-            Outcome::Skipped(reason) => *self.skipped.entry(reason).or_default() += 1,
+            Outcome::Skipped(reason) => *self.skipped.entry(reason.into_owned()).or_default() += 1,
             Outcome::Answered(answer) => {
-                let score = task.metric.score(&answer.text, &task.answer);
+                let score = task.metric.score(&answer.text, &task.answers);
                 self.answers.push((Judged { number: task.number, text: answer.text.clone(), score }, answer));
             }
         }
@@ -139,10 +145,14 @@ impl Tally {
             .sum();
         let f1: Vec<f64> = self.answers.iter().filter_map(|(judged, _)| judged.score.f1).collect();
         let exact = self.answers.iter().filter(|(judged, _)| judged.score.exact).count();
+        let contains = self.answers.iter().filter(|(judged, _)| judged.score.contains).count();
         ModeReport {
             mode: self.mode,
+            label: self.mode.label(),
             steps: self.mode.steps(),
             exact_match: Share::new(exact, count),
+            contains: Share::new(contains, count),
+            against_text: None,
             f1: (!f1.is_empty()).then(|| rounded(f1.iter().sum::<f64>() / f1.len() as f64)),
             unfinished: answers().filter(|answer| !answer.finished).count(),
             tokens: mean(tokens as f64),
@@ -163,7 +173,20 @@ impl PipelineReport {
     pub(super) fn new(pipeline: Pipeline, dataset: String, questions: usize, tallies: Vec<Tally>) -> Self {
         let mut modes: Vec<ModeReport> = tallies.into_iter().map(Tally::sum_up).collect();
         let text = modes.iter().find(|mode| mode.mode == Mode::Text && mode.exact_match.total > 0);
-        if let Some((text_ms, text_tokens)) = text.map(|text| (text.total_ms, text.tokens)) {
+        let held = |mode: &ModeReport| -> BTreeMap<usize, bool> {
+            mode.answers.iter().map(|judged| (judged.number, judged.score.contains)).collect()
+        };
+        if let Some((text_ms, text_tokens, in_text)) =
+            text.map(|text| (text.total_ms, text.tokens, held(text)))
+        {
+            for mode in modes.iter_mut().filter(|mode| mode.mode != Mode::Text) {
+                let only = |here: bool| {
+                    let other =
+                        |(number, held): (usize, bool)| held == here && in_text.get(&number) == Some(&!here);
+                    held(mode).into_iter().filter(|&pair| other(pair)).count()
+                };
+                mode.against_text = Some(Paired::new(only(true), only(false)));
+            }
             for mode in modes.iter_mut().filter(|mode| mode.exact_match.total > 0) {
                 mode.speed_against_text = Some(rounded(text_ms / mode.total_ms));
                 mode.tokens_saved_against_text = Some(rounded(1.0 - mode.tokens / text_tokens));
@@ -212,7 +235,7 @@ fn agents_of<'a>(answers: impl Iterator<Item = &'a Answer>) -> Vec<AgentMeans> {
 impl ModeReport {
     /// The name and the latent steps.
     pub(super) fn label(&self) -> String {
-        self.mode.label()
+        self.label.clone()
     }
 
     pub(super) fn skipped_count(&self) -> usize {
@@ -221,10 +244,12 @@ impl ModeReport {
 }
 
 /// The columns of the table, in the terminal and on the page.
-pub(super) const HEADER: [&str; 10] = [
+pub(super) const HEADER: [&str; 12] = [
     "mode",
-    "exact match",
+    "contains",
     "95 % interval",
+    "against text",
+    "exact",
     "F1",
     "tokens",
     "handed over",
@@ -235,12 +260,16 @@ pub(super) const HEADER: [&str; 10] = [
 ];
 
 /// A mode in those columns.
-pub(super) fn row(mode: &ModeReport) -> [String; 10] {
-    let Share { right, total, low, high, .. } = mode.exact_match;
+pub(super) fn row(mode: &ModeReport) -> [String; 12] {
+    let Share { right, total, low, high, .. } = mode.contains;
     [
         mode.label(),
         format!("{right}/{total}"),
         if total == 0 { String::new() } else { format!("{:.0} to {:.0} %", low * 100.0, high * 100.0) },
+        mode.against_text.map_or_else(String::new, |Paired { only_first, only_second, p }| {
+            format!("+{only_first} -{only_second}, p {p:.2}")
+        }),
+        mode.exact_match.right.to_string(),
         mode.f1.map_or_else(String::new, |f1| format!("{f1:.3}")),
         format!("{:.0}", mode.tokens),
         bytes(mode.handover_bytes),
@@ -252,9 +281,13 @@ pub(super) fn row(mode: &ModeReport) -> [String; 10] {
 }
 
 pub(super) const LEGEND: &str = "\
+nothing the last agent gets its own prompt and nothing of the others: what it knows or guesses
 direct  one agent reads and answers alone
 text    each agent reads what those before it have written
-latent  each agent takes over the KV-cache of the one before it, which has run the given number of latent steps
+latent  each agent takes over the KV-cache of the one before it, which has run the given number of latent steps;
+        closed: it goes on in the conversation, else its prompt begins anew in the assistant's opened turn
+contains: answers that hold a reference in whole words; against text: questions that only this mode, and only text, answered
+right by that measure, with McNemar's exact p-value
 tokens: evaluated or generated by all agents for one question, latent steps included; tokens and bytes are means,
 times are medians; first token: of the last agent, hand-over included; every hand-over is a frame, written and read";
 
@@ -324,15 +357,15 @@ pub(super) mod tests {
             number: 7,
             question: "Where?".into(),
             paragraphs: Vec::new(),
-            answer: "Rome".into(),
+            answers: vec!["Rome".into()],
             metric: Metric::Words,
         };
         let mut text = Tally::new(Mode::Text);
         text.add(&task, answer("Rome", 40, 9));
         text.add(&task, answer("<b>in Rome</b>", 40, 9));
-        let mut latent = Tally::new(Mode::Latent { steps: 10 });
+        let mut latent = Tally::new(Mode::latent(10));
         latent.add(&task, answer("rome.", 20, 4));
-        latent.add(&task, Outcome::Skipped("a prompt is longer than the window"));
+        latent.add(&task, Outcome::Skipped("a prompt is longer than the window".into()));
         Report {
             avp: "0",
             model: ModelFacts {
@@ -371,7 +404,7 @@ pub(super) mod tests {
         assert_eq!(mode["skipped"]["a prompt is longer than the window"], 1);
         assert_eq!(
             mode["answers"][0],
-            serde_json::json!({"number": 7, "text": "rome.", "exact": true, "f1": 1.0})
+            serde_json::json!({"number": 7, "text": "rome.", "exact": true, "contains": true, "f1": 1.0})
         );
         assert_eq!(json["pipelines"][0]["pipeline"], "reading");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How the answers of a task are scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +16,12 @@ pub(super) enum Metric {
 }
 
 /// The score of one answer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Score {
     /// Whether it matches the reference.
     pub(super) exact: bool,
+    /// Whether it holds the reference, in whole words: a model that answers in sentences matches none exactly.
+    pub(super) contains: bool,
     /// The harmonic mean of precision and recall over words, for [`Metric::Words`].
     pub(super) f1: Option<f64>,
 }
@@ -38,20 +40,62 @@ pub(super) struct Share {
 }
 
 impl Metric {
-    /// Scores `answer` against `reference`.
-    pub(super) fn score(self, answer: &str, reference: &str) -> Score {
+    /// Scores `answer` against the reference to which it comes nearest.
+    pub(super) fn score(self, answer: &str, references: &[String]) -> Score {
+        let scores = references.iter().map(|reference| self.score_one(answer, reference));
+        scores
+            .reduce(|best, next| Score {
+                exact: best.exact || next.exact,
+                contains: best.contains || next.contains,
+                f1: best.f1.zip(next.f1).map(|(one, other)| one.max(other)),
+            })
+            .unwrap_or(Score { exact: false, contains: false, f1: None })
+    }
+
+    fn score_one(self, answer: &str, reference: &str) -> Score {
         match self {
             Self::Number => {
-                let exact =
-                    final_number(answer).is_some_and(|number| Some(number) == final_number(reference));
-                Score { exact, f1: None }
+                let wanted = final_number(reference);
+                let exact = wanted.is_some() && final_number(answer) == wanted;
+                let contains = exact || numbers(answer).any(|number| Some(number) == wanted);
+                Score { exact, contains, f1: None }
             }
             Self::Words => {
                 let (answer, reference) = (normalised(answer), normalised(reference));
-                Score { exact: answer == reference, f1: Some(f1(&answer, &reference)) }
+                let contains =
+                    !reference.is_empty() && format!(" {answer} ").contains(&format!(" {reference} "));
+                Score { exact: answer == reference, contains, f1: Some(f1(&answer, &reference)) }
             }
-            Self::Verbatim => Score { exact: answer.trim() == reference.trim(), f1: None },
+            Self::Verbatim => {
+                let (answer, reference) = (answer.trim(), reference.trim());
+                Score { exact: answer == reference, contains: answer.contains(reference), f1: None }
+            }
         }
+    }
+}
+
+/// Two ways to answer, compared on the questions that only one of them answered right.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Paired {
+    /// Questions that only the first answered right.
+    pub(super) only_first: usize,
+    /// Questions that only the second answered right.
+    pub(super) only_second: usize,
+    /// McNemar's exact two-sided p-value: how likely so uneven a split is if both are equally good.
+    pub(super) p: f64,
+}
+
+impl Paired {
+    pub(super) fn new(only_first: usize, only_second: usize) -> Self {
+        let (n, fewer) = (only_first + only_second, only_first.min(only_second));
+        // The sum of the binomial distribution with probability 1/2 up to `fewer`, from logarithms: 2^-n vanishes for large n.
+        let mut log_term = -(n as f64) * std::f64::consts::LN_2;
+        let mut tail = log_term.exp();
+        for k in 0..fewer {
+            log_term += ((n - k) as f64 / (k + 1) as f64).ln();
+            tail += log_term.exp();
+        }
+        Self { only_first, only_second, p: (2.0 * tail).min(1.0) }
     }
 }
 
@@ -93,6 +137,12 @@ fn final_number(text: &str) -> Option<f64> {
         let value: f64 = number.trim_end_matches('.').parse().ok()?;
         Some(if rest.starts_with('-') { -value } else { value })
     })
+}
+
+/// Every number of a text, commas dropped.
+fn numbers(text: &str) -> impl Iterator<Item = f64> {
+    text.split(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | ',' | '-'))
+        .filter_map(|word| word.replace(',', "").trim_matches('.').parse().ok())
 }
 
 /// HotpotQA's `normalize_answer`: lower case, without punctuation, articles and superfluous white space.
@@ -138,7 +188,7 @@ mod tests {
 
     #[test]
     fn numbers_are_taken_from_behind_the_mark_as_gsm8k_has_them() {
-        let right = |answer, reference| Metric::Number.score(answer, reference).exact;
+        let right = |answer, reference| Metric::Number.score_one(answer, reference).exact;
         assert!(right("so 6*12=72\n#### 72", "He sold <<6*12=72>>72.\n#### 72"));
         assert!(right("#### 1,234.", "#### 1234"));
         assert!(right("#### -5 apples", "#### -5"));
@@ -157,12 +207,42 @@ mod tests {
 
     #[test]
     fn f1_counts_shared_words_once_each() {
-        let score = Metric::Words.score("Rome, Rome", "the city of Rome");
+        let words = |answer, reference| Metric::Words.score_one(answer, reference);
+        let score = words("Rome, Rome", "the city of Rome");
         assert_eq!((score.exact, score.f1), (false, Some(0.4)));
-        assert_eq!(Metric::Words.score("An answer.", "answer"), Score { exact: true, f1: Some(1.0) });
-        assert_eq!(Metric::Words.score("yes it is", "yes").f1, Some(0.0));
-        assert_eq!(Metric::Words.score("yes", "Yes.").f1, Some(1.0));
-        assert_eq!(Metric::Words.score("", "Rome").f1, Some(0.0));
+        assert_eq!(words("An answer.", "answer"), Score { exact: true, contains: true, f1: Some(1.0) });
+        assert_eq!(words("yes it is", "yes").f1, Some(0.0));
+        assert_eq!(words("yes", "Yes.").f1, Some(1.0));
+        assert_eq!(words("", "Rome").f1, Some(0.0));
+    }
+
+    #[test]
+    fn an_answer_contains_a_reference_in_whole_words_or_numbers() {
+        let contains = |metric: Metric, answer, reference| metric.score_one(answer, reference).contains;
+        assert!(contains(Metric::Words, "It is the City of Rome, of course.", "city of Rome"));
+        assert!(!contains(Metric::Words, "Romeo", "Rome"));
+        assert!(!contains(Metric::Words, "anything", "the"), "nothing is left of the reference");
+        assert!(contains(Metric::Number, "That makes $1,234.", "#### 1234"));
+        assert!(!contains(Metric::Number, "12345 or 0.1234", "#### 1234"));
+        assert!(!contains(Metric::Number, "none", "no number"));
+    }
+
+    #[test]
+    fn the_nearest_of_several_references_counts() {
+        let references = ["NYC".to_owned(), "New York City".to_owned()];
+        let score = Metric::Words.score("new york city", &references);
+        assert_eq!(score, Score { exact: true, contains: true, f1: Some(1.0) });
+        assert!(!Metric::Words.score("Boston", &references).contains);
+    }
+
+    #[test]
+    fn pairs_have_mcnemars_exact_p_value() {
+        let p = |one, other| Paired::new(one, other).p;
+        // By hand: 2 (1 + 10) / 2^10, and 2 / 2^6.
+        assert!((p(1, 9) - 22.0 / 1024.0).abs() < 1e-12 && (p(9, 1) - p(1, 9)).abs() < 1e-15);
+        assert!((p(0, 6) - 2.0 / 64.0).abs() < 1e-12);
+        assert_eq!((p(0, 0), p(5, 5)), (1.0, 1.0));
+        assert!(p(2000, 2200) < 0.01 && p(2000, 2200) > 0.001);
     }
 
     #[test]

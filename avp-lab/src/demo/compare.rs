@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::report::{ModeReport, Outcome};
 use crate::{
     agent::Agent,
-    mode::Mode,
+    mode::{Handed, Mode},
     world::{Task, World},
 };
 
@@ -17,7 +17,7 @@ const MAX_SUMMARY_TOKENS: usize = 160;
 const MAX_ANSWER_TOKENS: usize = 24;
 
 /// The modes compared, in the order of the table.
-const MODES: [Mode; 4] = [Mode::Direct, Mode::Text, Mode::Latent { steps: 0 }, Mode::Latent { steps: 8 }];
+const MODES: [Mode; 4] = [Mode::Nothing, Mode::Direct, Mode::Text, Mode::latent(0)];
 
 /// Answers every task in every mode. Modes take turns on each task, so that a change of the machine's speed affects all alike.
 pub(super) fn compare(
@@ -57,7 +57,8 @@ fn answer(a: &mut Agent, b: &mut Agent, world: &World, task: &Task, mode: Mode) 
             let generated = b.generate(prompt, MAX_ANSWER_TOKENS, &[])?;
             (summary.tokens, summary.text.len(), generated)
         }
-        Mode::Latent { steps } => {
+        Mode::Nothing => (0, 0, b.generate(world.context_prompt(task), MAX_ANSWER_TOKENS, &[])?),
+        Mode::Latent(Handed { steps, .. }) => {
             let (thought, frame) = a.think(world.think_prompt(task), steps)?;
             let generated = b.generate(world.context_prompt(task), MAX_ANSWER_TOKENS, &frame)?;
             (thought.tokens, frame.len(), generated)

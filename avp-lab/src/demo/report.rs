@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn json_has_the_documented_keys() {
-        let modes = vec![mode(Mode::Latent { steps: 8 }, &[4.0, 1.0, 3.0])];
+        let modes = vec![mode(Mode::latent(8), &[4.0, 1.0, 3.0])];
         let json = serde_json::to_value(Report { questions: 3, seed: 9, modes }).unwrap();
         assert_eq!(
             json,
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_table_compares_every_mode_with_text() {
-        let modes = vec![mode(Mode::Text, &[4.0, 4.0]), mode(Mode::Latent { steps: 0 }, &[2.0, 2.0])];
+        let modes = vec![mode(Mode::Text, &[4.0, 4.0]), mode(Mode::latent(0), &[2.0, 2.0])];
         let table = Report { questions: 2, seed: 1, modes }.to_string();
         let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
         assert!(rows[1].starts_with("| text ") && rows[1].ends_with(" 1.00x |"), "{table}");

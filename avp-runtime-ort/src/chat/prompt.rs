@@ -49,6 +49,10 @@ pub struct Chat {
     pub template: Option<String>,
     /// Whether the template opens the assistant's turn, so that the model answers; true by default.
     pub add_generation_prompt: bool,
+    /// Whether the messages go on in a context that ends between two turns, as after a call without
+    /// [`add_generation_prompt`](Self::add_generation_prompt). The beginning of the template (a first token, a default system turn) is
+    /// then not rendered again. Tools and documents are part of that beginning, so they belong to the earlier call. False by default.
+    pub continues: bool,
     /// Whether the texts of added tokens in messages, tools and documents are text, so that no message can end its turn and begin
     /// another one; in the assistant's messages only those of special tokens, because templates look for others there. False by default, as
     /// in Transformers; `avp serve` sets it. Tokens that a tokenizer finds in normalized text only are not covered.
@@ -84,9 +88,40 @@ impl Prompt {
 impl Chat {
     fn text(&self, template: Option<&ChatTemplate>) -> Result<String, RunError> {
         match template {
+            Some(template) if self.continues => self.later_turns(template),
             Some(template) => template.render(self),
             None => self.plain(),
         }
+    }
+
+    /// What the template adds for these messages behind earlier ones.
+    fn later_turns(&self, template: &ChatTemplate) -> Result<String, RunError> {
+        let refused = |message: &str| RunError::Template { line: None, message: message.to_owned() };
+        if !self.tools.is_empty() || !self.documents.is_empty() {
+            return Err(refused(
+                "tools and documents belong to the beginning of a conversation, not to one that continues",
+            ));
+        }
+        let mut earlier: Vec<Message> = Vec::new();
+        // Some templates refuse two turns of the user in a row.
+        for role in ["user", "assistant"] {
+            earlier.push(Message::new(role, "earlier"));
+            let messages = earlier.iter().chain(&self.messages).cloned().collect();
+            let whole = template.render(&Self { messages, ..self.clone() });
+            let begun = template.render(&Self {
+                messages: earlier.clone(),
+                add_generation_prompt: false,
+                ..self.clone()
+            });
+            if let (Ok(whole), Ok(begun)) = (whole, begun)
+                && let Some(later) = whole.strip_prefix(&begun)
+            {
+                return Ok(later.to_owned());
+            }
+        }
+        Err(refused(
+            "the template renders no turn apart from those before it, so the conversation cannot continue behind a context",
+        ))
     }
 
     /// The peer's own form for models without a chat template, so that both sides of a hand-over read the same tokens.
@@ -116,6 +151,7 @@ impl From<Vec<Message>> for Chat {
             documents: Vec::new(),
             template: None,
             add_generation_prompt: true,
+            continues: false,
             special_tokens_as_text: false,
             variables: Map::new(),
         }
@@ -182,6 +218,49 @@ mod tests {
     fn without_a_template_tools_are_refused_not_dropped() {
         let chat = Chat { tools: vec![Value::Null], ..Chat::from(Vec::new()) };
         assert!(matches!(render(&Prompt::from(chat)), Err(RunError::Template { .. })));
+    }
+
+    /// Rendered by a template of a folder.
+    fn rendered(template: &str, chat: Chat) -> Result<String, RunError> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"bos_token":"<s>"}"#).unwrap();
+        chat.text(ChatTemplate::load(folder.path()).unwrap().as_ref())
+    }
+
+    fn later(template: &str) -> Result<String, RunError> {
+        let chat = Chat::from(vec![Message::new("user", "Where?")]);
+        rendered(template, Chat { continues: true, ..chat })
+    }
+
+    #[test]
+    fn a_conversation_that_continues_does_not_begin_again() {
+        let turns = "{{ bos_token }}{% if messages[0].role != 'system' %}[system]{% endif %}\
+            {% for message in messages %}[{{ message.role }}]{{ message.content }};{% endfor %}\
+            {% if add_generation_prompt %}[assistant]{% endif %}";
+        assert_eq!(later(turns).unwrap(), "[user]Where?;[assistant]");
+        let alternating = turns.replace(
+            "[{{ message.role }}]",
+            "{% if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles') }}{% endif %}\
+             [{{ message.role }}]",
+        );
+        assert_eq!(later(&alternating).unwrap(), "[user]Where?;[assistant]");
+    }
+
+    #[test]
+    fn a_template_whose_turns_depend_on_later_ones_is_refused_for_a_conversation_that_continues() {
+        let counting =
+            "{{ messages | length }}{% for message in messages %}{{ message.content }}{% endfor %}";
+        assert!(matches!(later(counting), Err(RunError::Template { .. })));
+    }
+
+    #[test]
+    fn tools_are_not_lost_where_a_conversation_continues() {
+        let tools = vec![Value::Null];
+        let chat = Chat { tools, continues: true, ..Chat::from(vec![Message::new("user", "Where?")]) };
+        let error =
+            rendered("{% for message in messages %}{{ message.content }}{% endfor %}", chat).unwrap_err();
+        assert!(error.to_string().contains("tools"), "{error}");
     }
 
     #[test]

@@ -372,6 +372,7 @@ mod tests {
                     documents,
                     template: None,
                     add_generation_prompt,
+                    continues: false,
                     special_tokens_as_text: false,
                     variables,
                 };

@@ -55,15 +55,10 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The origin of a context that a model with `fingerprint` computes after `before` from `tokens` and latent steps. Positions
-    /// read from vectors are unknown.
-    pub(crate) fn new(
-        fingerprint: Arc<Fingerprint>,
-        before: Before<'_>,
-        tokens: Option<&[u32]>,
-        steps: usize,
-    ) -> Self {
-        let positions = before.positions().zip(tokens).map(|(before, tokens)| before.and(tokens, steps));
+    /// The origin of a context that a model with `fingerprint` computes after `before` from `tokens`, and then latent steps.
+    /// Positions read from vectors are unknown.
+    pub(crate) fn new(fingerprint: Arc<Fingerprint>, before: Before<'_>, tokens: Option<&[u32]>) -> Self {
+        let positions = before.positions().zip(tokens).map(|(before, tokens)| before.and(tokens, 0));
         Self { fingerprint, positions }
     }
 }
@@ -87,9 +82,10 @@ impl Context {
         }
     }
 
-    /// Sets the origin.
-    pub(crate) fn computed_from(self, origin: &Origin) -> Self {
-        let positions = origin.positions.clone().filter(|positions| positions.len() == self.seq_len());
+    /// Sets the origin, behind which `steps` latent steps were taken.
+    pub(crate) fn computed_from(self, origin: &Origin, steps: usize) -> Self {
+        let positions = origin.positions.as_ref().map(|positions| positions.and(&[], steps));
+        let positions = positions.filter(|positions| positions.len() == self.seq_len());
         Self { positions, fingerprint: Some(origin.fingerprint.clone()), ..self }
     }
 

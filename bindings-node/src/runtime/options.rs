@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use avp_core::{Compression, Dialect};
 use avp_runtime_ort::{
-    Chat, Device, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Message, Prompt, StepForm, ThinkOptions,
+    Chat, Device, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Message, Prompt, StepForm,
+    ThinkOptions,
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
@@ -59,6 +60,7 @@ pub(super) struct Ask {
     documents: Vec<Value>,
     template: Option<String>,
     add_generation_prompt: Option<bool>,
+    continues: bool,
     special_tokens_as_text: bool,
     variables: Map<String, Value>,
 }
@@ -74,6 +76,7 @@ impl From<Ask> for Prompt {
                 documents: given.documents,
                 template: given.template,
                 add_generation_prompt: given.add_generation_prompt.unwrap_or(true),
+                continues: given.continues,
                 special_tokens_as_text: given.special_tokens_as_text,
                 variables: given.variables,
             }),
