@@ -91,12 +91,13 @@ export interface CallOptions {
 export interface ThinkOptions extends CallOptions {
   /**
    * Latent steps after the prompt. 0 only reads the prompt: steps in the peer's form destroy the context of the real models that were
-   * tried. @defaultValue 0
+   * tried. `"auto"` takes what `avp calibrate` found for the model, and fails with `not_calibrated` where it was not run.
+   * @defaultValue 0
    */
-  steps?: number;
+  steps?: number | "auto";
   /**
    * The vector that a step feeds: `peer`, `hidden`, `token`, `soft` or `mixed`, the last two with options as in
-   * `soft:temperature=0.3,top_k=8,rescale` and `mixed:hidden=0.5`. @defaultValue "peer"
+   * `soft:temperature=0.3,top_k=8,rescale` and `mixed:hidden=0.5`. Not with automatic steps. @defaultValue "peer"
    */
   form?: string;
   /** Whether to measure the norm of the hidden state at each step. @defaultValue false */

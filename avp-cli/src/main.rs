@@ -3,6 +3,7 @@
 #[cfg(feature = "aacp")]
 mod aacp;
 mod bench;
+mod calibrate;
 mod context;
 mod demo;
 mod doctor;
@@ -60,6 +61,7 @@ enum Command {
     #[command(subcommand)]
     Context(context::ContextCommand),
     Prepare(prepare::Prepare),
+    Calibrate(calibrate::Calibrate),
     Inspect(inspect::Inspect),
     Encode(encode::Encode),
     #[command(subcommand)]
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
         Command::Generate(generate) => generate.run(),
         Command::Context(context) => context.run(),
         Command::Prepare(prepare) => prepare.run(),
+        Command::Calibrate(calibrate) => calibrate.run(),
         Command::Inspect(inspect) => return inspect.run(),
         #[cfg(feature = "aacp")]
         Command::Aacp(aacp) => return aacp.run(),

@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, ensure};
 use avp_core::{Dialect, Rule};
 use avp_runtime_ort::{
-    Context, ContextError, FrameOptions, FrameReadOptions, Model, Prompt, Runtime, StepForm, ThinkOptions,
+    Context, ContextError, FrameOptions, FrameReadOptions, Model, Prompt, Runtime, StepForm, Steps,
+    ThinkOptions,
 };
 use clap::Args;
 use serde::Serialize;
@@ -27,12 +28,13 @@ pub(crate) struct Think {
     /// End the context behind the turn of the prompt, and do not open the assistant's turn
     #[arg(long, conflicts_with = "raw")]
     closed: bool,
-    /// Latent steps after the prompt
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    steps: usize,
+    /// Latent steps after the prompt; `auto` takes what `avp calibrate` found for the model
+    #[arg(long, value_name = "N|auto", default_value = "0")]
+    steps: Steps,
     /// Form of the steps: peer, hidden, token, soft or mixed, with options as in soft:temperature=0.3,top_k=8,rescale
-    #[arg(long, value_name = "FORM", default_value_t)]
-    form: StepForm,
+    /// [default: peer]
+    #[arg(long, value_name = "FORM")]
+    form: Option<StepForm>,
     /// Frame to continue from; `-` for standard input
     #[arg(long, value_name = "FRAME")]
     context: Option<Input>,
@@ -85,13 +87,15 @@ impl Think {
         let model = self.model.load(&runtime)?;
         report_structural_match(&model, context.as_ref())?;
         let options = ThinkOptions {
-            form: self.form,
             timeout: self.timeout,
             reuse_prefix: self.reuse,
             diagnostics: self.metrics.is_some(),
-            ..ThinkOptions::steps(self.steps)
+            ..options_of(self.steps, self.form, &model)?
         };
         let thought = model.think(prompt, context.as_ref(), &options)?;
+        if let Some(why) = thought.departure {
+            eprintln!("avp: latent steps ended after {} of {}: {why}", thought.num_steps, options.steps);
+        }
         if self.reuse {
             eprintln!("avp: {} of {} prompt tokens reused", thought.reused_tokens, thought.prompt_tokens);
         }
@@ -123,6 +127,33 @@ impl Think {
         }
         Ok(())
     }
+}
+
+/// The options of `steps` in `form`. Standard error gets what is known to speak against them.
+///
+/// # Errors
+/// When the calibration is missing, cannot be used, or names another form.
+pub(crate) fn options_of(steps: Steps, form: Option<StepForm>, model: &Model) -> Result<ThinkOptions> {
+    let options = steps.options(model, form)?;
+    if let (Steps::Number(steps @ 1..), form) = (steps, options.form) {
+        match model.calibration()? {
+            None => eprintln!(
+                "avp: {steps} latent steps on a model that is not calibrated may destroy its context; `avp calibrate` \
+                 measures whether they do"
+            ),
+            Some(found) => {
+                let of_form = found.measured.iter().filter(|measured| measured.form == form);
+                let near = of_form.filter(|measured| (1..=steps).contains(&measured.steps)).last();
+                if let (Some(near), Some(none)) = (near, found.measured.first()) {
+                    eprintln!(
+                        "avp: on this model, {} steps of form {form} answered {} of {} questions, and no steps {}",
+                        near.steps, near.right, near.questions, none.right
+                    );
+                }
+            }
+        }
+    }
+    Ok(options)
 }
 
 /// Prints a line if a context is accepted by its structure alone.

@@ -1,6 +1,6 @@
 //! What was measured about latent steps on one model, and the options that follow from it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,81 @@ impl Model {
     }
 }
 
+/// A number of latent steps, or what the model's calibration says.
+///
+/// ```
+/// use avp_runtime_ort::Steps;
+///
+/// assert_eq!("8".parse(), Ok(Steps::Number(8)));
+/// assert_eq!("auto".parse(), Ok(Steps::Auto));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub enum Steps {
+    /// So many.
+    Number(usize),
+    /// The calibrated number, in the calibrated form. Written as `auto`.
+    Auto,
+}
+
+/// A text that is neither a number of steps nor `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number of latent steps, or \"auto\"")]
+pub struct UnknownSteps;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(usize),
+    Word(String),
+}
+
+impl TryFrom<Written> for Steps {
+    type Error = UnknownSteps;
+
+    fn try_from(written: Written) -> Result<Self, UnknownSteps> {
+        match written {
+            Written::Number(steps) => Ok(Self::Number(steps)),
+            Written::Word(word) if word == "auto" => Ok(Self::Auto),
+            Written::Word(_) => Err(UnknownSteps),
+        }
+    }
+}
+
+impl FromStr for Steps {
+    type Err = UnknownSteps;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSteps> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            number => number.parse().map(Self::Number).map_err(|_| UnknownSteps),
+        }
+    }
+}
+
+impl Default for Steps {
+    /// None.
+    fn default() -> Self {
+        Self::Number(0)
+    }
+}
+
+impl Steps {
+    /// The options of these steps on `model`; a number is taken in `form`, else in the peer's.
+    ///
+    /// # Errors
+    /// As [`ThinkOptions::calibrated`]; [`RunError::CalibratedForm`] where a form is named for the calibrated steps.
+    pub fn options(self, model: &Model, form: Option<StepForm>) -> Result<ThinkOptions, RunError> {
+        match (self, form) {
+            (Self::Number(steps), form) => {
+                Ok(ThinkOptions { form: form.unwrap_or_default(), ..ThinkOptions::steps(steps) })
+            }
+            (Self::Auto, None) => ThinkOptions::calibrated(model),
+            (Self::Auto, Some(_)) => Err(RunError::CalibratedForm),
+        }
+    }
+}
+
 impl ThinkOptions {
     /// The steps that did best on `model`, in their form, ended early where the state leaves what text leads to.
     ///
@@ -137,4 +212,19 @@ impl ThinkOptions {
 /// The file of a model's calibration.
 fn path(weights_hash: &str) -> Option<PathBuf> {
     Some(cache_folder()?.join("calibrated").join(format!("{weights_hash}.json")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_a_number_or_a_word() {
+        let read = |json: &str| serde_json::from_str::<Steps>(json);
+        assert_eq!((read("8").unwrap(), read("\"auto\"").unwrap()), (Steps::Number(8), Steps::Auto));
+        for wrong in ["-1", "1.5", "\"many\"", "\"8\"", "null"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!("-1".parse::<Steps>(), Err(UnknownSteps));
+    }
 }

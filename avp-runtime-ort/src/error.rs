@@ -211,6 +211,9 @@ pub enum RunError {
         "the model is not calibrated, so nothing is known of latent steps on it: run `avp calibrate`, or name a number of steps"
     )]
     NotCalibrated,
+    /// A form was named for the steps that the calibration chooses, with their form.
+    #[error("automatic steps take the calibrated form: leave the form out, or name a number of steps")]
+    CalibratedForm,
     /// The model's calibration cannot be used.
     #[error("{message}")]
     Calibration {

@@ -8,7 +8,7 @@ use crate::{
     decoder::{Decoder, Input, Sequence, Want},
     onnx::Table,
     prepare::read_tables,
-    step_watch::prediction,
+    step_watch::StepState,
     think::norm,
     tokens::Tokens,
 };
@@ -149,17 +149,17 @@ impl Inspector<'_> {
         })
     }
 
-    /// The hidden state's norm, and the entropy of the next token in nats, behind each of `tokens` from an empty context.
+    /// The state behind each of `tokens` from an empty context.
     ///
     /// # Errors
     /// As [`last_hidden_state`](Self::last_hidden_state).
-    pub fn states(&self, tokens: &[u32]) -> Result<Vec<(f32, f32)>, RunError> {
+    pub fn states(&self, tokens: &[u32]) -> Result<Vec<StepState>, RunError> {
         let tokens = tokens.to_vec();
         self.with_new_sequence(tokens.len(), move |decoder, sequence| {
             let want = Want { logits: true, ..HIDDEN };
             let mut next = |token: &u32| {
                 let outputs = decoder.run(sequence, Input::Tokens(std::slice::from_ref(token)), want)?;
-                Ok((norm(&outputs.last_hidden()?), prediction(&outputs.logits()?).1))
+                Ok(StepState::new(norm(&outputs.last_hidden()?), &outputs.logits()?))
             };
             tokens.iter().map(&mut next).collect()
         })

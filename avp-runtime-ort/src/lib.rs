@@ -59,7 +59,7 @@ mod think;
 mod tokens;
 
 pub use cache_folder::cache_folder;
-pub use calibration::{Calibration, MeasuredSteps};
+pub use calibration::{Calibration, MeasuredSteps, Steps, UnknownSteps};
 pub use chat::{Chat, Content, Message, Prompt, Rendered};
 pub use context::{Context, Fingerprint, FrameOptions, FrameReadOptions};
 pub use decoder::Device;
@@ -78,7 +78,7 @@ pub use prepare::{
 };
 pub use runtime::Runtime;
 pub use step_form::{Soft, StepForm, UnknownStepForm};
-pub use step_watch::{Departure, StepLimits};
+pub use step_watch::{Departure, StepLimits, StepState};
 pub use think::{StepsTime, ThinkOptions, Thought};
 
 #[cfg(doctest)]

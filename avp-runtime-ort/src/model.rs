@@ -247,6 +247,11 @@ impl Model {
         &self.0.facts.identity
     }
 
+    /// SHA-256 over the weights, in hex, as in the model's [`Fingerprint`](crate::Fingerprint).
+    pub fn weights_hash(&self) -> &str {
+        &self.0.facts.fingerprint.weights_hash
+    }
+
     /// Shape and type of the model's KV-cache.
     pub fn cache_layout(&self) -> CacheLayout {
         self.0.facts.layout

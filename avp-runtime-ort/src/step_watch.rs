@@ -17,8 +17,10 @@ pub struct StepLimits {
     /// Least norm of the hidden state after the final norm.
     pub min_norm: f32,
     /// Largest norm of the hidden state.
+    #[serde(default = "unlimited", skip_serializing_if = "is_unlimited")]
     pub max_norm: f32,
     /// Largest entropy of the next token's distribution, in nats, at two positions in a row.
+    #[serde(default = "unlimited", skip_serializing_if = "is_unlimited")]
     pub max_entropy: f32,
     /// Most positions in a row with the same likeliest token: the state then stands still.
     pub max_repeats: usize,
@@ -54,26 +56,59 @@ impl std::fmt::Display for Departure {
     }
 }
 
+// JSON has no infinity: a limit that is none is left out.
+fn unlimited() -> f32 {
+    f32::INFINITY
+}
+
+fn is_unlimited(limit: &f32) -> bool {
+    *limit == f32::INFINITY
+}
+
+/// The state of the model behind a position.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct StepState {
+    /// Norm of the hidden state after the final norm.
+    pub norm: f32,
+    /// Entropy of the next token's distribution, in nats.
+    pub entropy: f32,
+    /// The likeliest next token.
+    pub token: u32,
+}
+
+impl StepState {
+    /// The state of a hidden state with this norm and of these logits.
+    pub(crate) fn new(norm: f32, logits: &[f32]) -> Self {
+        let (token, entropy) = prediction(logits);
+        Self { norm, entropy, token: token as u32 }
+    }
+}
+
 /// The positions so far.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct StepWatch {
-    last_token: Option<usize>,
-    repeats: usize,
-    uncertain: usize,
+    limits: Option<StepLimits>,
+    pub(crate) states: Vec<StepState>,
 }
 
 impl StepWatch {
+    pub(crate) fn new(limits: Option<StepLimits>) -> Self {
+        Self { limits, states: Vec::new() }
+    }
+
     /// Takes the state behind one more position.
-    pub(crate) fn see(&mut self, limits: &StepLimits, norm: f32, logits: &[f32]) -> Option<Departure> {
-        let (token, entropy) = prediction(logits);
-        self.repeats = if self.last_token == Some(token) { self.repeats + 1 } else { 1 };
-        self.last_token = Some(token);
-        self.uncertain = if entropy > limits.max_entropy { self.uncertain + 1 } else { 0 };
+    pub(crate) fn see(&mut self, norm: f32, logits: &[f32]) -> Option<Departure> {
+        let state = StepState::new(norm, logits);
+        self.states.push(state);
+        let limits = self.limits?;
+        let in_a_row =
+            |is: &dyn Fn(&StepState) -> bool| self.states.iter().rev().take_while(|state| is(state)).count();
         if !(limits.min_norm..=limits.max_norm).contains(&norm) {
             Some(Departure::Norm)
-        } else if self.uncertain >= 2 {
+        } else if in_a_row(&|state| state.entropy > limits.max_entropy) >= 2 {
             Some(Departure::Entropy)
-        } else if self.repeats > limits.max_repeats {
+        } else if in_a_row(&|other| other.token == state.token) > limits.max_repeats {
             Some(Departure::Repeats)
         } else {
             None
@@ -82,7 +117,7 @@ impl StepWatch {
 }
 
 /// The likeliest token and the entropy of `softmax(logits)` in nats, in float64.
-pub(crate) fn prediction(logits: &[f32]) -> (usize, f32) {
+fn prediction(logits: &[f32]) -> (usize, f32) {
     let largest = logits.iter().enumerate().max_by(|(_, one), (_, other)| one.total_cmp(other));
     let Some((token, &largest)) = largest else { return (0, 0.0) };
     // H = ln Z - sum(p (x - max)), with Z = sum(exp(x - max)).
@@ -120,15 +155,15 @@ mod tests {
     #[test]
     fn a_norm_out_of_the_limits_ends_the_steps_at_once() {
         for norm in [0.5, 9.5, f32::NAN] {
-            assert_eq!(StepWatch::default().see(&LIMITS, norm, &[9.0, 0.0]), Some(Departure::Norm));
+            assert_eq!(StepWatch::new(Some(LIMITS)).see(norm, &[9.0, 0.0]), Some(Departure::Norm));
         }
-        assert_eq!(StepWatch::default().see(&LIMITS, 5.0, &[9.0, 0.0]), None);
+        assert_eq!(StepWatch::new(Some(LIMITS)).see(5.0, &[9.0, 0.0]), None);
     }
 
     #[test]
     fn uncertainty_ends_them_when_it_stays() {
-        let mut watch = StepWatch::default();
-        let mut see = |logits: [f32; 3]| watch.see(&LIMITS, 5.0, &logits);
+        let mut watch = StepWatch::new(Some(LIMITS));
+        let mut see = |logits: [f32; 3]| watch.see(5.0, &logits);
         assert_eq!(see([0.0, 0.1, 0.0]), None);
         assert_eq!(see([9.0, 0.0, 0.0]), None);
         assert_eq!(see([0.0, 0.0, 0.1]), None);
@@ -137,8 +172,8 @@ mod tests {
 
     #[test]
     fn a_token_that_stays_the_likeliest_ends_them() {
-        let mut watch = StepWatch::default();
-        let mut see = |logits: [f32; 2]| watch.see(&LIMITS, 5.0, &logits);
+        let mut watch = StepWatch::new(Some(LIMITS));
+        let mut see = |logits: [f32; 2]| watch.see(5.0, &logits);
         assert_eq!((see([9.0, 0.0]), see([9.0, 0.0])), (None, None));
         assert_eq!(see([0.0, 9.0]), None);
         assert_eq!((see([9.0, 0.0]), see([9.0, 0.0])), (None, None));

@@ -18,7 +18,7 @@ use crate::{
     kv::Past,
     metrics::{ThinkMetrics, TransferDiagnostics},
     step_form::{StepForm, StepInputs},
-    step_watch::{Departure, StepLimits, StepWatch},
+    step_watch::{Departure, StepLimits, StepState, StepWatch},
 };
 
 /// Options of [`Model::think`](crate::Model::think).
@@ -100,6 +100,9 @@ pub struct Thought {
     pub total_time: Duration,
     /// Time of the latent steps, from the end of the prompt to the end of the last.
     pub steps_time: StepsTime,
+    /// The state behind the prompt and behind each step, where [`ThinkOptions::diagnostics`] or [`ThinkOptions::limits`] ask for it;
+    /// else empty.
+    pub states: Vec<StepState>,
     /// The call as `avp` 0.6 reports it.
     pub metrics: ThinkMetrics,
 }
@@ -154,7 +157,6 @@ struct Running {
     first_run: Instant,
     prompt_time: Duration,
     steps_time: StepsTime,
-    norms: Vec<f32>,
     has_nan: bool,
     has_inf: bool,
     watch: StepWatch,
@@ -205,6 +207,7 @@ impl Task for Thinking {
         let first_run = Instant::now();
         let Self { past, reading, call } = *self;
         let sequence = decoder.begin(past, reading.left() + call.options.steps)?;
+        let limits = call.options.limits;
         let running = Running {
             call,
             sequence,
@@ -214,10 +217,9 @@ impl Task for Thinking {
             first_run,
             prompt_time: Duration::ZERO,
             steps_time: StepsTime::default(),
-            norms: Vec::new(),
             has_nan: false,
             has_inf: false,
-            watch: StepWatch::default(),
+            watch: StepWatch::new(limits),
             departure: None,
         };
         Box::new(running).step(decoder)
@@ -243,13 +245,10 @@ impl Task for Running {
             self.prompt_time = self.first_run.elapsed();
             outputs
         };
-        let options = &self.call.options;
-        if let Some(limits) = options.limits.filter(|_| options.steps > 0) {
-            self.departure = self.watch.see(&limits, norm(&outputs.last_hidden()?), &outputs.logits()?);
-        }
-        if self.call.options.diagnostics {
+        if self.is_watched() {
             let hidden = outputs.last_hidden()?;
-            self.norms.push(norm(&hidden));
+            let departure = self.watch.see(norm(&hidden), &outputs.logits()?);
+            self.departure = departure.filter(|_| self.taken < self.call.options.steps);
             self.has_nan |= hidden.iter().any(|value| value.is_nan());
             self.has_inf |= hidden.iter().any(|value| value.is_infinite());
         }
@@ -267,12 +266,14 @@ impl Running {
     fn want(&self) -> Want {
         let options = &self.call.options;
         let last = self.taken == options.steps;
-        let watched = options.limits.is_some() && options.steps > 0;
-        Want {
-            logits: watched,
-            hidden: last || options.diagnostics || watched,
-            next_latent: (!last).then_some(self.call.form),
-        }
+        let watched = self.is_watched();
+        Want { logits: watched, hidden: last || watched, next_latent: (!last).then_some(self.call.form) }
+    }
+
+    /// Whether the state behind each step is looked at.
+    fn is_watched(&self) -> bool {
+        let options = &self.call.options;
+        options.diagnostics || (options.limits.is_some() && options.steps > 0)
     }
 
     fn finish(self, decoder: &mut Decoder, outputs: &Outputs) -> Result<Thought, RunError> {
@@ -298,7 +299,7 @@ impl Running {
             prompt_tokens,
             has_nan: self.has_nan,
             has_inf: self.has_inf,
-            norm_trajectory: Some(self.norms),
+            norm_trajectory: Some(self.watch.states.iter().map(|state| state.norm).collect()),
             warnings: departure
                 .map(|why| format!("ended after {taken} of {} latent steps: {why}", options.steps))
                 .into_iter()
@@ -313,7 +314,8 @@ impl Running {
             reused_tokens: call.reused_tokens,
             context_tokens: call.context_tokens,
             num_steps: taken,
-            departure: departure.filter(|_| taken < options.steps),
+            departure,
+            states: self.watch.states,
             prompt_time: self.prompt_time,
             total_time: self.first_run.elapsed(),
             steps_time: self.steps_time,

@@ -213,6 +213,8 @@ test("arguments of a wrong type, and options that do not exist, are TypeErrors t
     [() => model.think({ messages: [], tool: [] }), /^prompt\.tool: unknown option/],
     [() => model.think({}), /^prompt\.messages/],
     [() => model.think(NOTES, { steps: 1.5 }), /^options\.steps/],
+    [() => model.think(NOTES, { steps: "many" }), /^options\.steps.*auto/],
+    [() => model.think(NOTES, { form: "soft:top_k=x" }), /^options\.form.*top_k=x/],
     [() => model.think(NOTES, { step: 1 }), /^options\.step: unknown option/],
     [() => model.think(NOTES, { context: {} }), /^options\.context/],
     [() => model.think(NOTES, { context: new Proxy(context, {}) }), /^options\.context/],

@@ -1,14 +1,9 @@
 //! The published pipelines on a model, in text, directly and by hand-over.
 
-use std::{
-    io::{IsTerminal as _, stderr},
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use avp_runtime_ort::Model;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     Loaded,
@@ -16,7 +11,9 @@ use super::{
     dataset::{Dataset, Generated, Paragraphs},
     distinct,
     journal::{Journal, Key, Subject},
+    material,
     plan::{Pipeline, Wording},
+    progress::Progress,
     report::{ModelFacts, PipelineReport, Report, Tally},
 };
 use crate::{mode::Mode, world::World};
@@ -85,17 +82,17 @@ impl Handoff {
         };
         let mut run = Run {
             journal: self.keep.as_ref().map(|path| Journal::open(path, &subject)).transpose()?,
-            progress: Progress::new(count)?,
+            progress: Progress::new(count, "answers")?,
         };
         let mut pipelines = Vec::new();
         for (pipeline, data) in &questions.runs {
-            run.progress.bar.set_message(pipeline.name());
+            run.progress.name(pipeline.name());
             pipelines.push(
                 compare(&agents, &questions.wording, *pipeline, data, &modes, self.specialists, &mut run)
                     .with_context(|| format!("pipeline {}", pipeline.name()))?,
             );
         }
-        run.progress.bar.finish_and_clear();
+        run.progress.clear();
         Ok(Report {
             avp: env!("CARGO_PKG_VERSION"),
             model: facts(loaded.model, loaded.folder),
@@ -134,6 +131,24 @@ impl Questions {
         let pipelines = if named.is_empty() { all.collect() } else { named };
         let runs = pipelines.into_iter().map(|pipeline| (pipeline, data.clone())).collect();
         Ok(Self { wording: Wording::General, seed, runs })
+    }
+
+    /// `limit` questions on built-in notes, for two agents of any model that follows instructions.
+    pub fn built_in(limit: usize, seed: u64) -> Self {
+        let runs = vec![(Pipeline::TwoAgent, material::questions(limit, seed))];
+        Self { wording: Wording::General, seed, runs }
+    }
+
+    /// The seed that they were drawn with.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The questions of one pipeline.
+    pub(super) fn only(&self, pipeline: Pipeline) -> Result<(&Wording, &Dataset)> {
+        let run = self.runs.iter().find(|(named, _)| *named == pipeline);
+        let (_, data) = run.with_context(|| format!("there are no questions for {}", pipeline.name()))?;
+        Ok((&self.wording, data))
     }
 
     /// Generates `limit` questions for each pipeline from the `world.json` in the folder of the embedded model.
@@ -198,7 +213,7 @@ fn compare(
                 }
             };
             tally.add(task, outcome);
-            run.progress.answered();
+            run.progress.done();
         }
     }
     Ok(PipelineReport::new(pipeline, data.name.clone(), data.tasks.len(), tallies))
@@ -208,29 +223,6 @@ fn compare(
 struct Run {
     journal: Option<Journal>,
     progress: Progress,
-}
-
-/// A bar in a terminal; elsewhere a line at each tenth of the answers.
-struct Progress {
-    bar: ProgressBar,
-    start: Instant,
-    in_terminal: bool,
-}
-
-impl Progress {
-    fn new(answers: usize) -> Result<Self> {
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} answers, {eta} left")?;
-        let bar = ProgressBar::new(answers as u64).with_style(style);
-        Ok(Self { bar, start: Instant::now(), in_terminal: stderr().is_terminal() })
-    }
-
-    fn answered(&self) {
-        self.bar.inc(1);
-        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        if !self.in_terminal && done * 10 / all.max(1) > (done - 1) * 10 / all.max(1) {
-            eprintln!("avp: {done} of {all} answers after {:.0} s", self.start.elapsed().as_secs_f64());
-        }
-    }
 }
 
 fn facts(model: &Model, folder: &Path) -> ModelFacts {

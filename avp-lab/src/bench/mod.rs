@@ -1,13 +1,16 @@
 //! Benchmarks of hand-overs on any model: how well agents answer, and what each part costs.
 
 mod answer;
+mod calibrate;
 mod chart;
 mod dataset;
 mod handoff;
 mod html;
 mod journal;
+mod material;
 mod memory;
 mod plan;
+mod progress;
 mod report;
 mod score;
 mod speed;
@@ -16,6 +19,7 @@ use std::path::Path;
 
 use avp_runtime_ort::{Model, Runtime};
 
+pub use calibrate::{Calibrate, CalibrateReport};
 pub use dataset::Paragraphs;
 pub use handoff::{Handoff, Questions};
 pub use plan::Pipeline;

@@ -11,3 +11,4 @@ mod parity;
 mod real;
 mod refusals;
 mod special_tokens;
+mod steps;

@@ -45,6 +45,8 @@ struct Latent {
     rendered: String,
     steps: usize,
     kv_cache: String,
+    /// How far the peer is from itself in float64.
+    rounding: f64,
 }
 
 #[derive(Deserialize)]
@@ -136,13 +138,17 @@ fn twenty_prompts_are_rendered_tokenized_and_answered_as_by_transformers() {
 #[ignore = "needs gigabytes: cargo xtask test real"]
 fn caches_behind_latent_steps_equal_the_peers() {
     for real in Real::all() {
-        for Latent { prompt, rendered, steps, kv_cache } in &real.record.latent {
+        for Latent { prompt, rendered, steps, kv_cache, rounding } in &real.record.latent {
             let context = think(&real.model, real.prompt(prompt, rendered), *steps, None);
             let expected = fs::read(real.folder.join("record").join(kv_cache)).unwrap();
             let parts = differences(&context, &expected);
             let worst = parts.iter().max_by(|one, other| one.relative.total_cmp(&other.relative)).unwrap();
-            println!("{}, {steps} steps: {} is {:.1e} off", real.name(), worst.part, worst.relative);
-            assert!(worst.relative <= TOLERANCE);
+            let (name, part, relative) = (real.name(), &worst.part, worst.relative);
+            println!(
+                "{name}, {steps} steps: {part} is {relative:.1e} off, the peer's rounding {rounding:.1e}"
+            );
+            // Steps that leave what text leads to amplify rounding: no two correct runtimes can be nearer than that.
+            assert!(relative <= TOLERANCE.max(4.0 * rounding));
         }
     }
 }

@@ -26,6 +26,7 @@ impl From<ModelError> for Failure {
             ModelError::ConfigMismatch { .. } => "config_mismatch",
             ModelError::Prepare(_) => "prepare",
             ModelError::Device { .. } => "device",
+            ModelError::Calibration { .. } => "calibration",
             _ => "runtime",
         };
         runtime_failure(code, error)
@@ -42,6 +43,9 @@ impl From<RunError> for Failure {
             RunError::Option { .. } => "option",
             RunError::UnknownToken { .. } => "unknown_token",
             RunError::EmptyStop => "empty_stop",
+            RunError::NotCalibrated => "not_calibrated",
+            RunError::CalibratedForm => "calibrated_form",
+            RunError::Calibration { .. } => "calibration",
             RunError::Template { .. } => "template",
             RunError::TemplateLimit { .. } => "template_limit",
             RunError::Tokenizer { .. } => "tokenizer",

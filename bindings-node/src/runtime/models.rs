@@ -92,7 +92,7 @@ pub fn model_think<'env>(
     promised(env, move || {
         let (prompt, options) =
             (Prompt::from(parsed::<Ask>(&prompt, "prompt")?), parsed::<Think>(&options, "options")?);
-        let thought = stop.wait(model.start_think(prompt, context.as_ref(), &options.into()))?;
+        let thought = stop.wait(model.start_think(prompt, context.as_ref(), &options.on(&model)?))?;
         thinking(thought)
     })
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use avp_core::{Compression, Dialect};
 use avp_runtime_ort::{
-    Chat, Device, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Message, Prompt, StepForm,
-    ThinkOptions,
+    Chat, Device, FrameOptions, FrameReadOptions, GenerateOptions, LoadOptions, Message, Model, Prompt,
+    RunError, StepForm, Steps, ThinkOptions,
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
@@ -87,25 +87,23 @@ impl From<Ask> for Prompt {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Think {
-    steps: Option<usize>,
-    form: StepForm,
+    steps: Steps,
+    form: Option<StepForm>,
     #[serde(deserialize_with = "millis")]
     timeout: Option<Duration>,
     diagnostics: bool,
     reuse_prefix: bool,
 }
 
-impl From<Think> for ThinkOptions {
-    fn from(given: Think) -> Self {
-        let default = Self::default();
-        Self {
-            steps: given.steps.unwrap_or(default.steps),
-            form: given.form,
-            timeout: given.timeout,
-            diagnostics: given.diagnostics,
-            reuse_prefix: given.reuse_prefix,
-            ..default
-        }
+impl Think {
+    /// The options on `model`, whose calibration may choose the steps.
+    pub(super) fn on(self, model: &Model) -> Result<ThinkOptions, RunError> {
+        Ok(ThinkOptions {
+            timeout: self.timeout,
+            diagnostics: self.diagnostics,
+            reuse_prefix: self.reuse_prefix,
+            ..self.steps.options(model, self.form)?
+        })
     }
 }
 
