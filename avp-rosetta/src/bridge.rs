@@ -18,7 +18,7 @@ use avp_runtime_ort::{
 /// let (runtime, options) = (Runtime::find()?, LoadOptions::default());
 /// let source = Model::load(&runtime, "../test-vectors/parity/tiny-qwen2", &options)?;
 /// let target = Model::load(&runtime, "../test-vectors/rosetta/tiny-wide", &options)?;
-/// let context = source.think("Rosa lives in Lisbon.", None, &ThinkOptions::steps(8))?.into_context()?;
+/// let context = source.think("Rosa lives in Lisbon.", None, &ThinkOptions::default())?.into_context()?;
 /// let transfer = Rosetta::between(&source, &target)?.transfer(&context)?;
 /// let answer = target.generate("Where?", Some(&transfer.context), &GenerateOptions::default())?;
 /// assert_eq!(answer.context_tokens, 1);

@@ -4,7 +4,7 @@
 //! use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime, ThinkOptions};
 //!
 //! let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
-//! let notes = model.think("Notes: Rosa lives in Lisbon. Rosa has a parrot.", None, &ThinkOptions::steps(8))?;
+//! let notes = model.think("Notes: Rosa lives in Lisbon. Rosa has a parrot.", None, &ThinkOptions::default())?;
 //! let answer = model.generate("Where does Rosa live?", notes.context.as_ref(), &GenerateOptions::default())?;
 //! assert_eq!(answer.text, "Answer: Rosa lives in Lisbon.");
 //! # Ok::<(), Error>(())

@@ -35,9 +35,9 @@ use crate::{
 /// use avp_runtime_ort::{Error, GenerateOptions, LoadOptions, Model, Runtime, ThinkOptions};
 ///
 /// let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
-/// let notes = model.think("Notes: Rosa lives in Lisbon.", None, &ThinkOptions::steps(8))?;
+/// let notes = model.think("Notes: Rosa lives in Lisbon.", None, &ThinkOptions::default())?;
 /// let answer = model.generate("Where?", notes.context.as_ref(), &GenerateOptions::default())?;
-/// assert_eq!(answer.context_tokens, notes.prompt_tokens + 8);
+/// assert_eq!(answer.context_tokens, notes.prompt_tokens);
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Clone)]
@@ -128,24 +128,23 @@ impl Model {
         Ok(Self(Arc::new(Loaded { engine, facts: Arc::new(facts) })))
     }
 
-    /// Reads `prompt` behind `context` and takes latent steps; the result is a new context. Waits for a place in the model's
-    /// queue.
+    /// Reads `prompt` behind `context`; the result is a new context. Waits for a place in the model's queue.
     ///
-    /// A latent step feeds the model's expected next embedding back in place of a token. `context` stays as it was and can be
-    /// used again.
+    /// With [`ThinkOptions::steps`], latent steps follow: each feeds a vector of the model's own back in place of a token.
+    /// `context` stays as it was and can be used again.
     ///
     /// ```
     /// use avp_runtime_ort::{Error, LoadOptions, Model, Runtime, ThinkOptions};
     ///
     /// let model = Model::load(&Runtime::find()?, "../models/facts", &LoadOptions::default())?;
-    /// let thought = model.think("Notes: Rosa has a parrot.", None, &ThinkOptions::steps(8))?;
-    /// assert_eq!((thought.num_steps, thought.context.is_some()), (8, true));
+    /// let thought = model.think("Notes: Rosa has a parrot.", None, &ThinkOptions::default())?;
+    /// assert_eq!((thought.num_steps, thought.context.is_some()), (0, true));
     /// # Ok::<(), Error>(())
     /// ```
     ///
     /// # Errors
-    /// When the prompt is empty, does not fit the window with context and steps, the context is another model's, the model
-    /// does not support the temperature, the last hidden state is not finite, or the time is up.
+    /// When the prompt is empty, does not fit the window with context and steps, the context is another model's, a number
+    /// of the form is out of range, the last hidden state is not finite, or the time is up.
     pub fn think(
         &self,
         prompt: impl Into<Prompt>,

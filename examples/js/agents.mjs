@@ -17,7 +17,7 @@ export class Agent {
   }
 
   /** Reads a text and takes latent steps: a process that writes its context to `stdout` as a frame. */
-  think(text, { steps = 8 } = {}) {
+  think(text, { steps = 0 } = {}) {
     return run("think", this.folder, "--prompt", text, "--steps", `${steps}`, "--source-agent-id", this.name, "-o", "-");
   }
 

@@ -45,7 +45,7 @@ fn every_pipeline_runs_in_every_mode_and_repeats_with_the_seed() {
             .iter()
             .map(|mode| (mode["mode"].as_str().unwrap(), mode["steps"].as_u64().unwrap()))
             .collect();
-        assert_eq!(ways, [("direct", 0), ("text", 0), ("latent", 0), ("latent", 3)]);
+        assert_eq!(ways, [("nothing", 0), ("direct", 0), ("text", 0), ("latent", 0), ("latent", 3)]);
         for (mode, again) in modes(&report, index).iter().zip(modes(&again, index)) {
             assert_eq!(mode["exact_match"]["total"], 4, "{name}");
             assert!(mode["total_ms"].as_f64() > Some(0.0) && mode["first_token_ms"].as_f64() > Some(0.0));
@@ -53,7 +53,7 @@ fn every_pipeline_runs_in_every_mode_and_repeats_with_the_seed() {
                 assert_eq!(mode[key], again[key], "{name} {key}");
             }
         }
-        let [direct, _, still, stepped] = &modes(&report, index)[..] else { panic!() };
+        let [_, direct, _, still, stepped] = &modes(&report, index)[..] else { panic!() };
         assert_eq!(direct["handover_bytes"], 0.0);
         // Each agent before the last takes its three steps, and each step is in every cache from there on.
         let before = still["agents"].as_array().unwrap().len() - 1;

@@ -148,7 +148,7 @@ fn a_full_disk_leaves_nothing_under_the_name() {
                 "think",
             ])
             .arg(repository(MODEL))
-            .args(["--prompt", "Rosa has a parrot.", "--steps", "20", "--save", &file])
+            .args(["--prompt", "Rosa has a parrot. Rosa lives in Lisbon. Rosa is a baker.", "--save", &file])
             // Nothing is to be prepared, which writes a file too.
             .output()
             .unwrap()

@@ -42,17 +42,16 @@ fn json_has_every_mode_over_the_same_questions_and_repeats_with_the_seed() {
     let modes = report["modes"].as_array().unwrap();
     let named: Vec<_> =
         modes.iter().map(|mode| (mode["mode"].as_str().unwrap(), mode["steps"].as_u64().unwrap())).collect();
-    assert_eq!(named, [("direct", 0), ("text", 0), ("latent", 0), ("latent", 8)]);
+    assert_eq!(named, [("nothing", 0), ("direct", 0), ("text", 0), ("latent", 0)]);
     for mode in modes {
         assert_eq!((&mode["one_hop"]["total"], &mode["two_hop"]["total"]), (&4.into(), &4.into()));
         assert!(mode["b_first_token_ms"].as_f64() > Some(0.0) && mode["total_ms"].as_f64() > Some(0.0));
     }
     let tokens = |mode: usize, agent: &str| modes[mode]["tokens"][agent].as_u64().unwrap();
     // Direct needs no agent A and hands nothing over; behind a KV-cache B reads the question alone.
-    assert_eq!((tokens(0, "a"), &modes[0]["handover_bytes"]), (0, &0.into()));
-    assert!(tokens(2, "b") < tokens(0, "b") && tokens(2, "b") < tokens(1, "b"));
-    assert_eq!(tokens(3, "a"), tokens(2, "a") + 8 * 8);
-    assert!(modes[2]["handover_bytes"].as_u64() < modes[3]["handover_bytes"].as_u64());
+    assert_eq!((tokens(1, "a"), &modes[1]["handover_bytes"]), (0, &0.into()));
+    assert!(tokens(3, "b") < tokens(1, "b") && tokens(3, "b") < tokens(2, "b"));
+    assert!(modes[3]["handover_bytes"].as_u64() > modes[2]["handover_bytes"].as_u64());
     // Greedy decoding repeats: the same seed scores the same.
     let again = run();
     for (mode, again) in modes.iter().zip(again["modes"].as_array().unwrap()) {
@@ -67,6 +66,11 @@ fn b_answers_one_hop_questions_from_as_cache_alone() {
     let report: Value = serde_json::from_slice(stdout(&demo(&["--json", "--questions", "40"]))).unwrap();
     for mode in report["modes"].as_array().unwrap() {
         let right = mode["one_hop"]["right"].as_u64().unwrap();
+        if mode["mode"] == "nothing" {
+            // Without the cache there is nothing to answer from.
+            assert!(right <= 2, "{mode}");
+            continue;
+        }
         // Guessing among the people of a document would give 5 to 10 of 20.
         assert!(right >= 17, "{mode}");
     }
@@ -81,7 +85,7 @@ fn text_shows_one_hand_over_and_the_table_without_colours_in_a_pipe() {
         "avp think",
         "a frame of",
         "avp generate",
-        "| latent, 8 steps |",
+        "| latent, 0 steps |",
         "vs text",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");

@@ -1,6 +1,10 @@
 //! Texts and questions in plain English for models that follow instructions, written for this crate.
 
-use rand::{SeedableRng, rngs::ChaCha8Rng, seq::IndexedRandom, seq::SliceRandom};
+use rand::{
+    SeedableRng,
+    rngs::ChaCha8Rng,
+    seq::{IndexedRandom, SliceRandom},
+};
 
 use super::{
     dataset::{Dataset, Task},
@@ -60,7 +64,7 @@ pub(super) fn questions(count: usize, seed: u64) -> Dataset {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let tasks = (1..=count).map(|number| {
         let mut three =
-            |words: &[&'static str]| -> Vec<&'static str> { words.sample(&mut rng, 3).copied().collect() };
+            |words: &[&'static str]| -> [&'static str; 3] { words.sample_array(&mut rng).unwrap_or([""; 3]) };
         let (names, towns, jobs, pets) = (three(&NAMES), three(&TOWNS), three(&JOBS), three(&PETS));
         let mut sentences: Vec<String> = (0..3)
             .map(|at| {

@@ -14,8 +14,6 @@ use console::style;
 
 use crate::world::{Task, World};
 
-const STEPS: &str = "8";
-
 /// Runs `avp think` and `avp generate` on one task and writes their results.
 pub(super) fn show(
     program: &Path,
@@ -29,15 +27,13 @@ pub(super) fn show(
     writeln!(out, "{}", style("The document, which only agent A reads:").bold())?;
     writeln!(out, "  {}\n", task.document)?;
     writeln!(out, "{}", style("Agent A thinks, in one process:").bold())?;
-    writeln!(out, "  avp think {} --prompt … --steps {STEPS} -o handover.avp", model.display())?;
+    writeln!(out, "  avp think {} --prompt … -o handover.avp", model.display())?;
     let prompt = world.think_prompt(task);
     let think = [
         "think".as_ref(),
         model.as_os_str(),
         "--prompt".as_ref(),
         prompt.as_ref(),
-        "--steps".as_ref(),
-        STEPS.as_ref(),
         "-o".as_ref(),
         frame.as_os_str(),
     ];

@@ -124,8 +124,8 @@ const HEADER: [&str; 9] = [
 ];
 
 const LEGEND: &str = "\
-direct  B reads the document itself      text    A summarises, B reads the summary
-latent  B takes over A's KV-cache, after the given number of latent steps of A
+nothing B gets the question alone        direct  B reads the document itself
+text    A summarises, B reads it         latent  B takes over A's KV-cache
 tokens: evaluated or generated; handed over: bytes; B first token: median; all other columns: sums";
 
 fn row(mode: &ModeReport, text_ms: Option<f64>) -> [String; 9] {

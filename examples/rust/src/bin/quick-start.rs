@@ -10,7 +10,7 @@ fn main() -> Result<(), Error> {
 
     // Agent A reads the notes and takes eight latent steps.
     let notes = "Notes: Rosa lives in Lisbon. Rosa has a parrot.";
-    let context = model.think(notes, None, &ThinkOptions::steps(8))?.into_context()?;
+    let context = model.think(notes, None, &ThinkOptions::default())?.into_context()?;
     let frame = context.to_frame(&FrameOptions::default())?;
     println!("{} bytes", frame.len());
 

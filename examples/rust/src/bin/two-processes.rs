@@ -20,7 +20,7 @@ fn think() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::find()?;
     let model = Model::load(&runtime, "models/facts", &LoadOptions::default())?;
     let notes = "Notes: Rosa lives in Lisbon. Rosa has a parrot.";
-    let context = model.think(notes, None, &ThinkOptions::steps(8))?.into_context()?;
+    let context = model.think(notes, None, &ThinkOptions::default())?.into_context()?;
 
     let mut other = Command::new(std::env::current_exe()?)
         .arg("Which pet does Rosa have?")
