@@ -143,7 +143,7 @@ pub(crate) fn options_of(steps: Steps, form: Option<StepForm>, model: &Model) ->
             ),
             Some(found) => {
                 let of_form = found.measured.iter().filter(|measured| measured.form == form);
-                let near = of_form.filter(|measured| (1..=steps).contains(&measured.steps)).last();
+                let near = of_form.filter(|measured| (1..=steps).contains(&measured.steps)).next_back();
                 if let (Some(near), Some(none)) = (near, found.measured.first()) {
                     eprintln!(
                         "avp: on this model, {} steps of form {form} answered {} of {} questions, and no steps {}",

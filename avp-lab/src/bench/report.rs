@@ -267,7 +267,8 @@ pub(super) fn row(mode: &ModeReport) -> [String; 12] {
         format!("{right}/{total}"),
         if total == 0 { String::new() } else { format!("{:.0} to {:.0} %", low * 100.0, high * 100.0) },
         mode.against_text.map_or_else(String::new, |Paired { only_first, only_second, p }| {
-            format!("+{only_first} -{only_second}, p {p:.2}")
+            let p = if p < 0.01 { "p < 0.01".to_owned() } else { format!("p {p:.2}") };
+            format!("+{only_first} -{only_second}, {p}")
         }),
         mode.exact_match.right.to_string(),
         mode.f1.map_or_else(String::new, |f1| format!("{f1:.3}")),
