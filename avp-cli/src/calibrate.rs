@@ -64,13 +64,14 @@ impl Calibrate {
             max_tokens: self.max_tokens,
         };
         let report = measure.run(&loaded, &questions)?;
-        let kept = report.calibration.save()?;
+        // What took minutes is told before it is kept, so that it is not lost where that fails.
         if let Some(json) = &self.json {
             json.write(format!("{}\n", serde_json::to_string_pretty(&report.calibration)?).as_bytes())?;
         }
         if self.json != Some(Output::Stdout) {
             print!("{report}");
         }
+        let kept = report.calibration.save()?;
         eprintln!("avp: kept in {}", kept.display());
         Ok(())
     }

@@ -245,7 +245,7 @@ pub(crate) struct Generate {
     #[arg(long, value_name = "TEXT")]
     question: Option<String>,
     /// Latent steps of the source
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     steps: usize,
     /// Map to use
     #[arg(long, value_name = "FILE")]

@@ -4,6 +4,7 @@
 mod aacp;
 mod attacks;
 mod bench;
+mod calibrate;
 mod chat;
 mod common;
 mod context;

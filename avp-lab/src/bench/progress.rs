@@ -1,8 +1,8 @@
-//! Progress on standard error: a bar in a terminal, elsewhere a line at each tenth.
+//! Progress on standard error: a bar in a terminal, elsewhere a line at each tenth of a run that takes more than ten seconds.
 
 use std::{
     io::{IsTerminal as _, stderr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -31,7 +31,9 @@ impl Progress {
     pub(super) fn done(&self) {
         self.bar.inc(1);
         let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0).max(1));
-        if !self.in_terminal && done * 10 / all > done.saturating_sub(1) * 10 / all {
+        // A run of seconds needs no lines.
+        let is_long = self.start.elapsed() > Duration::from_secs(10);
+        if !self.in_terminal && is_long && done * 10 / all > done.saturating_sub(1) * 10 / all {
             let seconds = self.start.elapsed().as_secs_f64();
             eprintln!("avp: {done} of {all} {} after {seconds:.0} s", self.unit);
         }

@@ -8,7 +8,7 @@ fn main() -> Result<(), Error> {
     let runtime = Runtime::find()?;
     let model = Model::load(&runtime, "models/facts", &LoadOptions::default())?;
 
-    // Agent A reads the notes and takes eight latent steps.
+    // Agent A reads the notes.
     let notes = "Notes: Rosa lives in Lisbon. Rosa has a parrot.";
     let context = model.think(notes, None, &ThinkOptions::default())?.into_context()?;
     let frame = context.to_frame(&FrameOptions::default())?;
