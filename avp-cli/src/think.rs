@@ -142,8 +142,8 @@ pub(crate) fn options_of(steps: Steps, form: Option<StepForm>, model: &Model) ->
                  measures whether they do"
             ),
             Some(found) => {
-                let of_form = found.measured.iter().filter(|measured| measured.form == form);
-                let near = of_form.filter(|measured| (1..=steps).contains(&measured.steps)).next_back();
+                let mut of_form = found.measured.iter().filter(|measured| measured.form == form);
+                let near = of_form.rfind(|measured| (1..=steps).contains(&measured.steps));
                 if let (Some(near), Some(none)) = (near, found.measured.first()) {
                     eprintln!(
                         "avp: on this model, {} steps of form {form} answered {} of {} questions, and no steps {}",
