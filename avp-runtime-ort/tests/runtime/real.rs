@@ -45,7 +45,7 @@ struct Latent {
     rendered: String,
     steps: usize,
     kv_cache: String,
-    /// How far the peer is from itself in float64.
+    /// How far the peer is from itself with another attention kernel of PyTorch.
     rounding: f64,
 }
 
