@@ -18,6 +18,8 @@ pub(super) fn of_run(error: &RunError) -> ErrorResponse {
             wrong("invalid_value", option)
         }
         RunError::EmptyStop => wrong("invalid_value", "stop"),
+        RunError::NotCalibrated => wrong("not_calibrated", "avp_think"),
+        RunError::CalibratedForm => wrong("invalid_value", "avp_form"),
         RunError::Context(error) => of_context(error),
         RunError::Template { .. } | RunError::TemplateLimit { .. } | RunError::Tokenizer { .. } => {
             wrong("invalid_value", "messages")

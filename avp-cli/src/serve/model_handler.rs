@@ -10,7 +10,7 @@ use avp_core::{
 use avp_rosetta::MapFolder;
 use avp_runtime_ort::{
     Chat, Context, FrameOptions, FrameReadOptions, GenerateOptions, Generation, GenerationStream, Message,
-    Model, Prompt, Runtime, ThinkOptions, Thought,
+    Model, Prompt, Runtime, StepForm, Steps, Thought,
 };
 use avp_transport::{
     server::{
@@ -238,17 +238,18 @@ impl ModelHandler {
         &self,
         mut running: Running,
         prompt: Prompt,
-        steps: usize,
+        (steps, form): (Steps, Option<StepForm>),
         info: &RequestInfo,
     ) -> Result<(Thought, Arc<StoredContext>), ErrorResponse> {
         let (model, memory) = (self.model.clone(), self.memory.clone());
         let pending = blocking(move || {
+            let options = steps.options(&model, form).map_err(|error| error::of_run(&error))?;
             let (text, tokenizing) = render(&model, &memory, &running, prompt)?;
             let prompt_tokens = model.tokenize(&text).map_err(|error| error::of_run(&error))?.len();
             let context_tokens = running.context().map_or(0, Context::seq_len);
-            let tokens = context_tokens + prompt_tokens + steps.min(model.window());
+            let tokens = context_tokens + prompt_tokens + options.steps.min(model.window());
             running.cache = Some(memory.take(&running.caller, costs::run(&model, tokens))?);
-            let pending = model.start_think(text, running.context(), &ThinkOptions::steps(steps));
+            let pending = model.start_think(text, running.context(), &options);
             drop(tokenizing);
             Ok((pending, running))
         });
@@ -396,7 +397,11 @@ mod tests {
 
     /// A context of the model as a frame.
     fn frame(handler: &ModelHandler, compression: Compression) -> Vec<u8> {
-        let thought = handler.model.start_think("Rosa lives in Lisbon.", None, &ThinkOptions::steps(2));
+        let thought = handler.model.start_think(
+            "Rosa lives in Lisbon.",
+            None,
+            &avp_runtime_ort::ThinkOptions::steps(2),
+        );
         let context = thought.wait().unwrap().context.unwrap();
         context.to_frame(&FrameOptions { compression, ..FrameOptions::default() }).unwrap()
     }

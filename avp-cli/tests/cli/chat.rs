@@ -116,6 +116,30 @@ fn what_one_server_thinks_another_one_answers_from() {
 }
 
 #[test]
+fn a_conversation_goes_on_behind_a_turn_that_was_closed() {
+    let server = Server::with_facts();
+    let notes = json!([{ "role": "user", "content": NOTES }]);
+    let think = |extra: Value| {
+        let mut request = json!({ "messages": notes });
+        request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        server.chat(&request)
+    };
+    let (status, open) = think(json!({ "avp_think": 0 }));
+    assert_eq!(status, 200, "{open}");
+    let (_, closed) = think(json!({ "avp_think": 0, "avp_closed": true }));
+    let read = |thought: &Value| thought["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(read(&closed) < read(&open), "{closed} {open}");
+    let (status, whole) = server.chat(&question(json!({ "avp_context": closed["avp_context"] })));
+    assert_eq!(status, 200, "{whole}");
+    let (status, later) =
+        server.chat(&question(json!({ "avp_context": closed["avp_context"], "avp_continues": true })));
+    assert_eq!(status, 200, "{later}");
+    assert!(read(&later) <= read(&whole), "{later} {whole}");
+    let (status, refused) = think(json!({ "avp_think": "auto" }));
+    assert_eq!((status, &refused["error"]["param"]), (400, &"avp_think".into()), "{refused}");
+}
+
+#[test]
 fn a_stream_says_what_the_whole_answer_says() {
     let server = Server::with_facts();
     let id = keep(&server, &thought("models/facts"));

@@ -40,7 +40,7 @@ pub(super) async fn complete(
     let prompt = handler.prompt(request.chat);
     let completion = Completion::new(handler.name());
     if let Some(steps) = request.avp_think {
-        let (thought, stored) = handler.think(running, prompt, steps, info).await?;
+        let (thought, stored) = handler.think(running, prompt, (steps, request.avp_form), info).await?;
         return Ok(json_answer(&completion.thought(&thought, stored.id(), handler.ttl())));
     }
     if request.stream {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use avp_runtime_ort::{Chat, Content, GenerateOptions, Message};
+use avp_runtime_ort::{Chat, Content, GenerateOptions, Message, StepForm, Steps};
 use avp_transport::server::ErrorResponse;
 use serde_json::{Map, Value};
 
@@ -17,7 +17,9 @@ pub(super) struct ChatRequest {
     /// The stored context before the messages.
     pub(super) avp_context: Option<String>,
     /// Number of latent steps after the messages, in place of an answer.
-    pub(super) avp_think: Option<usize>,
+    pub(super) avp_think: Option<Steps>,
+    /// Their form; the peer's, or the calibrated one, without it.
+    pub(super) avp_form: Option<StepForm>,
 }
 
 impl ChatRequest {
@@ -38,7 +40,9 @@ impl ChatRequest {
             include_usage: false,
             avp_context: None,
             avp_think: None,
+            avp_form: None,
         };
+        let mut closed = false;
         let mut tools = None;
         let told = fields.get("tool_choice") != Some(&"none".into());
         for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_null()) {
@@ -64,7 +68,10 @@ impl ChatRequest {
                 "logit_bias" => options.logit_bias = logit_bias(field)?,
                 "tool_choice" => tool_choice(field)?,
                 "avp_context" => request.avp_context = Some(field.text()?),
-                "avp_think" => request.avp_think = Some(field.count()?),
+                "avp_think" => request.avp_think = Some(field.steps()?),
+                "avp_form" => request.avp_form = Some(field.form()?),
+                "avp_closed" => closed = field.flag()?,
+                "avp_continues" => request.chat.continues = field.flag()?,
                 _ => field.must_change_nothing()?,
             }
         }
@@ -73,6 +80,17 @@ impl ChatRequest {
                 ErrorResponse::bad_request("missing", "expected at least one message").of_field("messages")
             );
         }
+        if (closed || request.avp_form.is_some()) && request.avp_think.is_none() {
+            let (field, words) = match closed {
+                true => (
+                    "avp_closed",
+                    "an answer needs the assistant's opened turn; only avp_think can leave it out",
+                ),
+                false => ("avp_form", "the form of latent steps needs avp_think"),
+            };
+            return Err(ErrorResponse::bad_request("invalid_value", words).of_field(field));
+        }
+        request.chat.add_generation_prompt = !closed;
         if request.stream && request.avp_think.is_some() {
             let words = "latent steps return a context, which cannot be streamed";
             return Err(ErrorResponse::bad_request("invalid_value", words).of_field("stream"));
@@ -110,6 +128,16 @@ impl<'r> Field<'r> {
     fn count(self) -> Result<usize, ErrorResponse> {
         let count = self.value.as_u64().and_then(|count| usize::try_from(count).ok());
         count.ok_or_else(|| self.wrong("an integer of at least 0"))
+    }
+
+    fn steps(self) -> Result<Steps, ErrorResponse> {
+        let wrong = || self.wrong("a number of latent steps, or \"auto\"");
+        serde_json::from_value(self.value.clone()).map_err(|_| wrong())
+    }
+
+    fn form(self) -> Result<StepForm, ErrorResponse> {
+        let form = self.value.as_str().and_then(|form| form.parse().ok());
+        form.ok_or_else(|| self.wrong("a form of latent steps, such as hidden or soft:temperature=0.3"))
     }
 
     /// Any integer; seeds are only compared.
@@ -275,6 +303,18 @@ mod tests {
     }
 
     #[test]
+    fn a_context_is_read_in_the_form_and_to_the_turn_that_is_asked_for() {
+        let read = request(json!({ "avp_think": "auto" })).unwrap();
+        assert_eq!((read.avp_think, read.chat.add_generation_prompt), (Some(Steps::Auto), true));
+        let read = request(json!({
+            "avp_think": 2, "avp_form": "hidden", "avp_closed": true, "avp_continues": true,
+        }))
+        .unwrap();
+        assert_eq!((read.avp_think, read.avp_form), (Some(Steps::Number(2)), Some(StepForm::Hidden)));
+        assert_eq!((read.chat.add_generation_prompt, read.chat.continues), (false, true));
+    }
+
+    #[test]
     fn tools_that_must_not_be_called_are_not_told() {
         let read = request(json!({ "tools": [{ "type": "function" }], "tool_choice": "none" })).unwrap();
         assert!(read.chat.tools.is_empty());
@@ -297,6 +337,11 @@ mod tests {
             (json!({ "logit_bias": { "x": 1 } }), "logit_bias"),
             (json!({ "stream_options": { "include": true } }), "stream_options"),
             (json!({ "stream": true, "avp_think": 3 }), "stream"),
+            (json!({ "avp_think": -1 }), "avp_think"),
+            (json!({ "avp_think": "many" }), "avp_think"),
+            (json!({ "avp_think": 1, "avp_form": "sofd" }), "avp_form"),
+            (json!({ "avp_form": "hidden" }), "avp_form"),
+            (json!({ "avp_closed": true }), "avp_closed"),
             (json!({ "messages": [] }), "messages"),
             (json!({ "messages": ["Hi"] }), "messages[0]"),
             (json!({ "messages": [{ "role": "robot", "content": "Hi" }] }), "messages[0].role"),
