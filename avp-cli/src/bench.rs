@@ -77,6 +77,9 @@ pub(crate) struct Handoff {
     /// Where a context ends: in the assistant's opened turn, or behind the turn that was read; each is a mode of its own
     #[arg(long, value_name = "TURNS", value_delimiter = ',', default_value = "open")]
     turn: Vec<Turn>,
+    /// Mode with which the others are compared question by question: its label in the table
+    #[arg(long, value_name = "LABEL", default_value = "text")]
+    against: String,
     /// Keep each answer in FILE as it comes; answers that it has are not computed again
     #[arg(long, value_name = "FILE")]
     keep: Option<PathBuf>,
@@ -151,6 +154,7 @@ impl Handoff {
             specialists: self.specialists,
             max_tokens: self.max_tokens,
             keep: self.keep.clone(),
+            against: self.against.clone(),
         };
         let report = handoff.run(&loaded, &questions)?;
         if let Some(html) = &self.html {

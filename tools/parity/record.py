@@ -161,9 +161,9 @@ class Trace:
 class Connector:
     """The peer's connector, and Transformers itself for what the peer gets wrong."""
 
-    def __init__(self, folder, name, **options):
+    def __init__(self, folder, name):
         self.name = name
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         # from_pretrained notes the scratch folder here, and it goes into the peer's model hash.
         self.model.config._name_or_path = name
         self.tokenizer = AutoTokenizer.from_pretrained(folder)

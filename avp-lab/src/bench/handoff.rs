@@ -31,6 +31,8 @@ pub struct Handoff {
     pub max_tokens: Option<usize>,
     /// A file that gets each answer as it comes. Answers that it has are not computed again.
     pub keep: Option<PathBuf>,
+    /// The label of the mode with which the others are compared question by question, such as `text` or `latent, 0 steps`.
+    pub against: String,
 }
 
 /// Pipelines to run, and the questions of each.
@@ -49,7 +51,7 @@ impl Default for Handoff {
     /// The controls (nothing, direct, text), and latent with 0 steps; three specialists.
     fn default() -> Self {
         let modes = vec![Mode::Nothing, Mode::Direct, Mode::Text, Mode::latent(0)];
-        Self { modes, specialists: 3, max_tokens: None, keep: None }
+        Self { modes, specialists: 3, max_tokens: None, keep: None, against: Mode::Text.label() }
     }
 }
 
@@ -71,6 +73,10 @@ impl Handoff {
             }),
         };
         let modes = distinct(&self.modes);
+        let labels: Vec<String> = modes.iter().map(|mode| mode.label()).collect();
+        if !labels.contains(&self.against) && self.against != Mode::Text.label() {
+            bail!("no mode is labelled {:?}: expected one of {labels:?}", self.against);
+        }
         let count: usize = questions.runs.iter().map(|(_, data)| data.tasks.len() * modes.len()).sum();
         let subject = Subject {
             avp: env!("CARGO_PKG_VERSION").to_owned(),
@@ -88,7 +94,7 @@ impl Handoff {
         for (pipeline, data) in &questions.runs {
             run.progress.name(pipeline.name());
             pipelines.push(
-                compare(&agents, &questions.wording, *pipeline, data, &modes, self.specialists, &mut run)
+                compare(&agents, &questions.wording, *pipeline, data, &modes, self, &mut run)
                     .with_context(|| format!("pipeline {}", pipeline.name()))?,
             );
         }
@@ -189,16 +195,16 @@ fn compare(
     pipeline: Pipeline,
     data: &Dataset,
     modes: &[Mode],
-    specialists: usize,
+    handoff: &Handoff,
     run: &mut Run,
 ) -> Result<PipelineReport> {
     // A warm-up: the first run loads the pages of the model. Its result does not matter, nor whether the prompt fits.
     if let Some(task) = data.tasks.first() {
-        let _warm = agents.answer(&wording.plan(pipeline, task, specialists), Mode::Direct)?;
+        let _warm = agents.answer(&wording.plan(pipeline, task, handoff.specialists), Mode::Direct)?;
     }
     let mut tallies: Vec<Tally> = modes.iter().copied().map(Tally::new).collect();
     for task in &data.tasks {
-        let plan = wording.plan(pipeline, task, specialists);
+        let plan = wording.plan(pipeline, task, handoff.specialists);
         for tally in &mut tallies {
             let mode = tally.mode();
             let key = Key { pipeline: pipeline.name().to_owned(), question: task.number, mode: mode.label() };
@@ -216,7 +222,7 @@ fn compare(
             run.progress.done();
         }
     }
-    Ok(PipelineReport::new(pipeline, data.name.clone(), data.tasks.len(), tallies))
+    Ok(PipelineReport::new(pipeline, data.name.clone(), data.tasks.len(), tallies, &handoff.against))
 }
 
 /// What a run keeps and shows.

@@ -39,7 +39,7 @@ pub(super) fn page(report: &Report) -> String {
 
 fn section(page: &mut String, index: usize, report: &PipelineReport) {
     let title = report.pipeline.title();
-    let about = format!("{} questions, {}", report.questions, report.dataset);
+    let about = format!("{} questions, {}; paired with {}", report.questions, report.dataset, report.against);
     *page += &format!("<section>\n<h2>{}</h2>\n<p>{}</p>\n", escaped(title), escaped(&about));
     for (name, chart) in charts(&report.modes) {
         let svg = chart.svg(&format!("{name}-{index}"));

@@ -50,6 +50,8 @@ pub(super) struct PipelineReport {
     pub(super) pipeline: Pipeline,
     pub(super) dataset: String,
     pub(super) questions: usize,
+    /// The mode with which the others are compared question by question.
+    pub(super) against: String,
     pub(super) modes: Vec<ModeReport>,
 }
 
@@ -63,8 +65,8 @@ pub(super) struct ModeReport {
     pub(super) exact_match: Share,
     /// Answers that hold a reference in whole words.
     pub(super) contains: Share,
-    /// By [`contains`](Self::contains), this mode first and text second, on the questions that both answered.
-    pub(super) against_text: Option<Paired>,
+    /// By [`contains`](Self::contains), this mode first and [`PipelineReport::against`] second, on the questions that both answered.
+    pub(super) paired: Option<Paired>,
     /// Mean F1, if the data set is scored by it.
     pub(super) f1: Option<f64>,
     /// Questions that did not fit the window, by reason.
@@ -152,7 +154,7 @@ impl Tally {
             steps: self.mode.steps(),
             exact_match: Share::new(exact, count),
             contains: Share::new(contains, count),
-            against_text: None,
+            paired: None,
             f1: (!f1.is_empty()).then(|| rounded(f1.iter().sum::<f64>() / f1.len() as f64)),
             unfinished: answers().filter(|answer| !answer.finished).count(),
             tokens: mean(tokens as f64),
@@ -170,29 +172,34 @@ impl Tally {
 }
 
 impl PipelineReport {
-    pub(super) fn new(pipeline: Pipeline, dataset: String, questions: usize, tallies: Vec<Tally>) -> Self {
+    /// A report whose modes are compared question by question with the one labelled `against`, if it is among them.
+    pub(super) fn new(
+        pipeline: Pipeline,
+        dataset: String,
+        questions: usize,
+        tallies: Vec<Tally>,
+        against: &str,
+    ) -> Self {
         let mut modes: Vec<ModeReport> = tallies.into_iter().map(Tally::sum_up).collect();
         let text = modes.iter().find(|mode| mode.mode == Mode::Text && mode.exact_match.total > 0);
-        let held = |mode: &ModeReport| -> BTreeMap<usize, bool> {
-            mode.answers.iter().map(|judged| (judged.number, judged.score.contains)).collect()
-        };
-        if let Some((text_ms, text_tokens, in_text)) =
-            text.map(|text| (text.total_ms, text.tokens, held(text)))
-        {
-            for mode in modes.iter_mut().filter(|mode| mode.mode != Mode::Text) {
-                let only = |here: bool| {
-                    let other =
-                        |(number, held): (usize, bool)| held == here && in_text.get(&number) == Some(&!here);
-                    held(mode).into_iter().filter(|&pair| other(pair)).count()
-                };
-                mode.against_text = Some(Paired::new(only(true), only(false)));
-            }
+        if let Some((text_ms, text_tokens)) = text.map(|text| (text.total_ms, text.tokens)) {
             for mode in modes.iter_mut().filter(|mode| mode.exact_match.total > 0) {
                 mode.speed_against_text = Some(rounded(text_ms / mode.total_ms));
                 mode.tokens_saved_against_text = Some(rounded(1.0 - mode.tokens / text_tokens));
             }
         }
-        Self { pipeline, dataset, questions, modes }
+        if let Some(baseline) = modes.iter().find(|mode| mode.label == against).map(ModeReport::held) {
+            for mode in modes.iter_mut().filter(|mode| mode.label != against) {
+                let held = mode.held();
+                let only = |here: bool| {
+                    let differs =
+                        |number: &usize| held[number] == here && baseline.get(number) == Some(&!here);
+                    held.keys().filter(|number| differs(number)).count()
+                };
+                mode.paired = Some(Paired::new(only(true), only(false)));
+            }
+        }
+        Self { pipeline, dataset, questions, against: against.to_owned(), modes }
     }
 }
 
@@ -238,6 +245,11 @@ impl ModeReport {
         self.label.clone()
     }
 
+    /// Whether the answer to each question holds a reference.
+    fn held(&self) -> BTreeMap<usize, bool> {
+        self.answers.iter().map(|judged| (judged.number, judged.score.contains)).collect()
+    }
+
     pub(super) fn skipped_count(&self) -> usize {
         self.skipped.values().sum()
     }
@@ -248,7 +260,7 @@ pub(super) const HEADER: [&str; 12] = [
     "mode",
     "contains",
     "95 % interval",
-    "against text",
+    "paired",
     "exact",
     "F1",
     "tokens",
@@ -266,7 +278,7 @@ pub(super) fn row(mode: &ModeReport) -> [String; 12] {
         mode.label(),
         format!("{right}/{total}"),
         if total == 0 { String::new() } else { format!("{:.0} to {:.0} %", low * 100.0, high * 100.0) },
-        mode.against_text.map_or_else(String::new, |Paired { only_first, only_second, p }| {
+        mode.paired.map_or_else(String::new, |Paired { only_first, only_second, p }| {
             let p = if p < 0.01 { "p < 0.01".to_owned() } else { format!("p {p:.2}") };
             format!("+{only_first} -{only_second}, {p}")
         }),
@@ -287,8 +299,8 @@ direct  one agent reads and answers alone
 text    each agent reads what those before it have written
 latent  each agent takes over the KV-cache of the one before it, which has run the given number of latent steps;
         closed: it goes on in the conversation, else its prompt begins anew in the assistant's opened turn
-contains: answers that hold a reference in whole words; against text: questions that only this mode, and only text, answered
-right by that measure, with McNemar's exact p-value
+contains: answers that hold a reference in whole words; paired: questions that only this mode, and only the one named above,
+answered right by that measure, with McNemar's exact p-value
 tokens: evaluated or generated by all agents for one question, latent steps included; tokens and bytes are means,
 times are medians; first token: of the last agent, hand-over included; every hand-over is a frame, written and read";
 
@@ -303,11 +315,12 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for pipeline in &self.pipelines {
             let heading = format!(
-                "{}: {} questions, {}, seed {}",
+                "{}: {} questions, {}, seed {}; paired with {}",
                 pipeline.pipeline.title(),
                 pipeline.questions,
                 pipeline.dataset,
-                self.seed
+                self.seed,
+                pipeline.against,
             );
             writeln!(formatter, "{}\n", style(heading).bold())?;
             write_table(formatter, &HEADER, &pipeline.modes.iter().map(row).collect::<Vec<_>>())?;
@@ -381,7 +394,13 @@ pub(super) mod tests {
             },
             seed: 3,
             threads: 0,
-            pipelines: vec![PipelineReport::new(Pipeline::Reading, "data".into(), 2, vec![text, latent])],
+            pipelines: vec![PipelineReport::new(
+                Pipeline::Reading,
+                "data".into(),
+                2,
+                vec![text, latent],
+                "text",
+            )],
         }
     }
 
@@ -395,6 +414,29 @@ pub(super) mod tests {
         assert_eq!(latent.f1, Some(1.0));
         assert_eq!(text.agents.len(), 2);
         assert_eq!((text.agents[0].tokens_read, text.agents[1].tokens_written), (9.0, 1.0));
+    }
+
+    #[test]
+    fn modes_are_paired_over_the_questions_that_both_answered() {
+        let task = |number| Task {
+            number,
+            question: "Where?".into(),
+            paragraphs: Vec::new(),
+            answers: vec!["Rome".into()],
+            metric: Metric::Words,
+        };
+        let mut tallies = [Tally::new(Mode::Text), Tally::new(Mode::Nothing)];
+        for (number, in_text, alone) in
+            [(1, "Rome", "?"), (2, "?", "Rome"), (3, "Rome", "?"), (4, "Rome", "Rome")]
+        {
+            tallies[0].add(&task(number), answer(in_text, 1, 1));
+            tallies[1].add(&task(number), answer(alone, 1, 1));
+        }
+        tallies[1].add(&task(5), answer("Rome", 1, 1));
+        let report = PipelineReport::new(Pipeline::Reading, "data".into(), 5, tallies.into(), "text");
+        assert!(report.modes[0].paired.is_none());
+        let paired = report.modes[1].paired.unwrap();
+        assert_eq!((paired.only_first, paired.only_second), (1, 2));
     }
 
     #[test]

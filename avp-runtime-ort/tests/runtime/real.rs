@@ -21,8 +21,11 @@ use crate::{
     parity::differences,
 };
 
-/// Of the norm of a tensor, for float32 caches behind up to 20 steps.
+/// Of the norm of a tensor, for float32 caches behind up to 8 steps.
 const TOLERANCE: f64 = 1e-4;
+/// The same behind 20 steps: each step reads the result of the one before, and with 262,144 tokens the order in which a library sums
+/// them shows.
+const FAR_TOLERANCE: f64 = 1e-3;
 
 #[derive(Deserialize)]
 struct Record {
@@ -45,8 +48,6 @@ struct Latent {
     rendered: String,
     steps: usize,
     kv_cache: String,
-    /// How far the peer is from itself with another attention kernel of PyTorch.
-    rounding: f64,
 }
 
 #[derive(Deserialize)]
@@ -138,17 +139,15 @@ fn twenty_prompts_are_rendered_tokenized_and_answered_as_by_transformers() {
 #[ignore = "needs gigabytes: cargo xtask test real"]
 fn caches_behind_latent_steps_equal_the_peers() {
     for real in Real::all() {
-        for Latent { prompt, rendered, steps, kv_cache, rounding } in &real.record.latent {
+        for Latent { prompt, rendered, steps, kv_cache } in &real.record.latent {
             let context = think(&real.model, real.prompt(prompt, rendered), *steps, None);
             let expected = fs::read(real.folder.join("record").join(kv_cache)).unwrap();
             let parts = differences(&context, &expected);
             let worst = parts.iter().max_by(|one, other| one.relative.total_cmp(&other.relative)).unwrap();
             let (name, part, relative) = (real.name(), &worst.part, worst.relative);
-            println!(
-                "{name}, {steps} steps: {part} is {relative:.1e} off, the peer's rounding {rounding:.1e}"
-            );
-            // Steps that leave what text leads to amplify rounding: no two correct runtimes can be nearer than that.
-            assert!(relative <= TOLERANCE.max(4.0 * rounding));
+            println!("{name}, {steps} steps: {part} is {relative:.1e} off");
+            let allowed = if *steps > 8 { FAR_TOLERANCE } else { TOLERANCE };
+            assert!(relative <= allowed);
         }
     }
 }
