@@ -4,6 +4,7 @@ Frames go out as they are written here, right or wrong. An error of a stream mus
 connection; a server may always do the latter.
 """
 
+import itertools
 import socket
 import struct
 
@@ -216,14 +217,20 @@ def frames_of_unknown_type_and_settings_of_unknown_name_are_passed_over(address)
 @case("RFC 9113, 8.1")
 def many_streams_are_answered_over_one_connection(address):
     with Connection(address) as connection:
-        streams = range(1, 101, 2)
-        for stream in streams:
-            connection.send(connection.headers(stream, TRANSMIT), DataFrame(stream, FRAME, flags=["END_STREAM"]))
-        waiting = set(streams)
-        while waiting:
-            frame = connection.until(lambda frame: isinstance(frame, HeadersFrame))
-            expect(frame.status, 200)
-            waiting.remove(frame.stream_id)
+        settings = connection.until(lambda frame: isinstance(frame, SettingsFrame) and "ACK" not in frame.flags)
+        most = settings.settings[SettingsFrame.MAX_CONCURRENT_STREAMS]
+        streams, waiting = iter(range(1, 101, 2)), set()
+        while True:
+            for stream in itertools.islice(streams, most - len(waiting)):
+                connection.send(connection.headers(stream, TRANSMIT), DataFrame(stream, FRAME, flags=["END_STREAM"]))
+                waiting.add(stream)
+            if not waiting:
+                break
+            frame = connection.until(lambda frame: isinstance(frame, (HeadersFrame, DataFrame)))
+            if isinstance(frame, HeadersFrame):
+                expect(frame.status, 200)
+            if "END_STREAM" in frame.flags:
+                waiting.remove(frame.stream_id)
 
 
 @case("RFC 9113, 6.1")
