@@ -20,7 +20,7 @@ use crate::{model::RunArgs, output::Output};
 /// Measure hand-overs: how well agents answer after them, and how fast they are
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    Handoff(Handoff),
+    Handoff(Box<Handoff>),
     Speed(Speed),
 }
 
